@@ -1,0 +1,1 @@
+"""Shards in, schema, codes: what a table looks like, before any model."""

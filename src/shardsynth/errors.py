@@ -1,0 +1,57 @@
+"""One exception per thing a user can fix; each carries the exit code of the command line."""
+
+from __future__ import annotations
+
+
+class ShardsynthError(Exception):
+    """Base of every error that is reported in one line, without a traceback."""
+
+    exit_code = 1
+
+
+class InputError(ShardsynthError):
+    """The user's input is wrong: which one, what was found, what was wanted, what to do."""
+
+    exit_code = 2
+
+
+class JobError(InputError):
+    """The job file, or an option that overrides it, is wrong."""
+
+
+class ShardError(InputError):
+    """An input shard cannot be read, or does not agree with the others."""
+
+
+class MetadataError(InputError):
+    """The SDV metadata does not fit the shards."""
+
+
+class ModelError(InputError):
+    """A model folder or pickle cannot be used."""
+
+
+class ConditionError(InputError):
+    """A condition cannot be met by the model."""
+
+
+class RunError(InputError):
+    """The run directory is not what the command needs."""
+
+
+class TaskError(ShardsynthError):
+    """A task failed; names the task and its log."""
+
+
+class MergeError(ShardsynthError):
+    """Parts that do not add up: which part, and how."""
+
+
+class SpaceError(ShardsynthError):
+    """The disk or the quota is full; says how much was needed."""
+
+
+class Saved(ShardsynthError):
+    """The task was asked to stop and saved its state: run it again."""
+
+    exit_code = 75

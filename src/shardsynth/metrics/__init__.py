@@ -1,0 +1,1 @@
+"""Quality, privacy and utility figures."""

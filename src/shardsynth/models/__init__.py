@@ -1,0 +1,1 @@
+"""Models of a table; they know nothing of files, runs or Slurm."""

@@ -1,0 +1,1 @@
+"""Plan, tasks, run directory and dispatch."""
