@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+def _folder(name: str) -> Path:
+    folder = SHARED_DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"../shared/data/{name} is absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adult_dir() -> Path:
+    """Four real shards, 32,561 x 15."""
+    return _folder("adult")
+
+
+@pytest.fixture(scope="session")
+def mds_dir() -> Path:
+    """Three real shards, 2,957 x 68."""
+    return _folder("mds")
