@@ -1,0 +1,366 @@
+"""The job file: one pydantic model, every option documented once.
+
+`docs/job-file.md` is generated from the descriptions here (`python -m shardsynth.job`).
+"""
+
+from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Dict, List, Literal, Optional, Union
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from shardsynth.errors import JobError
+
+FAMILIES = ("gaussian_copula", "copulagan", "ctgan", "tvae")
+NATIVE_FAMILIES = ("gaussian_copula",)
+_ROWS = re.compile(r"^\d+(\.\d+)?([eE]\+?\d+)?$")
+_TIMES = re.compile(r"^(\d+(\.\d+)?)\s*x$")
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def parse_rows(value: Any) -> int:
+    """Row count from an int or text such as ``1e6`` or ``1_000_000``; JobError otherwise."""
+    if isinstance(value, bool):
+        raise JobError("a row count was wanted, a true/false was found")
+    text = str(value).replace("_", "").replace(",", "").strip()
+    if not _ROWS.match(text) or float(text) != int(float(text)):
+        raise JobError(f"{str(value)!r} is not a row count; write a whole number such as 1000000 or 1e6")
+    return int(float(text))
+
+
+def _rows(value: Any) -> int:
+    try:
+        return parse_rows(value)
+    except JobError as error:  # pydantic adds the key to a ValueError
+        raise ValueError(str(error)) from None
+
+
+class Rare(_Options):
+    """What a model may hold of rare values."""
+
+    min_count: int = Field(5, ge=1, description="A category or bin seen on fewer rows is not in a native model file.")
+    as_: Literal["other", "drop", "keep"] = Field(
+        "drop",
+        alias="as",
+        description="What rare categories become: their mass goes to `other`, to the rest, or stays.",
+    )
+
+
+class Fit(_Options):
+    """What the models are fitted on."""
+
+    sample_rows: int = Field(
+        200_000, ge=1, description="Rows of the uniform row sample that stock engines and checks are fitted on."
+    )
+
+
+class Sample(_Options):
+    """How many rows are made, and in what pieces."""
+
+    rows: Union[int, str] = Field("1x", description='Rows per model: a number, or "1x", "10x" of the input rows.')
+    rows_per_shard: int = Field(1_000_000, ge=1, description="Rows of one output part.")
+    chunk_rows: Optional[int] = Field(
+        None,
+        ge=1,
+        description="Rows that share one random stream in stock engines (default: 50,000, or rows_per_shard if smaller). "
+        "Another value gives other rows.",
+    )
+    tasks: Optional[int] = Field(None, ge=1, description="Tasks per model for sampling (default: one per output part).")
+    coalesce_mb: Optional[int] = Field(
+        None,
+        ge=1,
+        description="Merge also writes the parts again as files of about this many MB, under samples/<model>/coalesced.",
+    )
+
+    @field_validator("rows", "rows_per_shard", "chunk_rows", mode="before")
+    @classmethod
+    def _row_count(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, str) and _TIMES.match(value)):
+            return value
+        return _rows(value)
+
+    def total_rows(self, input_rows: int) -> int:
+        """Rows to make per model for an input of ``input_rows`` rows."""
+        if isinstance(self.rows, str):
+            match = _TIMES.match(self.rows)
+            factor = float(match.group(1)) if match else 1.0
+            return round(input_rows * factor)
+        return self.rows
+
+
+class Evaluate(_Options):
+    """How the synthetic rows are judged."""
+
+    holdout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of the input rows, chosen by hash, that no fit ever sees: the reference of every figure.",
+    )
+    group: Optional[str] = Field(
+        None, description="Column that names the person: all rows of one person fall on one side of the holdout."
+    )
+    target: Optional[str] = Field(None, description="Column that models trained on synthetic rows should predict.")
+
+
+class Resources(_Options):
+    """What one stage asks for."""
+
+    cpus: Optional[int] = Field(
+        None, ge=1, description="CPUs of one task; for stock deep models also the thread count in the plan."
+    )
+    mem_gb: Optional[float] = Field(None, gt=0, description="Memory of one task in GB (Slurm).")
+    gpus: Optional[Union[int, str]] = Field(None, description="GPUs of one task, a number or Slurm's `a100:1` (Slurm).")
+    time: Optional[str] = Field(None, description='Time limit in Slurm\'s notation, such as "4:00:00" (Slurm).')
+    partition: Optional[str] = Field(None, description="Partition (Slurm).")
+
+
+class Cluster(_Options):
+    """Where the tasks run."""
+
+    executor: Literal["auto", "local", "submitit", "slurm", "debug"] = Field(
+        "auto",
+        description="`local`: our own pool of worker processes, one per core; `submitit`: submitit's local executor; "
+        "`debug`: submitit's debug executor, in this process; `slurm`: Slurm arrays; `auto`: local.",
+    )
+    workers: Optional[int] = Field(
+        None, ge=1, description="CPUs to use on this machine (default: those this process may use)."
+    )
+    rows_per_task: int = Field(
+        2_000_000,
+        ge=1,
+        description="Input rows that one profile or count task reads, at most one shard's row groups apart.",
+    )
+    profile: Optional[str] = Field(None, description="Site profile (Slurm).")
+    container: Optional[str] = Field(None, description="Apptainer image that tasks run in (Slurm).")
+    stages: Dict[str, Resources] = Field(default_factory=dict, description="Resources by stage name.")
+
+    @field_validator("rows_per_task", mode="before")
+    @classmethod
+    def _row_count(cls, value: Any) -> Any:
+        return _rows(value)
+
+    @field_validator("stages")
+    @classmethod
+    def _stage_names(cls, value: dict[str, Resources]) -> dict[str, Resources]:
+        for name in value:
+            if name not in STAGES:
+                raise ValueError(f"no stage is called {name!r}{_nearest(name, STAGES)}")
+        return value
+
+
+STAGES = ("profile", "profile_merge", "count", "count_merge", "fit", "sample", "score", "merge", "report")
+
+
+class Model(_Options):
+    """One model of the job: its family, its engine and the family's own options."""
+
+    model: str = Field(
+        description="Model family: gaussian_copula, copulagan, ctgan or tvae (default: the model's name)."
+    )
+    engine: Literal["native", "sdv"] = Field(description="`native`: ours; `sdv`: the stock SDV synthesizer.")
+    options: Dict[str, Any] = Field(default_factory=dict, description="The family's own options, by SDV's names.")
+
+
+class Job(_Options):
+    """One job: shards in, models, synthetic shards and a report out."""
+
+    input: Union[str, List[str]] = Field(description="Folder, glob, file or list of Parquet shards.")
+    output: str = Field(description="The run directory.")
+    metadata: Optional[str] = Field(
+        None, description="SDV Metadata V2 file; detected and written to the run directory otherwise."
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Everything random follows from it.")
+    models: Dict[str, Model] = Field(
+        description="Name -> options. The name is free when `model:` says which family; `engine: native|sdv`; the rest are the family's options."
+    )
+    sample: Sample = Field(Sample(), description="How many rows, in what pieces.")
+    fit: Fit = Field(Fit(), description="What the models are fitted on.")
+    rare: Rare = Field(Rare(), description="What a native model may hold of rare categories and bins.")
+    extremes: Literal["clip", "keep"] = Field(
+        "clip",
+        description="`clip`: a native model's ends are the fifth most extreme values, so that no single maximum is published.",
+    )
+    evaluate: Evaluate = Field(Evaluate(), description="How the synthetic rows are judged.")
+    cluster: Cluster = Field(Cluster(), description="Where the tasks run.")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _models(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {value: {}}
+        if isinstance(value, list):
+            value = {str(name): {} for name in value}
+        if not isinstance(value, dict) or not value:
+            raise ValueError("wanted at least one model, such as `models: {gaussian_copula: {}}`")
+        return {name: _model(str(name), options) for name, options in value.items()}
+
+    @model_validator(mode="after")
+    def _check(self) -> Job:
+        if isinstance(self.input, list) and not self.input:
+            raise ValueError("input: the list is empty; name at least one shard")
+        if not self.output.strip():
+            raise ValueError("output: wanted the path of a run directory")
+        return self
+
+    @classmethod
+    def parse(cls, data: Any, source: str = "job") -> Job:
+        """Job from plain data; JobError names the key, the value's type and the nearest valid key."""
+        if not isinstance(data, dict):
+            raise JobError(
+                f"{source}: wanted a mapping of keys such as `input:` and `models:`, found {type(data).__name__}"
+            )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise JobError(f"{source}: " + "; ".join(_explain(cls, item) for item in error.errors())) from None
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: list[str] | None = None) -> Job:
+        """Read a YAML job file and apply ``a.b=c`` overrides."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise JobError(f"no job file at {path}; `shardsynth init DATA -o {path}` writes one") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise JobError(f"{path}: cannot be read as text: {error}") from None
+        return cls.parse(apply_overrides(_load_yaml(text, str(path)), overrides or []), str(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `parse` turns into an equal job."""
+        data: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
+        data["models"] = {name: {"model": m.model, "engine": m.engine, **m.options} for name, m in self.models.items()}
+        return data
+
+    def to_yaml(self) -> str:
+        """The job as YAML, every default spelled out."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML loader that refuses a key given twice, instead of silently keeping the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (dict, list)):
+                continue
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _load_yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise JobError(f"{source}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+def apply_overrides(data: Any, overrides: list[str]) -> Any:
+    """Set ``a.b=c`` in nested plain data; values are read as YAML."""
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise JobError(f"--set {override!r}: wanted KEY=VALUE, such as sample.rows=1e6")
+        node = data
+        parts = key.strip().split(".")
+        for part in parts[:-1]:
+            if not isinstance(node, dict):
+                raise JobError(f"--set {key}: {part!r} lies under a value that is no mapping")
+            if not isinstance(node.get(part), dict):
+                node[part] = {}
+            node = node[part]
+        node[parts[-1]] = _load_yaml(value, f"--set {key}") if value.strip() else value
+    return data
+
+
+def _model(name: str, options: Any) -> Any:
+    if isinstance(options, Model):
+        return options
+    options = dict(options or {}) if isinstance(options, (dict, type(None))) else options
+    if not isinstance(options, dict):
+        raise ValueError(f"models.{name}: wanted a mapping of options, found {type(options).__name__}")
+    if not re.match(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", name):
+        raise ValueError(f"models: the name {name!r} becomes a folder: use letters, digits, '_', '-' and '.'")
+    family = options.pop("model", name)
+    if family not in FAMILIES:
+        hint = _nearest(str(family), FAMILIES)
+        raise ValueError(f"models.{name}: no model family is called {family!r}{hint}; families: {', '.join(FAMILIES)}")
+    engine = options.pop("engine", "native" if family in NATIVE_FAMILIES else "sdv")
+    if engine == "native" and family not in NATIVE_FAMILIES:
+        raise ValueError(f"models.{name}: {family} has no native engine yet; write `engine: sdv`")
+    return {"model": family, "engine": engine, "options": options}
+
+
+def _nearest(word: str, words: Any) -> str:
+    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def _explain(model: type[BaseModel], item: Any) -> str:
+    """One pydantic error as: key, what was found, what was wanted, the nearest valid key."""
+    location = [part for part in item["loc"] if isinstance(part, (str, int))]
+    key = ".".join(str(part) for part in location if part not in ("int", "str", "list[str]"))
+    if item["type"] == "extra_forbidden":
+        owner: Any = model
+        for part in location[:-1]:
+            info = getattr(owner, "model_fields", {}).get(part)
+            annotation = info.annotation if info is not None else None
+            inner = [annotation, *getattr(annotation, "__args__", ())]
+            owner = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), owner)
+        fields = getattr(owner, "model_fields", {})
+        names = [info.alias or name for name, info in fields.items()]
+        return f"unknown key {key!r}{_nearest(str(location[-1]), names) or '; valid keys: ' + ', '.join(names)}"
+    message = re.sub(r"^Value error, ", "", item["msg"])
+    if item["type"] == "missing":
+        return f"the key {key!r} is missing"
+    found = "" if item["type"] == "value_error" else f", found {type(item.get('input')).__name__}"
+    return f"{key}: {message}{found}" if key else f"{message}{found}"
+
+
+def reference() -> str:
+    """The job file's reference as Markdown, from the descriptions above."""
+    lines = [
+        "# The job file",
+        "",
+        "Generated from `src/shardsynth/job.py` (`python -m shardsynth.job > docs/job-file.md`); a test keeps it in step.",
+        "Unknown keys, wrong types and impossible combinations are one clear error each. `--set a.b=c` overrides any key.",
+        "",
+    ]
+    sections: list[tuple[str, type[BaseModel]]] = [("", Job)]
+    while sections:
+        prefix, model = sections.pop(0)
+        if prefix:
+            lines += ["", f"## {prefix}", "", (model.__doc__ or "").strip(), ""]
+        lines += ["| key | default | what it is |", "|---|---|---|"]
+        for name, info in model.model_fields.items():
+            key = info.alias or name
+            annotation = info.annotation
+            inner = [annotation, *getattr(annotation, "__args__", ())]
+            nested = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), None)
+            if nested:
+                suffix = ".<name>" if annotation is not nested else ""
+                sections.append((f"{prefix}.{key}".lstrip(".") + suffix, nested))
+            default = "required" if info.is_required() else ("" if nested else f"`{info.get_default()}`")
+            text = (info.description or "").replace("|", "\\|")
+            lines.append(f"| `{key}` | {default} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
