@@ -1,0 +1,289 @@
+"""Open a folder, glob, list or single file of Parquet shards; agree on one schema; stream batches.
+
+Nothing is widened silently: shards that disagree are an error that names the file, the column and both types.
+"""
+
+from __future__ import annotations
+
+import glob as globbing
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shardsynth.errors import ShardError
+
+BATCH_ROWS = 65_536
+_PARTITION = re.compile(r"^([^=/]+)=(.*)$")
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One input Parquet file, frozen as it was when the run was planned.
+
+    Attributes:
+        path: Absolute path.
+        size: Bytes.
+        mtime_ns: Modification time, nanoseconds.
+        group_rows: Rows of each row group.
+        partition: Values of the ``key=value`` folders above it, as text.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    group_rows: tuple[int, ...]
+    partition: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole file."""
+        return sum(self.group_rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the plan."""
+        return {
+            "path": self.path,
+            "size": self.size,
+            "mtime_ns": self.mtime_ns,
+            "group_rows": list(self.group_rows),
+            "partition": [list(item) for item in self.partition],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Shard:
+        """Inverse of ``to_json``."""
+        return cls(
+            data["path"],
+            data["size"],
+            data["mtime_ns"],
+            tuple(data["group_rows"]),
+            tuple((key, value) for key, value in data["partition"]),
+        )
+
+    def check_unchanged(self) -> None:
+        """Raise ShardError where the file is gone or differs in size or time from what was planned."""
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            raise ShardError(
+                f"{self.path}: the shard was there when the run was planned and is not now: {error}"
+            ) from None
+        if (found.st_size, found.st_mtime_ns) != (self.size, self.mtime_ns):
+            raise ShardError(
+                f"{self.path}: the shard changed since the run was planned "
+                f"({self.size} bytes then, {found.st_size} now); plan a new run in another output folder"
+            )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Shards in natural name order, and the one Arrow schema that they share."""
+
+    shards: tuple[Shard, ...]
+    schema: pa.Schema
+
+    @property
+    def rows(self) -> int:
+        """Rows of all shards, from the Parquet footers."""
+        return sum(shard.rows for shard in self.shards)
+
+
+def natural_key(text: str) -> list[Any]:
+    """Sort key that puts part-2 before part-10."""
+    return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in re.split(r"(\d+)", text) if piece]
+
+
+def find_shards(source: str | list[str]) -> list[tuple[Path, tuple[tuple[str, str], ...]]]:
+    """Paths of the shards that a folder, glob, file or list means, with their partition values.
+
+    Names that start with ``_`` or ``.`` are ignored, in folders as in file names.
+
+    Raises:
+        ShardError: Nothing is found there.
+    """
+    found: dict[Path, tuple[tuple[str, str], ...]] = {}
+    for item in [source] if isinstance(source, str) else source:
+        path = Path(item)
+        if path.is_dir():
+            files = [p for p in path.rglob("*") if p.is_file() and _visible(p.relative_to(path))]
+            parquet = [p for p in files if p.suffix in (".parquet", ".pq")]
+            if not parquet:
+                other = (
+                    f"; it holds {len(files)} other files: `shardsynth import` turns CSV, Excel or Feather into shards"
+                )
+                raise ShardError(f"{item}: the folder holds no .parquet file{other if files else ''}")
+            for p in parquet:
+                found[p.absolute()] = _partition(p.relative_to(path))
+        elif path.is_file():
+            found[path.absolute()] = ()
+        elif globbing.has_magic(item):
+            matches = [
+                Path(m)
+                for m in globbing.glob(item, recursive=True)
+                if Path(m).is_file() and _visible(Path(Path(m).name))
+            ]
+            if not matches:
+                raise ShardError(f"{item}: no file matches the pattern")
+            found.update({m.absolute(): () for m in matches})
+        else:
+            raise ShardError(f"{item}: no such file or folder")
+    return sorted(found.items(), key=lambda entry: natural_key(str(entry[0])))
+
+
+def open_shards(source: str | list[str]) -> Dataset:
+    """Read every footer once and agree on one schema.
+
+    Raises:
+        ShardError: No shard, an unreadable shard, shards that disagree, a column that no model can hold.
+    """
+    paths = find_shards(source)
+    with ThreadPoolExecutor(min(16, len(paths))) as threads:
+        opened = list(threads.map(lambda entry: _open(*entry), paths))
+    shards = tuple(shard for shard, _ in opened)
+    schema = opened[0][1]
+    for shard, other in opened[1:]:
+        _agree(opened[0][0], schema, shard, other)
+    schema = _with_partitions(schema, shards)
+    _check_columns(shards[0], schema)
+    return Dataset(shards, schema)
+
+
+def read_batches(
+    shard: Shard, schema: pa.Schema, groups: range | None = None, batch_rows: int = BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """Stream a shard's record batches in the dataset's schema, in flat memory.
+
+    Args:
+        shard: The shard; refused when it changed since the plan.
+        schema: The dataset's schema.
+        groups: Row groups to read (default: all).
+        batch_rows: Rows of a batch at most.
+    """
+    shard.check_unchanged()
+    try:
+        with pq.ParquetFile(shard.path, pre_buffer=False, memory_map=False) as file:
+            wanted = list(groups if groups is not None else range(file.num_row_groups))
+            for batch in file.iter_batches(batch_size=batch_rows, row_groups=wanted, use_threads=False):
+                yield _conform(batch, shard, schema)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ShardError(f"{shard.path}: the shard cannot be read: {_first_line(error)}") from None
+
+
+def _conform(batch: pa.RecordBatch, shard: Shard, schema: pa.Schema) -> pa.RecordBatch:
+    arrays = list(batch.columns)
+    for key, value in shard.partition:
+        field = schema.field(key)
+        scalar = None if value == _NULL_PARTITION else value
+        arrays.append(pa.array([scalar], pa.string()).cast(field.type).take(pa.array([0] * batch.num_rows, pa.int32())))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _visible(relative: Path) -> bool:
+    return not any(part.startswith(("_", ".")) for part in relative.parts)
+
+
+def _partition(relative: Path) -> tuple[tuple[str, str], ...]:
+    matches = [_PARTITION.match(part) for part in relative.parts[:-1]]
+    return tuple((unquote(m.group(1)), unquote(m.group(2))) for m in matches if m)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _open(path: Path, partition: tuple[tuple[str, str], ...]) -> tuple[Shard, pa.Schema]:
+    try:
+        found = path.stat()
+        with pq.ParquetFile(path) as file:
+            footer = file.metadata
+            groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
+            schema = file.schema_arrow
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ShardError(
+            f"{path}: not a whole Parquet file ({_first_line(error)}); write it again or take it out of the input"
+        ) from None
+    names = schema.names
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise ShardError(f"{path}: the column name {twice[0]!r} stands more than once; rename one of them")
+    return Shard(str(path), found.st_size, found.st_mtime_ns, groups, partition), schema
+
+
+def _plain_metadata(metadata: Any) -> dict[bytes, bytes]:
+    return {key: value for key, value in (metadata or {}).items() if key != b"pandas"}
+
+
+def _agree(first: Shard, schema: pa.Schema, shard: Shard, other: pa.Schema) -> None:
+    mine, theirs = set(schema.names), set(other.names)
+    for name in schema.names:
+        if name not in theirs:
+            raise ShardError(f"{shard.path}: the column {name!r} is missing; {first.path} has it")
+    for name in other.names:
+        if name not in mine:
+            raise ShardError(f"{shard.path}: the column {name!r} is not in {first.path}")
+    if schema.names != other.names:
+        raise ShardError(f"{shard.path}: the columns stand in another order than in {first.path}")
+    for a, b in zip(schema, other):
+        if a.type != b.type or (pa.types.is_dictionary(a.type) and a.type.ordered != b.type.ordered):
+            raise ShardError(
+                f"{shard.path}: the column {a.name!r} is of type {b.type}, but {a.type} in {first.path}; "
+                "write all shards with one type"
+            )
+        if a.nullable != b.nullable:
+            raise ShardError(
+                f"{shard.path}: the column {a.name!r} is {'nullable' if b.nullable else 'not nullable'} here, "
+                f"but {'nullable' if a.nullable else 'not nullable'} in {first.path}"
+            )
+        if _plain_metadata(a.metadata) != _plain_metadata(b.metadata):
+            raise ShardError(f"{shard.path}: the column {a.name!r} carries other field metadata than in {first.path}")
+    if _plain_metadata(schema.metadata) != _plain_metadata(other.metadata):
+        raise ShardError(f"{shard.path}: the schema metadata differ from those of {first.path}")
+    if [key for key, _ in first.partition] != [key for key, _ in shard.partition]:
+        raise ShardError(f"{shard.path}: lies under other key=value folders than {first.path}")
+
+
+def _with_partitions(schema: pa.Schema, shards: tuple[Shard, ...]) -> pa.Schema:
+    for position, (key, _) in enumerate(shards[0].partition):
+        if key in schema.names:
+            raise ShardError(f"{shards[0].path}: {key!r} is both a column and a key=value folder; rename one of them")
+        values = [shard.partition[position][1] for shard in shards]
+        whole = all(re.match(r"^-?(0|[1-9]\d{0,17})$", value) for value in values if value != _NULL_PARTITION)
+        schema = schema.append(pa.field(key, pa.int64() if whole else pa.string()))
+    return schema
+
+
+def _check_columns(shard: Shard, schema: pa.Schema) -> None:
+    if not schema.names:
+        raise ShardError(f"{shard.path}: the shard has no columns")
+    for field in schema:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_nested(kind):
+            raise ShardError(
+                f"{shard.path}: the column {field.name!r} is of type {field.type}; "
+                "flatten lists and structs into plain columns, or leave the column out"
+            )
+        supported = (
+            pa.types.is_integer(kind)
+            or pa.types.is_floating(kind)
+            or pa.types.is_decimal(kind)
+            or pa.types.is_boolean(kind)
+            or pa.types.is_temporal(kind)
+            or pa.types.is_null(kind)
+            or pa.types.is_string(kind)
+            or pa.types.is_large_string(kind)
+            or kind == pa.string_view()
+        )
+        if not supported or pa.types.is_interval(kind):
+            raise ShardError(
+                f"{shard.path}: the column {field.name!r} is of type {field.type}, which no model can hold; "
+                "cast it to text or numbers, or leave it out"
+            )

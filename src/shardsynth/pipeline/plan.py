@@ -1,0 +1,253 @@
+"""From a job and the footers of its shards to stages of tasks. Pure: reads and writes nothing.
+
+The plan freezes what the outcome depends on: each input's path, size, mtime and rows, the options, the chunk size and
+the thread counts. `run` on a laptop and `submit` on a cluster execute the same plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from shardsynth.data.columns import schema_from_text, schema_to_text
+from shardsynth.data.shards import Dataset, Shard
+from shardsynth.errors import JobError
+from shardsynth.job import STAGES, Job
+
+PLAN_VERSION = 1
+CHUNK_ROWS = 50_000
+#: Stages whose outputs only feed a later stage: done when that later stage is.
+CONSUMED_BY = {"profile": "profile_merge", "count": "count_merge", "score": "merge"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Row groups ``first_group <= g < last_group`` of a shard; ``first_row``: global number of their first row."""
+
+    shard: int
+    first_group: int
+    last_group: int
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work, commit and retry.
+
+    Attributes:
+        stage: One of ``STAGES``.
+        index: Number in the stage.
+        model: The model it works for, or "".
+        pieces: Input row groups (profile, count).
+        parts: First and last + 1 output part (sample, score).
+        threads: CPUs it uses; for stock deep models the result depends on it.
+    """
+
+    stage: str
+    index: int
+    model: str = ""
+    pieces: tuple[Piece, ...] = ()
+    parts: tuple[int, int] = (0, 0)
+    threads: int = 1
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """Tasks of one group wait for the same groups."""
+        return (self.stage, self.model)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a task needs to know besides the data.
+
+    Attributes:
+        job: The job as parsed.
+        shards: Input shards as they were at planning.
+        schema: The input's Arrow schema, which the output equals.
+        rows: Synthetic rows per model.
+        chunk_rows: Rows that share one random stream in stock engines.
+        tasks: Tasks of every stage.
+    """
+
+    job: Job
+    shards: tuple[Shard, ...]
+    schema: pa.Schema
+    rows: int
+    chunk_rows: int
+    tasks: dict[str, tuple[Task, ...]]
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def n_parts(self) -> int:
+        """Output parts per model; an empty table is one empty part."""
+        return max(1, -(-self.rows // self.job.sample.rows_per_shard))
+
+    def part_rows(self, index: int) -> range:
+        """Global row numbers of one output part."""
+        size = self.job.sample.rows_per_shard
+        return range(index * size, min((index + 1) * size, self.rows))
+
+    def all_tasks(self) -> Iterator[Task]:
+        """Every task, stages in order."""
+        for stage in STAGES:
+            yield from self.tasks[stage]
+
+    def model_tasks(self, stage: str, model: str) -> list[Task]:
+        """Tasks of one stage for one model."""
+        return [task for task in self.tasks[stage] if task.model == model]
+
+    def needs(self, group: tuple[str, str]) -> list[tuple[str, str]]:
+        """Groups that must be committed before this one starts."""
+        stage, model = group
+        models = list(self.job.models)
+        return {
+            "profile": [],
+            "profile_merge": [("profile", "")],
+            "count": [("profile_merge", "")],
+            "count_merge": [("count", "")],
+            "fit": [("count_merge", "")],
+            "sample": [("fit", model)],
+            "score": [("sample", model)],
+            "merge": [("score", model)],
+            "report": [("merge", name) for name in models],
+        }[stage]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``identity`` is what two plans of the same outcome share."""
+        outcome = self.job.to_dict()
+        outcome.pop("cluster")
+        data: dict[str, Any] = {
+            "version": PLAN_VERSION,
+            "job": self.job.to_dict(),
+            "shards": [shard.to_json() for shard in self.shards],
+            "schema": schema_to_text(self.schema),
+            "rows": self.rows,
+            "chunk_rows": self.chunk_rows,
+            "tasks": {stage: [_task_to_json(task) for task in tasks] for stage, tasks in self.tasks.items()},
+        }
+        identity = json.dumps([outcome, data["shards"], data["rows"], data["chunk_rows"]], sort_keys=True)
+        return {"identity": hashlib.sha256(identity.encode("utf-8")).hexdigest(), **data}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        """Inverse of ``to_json``; JobError for a plan of another version."""
+        if data.get("version") != PLAN_VERSION:
+            raise JobError(
+                f"plan.json is of version {data.get('version')}, wanted {PLAN_VERSION}: use the shardsynth that made it"
+            )
+        return cls(
+            Job.parse(data["job"], "plan.json"),
+            tuple(Shard.from_json(shard) for shard in data["shards"]),
+            schema_from_text(data["schema"]),
+            data["rows"],
+            data["chunk_rows"],
+            {
+                stage: tuple(_task_from_json(stage, index, task) for index, task in enumerate(tasks))
+                for stage, tasks in data["tasks"].items()
+            },
+        )
+
+
+def _task_to_json(task: Task) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    if task.model:
+        data["model"] = task.model
+    if task.pieces:
+        data["pieces"] = [[p.shard, p.first_group, p.last_group, p.first_row, p.rows] for p in task.pieces]
+    if task.parts != (0, 0):
+        data["parts"] = list(task.parts)
+    if task.threads != 1:
+        data["threads"] = task.threads
+    return data
+
+
+def _task_from_json(stage: str, index: int, data: dict[str, Any]) -> Task:
+    return Task(
+        stage,
+        index,
+        data.get("model", ""),
+        tuple(Piece(*piece) for piece in data.get("pieces", [])),
+        tuple(data.get("parts", (0, 0))),  # type: ignore[arg-type]
+        data.get("threads", 1),
+    )
+
+
+def make_plan(job: Job, dataset: Dataset, cpus: int) -> Plan:
+    """Plan a job over the shards.
+
+    Args:
+        job: The job.
+        dataset: Its shards and schema.
+        cpus: CPUs of this machine, for the thread counts of stock deep fits where the job names none.
+
+    Raises:
+        JobError: The job and the shards do not fit together.
+    """
+    if dataset.rows == 0:
+        raise JobError(f"the input has no rows: {len(dataset.shards)} shards, all empty")
+    for option, name in (("evaluate.group", job.evaluate.group), ("evaluate.target", job.evaluate.target)):
+        if name is not None and name not in dataset.schema.names:
+            raise JobError(f"{option}: no column is called {name!r}")
+    rows = job.sample.total_rows(dataset.rows)
+    chunk_rows = job.sample.chunk_rows or min(CHUNK_ROWS, job.sample.rows_per_shard)
+    plan = Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, {})
+    packs = pack_pieces(dataset.shards, job.cluster.rows_per_task)
+    tasks: dict[str, list[Task]] = {stage: [] for stage in STAGES}
+    for stage in ("profile", "count"):
+        tasks[stage] = [Task(stage, index, pieces=pieces) for index, pieces in enumerate(packs)]
+        tasks[f"{stage}_merge"] = [Task(f"{stage}_merge", 0)]
+    threads = fit_threads(job, cpus)
+    for model in job.models:
+        tasks["fit"].append(Task("fit", len(tasks["fit"]), model, threads=threads[model]))
+        for first, last in split_range(plan.n_parts, job.sample.tasks or plan.n_parts):
+            for stage in ("sample", "score"):
+                tasks[stage].append(Task(stage, len(tasks[stage]), model, parts=(first, last)))
+        tasks["merge"].append(Task("merge", len(tasks["merge"]), model))
+    tasks["report"] = [Task("report", 0)]
+    return Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, {stage: tuple(tasks[stage]) for stage in STAGES})
+
+
+def fit_threads(job: Job, cpus: int) -> dict[str, int]:
+    """Threads of each fit: the job's number, else the CPUs shared among the stock deep models."""
+    asked = job.cluster.stages["fit"].cpus if "fit" in job.cluster.stages else None
+    deep = [name for name, model in job.models.items() if model.engine == "sdv" and model.model != "gaussian_copula"]
+    share = max(1, cpus // max(1, len(deep)))
+    return {name: asked or (share if name in deep else 1) for name in job.models}
+
+
+def pack_pieces(shards: tuple[Shard, ...], rows_per_task: int) -> list[tuple[Piece, ...]]:
+    """Cut the shards at row groups and pack neighbours up to ``rows_per_task`` rows a task; empty groups are left out."""
+    packs: list[list[Piece]] = [[]]
+    held, row = 0, 0
+    for number, shard in enumerate(shards):
+        for group, rows in enumerate(shard.group_rows):
+            if rows == 0:
+                continue
+            if held and held + rows > rows_per_task:
+                packs.append([])
+                held = 0
+            last = packs[-1][-1] if packs[-1] else None
+            if last and last.shard == number and last.last_group == group:
+                packs[-1][-1] = Piece(number, last.first_group, group + 1, last.first_row, last.rows + rows)
+            else:
+                packs[-1].append(Piece(number, group, group + 1, row, rows))
+            held += rows
+            row += rows
+    return [tuple(pack) for pack in packs if pack]
+
+
+def split_range(count: int, tasks: int) -> list[tuple[int, int]]:
+    """Cut ``range(count)`` into at most ``tasks`` contiguous ranges of nearly equal length."""
+    tasks = max(1, min(count, tasks))
+    edges = [count * i // tasks for i in range(tasks + 1)]
+    return list(zip(edges[:-1], edges[1:]))
