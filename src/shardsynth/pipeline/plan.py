@@ -21,8 +21,14 @@ from shardsynth.job import STAGES, Job
 
 PLAN_VERSION = 1
 CHUNK_ROWS = 50_000
-#: Stages whose outputs only feed a later stage: done when that later stage is.
-CONSUMED_BY = {"profile": "profile_merge", "count": "count_merge", "score": "merge"}
+#: Stages whose outputs are intermediates, and the stages that read them.
+READ_BY = {
+    "profile": ("profile_merge",),
+    "profile_merge": ("count", "count_merge", "fit", "sample", "score", "merge", "report"),
+    "count": ("count_merge",),
+    "count_merge": ("fit", "score", "merge", "report"),
+    "score": ("merge", "report"),
+}
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,7 @@ def _task_from_json(stage: str, index: int, data: dict[str, Any]) -> Task:
         index,
         data.get("model", ""),
         tuple(Piece(*piece) for piece in data.get("pieces", [])),
-        tuple(data.get("parts", (0, 0))),  # type: ignore[arg-type]
+        tuple(data.get("parts", (0, 0))),
         data.get("threads", 1),
     )
 
@@ -226,7 +232,7 @@ def fit_threads(job: Job, cpus: int) -> dict[str, int]:
 
 
 def pack_pieces(shards: tuple[Shard, ...], rows_per_task: int) -> list[tuple[Piece, ...]]:
-    """Cut the shards at row groups and pack neighbours up to ``rows_per_task`` rows a task; empty groups are left out."""
+    """Cut the shards at row groups, pack neighbours up to ``rows_per_task`` rows a task; empty groups are left out."""
     packs: list[list[Piece]] = [[]]
     held, row = 0, 0
     for number, shard in enumerate(shards):

@@ -1,0 +1,312 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional  # typer evaluates the annotations
+
+import typer
+
+from shardsynth.errors import ShardsynthError
+
+app = typer.Typer(
+    name="shardsynth",
+    help="Synthetic tables from sharded Parquet, on Slurm and GPU clusters, with SDV's models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file (YAML).")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as runs/mine/models/tvae.")]
+Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the job file.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def main() -> None:
+    """Entry point: one clear line per error; 2 for the user's mistakes, 1 for failures."""
+    try:
+        app()
+    except ShardsynthError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"shardsynth: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("shardsynth: stopped; what is committed stays, `shardsynth resume` does the rest", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from shardsynth import __version__
+
+        print(f"shardsynth {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def init(
+    source: Annotated[list[str], typer.Argument(metavar="DATA...", help="Folder, glob or files of Parquet shards.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Job file to write.")],
+    run_folder: Annotated[Optional[str], typer.Option("--run", help="Run directory to name in it.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the job file.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Look at the shards and write a job file with the detected metadata."""
+    from shardsynth.pipeline.setup import write_job
+
+    for line in write_job(source if len(source) > 1 else source[0], output, run_folder, force=force):
+        print(line)
+
+
+@app.command()
+def run(
+    job: JobFile,
+    overrides: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Plan the job and run it to its end on this machine."""
+    from shardsynth.api import run_job
+    from shardsynth.job import Job
+
+    _report_end(run_job(Job.load(job, overrides), console=_console(), debug=debug))
+
+
+@app.command()
+def resume(
+    folder: RunFolder,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the outputs' checksums, not only their sizes.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Run only what is missing."""
+    from shardsynth.api import Run
+
+    found = Run(folder)
+    found.resume(console=_console(), debug=debug, verify=verify)
+    _report_end(found)
+
+
+@app.command()
+def status(folder: RunFolder, verify: bool = False, debug: Debug = False) -> None:
+    """Say what is done, stage by stage."""
+    from shardsynth.api import Run
+
+    for line in Run(folder).status_lines(verify=verify):
+        print(line)
+
+
+@app.command()
+def logs(
+    folder: RunFolder,
+    stage: Annotated[Optional[str], typer.Argument(help="Stage name.")] = None,
+    index: Annotated[Optional[int], typer.Argument(help="Task number in the stage.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Print a task's log; without a task, list the logs."""
+    from shardsynth.api import Run
+
+    for line in Run(folder).log_lines(stage, index):
+        print(line)
+
+
+@app.command()
+def task(folder: RunFolder, stage: str, index: int, debug: Debug = False) -> None:
+    """Run one task by hand: what sbatch scripts and containers call."""
+    from shardsynth.pipeline.threads import available_cpus, limit_threads
+
+    limit_threads(available_cpus())
+    from shardsynth.pipeline.tasks import Worker
+
+    worker = Worker(folder)
+    planned = worker.find(stage, index)
+    limit_threads(planned.threads)
+    record = worker.run_task(stage, index)
+    print(f"{stage} {index}: committed, {record['rows']:,} rows, {record['seconds']} s")
+
+
+@app.command()
+def report(folder: RunFolder, debug: Debug = False) -> None:
+    """Write the HTML page again."""
+    from shardsynth.pipeline.reporting import write_run_report
+
+    print(f"report: {write_run_report(folder)}")
+
+
+@app.command()
+def sample(
+    model: ModelFolder,
+    rows: Annotated[str, typer.Option("--rows", help="Rows to make, such as 1e6.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the parts.")],
+    tasks: Annotated[Optional[int], typer.Option("--tasks", help="Tasks to cut the work into.")] = None,
+    rows_per_shard: Annotated[str, typer.Option("--rows-per-shard", help="Rows of one part.")] = "1e6",
+    seed: Annotated[Optional[int], typer.Option("--seed", help="Another seed than the run's.")] = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", help="Start after the last row made before: other rows.")
+    ] = False,
+    same_rows: Annotated[bool, typer.Option("--same-rows", help="Make the same rows as before, on purpose.")] = False,
+    where: Annotated[
+        Optional[str], typer.Option("--where", help="Condition, such as 'Gender == \"F\" and AGE >= 60'.")
+    ] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Load a stock pickle that no run recorded.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Sample a fitted model into Parquet parts and a manifest."""
+    from shardsynth.job import parse_rows
+    from shardsynth.pipeline.resample import SampleRequest, sample_model
+
+    request = SampleRequest(
+        model=model,
+        output=output,
+        rows=parse_rows(rows),
+        rows_per_shard=parse_rows(rows_per_shard),
+        tasks=tasks,
+        seed=seed,
+        go_on=go_on,
+        same_rows=same_rows,
+        where=where,
+        trust_pickle=trust_pickle,
+    )
+    print(sample_model(request, console=_console()))
+
+
+@app.command()
+def show(model: ModelFolder, debug: Debug = False) -> None:
+    """Show a model: family, columns, learned distributions."""
+    from shardsynth.api import describe_model
+
+    for line in describe_model(model):
+        print(line)
+
+
+@app.command()
+def export(
+    model: ModelFolder,
+    output: Annotated[Path, typer.Argument(metavar="OUT.pkl", help="Pickle to write.")],
+    debug: Debug = False,
+) -> None:
+    """Write a model as a stock SDV synthesizer."""
+    from shardsynth.api import export_model
+
+    for line in export_model(model, output):
+        print(line)
+
+
+@app.command("import-model")
+def import_model(
+    source: Annotated[Path, typer.Argument(metavar="MODEL.pkl", help="Pickle of a fitted stock GaussianCopula.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model folder to write.")],
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Run the code in the pickle: you know its source.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a stock SDV pickle into a native model folder."""
+    from shardsynth.api import import_stock_model
+
+    for line in import_stock_model(source, output, trust_pickle=trust_pickle):
+        print(line)
+
+
+@app.command("import")
+def import_table(
+    source: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, TSV, Excel or Feather file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the shards.")],
+    types: Annotated[
+        Optional[list[str]],
+        typer.Option("--type", metavar="COLUMN=TYPE", help="Arrow type of a column, such as age=int8."),
+    ] = None,
+    rows_per_shard: Annotated[str, typer.Option("--rows-per-shard", help="Rows of one shard.")] = "1e6",
+    delimiter: Annotated[Optional[str], typer.Option("--delimiter", help="Field separator of a text table.")] = None,
+    sheet: Annotated[Optional[str], typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Turn CSV, TSV, Excel or Feather into Parquet shards."""
+    from shardsynth.data.importer import import_table as write_shards
+    from shardsynth.errors import InputError
+    from shardsynth.job import parse_rows
+
+    chosen = {}
+    for item in types or []:
+        name, equals, kind = item.rpartition("=")
+        if not equals:
+            raise InputError(f"--type {item!r}: wanted COLUMN=TYPE, such as age=int8")
+        chosen[name] = kind
+    paths = write_shards(
+        source, output, types=chosen, rows_per_shard=parse_rows(rows_per_shard), delimiter=delimiter, sheet=sheet
+    )
+    print(f"{len(paths)} shards in {output}")
+
+
+@app.command()
+def clean(
+    folder: RunFolder,
+    private: Annotated[bool, typer.Option("--private", help="Delete all that derives from real rows.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Delete leftovers of dead attempts and intermediates that nothing needs any more."""
+    from shardsynth.api import Run
+
+    for line in Run(folder).clean(private=private):
+        print(line)
+
+
+@app.command()
+def pack(
+    folder: RunFolder,
+    output: Annotated[
+        Optional[Path], typer.Option("-o", "--output", help="Archive to write (default: RUN.tar.gz).")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Pack what may leave the house: models, samples, metrics, report; nothing private."""
+    from shardsynth.api import Run
+
+    print(Run(folder).pack(output))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the demo's data and run.")] = Path(
+        "runs/demo"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Run a real job, all four models, on the breast-cancer table that scikit-learn carries."""
+    from shardsynth.pipeline.demo import run_demo
+
+    _report_end(run_demo(output, console=_console(), debug=debug))
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _report_end(found: Any) -> None:
+    for line in found.summary_lines():
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""One function per stage. A task reads committed files, writes an attempt's outputs and commits them.
+
+Everything here is the same whatever started the task: the embedded pool, submitit, an sbatch script or a person.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from shardsynth.data.columns import Column
+from shardsynth.errors import RunError, ShardError, ShardsynthError
+from shardsynth.pipeline.files import no_space_is_clear, read_json
+from shardsynth.pipeline.plan import Plan, Task
+from shardsynth.pipeline.rundir import Attempt, RunDir
+
+Progress = Callable[[int], None]
+
+
+class Worker:
+    """Runs a plan's tasks one after the other and keeps what they share in memory."""
+
+    def __init__(self, root: Path) -> None:
+        self.run = RunDir(Path(root))
+        self.plan = Plan.from_json(self.run.read_plan())
+        self._cache: dict[str, Any] = {}
+
+    def find(self, stage: str, index: int) -> Task:
+        """The planned task; RunError when there is none."""
+        tasks = self.plan.tasks.get(stage)
+        if tasks is None:
+            raise RunError(f"{self.run.root}: no stage is called {stage!r}; stages: {', '.join(self.plan.tasks)}")
+        if not 0 <= index < len(tasks):
+            raise RunError(f"{self.run.root}: stage {stage} has tasks 0 to {len(tasks) - 1}, not {index}")
+        return tasks[index]
+
+    def run_task(self, stage: str, index: int, progress: Progress = lambda rows: None) -> dict[str, Any]:
+        """Run one task unless it is committed; returns its commit record."""
+        task = self.find(stage, index)
+        found = self.run.committed(stage, index)
+        if found is not None:
+            return found
+        self._check_needs(task)
+        with self.run.attempt(stage, index) as attempt, no_space_is_clear(self.run.root / "x", _space_needed(self.plan, task)):
+            return STAGE_FUNCTIONS[stage](self, task, attempt, progress)
+
+    def _check_needs(self, task: Task) -> None:
+        for stage, model in self.plan.needs(task.group):
+            for need in self.plan.model_tasks(stage, model):
+                if self.run.committed(stage, need.index) is None:
+                    raise RunError(
+                        f"task {task.stage} {task.index} needs {stage} {need.index}, which is not committed; "
+                        f"`shardsynth resume {self.run.root}` runs what is missing"
+                    )
+
+    def cached(self, key: str, load: Callable[[], Any]) -> Any:
+        """A shared object, loaded once per process."""
+        if key not in self._cache:
+            self._cache[key] = load()
+        return self._cache[key]
+
+
+def run_logged(
+    worker: Worker, stage: str, index: int, *, progress: Progress = lambda rows: None, debug: bool = False
+) -> dict[str, Any]:
+    """Run a task with its output in its log; the answer that executors collect, never an exception."""
+    started = time.monotonic()
+    answer: dict[str, Any]
+    with _logged(worker.run.log(stage, index)):
+        try:
+            record = worker.run_task(stage, index, progress)
+            answer = {"ok": True, "rows": record["rows"]}
+        except ShardsynthError as error:
+            if debug:
+                traceback.print_exc()
+            print(f"shardsynth: {error}", file=sys.stderr)
+            answer = {"ok": False, "error": str(error), "exit_code": error.exit_code}
+        except Exception as error:  # a failed task must not take the worker with it
+            traceback.print_exc()
+            reason = (str(error).strip() or "no message").splitlines()[0]
+            answer = {"ok": False, "error": f"{type(error).__name__}: {reason}", "exit_code": 1}
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return {**answer, "seconds": round(time.monotonic() - started, 3)}
+
+
+@contextlib.contextmanager
+def _logged(path: Path) -> Any:
+    """Send this process's output, that of libraries in C included, to a task's log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    saved = [os.dup(1), os.dup(2)]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        yield
+    finally:
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        for number in (handle, *saved):
+            os.close(number)
+
+
+def _space_needed(plan: Plan, task: Task) -> int | None:
+    """Rough bytes that a sampling task writes: the input's bytes per row times its rows."""
+    if task.stage != "sample":
+        return None
+    rows = sum(len(plan.part_rows(part)) for part in range(*task.parts))
+    return int(rows * sum(shard.size for shard in plan.shards) / max(1, plan.input_rows))

@@ -1,0 +1,69 @@
+"""How many CPUs this process may use, and telling the libraries before they are imported."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "ARROW_NUM_THREADS",
+)
+
+
+def available_cpus() -> int:
+    """The least of Slurm's grant, the CPU affinity and the cgroup quota; at least 1."""
+    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    with contextlib.suppress(ValueError):
+        limits.append(int(os.environ.get("SLURM_CPUS_PER_TASK", "")))
+    quota = _cgroup_quota()
+    if quota is not None:
+        limits.append(max(1, int(quota)))
+    return max(1, min(limits))
+
+
+def _cgroup_quota() -> float | None:
+    """CPUs that the cgroup's quota allows (version 2, then 1), or None where there is no limit."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+        folder = Path("/sys/fs/cgroup") / line[3:].lstrip("/")
+        quotas = []
+        for place in (folder, *folder.parents):
+            if place == Path("/sys/fs"):
+                break
+            with contextlib.suppress(OSError, ValueError):
+                quota, period = (place / "cpu.max").read_text().split()
+                if quota != "max":
+                    quotas.append(int(quota) / int(period))
+        if quotas:
+            return min(quotas)
+    with contextlib.suppress(OSError, ValueError):
+        folder = Path("/sys/fs/cgroup/cpu")
+        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
+        if quota_us > 0:
+            return quota_us / int((folder / "cpu.cfs_period_us").read_text())
+    return None
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Environment variables that hold torch, OpenMP and BLAS to a thread count; set before their import."""
+    return {name: str(threads) for name in _VARIABLES}
+
+
+def limit_threads(threads: int) -> None:
+    """Hold this process to a thread count: the environment, and the libraries that are imported already."""
+    import sys
+
+    os.environ.update(thread_environment(threads))
+    if "pyarrow" in sys.modules:
+        import pyarrow as pa
+
+        pa.set_cpu_count(threads)
+        pa.set_io_thread_count(max(1, threads))
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)

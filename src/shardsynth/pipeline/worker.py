@@ -1,0 +1,47 @@
+"""A worker process of the embedded executor: reads one JSON line per task, runs it, answers with one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def main() -> None:
+    """Serve tasks until the parent closes standard input."""
+    answers = os.fdopen(os.dup(1), "wb")  # the tasks' own prints go to their logs, not to the parent
+    root = Path(sys.argv[1])
+    debug = "--debug" in sys.argv[2:]
+    os.dup2(2, 1)
+    from shardsynth.pipeline.tasks import Worker
+
+    worker = Worker(root)
+    for line in sys.stdin:
+        request = json.loads(line)
+        _answer(answers, _serve(worker, request["stage"], request["index"], answers, debug))
+
+
+def _serve(worker: Any, stage: str, index: int, answers: BinaryIO, debug: bool) -> dict[str, Any]:
+    from shardsynth.pipeline.tasks import run_logged
+
+    last = time.monotonic()
+
+    def progress(rows: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > 0.5:
+            last = time.monotonic()
+            _answer(answers, {"progress": rows})
+
+    return run_logged(worker, stage, index, progress=progress, debug=debug)
+
+
+def _answer(answers: BinaryIO, message: dict[str, Any]) -> None:
+    answers.write(json.dumps(message).encode("utf-8") + b"\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()
