@@ -1,0 +1,239 @@
+"""The Python API: a run, its samples, its figures, its models.
+
+Example:
+    import shardsynth as ss
+
+    run = ss.run_job(ss.Job.load("jobs/mine.yaml"))
+    run.samples("tvae").to_table()
+    run.quality("tvae").score
+    ss.load_model("runs/mine/models/gaussian_copula").sample(1000)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shardsynth.errors import RunError
+from shardsynth.job import STAGES, Job
+from shardsynth.pipeline.files import human_bytes, read_json
+from shardsynth.pipeline.plan import Plan, make_plan
+from shardsynth.pipeline.rundir import RunDir
+from shardsynth.pipeline.schedule import missing_tasks
+
+MAY_LEAVE = ("models", "samples", "metrics", "report")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Fidelity figures of one model, by SDMetrics' definitions.
+
+    Attributes:
+        score: Overall score at SDMetrics' default thresholds.
+        column_shapes: Mean over the columns.
+        column_pair_trends: Mean over the pairs that contribute.
+        details: Every figure, as in ``metrics/<model>.json``.
+    """
+
+    score: float
+    column_shapes: float
+    column_pair_trends: float
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The synthetic parts of one model."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def paths(self) -> list[Path]:
+        """Parts in order."""
+        return [self.folder / part["path"] for part in self.manifest["parts"]]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts."""
+        return int(self.manifest["rows"])
+
+    def to_table(self) -> pa.Table:
+        """All rows in memory."""
+        return pa.concat_tables([pq.read_table(path, partitioning=None) for path in self.paths])
+
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, batch by batch, in flat memory."""
+        for path in self.paths:
+            with pq.ParquetFile(path) as file:
+                yield from file.iter_batches()
+
+
+class Run:
+    """A run directory: what it holds, what is done, what is left."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.dir = RunDir(Path(folder))
+        self.plan = Plan.from_json(self.dir.read_plan())
+
+    @property
+    def job(self) -> Job:
+        """The job as it was planned."""
+        return self.plan.job
+
+    def resume(self, *, console: Any = None, debug: bool = False, verify: bool = False) -> Run:
+        """Run what is missing, on this machine."""
+        from rich.console import Console
+
+        from shardsynth.pipeline.execute import execute
+
+        console = console or Console(stderr=True, quiet=True)
+        execute(self.dir, self.plan, console=console, debug=debug, verify=verify)
+        return self
+
+    def samples(self, model: str) -> Samples:
+        """A model's synthetic parts; RunError where they are not merged yet."""
+        folder = self.dir.samples(self._known(model))
+        return Samples(folder, self._read(folder / "_manifest.json", "merged"))
+
+    def metrics(self, model: str) -> dict[str, Any]:
+        """All figures of a model."""
+        return self._read(self.dir.metrics(self._known(model)), "scored")
+
+    def quality(self, model: str) -> Quality:
+        """Fidelity figures of a model."""
+        figures = self.metrics(model)["quality"]
+        return Quality(figures["score"], figures["column_shapes"], figures["column_pair_trends"], figures)
+
+    @property
+    def report(self) -> Path:
+        """The HTML page."""
+        return self.dir.root / "report" / "index.html"
+
+    def _known(self, model: str) -> str:
+        if model not in self.plan.job.models:
+            raise RunError(f"{self.dir.root}: no model is called {model!r}; models: {', '.join(self.plan.job.models)}")
+        return model
+
+    def _read(self, path: Path, what: str) -> dict[str, Any]:
+        try:
+            data: dict[str, Any] = read_json(path)
+        except FileNotFoundError:
+            raise RunError(f"{path}: not {what} yet; `shardsynth resume {self.dir.root}` does what is missing") from None
+        return data
+
+    def status(self, *, verify: bool = False) -> dict[str, dict[str, Any]]:
+        """Per stage: tasks, done, rows, seconds."""
+        missing = {(task.stage, task.index) for task in missing_tasks(self.plan, self.dir, verify=verify)}
+        found: dict[str, dict[str, Any]] = {}
+        for stage in STAGES:
+            tasks = self.plan.tasks[stage]
+            records = [self.dir.committed(stage, task.index) for task in tasks]
+            kept = [record for record in records if record is not None]
+            done = sum((stage, task.index) not in missing for task in tasks)
+            found[stage] = {
+                "tasks": len(tasks),
+                "done": done,
+                "rows": sum(record["rows"] for record in kept),
+                "seconds": round(sum(record["seconds"] for record in kept), 3),
+            }
+        return found
+
+    def status_lines(self, *, verify: bool = False) -> list[str]:
+        """The status as text."""
+        status = self.status(verify=verify)
+        lines = [f"{'stage':<14} {'done':>12} {'rows':>16} {'task seconds':>13}"]
+        for stage, figures in status.items():
+            done = f"{figures['done']}/{figures['tasks']}"
+            rows = f"{figures['rows']:,}" if figures["rows"] else ""
+            lines.append(f"{stage:<14} {done:>12} {rows:>16} {figures['seconds']:>13,.1f}")
+        left = sum(figures["tasks"] - figures["done"] for figures in status.values())
+        lines.append(f"{left} tasks are left: shardsynth resume {self.dir.root}" if left else "all done")
+        return lines
+
+    def log_lines(self, stage: str | None, index: int | None) -> Iterator[str]:
+        """A task's log, or the list of logs."""
+        folder = self.dir.private / "logs"
+        if stage is None or index is None:
+            for path in sorted(folder.rglob("*.log")):
+                if stage is None or path.relative_to(folder).parts[0] == stage:
+                    yield f"{path.relative_to(folder).parts[0]} {path.stem}  {human_bytes(path.stat().st_size)}  {path}"
+            return
+        path = self.dir.log(stage, index)
+        if not path.exists():
+            raise RunError(f"{path}: no such log; `shardsynth logs {self.dir.root}` lists them")
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            yield from (line.rstrip("\n") for line in lines)
+
+    def summary_lines(self) -> list[str]:
+        """Scores per model, and where the report lies."""
+        lines = []
+        for model in self.plan.job.models:
+            figures = self.metrics(model)
+            quality, reference = figures["quality"], figures["quality"].get("holdout") or {}
+            real = f" (real holdout {reference['score']:.3f})" if reference.get("score") is not None else ""
+            score = "not defined" if quality["score"] is None else f"{quality['score']:.3f}"
+            lines.append(f"{model:<20} quality {score}{real}  {self.dir.samples(model)}")
+        return [*lines, f"report: {self.report}"]
+
+    def clean(self, *, private: bool = False) -> list[str]:
+        """Delete leftovers of dead attempts and merged intermediates; with ``private``, all that derives from real rows."""
+        freed = 0
+        if private:
+            freed += _size(self.dir.private)
+            shutil.rmtree(self.dir.private, ignore_errors=True)
+        else:
+            missing = {task.stage for task in missing_tasks(self.plan, self.dir)}
+            if missing:
+                raise RunError(f"{self.dir.root}: the run is not done ({', '.join(sorted(missing))} left); resume it first")
+            for name in ("profile", "counts", "scores", "ranges", "submitit"):
+                freed += _size(self.dir.private / name)
+                shutil.rmtree(self.dir.private / name, ignore_errors=True)
+        for path in self.dir.root.rglob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                freed += path.stat().st_size
+                path.unlink()
+        return [f"{human_bytes(freed)} freed"]
+
+    def pack(self, output: Path | None = None) -> Path:
+        """Archive of what may leave the house."""
+        root = self.dir.root.resolve()
+        output = output or root.with_name(root.name + ".tar.gz")
+        temporary = output.with_name(f".{output.name}.tmp")
+        with tarfile.open(temporary, "w:gz") as archive:
+            for name in MAY_LEAVE:
+                for path in sorted((root / name).rglob("*")):
+                    if path.is_file() and not path.name.startswith("."):
+                        archive.add(path, f"{root.name}/{path.relative_to(root)}")
+        temporary.replace(output)
+        return output
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def plan_job(job: Job) -> Run:
+    """Look at the shards, plan the job and write the run directory; an equal plan that is there is kept."""
+    from shardsynth.data.shards import open_shards
+    from shardsynth.pipeline.check import check_job
+    from shardsynth.pipeline.threads import available_cpus
+
+    dataset = open_shards(job.input)
+    check_job(job, dataset)
+    plan = make_plan(job, dataset, job.cluster.workers or available_cpus())
+    RunDir(Path(job.output)).write_plan(job.to_yaml(), plan.to_json())
+    return Run(job.output)
+
+
+def run_job(job: Job, *, console: Any = None, debug: bool = False) -> Run:
+    """Plan a job and run it to its end on this machine; what is committed already is kept."""
+    return plan_job(job).resume(console=console, debug=debug)

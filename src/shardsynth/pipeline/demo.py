@@ -1,0 +1,64 @@
+"""The demo: the Wisconsin breast-cancer table that scikit-learn carries, cut into shards, through all four models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shardsynth.api import Run, run_job
+from shardsynth.errors import InputError
+from shardsynth.job import Job
+
+N_SHARDS = 4
+
+
+def demo_table() -> pa.Table:
+    """569 x 31: thirty measurements and the diagnosis as a category."""
+    try:
+        from sklearn.datasets import load_breast_cancer
+    except ImportError:
+        raise InputError("the demo needs scikit-learn and SDV: pip install 'shardsynth[all]'") from None
+    data = load_breast_cancer()
+    columns = {str(name): pa.array(data.data[:, i]) for i, name in enumerate(data.feature_names)}
+    diagnosis = pa.DictionaryArray.from_arrays(pa.array(data.target, pa.int8()), pa.array([str(n) for n in data.target_names]))
+    return pa.table({**columns, "diagnosis": diagnosis})
+
+
+def write_demo_shards(folder: Path) -> None:
+    """Cut the table into shards; the same files every time, left alone where they are there already."""
+    table = demo_table()
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(N_SHARDS):
+        first, last = table.num_rows * index // N_SHARDS, table.num_rows * (index + 1) // N_SHARDS
+        path = folder / f"part-{index:05d}.parquet"
+        if not path.exists():
+            pq.write_table(table.slice(first, last - first), path)
+
+
+def demo_job(data: Path, output: Path) -> Job:
+    """All four models with few epochs: minutes become seconds, and scores are what few epochs give."""
+    return Job.parse(
+        {
+            "input": str(data),
+            "output": str(output),
+            "models": {
+                "gaussian_copula": {},
+                "copulagan": {"epochs": 10},
+                "ctgan": {"epochs": 10},
+                "tvae": {"epochs": 30},
+            },
+            "sample": {"rows": 5000, "rows_per_shard": 2500},
+            "evaluate": {"holdout": 0.2},
+        },
+        "demo job",
+    )
+
+
+def run_demo(output: Path, *, console: Any = None, debug: bool = False) -> Run:
+    """Write the shards beside the run directory and run the job."""
+    data = output.parent / f"{output.name}-data"
+    write_demo_shards(data)
+    return run_job(demo_job(data, output), console=console, debug=debug)
