@@ -1,0 +1,264 @@
+"""Arrow arrays as NumPy numbers, exactly; the one place where that is done.
+
+Two views of a column of numbers. *Native*: the dtype that pandas would hold (integers keep their width, floats
+theirs, dates and times are counts of their own unit, decimals their unscaled integers), nothing rounded. *Axis*:
+float64, the line on which bins, cuts and quantile functions live. A value is missing when Arrow calls it null or when
+it is NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardsynth.data.columns import Column
+from shardsynth.errors import MetadataError
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+#: Largest decimal precision whose unscaled integers always fit int64.
+_INT64_DIGITS = 18
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The grid on which the values of a column lie.
+
+    Attributes:
+        kind: ``integer``: every value is ``origin + unit * k``. ``decimal``: every value is ``k * 10**-digits`` rounded
+            to the column's own float type. ``float``: no grid.
+        origin: Residue of the values modulo ``unit`` (0 for the other kinds). It tells nothing of the minimum.
+        unit: Greatest common divisor of the differences of the values (1 for the other kinds).
+        digits: Decimal digits after the point (0 for the other kinds).
+    """
+
+    kind: str = "float"
+    origin: int = 0
+    unit: int = 1
+    digits: int = 0
+
+    def snap(self, values: Floats) -> Floats:
+        """Axis values, float64[n], moved to the nearest point of the grid; NaN stays NaN."""
+        if self.kind == "integer":
+            snapped = np.rint((values - float(self.origin)) / float(self.unit)) * float(self.unit) + float(self.origin)
+        elif self.kind == "decimal":
+            scale = 10.0**self.digits
+            snapped = np.rint(values * scale) / scale
+        else:
+            return values
+        return np.asarray(snapped, dtype=np.float64)
+
+    def integers(self, values: Floats, dtype: npt.DTypeLike = np.int64) -> Array:
+        """Axis values snapped to the grid, in exact 64-bit integers (for the kind ``integer``).
+
+        Args:
+            values: float64[n], no NaN.
+            dtype: ``int64`` or ``uint64``.
+
+        Returns:
+            Integers of ``dtype``; right to the last digit even where float64 cannot hold ``origin + unit * k``.
+        """
+        steps = np.rint((values - float(self.origin)) / float(self.unit))
+        if np.dtype(dtype) == np.uint64:
+            whole = np.clip(steps, 0.0, np.nextafter(2.0**64, 0.0)).astype(np.uint64)
+        else:
+            whole = np.clip(steps, -(2.0**63), np.nextafter(2.0**63, 0.0)).astype(np.int64).view(np.uint64)
+        with np.errstate(over="ignore"):
+            exact = whole * np.uint64(self.unit) + np.uint64(self.origin % 2**64)
+        return exact.view(dtype)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"kind": self.kind, "origin": self.origin, "unit": self.unit, "digits": self.digits}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Precision:
+        """Inverse of ``to_json``."""
+        return cls(str(data["kind"]), int(data["origin"]), int(data["unit"]), int(data["digits"]))
+
+
+def kind_of(type_: pa.DataType) -> str:
+    """What the values of an Arrow type are.
+
+    Returns:
+        ``integer``, ``float``, ``decimal``, ``boolean``, ``temporal``, ``text``, ``binary``, ``null``, or ``nested``
+        for what shardsynth refuses. A dictionary type is what its values are.
+    """
+    types = pa.types
+    if types.is_dictionary(type_):
+        return kind_of(type_.value_type)
+    if types.is_boolean(type_):
+        return "boolean"
+    if types.is_integer(type_):
+        return "integer"
+    if types.is_floating(type_):
+        return "float"
+    if types.is_decimal(type_):
+        return "decimal"
+    if types.is_temporal(type_) and not types.is_interval(type_):
+        return "temporal"
+    if types.is_string(type_) or types.is_large_string(type_) or type_ == pa.string_view():
+        return "text"
+    if types.is_binary(type_) or types.is_large_binary(type_) or types.is_fixed_size_binary(type_):
+        return "binary"
+    return "null" if types.is_null(type_) else "nested"
+
+
+def decoded(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """One plain array: chunks joined, dictionary and extension decoded."""
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+        if isinstance(array, pa.ChunkedArray):
+            array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def null_mask(array: pa.Array) -> Mask | None:
+    """Arrow nulls of a plain array, bool[n]; None when there is none."""
+    if not array.null_count:
+        return None
+    return np.asarray(array.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def native(array: pa.Array) -> tuple[Array, Mask | None]:
+    """Values of a plain array of numbers, dates, times, decimals or booleans in their own NumPy dtype.
+
+    Args:
+        array: Neither dictionary nor text (see ``decoded``).
+
+    Returns:
+        ``(values, nulls)``: values[n] (what stands under a null is arbitrary), and bool[n] or None without nulls. NaN
+        is not among the nulls. Decimals of at most 18 digits give unscaled int64, wider ones float64.
+    """
+    nulls = null_mask(array)
+    type_ = array.type
+    if pa.types.is_boolean(type_):
+        filled = pc.fill_null(array, False) if nulls is not None else array
+        return filled.to_numpy(zero_copy_only=False).view(np.uint8), nulls
+    if pa.types.is_decimal(type_):
+        return _decimal_values(array), nulls
+    if pa.types.is_floating(type_) or pa.types.is_integer(type_):
+        dtype = np.dtype(type_.to_pandas_dtype())
+    elif kind_of(type_) == "temporal":
+        dtype = np.dtype(np.int32 if type_.bit_width == 32 else np.int64)
+    else:
+        raise TypeError(f"no numbers in an Arrow array of type {type_}")
+    buffer = array.buffers()[1]
+    if buffer is None or len(array) == 0:
+        return np.zeros(len(array), dtype), nulls
+    return np.frombuffer(buffer, dtype, count=array.offset + len(array))[array.offset :], nulls
+
+
+def _decimal_values(array: pa.Array) -> Array:
+    type_ = array.type
+    words = type_.bit_width // 64
+    if type_.precision > _INT64_DIGITS or words == 0:
+        return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+    buffer = array.buffers()[1]
+    if buffer is None or len(array) == 0:
+        return np.zeros(len(array), np.int64)
+    raw = np.frombuffer(buffer, np.int64, count=words * (array.offset + len(array)))
+    return raw[::words][array.offset :]
+
+
+def axis_of_native(values: Array, type_: pa.DataType) -> Floats:
+    """Native values, as ``native`` gives them, on the axis: float64[n]."""
+    floats = np.asarray(values, dtype=np.float64)
+    if pa.types.is_decimal(type_) and values.dtype == np.int64:
+        scale = float(10.0 ** abs(type_.scale))
+        return floats / scale if type_.scale >= 0 else floats * scale
+    return floats
+
+
+def axis(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Floats, Mask]:
+    """A column of role ``number`` or ``datetime`` on its axis.
+
+    Args:
+        column: The column; ``options["datetime_format"]`` parses text and integers of sdtype ``datetime``.
+        array: Its values, of the column's Arrow type (a dictionary, or its plain values).
+
+    Returns:
+        ``(values, missing)``: float64[n], NaN where missing, and bool[n]. Integers and decimals are their value; dates,
+        times and durations the count of their own unit; parsed text nanoseconds since 1970.
+
+    Raises:
+        MetadataError: The type has no axis, or a value does not follow the format.
+    """
+    values, nulls = column_native(column, array)
+    floats = axis_of_native(values, column.value_type)
+    missing = np.isnan(floats)
+    if nulls is not None:
+        missing |= nulls
+        if floats is values or floats.base is not None:
+            floats = floats.copy()
+        floats[nulls] = np.nan
+    return floats, missing
+
+
+def column_native(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Array, Mask | None]:
+    """``native`` for a column of role ``number`` or ``datetime``: dictionaries decoded, datetime text parsed."""
+    kind = kind_of(column.type)
+    if needs_parsing(column):
+        return _parsed_datetimes(column, array)
+    if kind in ("text", "binary", "null", "nested"):
+        raise MetadataError(
+            f"column {column.name!r}: Arrow type {column.type} cannot be of sdtype {column.sdtype!r}; "
+            "call it 'categorical' in the metadata, or import it with a type of numbers"
+        )
+    return native(decoded(array))
+
+
+def needs_parsing(column: Column) -> bool:
+    """Whether a datetime column holds text, or integers such as 20240131, that a format turns into instants."""
+    if column.role != "datetime":
+        return False
+    kind = kind_of(column.type)
+    return kind == "text" or (kind == "integer" and bool(column.options.get("datetime_format")))
+
+
+def _parsed_datetimes(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Array, Mask]:
+    import pandas as pd
+
+    encoded = decoded(array).cast(pa.string()).dictionary_encode()
+    text = encoded.dictionary.to_pandas()
+    layout = column.options.get("datetime_format")
+    layout = str(layout).replace("%-", "%") if layout else None
+    try:
+        parsed = pd.to_datetime(text, format=layout, utc=layout is not None and "%z" in layout.lower())
+    except (ValueError, TypeError, OverflowError):
+        raise MetadataError(
+            f"column {column.name!r}: a value does not follow its datetime_format {layout!r}; "
+            "correct the format in the metadata, or call the column 'categorical'"
+        ) from None
+    counts = parsed.to_numpy(dtype="datetime64[ns]").view(np.int64) if len(text) else np.zeros(1, np.int64)
+    nulls = null_mask(encoded.indices)
+    codes, _ = native(encoded.indices)
+    if nulls is None:
+        nulls = np.zeros(len(codes), np.bool_)
+    values = counts[np.where(nulls, 0, codes)]
+    return values, nulls | (values == np.iinfo(np.int64).min)
+
+
+def to_arrow(values: Array, type_: pa.DataType) -> pa.Array:
+    """Native values, as ``native`` gives them, back as a plain Arrow array of ``type_``; nothing missing."""
+    if pa.types.is_boolean(type_):
+        return pa.array(values.astype(np.bool_))
+    if pa.types.is_decimal(type_):
+        if values.dtype != np.int64:
+            return pa.array(values.astype(np.float64)).cast(type_)
+        from decimal import Decimal
+
+        return pa.array([Decimal(int(v)).scaleb(-type_.scale) for v in values], type_)
+    if kind_of(type_) == "temporal":
+        dtype = np.int32 if type_.bit_width == 32 else np.int64
+        return pa.array(values.astype(dtype)).view(type_)
+    return pa.array(values.astype(type_.to_pandas_dtype()), type_)

@@ -1,0 +1,192 @@
+"""The tally of a column of text or bytes: distinct values counted on dictionary codes, never row by row."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardsynth.data.values import Array, kind_of, null_mask
+
+Counts = npt.NDArray[np.int64]
+
+
+class TextTally:
+    """Text, bytes, or nothing (the Arrow type ``null``).
+
+    Attributes:
+        rows: Rows seen.
+        nulls: Nulls among them.
+        low: Smallest value in byte order, str or bytes; None without values.
+        high: Largest value.
+        nans, infinite, first_infinite: 0, 0 and None, as for numbers that have none.
+    """
+
+    nans = 0
+    infinite = 0
+    first_infinite: int | None = None
+
+    def __init__(self, type_: pa.DataType, limit: int) -> None:
+        self.type = type_.value_type if pa.types.is_dictionary(type_) else type_
+        self._plain = pa.binary() if kind_of(type_) == "binary" else pa.string()
+        self.limit = limit
+        self.rows = self.nulls = 0
+        self.low: Any = None
+        self.high: Any = None
+        self.overflow = False
+        self._values: pa.Array = pa.array([], self._plain)
+        self._counts: Counts = np.zeros(0, np.int64)
+        self._last: tuple[pa.Array, Counts] | None = None
+
+    def update(self, array: pa.Array, rows: npt.NDArray[np.uint64] | None = None) -> None:
+        """Count a batch."""
+        self.rows += len(array)
+        if pa.types.is_null(array.type):
+            self.nulls += len(array)
+            return
+        if not pa.types.is_dictionary(array.type):
+            if self.overflow:
+                self.nulls += array.null_count
+                self._widen(array)
+                return
+            array = array.dictionary_encode()
+        dictionary, counts = self._count_codes(array)
+        used = np.flatnonzero(counts)
+        if self.overflow:
+            self._widen(dictionary.take(pa.array(used)))
+        elif self._last is not None and (self._last[0] is dictionary or self._last[0].equals(dictionary)):
+            self._last[1][: len(counts)] += counts
+        else:
+            self._fold()
+            if len(used) > self.limit:
+                self._add(dictionary.take(pa.array(used)), counts[used])
+            else:
+                self._last = (dictionary, counts)
+
+    def _count_codes(self, array: pa.DictionaryArray) -> tuple[pa.Array, Counts]:
+        dictionary = array.dictionary
+        nulls = null_mask(array.indices)
+        codes = array.indices.fill_null(0).to_numpy() if nulls is not None else array.indices.to_numpy()
+        counts = np.bincount(codes, minlength=len(dictionary)).astype(np.int64)
+        if nulls is not None:
+            absent = int(nulls.sum())
+            self.nulls += absent
+            if len(counts):
+                counts[0] -= absent
+        if len(dictionary) == 0:
+            return dictionary, np.zeros(0, np.int64)
+        inner = null_mask(dictionary)
+        if inner is not None:
+            self.nulls += int(counts[inner].sum())
+            counts[inner] = 0
+        return dictionary, counts
+
+    def _widen(self, values: pa.Array) -> None:
+        if len(values) == values.null_count:
+            return
+        ends = pc.min_max(values.cast(self._plain))
+        low, high = ends["min"].as_py(), ends["max"].as_py()
+        self.low = low if self.low is None else min(self.low, low, key=_byte_order)
+        self.high = high if self.high is None else max(self.high, high, key=_byte_order)
+
+    def _fold(self) -> None:
+        """Add what waits under the last dictionary."""
+        if self._last is None:
+            return
+        dictionary, counts = self._last
+        self._last = None
+        used = np.flatnonzero(counts)
+        self._add(dictionary.take(pa.array(used)), counts[used])
+
+    def _add(self, values: pa.Array, counts: Counts) -> None:
+        if not len(values):
+            return
+        values = values.cast(self._plain)
+        self._widen(values)
+        both = pa.concat_arrays([self._values, values]).dictionary_encode()
+        total = np.zeros(len(both.dictionary), np.int64)
+        np.add.at(total, both.indices.to_numpy(), np.concatenate([self._counts, counts]))
+        if len(total) > self.limit:
+            self.overflow = True
+            self._values, self._counts = pa.array([], self._plain), np.zeros(0, np.int64)
+            return
+        order = pc.sort_indices(both.dictionary)
+        self._values, self._counts = both.dictionary.take(order), total[order.to_numpy()]
+
+    def settle(self) -> TextTally:
+        """Bring everything that waits into the counts."""
+        self._fold()
+        return self
+
+    def merge(self, other: TextTally) -> None:
+        """Add another part's tally of the same column."""
+        self.settle()
+        other.settle()
+        self.rows += other.rows
+        self.nulls += other.nulls
+        for end in (other.low, other.high):
+            if end is not None:
+                self._widen(pa.array([end], self._plain))
+        if self.overflow or other.overflow:
+            self.overflow = True
+            self._values, self._counts = pa.array([], self._plain), np.zeros(0, np.int64)
+        else:
+            self._add(other._values, other._counts)
+
+    @property
+    def present(self) -> int:
+        """Rows with a value."""
+        return self.rows - self.nulls
+
+    @property
+    def distinct(self) -> int | None:
+        """Number of distinct values; None after an overflow."""
+        self.settle()
+        return None if self.overflow else len(self._values)
+
+    def value_counts(self) -> tuple[pa.Array, Counts] | None:
+        """``(values, counts)``: distinct values in byte order and int64 counts; None after an overflow."""
+        self.settle()
+        return None if self.overflow else (self._values, self._counts)
+
+    def values_as_arrow(self) -> pa.Array | None:
+        """The distinct values as an Arrow array of the column's value type; None after an overflow."""
+        self.settle()
+        return None if self.overflow else self._values.cast(self.type)
+
+    def to_members(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """As a JSON object and arrays by name."""
+        self.settle()
+        head = {
+            "rows": self.rows,
+            "nulls": self.nulls,
+            "overflow": self.overflow,
+            "low": _to_text(self.low),
+            "high": _to_text(self.high),
+            "values": [_to_text(v) for v in self._values.to_pylist()],
+        }
+        return head, {"counts": self._counts}
+
+    def from_members(self, head: dict[str, Any], arrays: dict[str, Array]) -> None:
+        """Inverse of ``to_members``, into an empty tally."""
+        binary = self._plain == pa.binary()
+        self.rows, self.nulls, self.overflow = head["rows"], head["nulls"], head["overflow"]
+        self.low, self.high = _from_text(head["low"], binary), _from_text(head["high"], binary)
+        self._values = pa.array([_from_text(v, binary) for v in head["values"]], self._plain)
+        self._counts = arrays["counts"]
+
+
+def _byte_order(value: str | bytes) -> bytes:
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+
+
+def _to_text(value: Any) -> Any:
+    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value
+
+
+def _from_text(value: Any, binary: bool) -> Any:
+    return base64.b64decode(value) if binary and value is not None else value
