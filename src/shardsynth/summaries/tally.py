@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from shardsynth.data.grid import Grid, grid_for
 from shardsynth.data.values import Array, axis_of_native, decoded, kind_of, native, to_arrow
-from shardsynth.summaries.grid import Grid, grid_for
 from shardsynth.summaries.text import TextTally
 
 Counts = npt.NDArray[np.int64]

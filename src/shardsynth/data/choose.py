@@ -1,0 +1,150 @@
+"""Choosing the codes of a column from its tally and the row sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardsynth.data.column_codes import ColumnCoder
+from shardsynth.data.columns import Column
+from shardsynth.data.cuts import coarse_codes, cuts_of
+from shardsynth.data.grid import Grid, precision_of
+from shardsynth.data.values import Array, axis_of_native, column_native, decoded, needs_parsing
+
+if TYPE_CHECKING:
+    from shardsynth.summaries.profile import Tally
+
+#: Categories that are told apart at most.
+CATEGORIES = 10_000
+#: SDMetrics rounds to so many decimals before it compares two distributions.
+DECIMALS = 14
+
+
+def choose_coder(column: Column, tally: Tally, sample: pa.ChunkedArray, min_count: int) -> ColumnCoder:
+    """Codes of one learned column.
+
+    Args:
+        column: Role ``category``, ``number`` or ``datetime``.
+        tally: What the profile counted of it.
+        sample: Its values in the row sample.
+        min_count: See ``TableCoder.from_profile``.
+    """
+    if column.role == "category":
+        return _category_coder(column, tally, sample, min_count)
+    return _axis_coder(column, tally, sample)
+
+
+def _category_coder(column: Column, tally: Tally, sample: pa.ChunkedArray, min_count: int) -> ColumnCoder:
+    values = tally.values_as_arrow()
+    missing = tally.rows - tally.present
+    if values is not None:
+        known = tally.value_counts()
+        assert known is not None
+        counts, other = known[1], None
+    else:
+        values, counts, other = _common_values(decoded(sample), min_count)
+    order = _category_order(column, values)
+    values, counts = values.take(pa.array(order)), counts[order]
+    mass = np.concatenate([counts, [] if other is None else [other]]).astype(np.int64)
+    coarse = coarse_codes(mass, ordered=column.ordered)
+    return ColumnCoder(
+        column,
+        values,
+        other is not None,
+        np.zeros(0),
+        _with_missing(coarse),
+        np.append(mass, missing),
+        emit_nan=tally.nans > 0 and tally.nulls == 0,
+    )
+
+
+def _common_values(sample: pa.Array, min_count: int) -> tuple[pa.Array, npt.NDArray[np.int64], int]:
+    """The most frequent values of a sample, their counts, and the count of all others."""
+    present = pc.drop_null(sample)
+    if pa.types.is_floating(present.type):
+        present = present.filter(pc.invert(pc.is_nan(present)))
+    pairs = present.value_counts()
+    values, counts = pairs.field("values"), pairs.field("counts").to_numpy()
+    order = pc.sort_indices(values).to_numpy()
+    values, counts = values.take(pa.array(order)), counts[order]
+    often = np.argsort(-counts, kind="stable")[:CATEGORIES]
+    kept = often[counts[often] >= min_count]
+    kept = np.sort(kept if len(kept) else often)
+    return values.take(pa.array(kept)), counts[kept], int(counts.sum() - counts[kept].sum())
+
+
+def _category_order(column: Column, values: pa.Array) -> npt.NDArray[np.int64]:
+    """By the metadata's ``range_values`` for an ordinal column, else by value."""
+    place = np.arange(len(values), dtype=np.int64)
+    listed = column.options.get("range_values") if column.ordered else None
+    if listed:
+        rank = {v: i for i, v in enumerate(listed)}
+        found = [rank.get(v, rank.get(_as_number(v), len(rank))) for v in values.to_pylist()]
+        place = np.argsort(np.array(found, np.int64), kind="stable")
+    return place
+
+
+def _as_number(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def _axis_coder(column: Column, tally: Tally, sample: pa.ChunkedArray) -> ColumnCoder:
+    values, counts, grid, exact = _axis_counts(column, tally, sample)
+    ends = tally.axis_range if hasattr(tally, "axis_range") else None
+    floats = axis_of_native(values, column.value_type)
+    low, high = ends or ((float(floats[0]), float(floats[-1])) if len(floats) else (np.nan, np.nan))
+    decimals = _decimals(column, max(abs(low), abs(high)))
+    if decimals is not None:
+        floats = np.round(floats, decimals)
+        low, high = (float(v) for v in np.round(np.array([low, high]), decimals))
+    cuts = cuts_of(floats, counts, low, high, exact=exact)
+    mass = np.bincount(np.searchsorted(cuts, floats, side="right"), weights=counts, minlength=len(cuts) + 1)
+    mass = mass.astype(np.int64)
+    # A parsed datetime lies on nanoseconds, whatever the type of its text.
+    precision = precision_of(grid, pa.timestamp("ns") if needs_parsing(column) else column.value_type)
+    coarse = _with_missing(coarse_codes(mass, ordered=True))
+    missing = tally.rows - tally.present
+    nan = tally.nans > 0 and tally.nulls == 0
+    return ColumnCoder(column, None, False, cuts, coarse, np.append(mass, missing), precision, nan, low, high, decimals)
+
+
+def _axis_counts(
+    column: Column, tally: Tally, sample: pa.ChunkedArray
+) -> tuple[Array, npt.NDArray[np.int64], Grid, bool]:
+    """Native values in order, counts, their grid, and whether those are all values."""
+    known = tally.value_counts()
+    parse = needs_parsing(column)
+    if known is not None and not parse:
+        return known[0], known[1], tally.grid, True  # type: ignore[union-attr]
+    if known is not None:
+        array, counts = tally.values_as_arrow(), known[1]
+    else:
+        array = decoded(sample)
+        if parse and tally.low is not None:
+            # Text in year-first formats sorts like the instants it stands for: then the range is exact.
+            array = pa.concat_arrays([array, pa.array([tally.low, tally.high], array.type)])
+        counts = np.ones(len(array), np.int64)
+    values, nulls = column_native(column, array)
+    present = np.isfinite(values) if values.dtype.kind == "f" else np.ones(len(values), np.bool_)
+    if nulls is not None:
+        present &= ~nulls
+    distinct, inverse = np.unique(values[present], return_inverse=True)
+    totals = np.bincount(inverse, weights=counts[present], minlength=len(distinct)).astype(np.int64)
+    grid = Grid("integer").extended(distinct) if parse else tally.grid  # type: ignore[union-attr]
+    return distinct, totals, grid, known is not None
+
+
+def _decimals(column: Column, largest: float) -> int | None:
+    """14 where that can join two float64 values and loses nothing of the column, else None."""
+    return DECIMALS if column.value_type == pa.float64() and 1e-6 <= largest < 90.0 else None
+
+
+def _with_missing(coarse: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+    return np.append(coarse, np.int16(coarse.max() + 1 if len(coarse) else 0)).astype(np.int16)

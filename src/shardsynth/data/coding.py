@@ -1,0 +1,224 @@
+"""From values to small integer codes: what ``Counts`` counts on.
+
+Made once, from a merged ``Profile``. *Fine* codes are categories, or the bins and atoms of an axis; *coarse* codes (at
+most 32) join them for the pair tables of the fit. In both the last code is "missing".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from shardsynth.data import archive
+from shardsynth.data.column_codes import SCORE_STEP, Codes, ColumnCoder, Floats, Native
+from shardsynth.data.columns import Column, schema_from_text, schema_to_text
+from shardsynth.data.values import Array, Precision, axis_of_native, kind_of, native, to_arrow
+
+if TYPE_CHECKING:
+    from shardsynth.summaries.profile import Profile
+
+__all__ = ["SCORE_STEP", "WIDE", "ColumnCoder", "Encoded", "TableCoder"]
+
+#: Columns beyond which there are no pair tables.
+WIDE = 500
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch in codes.
+
+    Attributes:
+        coder: What coded it.
+        rows: Rows of the batch.
+        codes: Fine codes per learned column, int16[rows] each.
+        native: Native values and null mask per learned column; None for text categories.
+    """
+
+    coder: TableCoder
+    rows: int
+    codes: list[Codes]
+    native: list[Native | None]
+
+    @cached_property
+    def axis(self) -> list[Floats | None]:
+        """float64[rows] with NaN where missing, per learned column; None for categories."""
+        return [self._axis_of(i) for i in range(len(self.codes))]
+
+    def _axis_of(self, i: int) -> Floats | None:
+        coder, values = self.coder.columns[i], self.native[i]
+        if coder.is_category or values is None:
+            return None
+        floats = axis_of_native(values[0], coder.column.value_type)
+        return floats if values[1] is None else np.where(values[1], np.nan, floats)
+
+
+@dataclass(frozen=True)
+class TableCoder:
+    """Coders of the learned columns of a table.
+
+    Attributes:
+        columns: One coder per learned column, in schema order: the index ``i`` everywhere in ``Counts``.
+        table: Every column of the table, learned or not, in schema order.
+        rows: Rows of the profile (training rows).
+        seed: The job's seed.
+    """
+
+    columns: list[ColumnCoder]
+    table: tuple[Column, ...]
+    rows: int
+    seed: int = 0
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Name of a learned column to its index in ``columns``."""
+        return {c.name: i for i, c in enumerate(self.columns)}
+
+    @property
+    def wide(self) -> bool:
+        """Whether there are too many columns for pair tables."""
+        return len(self.columns) > WIDE
+
+    @property
+    def missing_columns(self) -> list[int]:
+        """Indices of the columns in which the profile saw missing values."""
+        return [i for i, c in enumerate(self.columns) if c.mass[-1] > 0]
+
+    @property
+    def normal_scores(self) -> list[Floats]:
+        """Per column float64[n_codes]: the normal score of each fine code, missing 0."""
+        return [c.scores for c in self.columns]
+
+    def encode(self, batch: pa.RecordBatch | pa.Table) -> Encoded:
+        """Codes of a batch that has the learned columns by name."""
+        arrays = [batch.column(c.name) for c in self.columns]
+        if isinstance(batch, pa.Table):
+            arrays = [_one_chunk(a) for a in arrays]
+        values = [c.native(a) for c, a in zip(self.columns, arrays)]
+        codes = [c.codes(a, v) for c, a, v in zip(self.columns, arrays, values)]
+        return Encoded(self, batch.num_rows, codes, values)
+
+    @classmethod
+    def from_profile(
+        cls,
+        profile: Profile,
+        columns: Sequence[Column],
+        row_sample: pa.Table | None = None,
+        min_count: int = 5,
+    ) -> TableCoder:
+        """Choose the codes of every learned column.
+
+        Args:
+            profile: Merged, of the training rows.
+            columns: Every column of the table.
+            row_sample: Rows for the quantiles of what was too much to count; the profile's own sample if None.
+            min_count: Where categories were too many to count, those seen less often in the sample are ``other``.
+        """
+        from shardsynth.data.choose import choose_coder
+
+        sample = profile.sample if row_sample is None else row_sample
+        learned = [c for c in columns if c.role in ("category", "number", "datetime")]
+        coders = [choose_coder(c, profile[c.name], sample[c.name], min_count) for c in learned]
+        return cls(coders, tuple(columns), profile.rows, profile.options.seed)
+
+    def save(self, path: str | Path) -> None:
+        """Write one file, the same bytes for the same coder."""
+        members: dict[str, archive.Member] = {}
+        heads = []
+        for c in self.columns:
+            head: dict[str, Any] = {"precision": c.precision.to_json(), "values": None, "numbers": 0}
+            if c.values is not None:
+                text = kind_of(c.column.type) in ("text", "binary")
+                head["values"] = [_to_json(v) for v in c.values.to_pylist()] if text else len(c.values)
+            heads.append({**head, "other": c.other, "emit_nan": c.emit_nan, "decimals": c.decimals})
+            heads[-1].update(name=c.name, cuts=len(c.cuts), codes=c.n_codes)
+        for name in ("int64", "uint64", "float64"):
+            picked = [_numbers(c) for c in self.columns]
+            members[f"values.{name}"] = np.concatenate(
+                [np.zeros(0, name), *(p for p in picked if p is not None and p.dtype == name)]
+            )
+        members["cuts"] = np.concatenate([np.zeros(0), *(c.cuts for c in self.columns)])
+        members["coarse"] = np.concatenate([np.zeros(0, np.int16), *(c.coarse for c in self.columns)])
+        members["mass"] = np.concatenate([np.zeros(0, np.int64), *(c.mass for c in self.columns)])
+        members["ends"] = np.array([[c.low, c.high] for c in self.columns], np.float64).reshape(-1, 2)
+        members["head"] = {
+            "version": 1,
+            "schema": schema_to_text(pa.schema([pa.field(c.name, c.type) for c in self.table])),
+            "table": [{"sdtype": c.sdtype, "role": c.role, "options": c.options} for c in self.table],
+            "columns": heads,
+            "rows": self.rows,
+            "seed": self.seed,
+        }
+        archive.write(path, members)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TableCoder:
+        """Inverse of ``save``."""
+        members = archive.read(path)
+        head = members["head"]
+        schema = schema_from_text(head["schema"])
+        table = tuple(Column(f.name, f.type, **more) for f, more in zip(schema, head["table"]))
+        by_name = {c.name: c for c in table}
+        place = dict.fromkeys(("cuts", "coarse", "mass", "values.int64", "values.uint64", "values.float64"), 0)
+
+        def take(name: str, n: int) -> Array:
+            place[name] += n
+            part: Array = members[name][place[name] - n : place[name]]
+            return part
+
+        coders = []
+        for c, ends in zip(head["columns"], members["ends"]):
+            column = by_name[c["name"]]
+            values = None
+            if isinstance(c["values"], list):
+                binary = kind_of(column.type) == "binary"
+                values = pa.array([_from_json(v, binary) for v in c["values"]], column.value_type)
+            elif c["values"] is not None:
+                values = to_arrow(take(f"values.{_wide_dtype(column.value_type)}", c["values"]), column.value_type)
+            cuts, coarse, mass = take("cuts", c["cuts"]), take("coarse", c["codes"]), take("mass", c["codes"])
+            precision = Precision.from_json(c["precision"])
+            low, high = float(ends[0]), float(ends[1])
+            coders.append(
+                ColumnCoder(
+                    column, values, c["other"], cuts, coarse, mass, precision, c["emit_nan"], low, high, c["decimals"]
+                )
+            )
+        return cls(coders, table, head["rows"], head["seed"])
+
+
+def _numbers(coder: ColumnCoder) -> Array | None:
+    if coder.values is None or kind_of(coder.column.type) in ("text", "binary"):
+        return None
+    return native(coder.values)[0].astype(_wide_dtype(coder.column.value_type))
+
+
+def _wide_dtype(type_: pa.DataType) -> str:
+    if pa.types.is_floating(type_) or (pa.types.is_decimal(type_) and type_.precision > 18):
+        return "float64"
+    return "uint64" if type_ == pa.uint64() else "int64"
+
+
+def _one_chunk(array: pa.ChunkedArray) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.unify_dictionaries()
+    whole = array.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        return whole.chunk(0) if whole.num_chunks else pa.array([], array.type)
+    return whole
+
+
+def _to_json(value: Any) -> Any:
+    import base64
+
+    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value
+
+
+def _from_json(value: Any, binary: bool) -> Any:
+    import base64
+
+    return base64.b64decode(value) if binary else value

@@ -1,0 +1,212 @@
+"""The codes of one column: categories, or the bins and atoms of an axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardsynth.data.columns import Column
+from shardsynth.data.cuts import normal_scores
+from shardsynth.data.values import Array, Precision, axis_of_native, column_native, decoded, kind_of, native
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int16]
+Native = tuple[Array, "npt.NDArray[np.bool_] | None"]
+
+#: A normal score is a multiple of this in the fixed-point Gram matrix (20 bits: from -8 to 8).
+SCORE_STEP = 2.0**-16
+#: Widest range of integers that are coded by one table look-up.
+_LOOKUP_RANGE = 1 << 21
+
+
+@dataclass(frozen=True)
+class ColumnCoder:
+    """Codes of one learned column (role ``category``, ``number`` or ``datetime``).
+
+    With k values, codes 0..k-1 are ``values``; then ``other`` if there is one; the last is missing. On an axis with m
+    cuts, code c in 0..m is ``cuts[c-1] <= v < cuts[c]`` (0 lies under the minimum, m over the maximum), m + 1 missing.
+    A value of another table that is no category gets the code ``unseen``, one past the last.
+
+    Attributes:
+        column: The column.
+        values: Categories in code order, of the column's value type; None on an axis.
+        other: Whether a code ``other`` stands for the categories that are not in ``values``.
+        cuts: float64[m], strictly increasing; empty for categories. An atom a is the cuts a and nextafter(a).
+        coarse: int16[n_codes], fine code to fit code.
+        mass: int64[n_codes], the profile's counts (the sample's, where values were too many to count).
+        precision: The grid of the values.
+        emit_nan: Whether missing values were written as NaN rather than null.
+        low: Minimum on the axis over all rows (NaN for categories, or without values).
+        high: Maximum.
+        decimals: Values are rounded to so many decimals before they are coded, as SDMetrics does; None: not rounded.
+    """
+
+    column: Column
+    values: pa.Array | None
+    other: bool
+    cuts: Floats
+    coarse: Codes
+    mass: npt.NDArray[np.int64]
+    precision: Precision = field(default_factory=Precision)
+    emit_nan: bool = False
+    low: float = float("nan")
+    high: float = float("nan")
+    decimals: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Column name."""
+        return self.column.name
+
+    @property
+    def is_category(self) -> bool:
+        """Whether the codes are categories."""
+        return self.values is not None
+
+    @property
+    def n_codes(self) -> int:
+        """Fine codes, missing included."""
+        return len(self.coarse)
+
+    @property
+    def missing(self) -> int:
+        """The code of missing values: the last."""
+        return self.n_codes - 1
+
+    @property
+    def unseen(self) -> int:
+        """Given to values that are no category: one past the last code."""
+        return self.n_codes
+
+    @property
+    def n_coarse(self) -> int:
+        """Fit codes, missing included (the last)."""
+        return int(self.coarse[-1]) + 1
+
+    @property
+    def atoms(self) -> npt.NDArray[np.bool_]:
+        """bool[n_codes]: codes of an axis that hold one single value, ``cuts[c-1]``."""
+        flags = np.zeros(self.n_codes, np.bool_)
+        if len(self.cuts):
+            flags[1 : len(self.cuts)] = np.nextafter(self.cuts[:-1], np.inf) == self.cuts[1:]
+        return flags
+
+    @cached_property
+    def scores(self) -> Floats:
+        """Normal score of each fine code, float64[n_codes], on the grid ``SCORE_STEP``; missing is 0."""
+        scores = np.append(normal_scores(self.mass[:-1]), 0.0)
+        return np.clip(np.rint(scores / SCORE_STEP), -(2**19), 2**19 - 1) * SCORE_STEP
+
+    def axis(self, values: Array) -> Floats:
+        """Native values on the axis, rounded as they are coded."""
+        floats = axis_of_native(values, self.column.value_type)
+        return floats if self.decimals is None else np.round(floats, self.decimals)
+
+    def native(self, array: pa.Array) -> Native | None:
+        """Native values and null mask of an array; None where text categories have none."""
+        if not self.is_category:
+            return column_native(self.column, array)
+        return None if kind_of(self.column.type) in ("text", "binary") else native(decoded(array))
+
+    def codes(self, array: pa.Array, values: Native | None = None) -> Codes:
+        """Fine codes of an array, int16[n]; ``values`` spares computing ``native(array)`` again."""
+        if values is None:
+            values = self.native(array)
+        if values is None:
+            return self._text_codes(array)
+        numbers, nulls = values
+        codes = self._lookup(numbers)
+        if nulls is not None:
+            codes[nulls] = self.missing
+        return codes
+
+    def _lookup(self, values: Array) -> Codes:
+        """Codes by table where the integers lie close together, by bisection otherwise."""
+        if values.dtype.kind != "f":
+            if values.dtype.itemsize == 1:
+                return self._small_table(values.dtype)[values.view(np.uint8)]
+            if self._table is not None and values.dtype != np.uint64:
+                first, table = self._table
+                return table[np.clip(values.astype(np.int64) - first, 0, len(table) - 1)]
+        return self._search(values)
+
+    @cached_property
+    def _table(self) -> tuple[int, Codes] | None:
+        domain = self._domain
+        if domain is None or domain[1] - domain[0] > _LOOKUP_RANGE or abs(domain[0]) > 2**62 or domain[1] > 2**62:
+            return None
+        first = domain[0] - 1
+        return first, self._search(np.arange(first, domain[1] + 2, dtype=np.int64))
+
+    @property
+    def _domain(self) -> tuple[int, int] | None:
+        """Smallest and largest native integer that has a code of its own."""
+        if self.is_category:
+            order = self._sorted[0]
+            return (int(order[0]), int(order[-1])) if len(order) and order.dtype.kind in "iu" else None
+        if not len(self.cuts) or pa.types.is_decimal(self.column.value_type):
+            return None
+        return int(self.low), int(self.high)
+
+    def _small_table(self, dtype: np.dtype[Any]) -> Codes:
+        cache = self.__dict__.setdefault("_tables", {})
+        if dtype not in cache:
+            cache[dtype] = self._search(np.arange(256, dtype=np.uint8).view(dtype))
+        table: Codes = cache[dtype]
+        return table
+
+    @cached_property
+    def _sorted(self) -> tuple[Array, Codes]:
+        """Categories as native values in order, and the code of each."""
+        numbers = native(self.values)[0]
+        order = np.argsort(numbers, kind="stable")
+        return numbers[order], order.astype(np.int16)
+
+    def _search(self, values: Array) -> Codes:
+        if not self.is_category:
+            floats = self.axis(values)
+            codes = np.searchsorted(self.cuts, floats, side="right").astype(np.int16)
+        else:
+            floats = values
+            known, order = self._sorted
+            absent = self.unseen if not self.other else len(known)
+            codes = np.full(len(values), absent, np.int16)
+            if len(known):
+                place = np.minimum(np.searchsorted(known, values), len(known) - 1)
+                found = known[place] == values
+                codes[found] = order[place[found]]
+        if floats.dtype.kind == "f":
+            codes[np.isnan(floats)] = self.missing
+        return codes
+
+    def _text_codes(self, array: pa.Array) -> Codes:
+        assert self.values is not None
+        if not pa.types.is_dictionary(array.type):
+            return self._codes_of_text(array)
+        indices, nulls = native(array.indices)
+        if not len(array.dictionary):
+            return np.full(len(array), self.missing, np.int16)
+        cached = self.__dict__.get("_dictionary")
+        if cached is None or not (cached[0] is array.dictionary or cached[0].equals(array.dictionary)):
+            cached = self.__dict__["_dictionary"] = (array.dictionary, self._codes_of_text(array.dictionary))
+        table: Codes = cached[1]
+        if nulls is None:
+            return table[indices]
+        codes = table[np.where(nulls, 0, indices)]
+        codes[nulls] = self.missing
+        return codes
+
+    def _codes_of_text(self, array: pa.Array) -> Codes:
+        assert self.values is not None
+        found = pc.index_in(array.cast(self.values.type), value_set=self.values)
+        absent = len(self.values) if self.other else self.unseen
+        codes = np.asarray(pc.fill_null(found, absent).to_numpy(zero_copy_only=False)).astype(np.int16)
+        if array.null_count:
+            codes[array.is_null().to_numpy(zero_copy_only=False)] = self.missing
+        return codes
