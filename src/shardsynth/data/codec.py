@@ -1,0 +1,208 @@
+"""Values and codes -> Arrow arrays of the exact input type, straight into their buffers.
+
+The inverse of ``data/values.py``. Every Arrow type that a column may have is stored as NumPy values of one
+*storage* dtype: the value itself for integers and floats, a count of the type's unit for dates, times,
+timestamps and durations, the unscaled integer for decimals, nanoseconds for datetimes that the table writes as text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from shardsynth.errors import ModelError
+
+Array = NDArray[Any]
+Mask = NDArray[np.bool_]
+
+_DAY = 86_400_000  # milliseconds: date64 holds whole days
+
+
+def is_text(data_type: pa.DataType) -> bool:
+    """Whether the values of a type are text."""
+    types = pa.types
+    return bool(types.is_string(data_type) or types.is_large_string(data_type) or types.is_string_view(data_type))
+
+
+def decimal_width(data_type: pa.DataType) -> int:
+    """Bits of a decimal type, 0 for any other."""
+    return int(data_type.bit_width) if pa.types.is_decimal(data_type) else 0
+
+
+def is_formatted(data_type: pa.DataType, datetime_format: str | None) -> bool:
+    """Whether a datetime is held in another guise: as text, or as integers such as 20240131."""
+    return is_text(data_type) or (datetime_format is not None and bool(pa.types.is_integer(data_type)))
+
+
+def storage_dtype(data_type: pa.DataType, datetime_format: str | None = None) -> np.dtype[Any]:
+    """NumPy dtype that holds the values of an Arrow type (of a dictionary: of its value type).
+
+    Args:
+        data_type: The column's type.
+        datetime_format: strftime format of a datetime held as text or integers: nanoseconds then.
+
+    Raises:
+        ModelError: The type has no axis (binary, nested, ...); it can only be a category.
+    """
+    types = pa.types
+    if types.is_dictionary(data_type):
+        return storage_dtype(data_type.value_type, datetime_format)
+    if is_formatted(data_type, datetime_format):
+        return np.dtype(np.int64)
+    if types.is_integer(data_type) or types.is_floating(data_type):
+        dtype: np.dtype[Any] = np.dtype(data_type.to_pandas_dtype())
+        return dtype
+    if types.is_boolean(data_type):
+        return np.dtype(np.bool_)
+    if types.is_date32(data_type) or types.is_time32(data_type) or decimal_width(data_type) == 32:
+        return np.dtype(np.int32)
+    if types.is_temporal(data_type) or types.is_decimal(data_type):
+        return np.dtype(np.int64)
+    raise ModelError(f"values of type {data_type} have no axis: give the column the sdtype categorical, id or drop it")
+
+
+def scale_of(data_type: pa.DataType) -> float:
+    """Storage units per axis unit: 10^scale for decimals, whose axis is the value; 1 for every other type."""
+    value_type = data_type.value_type if pa.types.is_dictionary(data_type) else data_type
+    return float(10.0**value_type.scale) if pa.types.is_decimal(value_type) else 1.0
+
+
+def to_storage(axis: Array, dtype: np.dtype[Any]) -> Array:
+    """Axis values [n] (finite float64 or int64, in storage units) as a storage dtype.
+
+    Integers are rounded half to even and kept within the dtype's range, so that a value beyond it never wraps around.
+    """
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.asarray(axis).astype(dtype)
+    if dtype.kind == "b":
+        return np.asarray(np.rint(axis) >= 1)
+    limits = np.iinfo(dtype)
+    axis = np.asarray(axis)
+    if axis.dtype.kind in "iu":
+        low = max(limits.min, int(np.iinfo(axis.dtype).min))
+        high = min(limits.max, int(np.iinfo(axis.dtype).max))
+        return np.clip(axis, low, high).astype(dtype)
+    rounded = np.rint(axis)
+    # The largest 64-bit integers have no float64 of their own: they are set, not converted.
+    top, bottom = rounded >= float(limits.max), rounded <= float(limits.min)
+    values = np.where(top | bottom, 0.0, rounded).astype(dtype)
+    values[top], values[bottom] = limits.max, limits.min
+    return values
+
+
+def validity(missing: Mask | None) -> tuple[pa.Buffer | None, int]:
+    """Arrow validity bitmap and null count of a mask [n] that is true where a value is missing."""
+    if missing is None:
+        return None, 0
+    nulls = int(np.count_nonzero(missing))
+    return (pa.py_buffer(np.packbits(~missing, bitorder="little")), nulls) if nulls else (None, 0)
+
+
+def to_array(
+    data_type: pa.DataType,
+    values: Array,
+    missing: Mask | None = None,
+    *,
+    emit_nan: bool = False,
+    datetime_format: str | None = None,
+) -> pa.Array:
+    """Arrow array of ``data_type`` from storage values; buffers are shared with ``values`` wherever Arrow allows.
+
+    Args:
+        data_type: Type of the column, a dictionary type included.
+        values: Storage values [n], C-contiguous, of ``storage_dtype(data_type)``. What stands where
+            ``missing`` is true does not matter.
+        missing: True where the value is missing; None when nothing is.
+        emit_nan: Write missing floats as NaN instead of null; ``values`` is changed in place.
+        datetime_format: strftime format of a datetime that the table holds as text or integers.
+
+    Raises:
+        ModelError: Text without its format, or a dictionary type whose index is too narrow for the distinct values.
+    """
+    types = pa.types
+    if types.is_dictionary(data_type):
+        dense = to_array(data_type.value_type, values, missing, emit_nan=emit_nan, datetime_format=datetime_format)
+        return _narrow(dense.dictionary_encode(), data_type)
+    if is_formatted(data_type, datetime_format):
+        return _formatted(data_type, values, missing, datetime_format)
+    if emit_nan and missing is not None and types.is_floating(data_type):
+        values[missing] = np.nan
+        missing = None
+    bitmap, nulls = validity(missing)
+    if types.is_date64(data_type):
+        values = values - values % _DAY
+    if types.is_boolean(data_type):
+        data = pa.py_buffer(np.packbits(values, bitorder="little"))
+    else:
+        limbs = decimal_width(data_type) // 64
+        data = pa.py_buffer(_sign_extended(values, limbs) if limbs > 1 else values)
+    return pa.Array.from_buffers(data_type, len(values), [bitmap, data], nulls)
+
+
+def from_codes(data_type: pa.DataType, categories: pa.Array, codes: Array, missing: Mask | None = None) -> pa.Array:
+    """Arrow array of ``data_type`` from category codes.
+
+    Args:
+        data_type: Type of the column, a dictionary type included.
+        categories: Distinct values, of the column's value type, without nulls.
+        codes: Index of each row's category [n], of any integer dtype; for a dictionary column of its index
+            dtype they become the array's own buffer. Where ``missing`` is true any index in range.
+        missing: True where the value is missing; None when nothing is.
+    """
+    if not pa.types.is_dictionary(data_type):
+        rows = pa.array(codes, mask=missing)
+        if pa.types.is_string_view(data_type):  # Arrow has no ``take`` for views
+            return categories.cast(pa.string()).take(rows).cast(data_type)
+        return categories.take(rows)
+    index = np.dtype(data_type.index_type.to_pandas_dtype())
+    if len(categories) > np.iinfo(index).max + 1:
+        raise ModelError(f"{len(categories)} categories do not fit the dictionary index {data_type.index_type}")
+    bitmap, nulls = validity(missing)
+    codes = np.ascontiguousarray(codes, index)
+    indices = pa.Array.from_buffers(data_type.index_type, len(codes), [bitmap, pa.py_buffer(codes)], nulls)
+    return pa.DictionaryArray.from_arrays(indices, categories, ordered=data_type.ordered, safe=False)
+
+
+def code_dtype(data_type: pa.DataType, categories: int) -> np.dtype[Any]:
+    """Integer dtype in which codes are cheapest to hand to ``from_codes``."""
+    if pa.types.is_dictionary(data_type):
+        dtype: np.dtype[Any] = np.dtype(data_type.index_type.to_pandas_dtype())
+        return dtype
+    return np.dtype(np.int16) if categories <= 32_767 else np.dtype(np.int32)
+
+
+def _narrow(array: pa.DictionaryArray, data_type: pa.DataType) -> pa.DictionaryArray:
+    """Dictionary array with the index type and the order flag of ``data_type``."""
+    try:
+        indices = array.indices.cast(data_type.index_type)
+    except pa.ArrowInvalid as error:
+        raise ModelError(
+            f"{len(array.dictionary)} distinct values do not fit the dictionary index {data_type.index_type}: "
+            "write the column without a dictionary, or give it the sdtype categorical"
+        ) from error
+    return pa.DictionaryArray.from_arrays(indices, array.dictionary, ordered=data_type.ordered)
+
+
+def _sign_extended(values: Array, limbs: int) -> Array:
+    """Two's complement of ``limbs`` 64-bit little-endian words per value [n, limbs]."""
+    words = np.empty((len(values), limbs), np.int64)
+    words[:, 0] = values
+    words[:, 1:] = (words[:, 0] >> 63)[:, None]
+    return words
+
+
+def _formatted(data_type: pa.DataType, values: Array, missing: Mask | None, datetime_format: str | None) -> pa.Array:
+    """Nanoseconds since 1970 in a strftime format, as text or integers; each distinct moment is formatted once."""
+    if datetime_format is None:
+        raise ModelError("a datetime that is held as text needs its datetime_format in the metadata")
+    import pandas as pd
+
+    moments, codes = np.unique(values, return_inverse=True)
+    text = pd.DatetimeIndex(moments.astype("datetime64[ns]")).strftime(datetime_format)
+    categories = pc.cast(pa.array(text.to_numpy(object), pa.string()), data_type)
+    return from_codes(data_type, categories, codes, missing)
