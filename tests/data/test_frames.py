@@ -136,6 +136,14 @@ def test_text_dates_are_parsed_and_written_in_their_format() -> None:
     assert frames.to_arrow(frame, table.schema, columns).column(0).to_pylist() == table["d"].to_pylist()
 
 
+def test_whole_numbers_that_are_dates() -> None:
+    table = pa.table({"d": pa.array([20240131, None], pa.int32())})
+    columns = [column_of("d", pa.int32(), "datetime", datetime_format="%Y%m%d")]
+    frame = frames.to_pandas(table, columns)
+    assert str(frame["d"].dtype) == "datetime64[ns]"
+    assert frames.to_arrow(frame, table.schema, columns).column(0).to_pylist() == [20240131, None]
+
+
 def test_text_that_is_no_date_names_the_column_and_row_but_not_the_value() -> None:
     table = pa.table({"d": pa.array(["2020-01-01", "secret"])})
     columns = [column_of("d", pa.string(), "datetime", datetime_format="%Y-%m-%d")]

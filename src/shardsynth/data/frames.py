@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
+from shardsynth.data.grid import grid_for
+from shardsynth.data.values import needs_parsing
 from shardsynth.errors import MetadataError, ModelError
 
 if TYPE_CHECKING:
@@ -63,13 +65,15 @@ def _to_series(column: Column | None, name: str, array: pa.Array) -> Any:
     if pa.types.is_boolean(kind):
         return array.to_numpy(zero_copy_only=False)
     if pa.types.is_integer(kind):
+        if column is not None and needs_parsing(column):
+            return _parse(column, np.array(array.cast(pa.string()).to_pylist(), dtype=object), pd)
         return _numbers(array, missing)
     if pa.types.is_decimal(kind):
         values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
         return np.round(values, kind.scale) if 0 <= kind.scale <= 22 else values
     if pa.types.is_floating(kind):
         values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        return values if pa.types.is_float64(kind) else _shortest(values, kind.to_pandas_dtype())
+        return values if pa.types.is_float64(kind) else _shortest(array, values)
     if pa.types.is_temporal(kind):
         counts = array.view(_storage(kind))
         dates = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
@@ -88,12 +92,9 @@ def _numbers(array: pa.Array, missing: bool) -> np.ndarray[Any, Any]:
     return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
-def _shortest(values: np.ndarray[Any, Any], narrow: Any) -> np.ndarray[Any, Any]:
-    present = values[np.isfinite(values)]
-    for digits in range(8):
-        if np.array_equal(np.round(present, digits).astype(narrow).astype(np.float64), present):
-            return np.round(values, digits)
-    return values
+def _shortest(array: pa.Array, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    grid = grid_for(array.type).extended(values[np.isfinite(values)])
+    return np.round(values, grid.digits) if grid.kind == "decimal" else values
 
 
 def _storage(kind: pa.DataType) -> pa.DataType:
@@ -198,6 +199,8 @@ def _to_array(series: pd.Series[Any], column: Column, nan: bool, clip: bool) -> 
     if pa.types.is_boolean(kind):
         values = series.to_numpy(dtype=object, na_value=False) if missing.any() else series.to_numpy()
         return pa.array(values.astype(bool), kind, mask=missing)
+    if pa.types.is_integer(kind) and dates:
+        return _format(series, column, pa.string(), clip).cast(kind)
     if pa.types.is_integer(kind):
         dtype = kind.to_pandas_dtype()
         return pa.array(_whole(_plain(series), missing, dtype, low, high), kind, mask=missing)

@@ -1,0 +1,238 @@
+"""SDV's metadata, detected by SDV itself on the row sample and corrected by the exact counts of ``Profile``."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardsynth.data import frames
+from shardsynth.data.columns import role_of_sdtype
+from shardsynth.data.metadata import KINDS, TABLE, plain_values, shown_value, table_of
+from shardsynth.data.personal import is_free_text
+from shardsynth.data.values import axis_of_native, kind_of
+from shardsynth.errors import MetadataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from shardsynth.summaries.profile import Profile, Tally
+
+#: Of more categories than this SDV lists none and says ``high_cardinality``.
+_LISTED_CATEGORIES = 499
+#: A whole number with at most this many distinct values is ``ordinal`` for SDV.
+_ORDINAL_VALUES = 10
+_DETECTED_ROWS = 10_000
+_FLOAT_DIGITS = 15
+#: Ranges beyond these are refused by SDV's validation (nanoseconds).
+_STAMPS = np.array(["1678-01-01", "2262-01-01"], dtype="datetime64[s]")
+
+
+def detect(sample: pa.Table, profile: Profile, schema: pa.Schema) -> dict[str, Any]:
+    """SDV Metadata V2 (one table, "table"), by SDV's own detector on the row sample, corrected by exact counts.
+
+    Corrected: ranges, categories (in canonical order), nullability and decimal places, from all rows; a whole number
+    with more than ten values is numerical; a personal sdtype that its Arrow type cannot hold was a guess from the
+    name, and is guessed again without it; so is a date format that only the first value follows. A primary key must
+    not repeat in any row counted, nor in the sample. Text that hardly repeats is an id, or, when wordy, ``unknown``:
+    neither is learned. A column without any value is ``unknown`` and not ``pii``.
+
+    Args:
+        sample: Uniform row sample, dictionaries decoded.
+        profile: Exact counts over all training rows.
+        schema: The shards' schema.
+
+    Raises:
+        MetadataError: A column of a type that no model can hold.
+    """
+    for field in schema:
+        if kind_of(field.type) in ("nested", "binary"):
+            raise MetadataError(
+                f"column {field.name!r} is of type {field.type}, which no model can hold; "
+                "flatten or cast it, or leave the column out"
+            )
+    filled = [name for name in schema.names if profile[name].present]
+    step = max(1, -(-len(sample) // _DETECTED_ROWS))
+    frame = frames.to_pandas(sample.select(filled).take(pa.array(np.arange(0, len(sample), step))))
+    guessed = _by_sdv(frame)
+    neutral = {name: f"c{i}" for i, name in enumerate(filled) if _clashes(guessed[name], profile[name])}
+    if neutral:
+        again = _by_sdv(frame[list(neutral)].rename(columns=neutral))
+        guessed.update({name: again[alias] for name, alias in neutral.items()})
+    described: dict[str, Any] = {}
+    for field in schema:
+        tally = profile[field.name]
+        if field.name not in guessed:
+            described[field.name] = {"sdtype": "unknown", "pii": False, "range_is_nullable": True}
+        else:
+            options = _reconsidered(guessed[field.name], sample[field.name], field.type)
+            described[field.name] = _corrected(options, sample[field.name], tally, field.type)
+    table: dict[str, Any] = {"columns": described}
+    key = _primary_key(sample, frame, profile, described)
+    if key is not None:
+        described[key].pop("range_is_nullable", None)
+        if role_of_sdtype(described[key]["sdtype"]) != "pii":
+            described[key] = {"sdtype": "id"}
+        table["primary_key"] = key
+    return {"tables": {TABLE: table}, "relationships": [], "METADATA_SPEC_VERSION": "V2"}
+
+
+def _by_sdv(frame: pd.DataFrame, keys: str | None = None) -> dict[str, Any]:
+    """What SDV's detector says of a frame's columns; with ``keys``, under "" the primary key that it chooses."""
+    if not len(frame.columns):
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sdv.metadata import Metadata
+
+        found = Metadata.detect_from_dataframes({TABLE: frame}, infer_keys=keys).to_dict()
+    table = table_of(found)
+    return {"": table.get("primary_key")} if keys else dict(table["columns"])
+
+
+def _clashes(options: dict[str, Any], tally: Any) -> bool:
+    """Whether the column cannot be what SDV made of its name."""
+    sdtype, nature = options["sdtype"], kind_of(tally.type)
+    if sdtype == "id" and nature == "float":
+        return bool(tally.grid.kind == "float" or tally.grid.digits > 0)
+    if sdtype in KINDS:
+        return nature not in KINDS[sdtype]
+    return nature != "text" and not (sdtype in ("latitude", "longitude") and nature in ("float", "decimal"))
+
+
+def _reconsidered(options: dict[str, Any], sample: pa.ChunkedArray, kind: pa.DataType) -> dict[str, Any]:
+    """What SDV calls categorical text, looked at again.
+
+    It may be dates: SDV guesses the format from one value, and takes 03.04.2020 for March. Text that hardly repeats
+    would be memorised as categories: it becomes an id, or free text.
+    """
+    if options["sdtype"] != "categorical" or kind_of(kind) != "text":
+        return options
+    present = sample.drop_null().cast(pa.string())
+    distinct = pc.unique(present)
+    layout = _date_format(distinct)
+    if layout is not None:
+        return {"sdtype": "datetime", "datetime_format": layout}
+    if len(present) >= 20 and is_free_text(present):
+        return {"sdtype": "unknown", "pii": True}
+    if len(present) >= 100 and len(distinct) > 0.9 * len(present):
+        return {"sdtype": "id"}
+    return options
+
+
+def _date_format(distinct: pa.Array) -> str | None:
+    import pandas as pd
+    from pandas.tseries.api import guess_datetime_format
+
+    texts = pd.Series(distinct.to_pylist(), dtype=object)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        guesses = [guess_datetime_format(text, dayfirst=first) for text in texts[:20] for first in (False, True)]
+    for layout in dict.fromkeys(guess for guess in guesses if guess):
+        if pd.to_datetime(texts, format=layout, errors="coerce").notna().all():
+            return layout
+    return None
+
+
+def _corrected(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, kind: pa.DataType) -> dict[str, Any]:
+    sdtype = options["sdtype"]
+    nature = kind_of(kind)
+    if nature == "temporal":
+        stamp = pa.types.is_timestamp(tally.type) or pa.types.is_date(tally.type)
+        sdtype = "datetime" if stamp else "numerical"
+    elif sdtype == "ordinal" and not _few_whole_values(tally):
+        sdtype = "numerical"
+    elif sdtype == "datetime":
+        ends = _text_range(options, sample, tally)
+        if ends is None:
+            sdtype = "categorical"
+    fixed: dict[str, Any] = {"sdtype": sdtype, "range_is_nullable": tally.nulls + tally.nans > 0}
+    if sdtype == "numerical":
+        fixed.update(_number_range(tally))
+    elif sdtype == "datetime":
+        fixed.update(_stamp_range(tally) if nature == "temporal" else ends or {})
+    elif sdtype in ("categorical", "ordinal"):
+        listed = tally.distinct is not None and tally.distinct <= _LISTED_CATEGORIES
+        fixed["high_cardinality"] = not listed
+        if listed:
+            fixed["range_values"] = plain_values(tally)
+    elif "pii" in options:
+        fixed["pii"] = options["pii"]
+    return fixed
+
+
+def _few_whole_values(tally: Any) -> bool:
+    counted = tally.value_counts()
+    if counted is None or len(counted[0]) > _ORDINAL_VALUES:
+        return False
+    values = axis_of_native(counted[0], tally.type)
+    return bool(np.array_equal(values, np.rint(values)))
+
+
+def _number_range(tally: Any) -> dict[str, Any]:
+    from shardsynth.data.grid import precision_of
+
+    precision = precision_of(tally.grid, tally.type)
+    if pa.types.is_floating(tally.type):
+        digits = precision.digits if precision.kind == "decimal" else None
+        low, high = shown_value(tally.low, digits), shown_value(tally.high, digits)
+        return {"range_min": low, "range_max": high, "decimal_places": _FLOAT_DIGITS if digits is None else digits}
+    if pa.types.is_decimal(tally.type):
+        low, high = tally.axis_range
+        return {"range_min": low, "range_max": high, "decimal_places": precision.digits}
+    return {"range_min": int(tally.low), "range_max": int(tally.high), "decimal_places": 0}
+
+
+def _stamp_range(tally: Any) -> dict[str, Any]:
+    unit = "D" if pa.types.is_date32(tally.type) else "ms" if pa.types.is_date64(tally.type) else tally.type.unit
+    ends = np.array([tally.low, tally.high], dtype=f"datetime64[{unit}]")
+    if unit in ("D", "ms"):
+        ends = ends.astype("datetime64[s]") if not (ends != ends.astype("datetime64[s]")).any() else ends
+    if (ends < _STAMPS[0]).any() or (ends > _STAMPS[1]).any():
+        return {}
+    low, high = (str(end).replace("T", " ") for end in ends)
+    return {"range_min": low, "range_max": high}
+
+
+def _text_range(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally) -> dict[str, Any] | None:
+    """Range of text dates, from all distinct values where they were counted; None when some are no dates."""
+    import pandas as pd
+
+    layout = options.get("datetime_format")
+    if layout is None:
+        return None
+    values = tally.values_as_arrow()
+    known = values if values is not None else pc.unique(sample.drop_null())
+    parsed = pd.to_datetime(pd.Series(known.to_pylist(), dtype=object), format=layout, errors="coerce")
+    if parsed.isna().any() or not len(parsed):
+        return None
+    low, high = parsed.min().strftime(layout), parsed.max().strftime(layout)
+    if values is None and re.match(r"^%Y.?%m.?%d", layout):  # such text sorts as time does
+        low, high = min(low, str(tally.low)), max(high, str(tally.high))
+    return {"datetime_format": layout, "range_min": low, "range_max": high}
+
+
+def _primary_key(sample: pa.Table, frame: pd.DataFrame, profile: Profile, described: dict[str, Any]) -> str | None:
+    """The first column that SDV would take for the key and that repeats nowhere, as far as it was counted."""
+    candidates = []
+    for name in frame.columns:
+        tally, sdtype = profile[name], described[name]["sdtype"]
+        if sdtype == "unknown" or tally.present < tally.rows:
+            continue
+        if tally.distinct is not None and tally.distinct < tally.rows:
+            continue
+        if len(pc.unique(sample[name])) < len(sample):
+            continue
+        if kind_of(tally.type) not in ("text", "integer") or not (sdtype == "id" or _looks_like_key(tally)):
+            continue
+        candidates.append(name)
+    return _by_sdv(frame[candidates], "primary_only").get("")
+
+
+def _looks_like_key(tally: Any) -> bool:
+    """Text that never repeats; numbers only when they lie as dense as numbers that were handed out do."""
+    return kind_of(tally.type) == "text" or tally.high - tally.low < 10 * tally.rows
