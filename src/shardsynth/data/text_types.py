@@ -1,0 +1,289 @@
+"""From text to Arrow types: one guess for a whole column, and conversion that names the first row that does not fit."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import zoneinfo
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardsynth.errors import InputError
+
+#: Texts that mean "missing" unless the user names their own: those of Arrow, pandas and R, and Excel's error cells.
+NULL_TEXTS = (
+    *("NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "1.#QNAN", "-1.#IND", "NULL", "null"),
+    *("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
+)
+
+_INTEGER = r"(?:0|[1-9]\d*)"  # a leading zero is part of a code ("00123"), not of a number
+_EXPONENT = r"[eE][+-]?\d+"
+_DATE = r"(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})-\d\d-\d\d"
+_CLOCK = r"[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?"
+_ZONE = r"(?:Z|[+-]\d\d:?\d\d)"
+_PATTERNS = {
+    "bool": r"^(?i:true|false)$",
+    "int": rf"^-?{_INTEGER}$",
+    "float": rf"^(?:-?{_INTEGER}|[+-]?(?:{_INTEGER}\.\d*|\.\d+)(?:{_EXPONENT})?"
+    rf"|[+-]?{_INTEGER}{_EXPONENT}|(?i:[+-]?inf(?:inity)?))$",
+    "date": rf"^{_DATE}$",
+    "timestamp": rf"^{_DATE}(?:{_CLOCK})?$",
+    "zoned": rf"^{_DATE}{_CLOCK}{_ZONE}$",
+}
+_WIDER = {frozenset(("int", "float")): "float", frozenset(("date", "timestamp")): "timestamp"}
+_NS_YEARS = (1678, 2261)  # the years that a 64-bit count of nanoseconds holds in full
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What every text of a column seen so far can be read as; ``join`` is commutative, associative and idempotent.
+
+    Attributes:
+        family: ``null`` (nothing seen), one of ``_PATTERNS``, or ``string``.
+        digits: Longest fraction of a second among timestamps.
+        far: Whether a timestamp lies outside the years that nanoseconds can hold.
+    """
+
+    family: str = "null"
+    digits: int = 0
+    far: bool = False
+
+    def join(self, other: Guess) -> Guess:
+        """The narrowest guess that covers both."""
+        families = {self.family, other.family} - {"null"}
+        if len(families) < 2:
+            family = families.pop() if families else "null"
+        else:
+            family = _WIDER.get(frozenset(families), "string")
+        if family not in ("timestamp", "zoned"):
+            return Guess(family, 0, family == "date" and (self.far or other.far))
+        return Guess(family, max(self.digits, other.digits), self.far or other.far)
+
+    @property
+    def type(self) -> pa.DataType:
+        """The Arrow type of this guess; whatever would lose digits stays a string."""
+        if self.family in ("timestamp", "zoned"):
+            if self.digits > 6 and self.far:
+                return pa.string()
+            unit = "ms" if self.digits <= 3 else "us" if self.digits <= 6 else "ns"
+            return pa.timestamp(unit, "UTC" if self.family == "zoned" else None)
+        plain = {"null": pa.null(), "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "date": pa.date32()}
+        return plain.get(self.family, pa.string())
+
+
+def guess(texts: pa.Array, nulls: Iterable[str]) -> Guess:
+    """Guess over one batch.
+
+    Args:
+        texts: String array; nulls are missing.
+        nulls: Texts that mean missing, besides the empty one.
+    """
+    values = pc.drop_null(_blanked(texts, nulls))
+    if len(values) == 0:
+        return Guess()
+    for family, pattern in _PATTERNS.items():
+        head = values.slice(0, 64)
+        if all(pc.all(pc.match_substring_regex(some, pattern)).as_py() for some in (head, values)):
+            return _checked(family, values)
+    return Guess("string")
+
+
+def _checked(family: str, values: pa.Array) -> Guess:
+    """The guess for values that look like ``family``, if they really can be read so."""
+    try:
+        if family in ("bool", "int", "date"):
+            parsed = _parse(values, Guess(family).type, None)
+            return Guess(family, 0, family == "date" and _is_far(parsed.cast(pa.timestamp("us"))))
+        if family == "float":
+            _parse(values, pa.float64(), None)
+            # an integer that int64 cannot hold is a code: as a float it would lose digits
+            values.filter(pc.match_substring_regex(values, r"^-?\d{19,}$")).cast(pa.int64())
+            return Guess("float")
+        bare = pc.replace_substring_regex(values, f"{_ZONE}$", "") if family == "zoned" else values
+        dot = pc.find_substring(bare, ".")
+        digits = pc.if_else(pc.less(dot, 0), 0, pc.subtract(pc.subtract(pc.binary_length(bare), dot), 1))
+        whole = pc.replace_substring_regex(values, r"\.\d+", "")
+        parsed = whole.cast(pa.timestamp("us", "UTC" if family == "zoned" else None))
+        return Guess(family, pc.max(digits).as_py(), _is_far(parsed))
+    except pa.ArrowInvalid:
+        return Guess("string")
+
+
+def _is_far(stamps: pa.Array) -> bool:
+    years = pc.min_max(pc.year(stamps)).as_py()
+    return bool(years["min"] < _NS_YEARS[0] or years["max"] > _NS_YEARS[1])
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A type that the user asked for: the Arrow type and, for dates in a layout of their own, its strptime format."""
+
+    type: pa.DataType
+    layout: str | None = None
+
+    def __str__(self) -> str:
+        """As the user would write it."""
+        return f"{self.type} {self.layout}" if self.layout else str(self.type)
+
+
+_SYNONYMS = {
+    "int": "int64",
+    "integer": "int64",
+    "str": "string",
+    "text": "string",
+    "boolean": "bool",
+    "date": "date32",
+    "datetime": "timestamp[us]",
+    "category": "dictionary",
+}
+_NAMES = (
+    *("null", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "double", "decimal128(10,2)"),
+    *("string", "large_string", "binary", "dictionary"),
+    *("date32", "time32[ms]", "time64[us]", "time64[ns]", "duration[ms]"),
+    *("timestamp[ms]", "timestamp[us]", "timestamp[ns]"),
+)
+
+
+def parse_type(text: str) -> Wanted:
+    """Read a type name: ``int8``, ``timestamp[ms, UTC]``, ``decimal128(10,2)``, ``dictionary``, ``date32 %d/%m/%Y`` ...
+
+    Raises:
+        InputError: The name is unknown (the nearest one is suggested), or Parquet has no such type.
+    """
+    name, percent, rest = text.partition("%")
+    name = _SYNONYMS.get(name.strip().lower(), name.strip())
+    kind = _arrow_type(name)
+    if kind is None:
+        near = difflib.get_close_matches(name.lower(), _NAMES, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known types: {', '.join(_NAMES)}"
+        raise InputError(f"type {text!r} is not an Arrow type: {hint}")
+    stored = parquet_type(kind)
+    if stored != kind:
+        offer = f"the nearest is {stored}" if stored is not None else "choose another type"
+        raise InputError(f"type {text!r}: Parquet has no {kind}; {offer}")
+    if percent and not (pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.tz is None)):
+        raise InputError(f"type {text!r}: a % layout goes with a date or a timestamp without a zone, not with {kind}")
+    return Wanted(kind, percent + rest if percent else None)
+
+
+def _arrow_type(name: str) -> pa.DataType | None:
+    if name == "dictionary":
+        return pa.dictionary(pa.int32(), pa.string())
+    decimal = re.fullmatch(r"decimal(128|256)?\((\d+),\s*(\d+)\)", name)
+    stamp = re.fullmatch(r"timestamp\[(ms|us|ns),\s*(?:tz=)?([\w/+:-]+)\]", name)
+    try:
+        if decimal:
+            make = pa.decimal256 if decimal[1] == "256" else pa.decimal128
+            return make(int(decimal[2]), int(decimal[3]))
+        if stamp:
+            if not re.fullmatch(r"[+-]\d\d:\d\d", stamp[2]):
+                zoneinfo.ZoneInfo(stamp[2])
+            return pa.timestamp(stamp[1], stamp[2])
+        return pa.type_for_alias(name)
+    except (ValueError, zoneinfo.ZoneInfoNotFoundError):
+        return None
+
+
+def parquet_type(kind: pa.DataType) -> pa.DataType | None:
+    """The type that a column of ``kind`` has when read back from Parquet, or None where Parquet cannot hold it."""
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    try:
+        pq.write_table(pa.schema([("column", kind)]).empty_table(), sink)
+        return pq.read_schema(pa.BufferReader(sink.getvalue())).field(0).type
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+class Misfit(Exception):
+    """A value does not fit the wanted type; ``row`` is its position in the array."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(row)
+        self.row = row
+
+
+def convert(values: pa.Array, wanted: Wanted, nulls: Iterable[str]) -> pa.Array:
+    """Convert an array to a type, exactly or not at all.
+
+    Texts lose surrounding blanks before they are read as anything but text; a text that is empty, or one of ``nulls``,
+    is missing then. Strings stay as they are, character by character.
+
+    Args:
+        values: Any array; strings are parsed, everything else is cast.
+        wanted: The type.
+        nulls: Texts that mean missing, besides the empty one.
+
+    Raises:
+        Misfit: At the first value that does not fit.
+    """
+    if values.type == wanted.type:
+        return values
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    target = wanted.type.value_type if pa.types.is_dictionary(wanted.type) else wanted.type
+    if is_text and not (pa.types.is_string(target) or pa.types.is_large_string(target) or pa.types.is_binary(target)):
+        values = _blanked(values, nulls)
+    else:
+        is_text = False
+
+    def attempt(some: pa.Array) -> pa.Array:
+        return _parse(some, target, wanted.layout) if is_text else some.cast(target)
+
+    try:
+        result = attempt(values)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        low, high = 0, len(values)
+        while high - low > 1:  # values[:low] fit, values[:high] do not
+            middle = (low + high) // 2
+            try:
+                attempt(values.slice(low, middle - low))
+                low = middle
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                high = middle
+        raise Misfit(low) from None
+    return result.dictionary_encode().cast(wanted.type) if pa.types.is_dictionary(wanted.type) else result
+
+
+def _blanked(texts: pa.Array, nulls: Iterable[str]) -> pa.Array:
+    """Texts without surrounding blanks; the empty ones and those in ``nulls`` become null."""
+    trimmed = pc.utf8_trim_whitespace(texts)
+    missing = pc.is_in(trimmed, value_set=pa.array(["", *nulls], trimmed.type))
+    return pc.if_else(missing, pa.scalar(None, trimmed.type), trimmed)
+
+
+def _parse(texts: pa.Array, kind: pa.DataType, layout: str | None) -> pa.Array:
+    """Parse trimmed texts; raises ArrowInvalid where one does not fit."""
+    if layout:
+        stamps = pc.strptime(texts, format=layout, unit="s", error_is_null=True)
+        if stamps.null_count > texts.null_count:
+            raise pa.ArrowInvalid("does not follow the layout")
+        return stamps.cast(kind)
+    if pa.types.is_null(kind):
+        if texts.null_count < len(texts):
+            raise pa.ArrowInvalid("is not missing")
+        return pa.nulls(len(texts))
+    if pa.types.is_integer(kind):
+        try:
+            return texts.cast(kind)
+        except pa.ArrowInvalid:  # "5.0", as pandas writes integers beside missing values
+            return texts.cast(pa.decimal128(38, 0)).cast(kind)
+    if pa.types.is_floating(kind):
+        numbers = texts.cast(kind)
+        # float16 has no is_inf of its own; a finite text that became infinite did not fit
+        infinite = pc.sum(pc.is_inf(numbers.cast(pa.float64()))).as_py() or 0
+        if infinite and infinite > (pc.sum(pc.match_substring_regex(texts, "(?i)inf")).as_py() or 0):
+            raise pa.ArrowInvalid("is too large")
+        return numbers
+    if pa.types.is_time(kind):
+        day = pc.binary_join_element_wise("1970-01-01", texts, " ")
+        return day.cast(pa.timestamp(kind.unit)).cast(kind)
+    if pa.types.is_duration(kind):
+        return texts.cast(pa.int64()).cast(kind)
+    return texts.cast(kind)
