@@ -1,3 +1,33 @@
-"""Synthetic tables from sharded Parquet, on Slurm and GPU clusters, with SDV's models."""
+"""Synthetic tables from sharded Parquet, on Slurm and GPU clusters, with SDV's models.
+
+The names below are imported when first used: importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Job": "shardsynth.job",
+    "Model": "shardsynth.api",
+    "Run": "shardsynth.api",
+    "load_model": "shardsynth.api",
+    "plan_job": "shardsynth.api",
+    "run_job": "shardsynth.api",
+}
+
+if TYPE_CHECKING:
+    from shardsynth.api import Model, Run, load_model, plan_job, run_job
+    from shardsynth.job import Job
+
+__all__ = ["Job", "Model", "Run", "__version__", "load_model", "plan_job", "run_job"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'shardsynth' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 from shardsynth.errors import RunError
 from shardsynth.job import STAGES, Job
 from shardsynth.pipeline.files import human_bytes, read_json
-from shardsynth.pipeline.plan import Plan, make_plan
+from shardsynth.pipeline.models import model_card, open_distributions, open_source
+from shardsynth.pipeline.plan import CHUNK_ROWS, Plan, make_plan
 from shardsynth.pipeline.rundir import RunDir
 from shardsynth.pipeline.schedule import missing_tasks
 
@@ -127,7 +128,9 @@ class Run:
         try:
             data: dict[str, Any] = read_json(path)
         except FileNotFoundError:
-            raise RunError(f"{path}: not {what} yet; `shardsynth resume {self.dir.root}` does what is missing") from None
+            raise RunError(
+                f"{path}: not {what} yet; `shardsynth resume {self.dir.root}` does what is missing"
+            ) from None
         return data
 
     def status(self, *, verify: bool = False) -> dict[str, dict[str, Any]]:
@@ -185,7 +188,7 @@ class Run:
         return [*lines, f"report: {self.report}"]
 
     def clean(self, *, private: bool = False) -> list[str]:
-        """Delete leftovers of dead attempts and merged intermediates; with ``private``, all that derives from real rows."""
+        """Delete leftovers of dead attempts and merged intermediates; ``private``: all that derives from real rows."""
         freed = 0
         if private:
             freed += _size(self.dir.private)
@@ -193,7 +196,9 @@ class Run:
         else:
             missing = {task.stage for task in missing_tasks(self.plan, self.dir)}
             if missing:
-                raise RunError(f"{self.dir.root}: the run is not done ({', '.join(sorted(missing))} left); resume it first")
+                raise RunError(
+                    f"{self.dir.root}: the run is not done ({', '.join(sorted(missing))} left); resume it first"
+                )
             for name in ("profile", "counts", "scores", "ranges", "submitit"):
                 freed += _size(self.dir.private / name)
                 shutil.rmtree(self.dir.private / name, ignore_errors=True)
@@ -237,3 +242,48 @@ def plan_job(job: Job) -> Run:
 def run_job(job: Job, *, console: Any = None, debug: bool = False) -> Run:
     """Plan a job and run it to its end on this machine; what is committed already is kept."""
     return plan_job(job).resume(console=console, debug=debug)
+
+
+def load_model(folder: str | Path, *, seed: int | None = None, trust_pickle: bool = False) -> Model:
+    """Open a model folder for sampling in this process."""
+    return Model(Path(folder), seed, trust_pickle)
+
+
+class Model:
+    """A fitted model, native or stock."""
+
+    def __init__(self, folder: Path, seed: int | None, trust_pickle: bool) -> None:
+        self.folder, self.trust_pickle = folder, trust_pickle
+        self.card = model_card(folder)
+        self.seed = int(self.card.get("seed", 0) if seed is None else seed)
+        self._source: Any = None
+
+    def sample(self, rows: int, *, first_row: int = 0, conditions: Any = None) -> pa.Table:
+        """Rows by their global number, so that the same call gives the same rows.
+
+        Args:
+            rows: Rows to make.
+            first_row: Global number of the first one.
+            conditions: For native models: text as of ``--where``, or ``{"Gender": "F", "AGE": {">=": 60}}``.
+
+        Raises:
+            ConditionError: The model cannot meet the conditions.
+        """
+        source = self._source if conditions is None else None
+        if source is None:
+            source = open_source(
+                self.folder,
+                seed=self.seed,
+                name=str(self.card.get("name", self.folder.name)),
+                chunk_rows=int(self.card.get("chunk_rows", CHUNK_ROWS)),
+                trust_pickle=self.trust_pickle,
+                where=conditions,
+            )
+        if conditions is None:
+            self._source = source
+        return pa.Table.from_batches(source.batches(range(first_row, first_row + rows)), source.schema)
+
+    @property
+    def learned_distributions(self) -> dict[str, Any]:
+        """Per column, the marginal's name and its parameters, in the form of SDV's ``get_learned_distributions``."""
+        return open_distributions(self.folder, self.card, self.trust_pickle)

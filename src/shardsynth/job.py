@@ -76,7 +76,7 @@ class Sample(_Options):
     coalesce_mb: Optional[int] = Field(
         None,
         ge=1,
-        description="Merge also writes the parts again as files of about this many MB, under samples/<model>/coalesced.",
+        description="Merge also writes the parts again as files of about this many MB, under samples/<model>/_coalesced.",
     )
 
     @field_validator("rows", "rows_per_shard", "chunk_rows", mode="before")

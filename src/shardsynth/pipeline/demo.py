@@ -23,7 +23,9 @@ def demo_table() -> pa.Table:
         raise InputError("the demo needs scikit-learn and SDV: pip install 'shardsynth[all]'") from None
     data = load_breast_cancer()
     columns = {str(name): pa.array(data.data[:, i]) for i, name in enumerate(data.feature_names)}
-    diagnosis = pa.DictionaryArray.from_arrays(pa.array(data.target, pa.int8()), pa.array([str(n) for n in data.target_names]))
+    diagnosis = pa.DictionaryArray.from_arrays(
+        pa.array(data.target, pa.int8()), pa.array([str(n) for n in data.target_names])
+    )
     return pa.table({**columns, "diagnosis": diagnosis})
 
 

@@ -129,16 +129,25 @@ def no_space_is_clear(path: Path, needed: int | None = None) -> Iterator[None]:
     """Turn a full disk or quota into a SpaceError that says how much was needed and how much there is."""
     try:
         yield
+    except SpaceError as error:
+        reason = str(error)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        free = shutil.disk_usage(path.parent).free
-        wanted = f"about {human_bytes(needed)} were needed there, " if needed else ""
-        which = "the quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
-        raise SpaceError(
-            f"{path}: {which}: {wanted}{human_bytes(free)} are free; nothing committed is lost: "
-            "make room and run `shardsynth resume`"
-        ) from None
+        reason = f"{path}: " + ("the quota is used up" if error.errno == errno.EDQUOT else "the disk is full")
+    else:
+        return
+    wanted = f"about {human_bytes(needed)} were needed, " if needed else ""
+    raise SpaceError(
+        f"{reason}: {wanted}{human_bytes(_free(path.parent))} are free; nothing committed is lost: "
+        "make room and run `shardsynth resume`"
+    )
+
+
+def _free(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def human_bytes(count: float) -> str:

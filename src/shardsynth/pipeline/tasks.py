@@ -6,22 +6,25 @@ Everything here is the same whatever started the task: the embedded pool, submit
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from shardsynth.data.columns import Column
-from shardsynth.errors import RunError, ShardError, ShardsynthError
+from shardsynth.errors import RunError, ShardsynthError
 from shardsynth.pipeline.files import no_space_is_clear, read_json
 from shardsynth.pipeline.plan import Plan, Task
-from shardsynth.pipeline.rundir import Attempt, RunDir
+from shardsynth.pipeline.rundir import RunDir
+
+if TYPE_CHECKING:
+    from shardsynth.data.coding import TableCoder
+    from shardsynth.data.columns import Column
+    from shardsynth.summaries.counts import Counts
+    from shardsynth.summaries.profile import Profile
+    from shardsynth.summaries.ranges import ScoreRanges
 
 Progress = Callable[[int], None]
 
@@ -50,8 +53,20 @@ class Worker:
         if found is not None:
             return found
         self._check_needs(task)
-        with self.run.attempt(stage, index) as attempt, no_space_is_clear(self.run.root / "x", _space_needed(self.plan, task)):
-            return STAGE_FUNCTIONS[stage](self, task, attempt, progress)
+        from shardsynth.pipeline.stages import STAGE_FUNCTIONS
+
+        try:
+            with (
+                self.run.attempt(stage, index) as attempt,
+                no_space_is_clear(*_space_needed(self.run, self.plan, task)),
+            ):
+                return STAGE_FUNCTIONS[stage](self, task, attempt, progress)
+        except Exception:
+            # Another attempt may have committed meanwhile, and deleted what this one was reading.
+            found = self.run.committed(stage, index)
+            if found is None:
+                raise
+            return found
 
     def _check_needs(self, task: Task) -> None:
         for stage, model in self.plan.needs(task.group):
@@ -67,6 +82,67 @@ class Worker:
         if key not in self._cache:
             self._cache[key] = load()
         return self._cache[key]
+
+    def _summary(self, name: str) -> Path:
+        return self.run.private / "summary" / name
+
+    def profile(self, name: str) -> Profile:
+        """Merged profile of the ``train`` or ``holdout`` rows."""
+        from shardsynth.summaries.profile import Profile
+
+        found: Profile = self.cached(f"profile {name}", lambda: Profile.load(self._summary(f"profile.{name}")))
+        return found
+
+    def coder(self) -> TableCoder:
+        """The bins of pass 1."""
+        from shardsynth.data.coding import TableCoder
+
+        found: TableCoder = self.cached("coder", lambda: TableCoder.load(self._summary("coder")))
+        return found
+
+    def counts(self, name: str) -> Counts:
+        """Merged counts of the ``train`` or ``holdout`` rows."""
+        from shardsynth.summaries.counts import Counts
+
+        path = self._summary(f"counts.{name}")
+        found: Counts = self.cached(f"counts {name}", lambda: Counts.load(path, self.coder()))
+        return found
+
+    def metadata(self) -> dict[str, Any]:
+        """SDV metadata, exact: it holds values of real rows."""
+        found: dict[str, Any] = self.cached("metadata", lambda: read_json(self._summary("metadata.json")))
+        return found
+
+    def columns_of(self, metadata: dict[str, Any]) -> list[Column]:
+        """The table's columns by the metadata."""
+        from shardsynth.data.metadata import columns
+
+        return columns(metadata, self.plan.schema)
+
+    def relations(self) -> list[Any]:
+        """Relations guessed on the row sample."""
+        from shardsynth.models.relations import relations_from_json
+
+        found: list[Any] = self.cached(
+            "relations", lambda: relations_from_json(read_json(self._summary("relations.json")))
+        )
+        return found
+
+    def synthetic_ranges(self, model: str) -> dict[str, ScoreRanges]:
+        """Exact ranges of all synthetic rows and of the first ones (as many as the holdout has)."""
+        from shardsynth.pipeline.stages import ranges_file
+        from shardsynth.summaries.ranges import ScoreRanges
+
+        def load() -> dict[str, ScoreRanges]:
+            merged: dict[str, ScoreRanges] = {}
+            for task in self.plan.model_tasks("sample", model):
+                for name, data in read_json(ranges_file(self.run, task)).items():
+                    part = ScoreRanges.from_json(data)
+                    merged[name] = merged[name].merge(part) if name in merged else part
+            return merged
+
+        found: dict[str, ScoreRanges] = self.cached(f"ranges {model}", load)
+        return found
 
 
 def run_logged(
@@ -112,9 +188,10 @@ def _logged(path: Path) -> Any:
             os.close(number)
 
 
-def _space_needed(plan: Plan, task: Task) -> int | None:
-    """Rough bytes that a sampling task writes: the input's bytes per row times its rows."""
+def _space_needed(run: RunDir, plan: Plan, task: Task) -> tuple[Path, int | None]:
+    """Where a task writes, and roughly the bytes: a sampling task's rows at the input's bytes per row."""
     if task.stage != "sample":
-        return None
+        return run.plan_file, None
     rows = sum(len(plan.part_rows(part)) for part in range(*task.parts))
-    return int(rows * sum(shard.size for shard in plan.shards) / max(1, plan.input_rows))
+    size = sum(shard.size for shard in plan.shards)
+    return run.part(task.model, task.parts[0]), int(rows * size / max(1, plan.input_rows))

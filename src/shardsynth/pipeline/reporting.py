@@ -1,0 +1,110 @@
+"""Gathers what the report page says of a run, from its committed files."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shardsynth import __version__
+from shardsynth.job import STAGES
+from shardsynth.pipeline.files import read_json, write_atomic
+from shardsynth.summaries.counts import Counts
+
+if TYPE_CHECKING:
+    from shardsynth.pipeline.tasks import Worker
+    from shardsynth.report.page import ReportData
+
+
+def write_run_report(root: Path) -> Path:
+    """Write a run's page again, in place; returns it."""
+    from shardsynth.pipeline.tasks import Worker
+
+    worker = Worker(root)
+    folder = worker.run.root / "report"
+    with tempfile.TemporaryDirectory(dir=worker.run.private) as temporary:
+        write_pages(worker, lambda name: Path(temporary) / name)
+        for path in sorted(Path(temporary).iterdir()):
+            write_atomic(folder / path.name, path.read_bytes())
+    return folder / "index.html"
+
+
+def write_pages(worker: Worker, target: Callable[[str], Path]) -> None:
+    """Write the page and its table of figures to the paths that ``target`` gives for their names."""
+    from shardsynth.report.page import write_report
+
+    with tempfile.TemporaryDirectory(dir=worker.run.private) as temporary:
+        write_report(Path(temporary), report_data(worker))
+        for path in sorted(Path(temporary).iterdir()):
+            destination = target(path.name)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, destination)
+
+
+def report_data(worker: Worker) -> ReportData:
+    """What the page says."""
+    from shardsynth.report.figures import column_figures
+    from shardsynth.report.page import ModelReport, ReportData
+
+    plan, run, coder = worker.plan, worker.run, worker.coder()
+    job = plan.job
+    synthetic = {name: Counts.load(run.private / "summary" / f"synthetic.{name}.all", coder) for name in job.models}
+    train, holdout = worker.counts("train"), worker.counts("holdout")
+    least = job.rare.min_count
+    models = tuple(ModelReport(name, read_json(run.metrics(name)), _losses(run.root, name)) for name in job.models)
+    seconds = {}
+    for stage in STAGES:
+        records = [run.committed(stage, task.index) for task in plan.tasks[stage]]
+        seconds[stage] = sum(record["seconds"] for record in records if record)
+    return ReportData(
+        job=run.root.resolve().name,
+        seed=job.seed,
+        created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.plan_file.stat().st_mtime)),
+        rows={"input": plan.input_rows, "training": train.rows, "holdout": holdout.rows, "synthetic": plan.rows},
+        stages={stage: value for stage, value in seconds.items() if value},
+        models=models,
+        columns=column_figures(coder, train, synthetic, min_count=least, holdout=holdout if holdout.rows else None),
+        versions={
+            "shardsynth": __version__,
+            "python": platform.python_version(),
+            "pyarrow": pa.__version__,
+            **_versions(),
+        },
+        provenance={
+            "shards": f"{len(plan.shards):,}",
+            "columns": f"{len(plan.schema):,}",
+            "chunk rows": f"{plan.chunk_rows:,}",
+        },
+        min_count=least,
+    )
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in ("sdv", "sdmetrics", "ctgan", "torch", "numpy", "pandas"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _losses(root: Path, name: str) -> dict[str, list[float]]:
+    path = root / "metrics" / f"{name}.loss.parquet"
+    if not path.exists():
+        return {}
+    table = pq.read_table(path)
+    return {
+        column: [float(value) for value in table[column].to_pylist() if value is not None]
+        for column in table.column_names
+        if column.lower() not in ("epoch", "batch", "step") and pa.types.is_floating(table[column].type)
+    }

@@ -1,0 +1,330 @@
+"""What each stage does: real rows in, summaries, models, synthetic parts, figures out.
+
+Each function reads committed files of earlier stages, writes an attempt's outputs and commits them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shardsynth import __version__
+from shardsynth.data.columns import schema_to_text
+from shardsynth.data.shards import read_batches
+from shardsynth.data.writer import PartWriter
+from shardsynth.errors import MergeError
+from shardsynth.pipeline.models import Source, fit_model, open_source
+from shardsynth.pipeline.plan import Plan, Task
+from shardsynth.pipeline.rundir import Attempt, RunDir
+from shardsynth.summaries.rows import holdout_mask
+
+if TYPE_CHECKING:
+    from shardsynth.data.coding import TableCoder
+    from shardsynth.pipeline.tasks import Worker
+    from shardsynth.summaries.counts import Counts
+    from shardsynth.summaries.profile import Profile
+
+Progress = Callable[[int], None]
+Rows = Iterator[tuple[pa.RecordBatch, int, npt.NDArray[np.bool_]]]
+
+
+def _input_rows(plan: Plan, task: Task, progress: Progress) -> Rows:
+    """Batches of a task's pieces, their first global row number, and which rows are held out."""
+    done = 0
+    evaluate = plan.job.evaluate
+    for piece in task.pieces:
+        row = piece.first_row
+        groups = range(piece.first_group, piece.last_group)
+        for batch in read_batches(plan.shards[piece.shard], plan.schema, groups):
+            key = batch.column(evaluate.group) if evaluate.group else None
+            yield batch, row, holdout_mask(plan.job.seed, evaluate.holdout, row, batch.num_rows, key)
+            row += batch.num_rows
+            done += batch.num_rows
+            progress(done)
+
+
+# --- real rows -------------------------------------------------------------------------------------------------------
+
+
+def profile(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Pass 1: profile the training and the holdout rows of some row groups."""
+    from shardsynth.summaries.profile import Profile, ProfileOptions
+
+    plan, run = worker.plan, worker.run
+    share = plan.job.evaluate.holdout
+    parts = {}
+    for name, fraction in (("train", 1 - share), ("holdout", share)):
+        options = ProfileOptions(
+            seed=plan.job.seed,
+            total_rows=round(plan.input_rows * fraction),
+            sample_rows=plan.job.fit.sample_rows,
+            extremes=plan.job.rare.min_count,
+            salt="sample" if name == "train" else "holdout sample",
+        )
+        parts[name] = Profile.empty(plan.schema, options)
+    for batch, row, held in _input_rows(plan, task, progress):
+        parts["train"].update(batch, row, ~held)
+        if share:
+            parts["holdout"].update(batch, row, held)
+    for name, part in parts.items():
+        part.save(attempt.output(profile_part(run, task.index, name)))
+    return attempt.commit(rows=sum(piece.rows for piece in task.pieces))
+
+
+def profile_part(run: RunDir, index: int, name: str) -> Path:
+    """Part of a profile."""
+    return run.private / "profile" / f"{index}.{name}"
+
+
+def profile_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Merge the profiles; detect or complete the metadata; place the bins; guess relations on the row sample."""
+    from shardsynth.data.coding import TableCoder
+    from shardsynth.models.relations import guess_relations, relations_to_json
+    from shardsynth.pipeline.metadata import complete_metadata
+    from shardsynth.summaries.profile import Profile
+
+    plan, run = worker.plan, worker.run
+    merged: dict[str, Profile] = {}
+    for name in ("train", "holdout"):
+        for number in range(len(plan.tasks["profile"])):
+            part = Profile.load(profile_part(run, number, name))
+            merged[name] = merged[name].merge(part) if name in merged else part
+        merged[name].cut()
+    train = merged["train"]
+    train.check_finite()
+    merged["holdout"].check_finite()
+    metadata, public = complete_metadata(plan, train)
+    columns = worker.columns_of(metadata)
+    coder = TableCoder.from_profile(train, columns, min_count=plan.job.rare.min_count)
+    relations = guess_relations(train, columns, min_count=plan.job.rare.min_count)
+    for name, found in merged.items():
+        found.save(attempt.output(run.private / "summary" / f"profile.{name}"))
+    coder.save(attempt.output(run.private / "summary" / "coder"))
+    _write_json(attempt, run.private / "summary" / "metadata.json", metadata)
+    _write_json(attempt, run.private / "summary" / "relations.json", relations_to_json(relations))
+    _write_json(attempt, run.root / "metadata.json", public)
+    record = attempt.commit(rows=train.rows + merged["holdout"].rows)
+    for name in merged:
+        for number in range(len(plan.tasks["profile"])):
+            profile_part(run, number, name).unlink(missing_ok=True)
+    return record
+
+
+def count(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Pass 2: integer histograms and contingency tables of some row groups, on the bins of pass 1."""
+    from shardsynth.summaries.counts import Counts
+    from shardsynth.summaries.ranges import ScoreRanges
+
+    plan, run, coder = worker.plan, worker.run, worker.coder()
+    train = Counts.empty(
+        coder,
+        fit=True,
+        score=ScoreRanges.from_profile(worker.profile("train"), coder.columns),
+        seed=plan.job.seed,
+        total_rows=worker.profile("train").rows,
+        relations=worker.relations(),
+    )
+    holdout = Counts.empty(coder, fit=False, score=ScoreRanges.from_profile(worker.profile("holdout"), coder.columns))
+    for batch, row, held in _input_rows(plan, task, progress):
+        train.update(batch, row, ~held)
+        if held.any():
+            holdout.update(batch, row, held)
+    for name, part in (("train", train), ("holdout", holdout)):
+        part.save(attempt.output(count_part(run, task.index, name)))
+    return attempt.commit(rows=sum(piece.rows for piece in task.pieces))
+
+
+def count_part(run: RunDir, index: int, name: str) -> Path:
+    """Part of the counts."""
+    return run.private / "counts" / f"{index}.{name}"
+
+
+def count_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Merge the counts of the real rows."""
+    plan, run, coder = worker.plan, worker.run, worker.coder()
+    rows = 0
+    for name in ("train", "holdout"):
+        merged = _merge_counts(coder, [count_part(run, i, name) for i in range(len(plan.tasks["count"]))])
+        merged.save(attempt.output(run.private / "summary" / f"counts.{name}"))
+        rows += merged.rows
+    record = attempt.commit(rows=rows)
+    for name in ("train", "holdout"):
+        for number in range(len(plan.tasks["count"])):
+            count_part(run, number, name).unlink(missing_ok=True)
+    return record
+
+
+def _merge_counts(coder: TableCoder, paths: list[Path]) -> Counts:
+    from shardsynth.summaries.counts import Counts
+
+    merged = Counts.load(paths[0], coder)
+    for path in paths[1:]:
+        merged.merge(Counts.load(path, coder))
+    return merged
+
+
+def _write_json(attempt: Attempt, path: Path, data: Any) -> None:
+    attempt.output(path).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def fit(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Fit one model on the training rows (native: their counts; stock: the row sample)."""
+    details = fit_model(worker, task, attempt)
+    return attempt.commit(rows=details.pop("fitted_rows"), **details)
+
+
+def sample(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Make a range of output parts; beside them, the exact range of every numeric column."""
+    from shardsynth.summaries.ranges import ScoreRanges
+
+    plan, run = worker.plan, worker.run
+    source = worker.cached(
+        f"source {task.model}",
+        lambda: open_source(run.model(task.model), seed=plan.job.seed, name=task.model, chunk_rows=plan.chunk_rows),
+    )
+    columns = worker.coder().columns
+    head_rows = worker.profile("holdout").rows
+    ranges = {"all": ScoreRanges.empty(columns), "head": ScoreRanges.empty(columns)}
+    row = plan.part_rows(task.parts[0]).start
+    first = row
+
+    def watch(batch: pa.RecordBatch) -> None:
+        nonlocal row
+        ranges["all"].update(batch)
+        if row < head_rows:
+            ranges["head"].update(batch.slice(0, head_rows - row))
+        row += batch.num_rows
+        progress(row - first)
+
+    parts = []
+    for part in range(*task.parts):
+        path = run.part(task.model, part)
+        written = write_part(attempt.output(path), plan.schema, source, plan.part_rows(part), watch)
+        attempt.checksum(path, written["sha256"])
+        parts.append({"part": part, **written})
+    _write_json(attempt, ranges_file(run, task), {name: found.to_json() for name, found in ranges.items()})
+    return attempt.commit(rows=row - first, parts=parts)
+
+
+def ranges_file(run: RunDir, task: Task) -> Path:
+    """Ranges of the parts that a sampling task made."""
+    return run.private / "ranges" / task.model / f"{task.parts[0]}.json"
+
+
+def write_part(
+    path: Path, schema: pa.Schema, source: Source, rows: range, watch: Callable[[pa.RecordBatch], None]
+) -> dict[str, Any]:
+    """Write one part; returns its rows, bytes and checksum."""
+    with PartWriter(path, schema) as writer:
+        for batch in source.batches(rows):
+            writer.write(batch)
+            watch(batch)
+        part = writer.close()
+    return {"rows": part.rows, "size": part.bytes, "sha256": part.sha256}
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def score(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Count a range of synthetic parts on the real rows' bins; apart, the first rows, as many as the holdout has."""
+    from shardsynth.summaries.counts import Counts
+
+    plan, run, coder = worker.plan, worker.run, worker.coder()
+    head_rows = worker.profile("holdout").rows
+    ranges = worker.synthetic_ranges(task.model)
+    everything = Counts.empty(coder, fit=False, score=ranges["all"])
+    head = Counts.empty(coder, fit=False, score=ranges["head"])
+    first = row = plan.part_rows(task.parts[0]).start
+    for part in range(*task.parts):
+        for batch in read_part(run.part(task.model, part)):
+            everything.update(batch, row)
+            if row < head_rows:
+                head.update(batch.slice(0, head_rows - row), row)
+            row += batch.num_rows
+            progress(row - first)
+    everything.save(attempt.output(score_part(run, task, "all")))
+    head.save(attempt.output(score_part(run, task, "head")))
+    return attempt.commit(rows=row - first)
+
+
+def score_part(run: RunDir, task: Task, name: str) -> Path:
+    """Counts of the parts that a scoring task read."""
+    return run.private / "scores" / task.model / f"{task.parts[0]}.{name}"
+
+
+def read_part(path: Path) -> Iterator[pa.RecordBatch]:
+    """Batches of a synthetic part; MergeError where it cannot be read."""
+    try:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(use_threads=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise MergeError(f"{path}: the part cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Check that a model's parts add up; write the manifest and the figures; coalesce the parts where asked."""
+    from shardsynth.pipeline.merging import check_parts, coalesce, figures
+
+    plan, run, model = worker.plan, worker.run, task.model
+    parts = check_parts(run, plan, model)
+    rows = sum(part["rows"] for part in parts)
+    manifest = {
+        "model": model,
+        "family": plan.job.models[model].model,
+        "engine": plan.job.models[model].engine,
+        "rows": rows,
+        "seed": plan.job.seed,
+        "chunk_rows": plan.chunk_rows,
+        "schema": schema_to_text(plan.schema),
+        "columns": [{"name": field.name, "type": str(field.type), "nullable": field.nullable} for field in plan.schema],
+        "versions": {"shardsynth": __version__, "pyarrow": pa.__version__, "numpy": np.__version__},
+        "parts": parts,
+    }
+    if plan.job.sample.coalesce_mb:
+        manifest["coalesced"] = coalesce(run, plan, model, attempt, progress)
+    _write_json(attempt, run.samples(model) / "_manifest.json", manifest)
+    scored = [score_part(run, t, name) for name in ("all", "head") for t in plan.model_tasks("score", model)]
+    counts = {
+        name: _merge_counts(worker.coder(), [score_part(run, t, name) for t in plan.model_tasks("score", model)])
+        for name in ("all", "head")
+    }
+    for name, found in counts.items():
+        found.save(attempt.output(run.private / "summary" / f"synthetic.{model}.{name}"))
+    _write_json(attempt, run.metrics(model), figures(worker, model, counts))
+    record = attempt.commit(rows=rows)
+    for path in scored:
+        path.unlink(missing_ok=True)
+    return record
+
+
+def report(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Write the HTML page."""
+    from shardsynth.pipeline.reporting import write_pages
+
+    folder = worker.run.root / "report"
+    write_pages(worker, lambda name: attempt.output(folder / name))
+    return attempt.commit()
+
+
+STAGE_FUNCTIONS: dict[str, Callable[[Worker, Task, Attempt, Progress], dict[str, Any]]] = {
+    "profile": profile,
+    "profile_merge": profile_merge,
+    "count": count,
+    "count_merge": count_merge,
+    "fit": fit,
+    "sample": sample,
+    "score": score,
+    "merge": merge,
+    "report": report,
+}

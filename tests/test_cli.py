@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("numpy", "pandas", "pyarrow", "torch", "sdv", "scipy", "pydantic", "submitit", "jinja2", "sklearn")
+
+
+def shardsynth(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "shardsynth.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['shardsynth', '--help']\n"
+        "from shardsynth.cli import app\n"
+        "try:\n    app()\nexcept SystemExit:\n    pass\n"
+        f"print('LOADED', [m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "Synthetic tables from sharded Parquet" in out
+    assert "LOADED []" in out
+
+
+def test_version():
+    assert shardsynth("--version").stdout.startswith("shardsynth 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.yaml"], "no job file at nowhere.yaml"),
+        (["resume", "nowhere"], "no run here"),
+        (["status", "nowhere"], "no run here"),
+        (["report", "nowhere"], "no run here"),
+        (["task", "nowhere", "fit", "0"], "no run here"),
+        (["sample", "nowhere", "--rows", "10", "-o", "out"], "no model here"),
+        (["sample", "nowhere", "--rows", "many", "-o", "out"], "'many' is not a row count"),
+        (["init", "nowhere", "-o", "job.yaml"], "no such file or folder"),
+        (["import", "nowhere.csv", "-o", "out", "--type", "age"], "wanted COLUMN=TYPE"),
+    ],
+)
+def test_the_users_mistakes_are_one_line_and_exit_2(tmp_path, arguments, message):
+    done = shardsynth(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = shardsynth("run", "nowhere.yaml", "--debug", cwd=tmp_path)
+    assert done.returncode != 0 and "Traceback" in done.stderr
