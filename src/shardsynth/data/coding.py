@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from shardsynth.data import archive
@@ -49,6 +50,11 @@ class Encoded:
     def axis(self) -> list[Floats | None]:
         """float64[rows] with NaN where missing, per learned column; None for categories."""
         return [self._axis_of(i) for i in range(len(self.codes))]
+
+    def missing(self, i: int) -> npt.NDArray[np.bool_] | None:
+        """bool[rows]: where learned column i is missing; None where nowhere."""
+        absent = self.codes[i] == self.coder.columns[i].missing
+        return absent if absent.any() else None
 
     def _axis_of(self, i: int) -> Floats | None:
         coder, values = self.coder.columns[i], self.native[i]

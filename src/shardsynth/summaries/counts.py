@@ -1,0 +1,292 @@
+"""Pass 2: ``Counts``, integer histograms and contingency tables on the codes of a ``TableCoder``.
+
+A commutative monoid of integers: ``update(batch)``, ``merge(other)``, ``save``, ``load``; equal bytes for any split of
+the rows and any order of merging. Counts of the real rows fit the copula; real against synthetic, they are the quality
+report; they draw the plots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from shardsynth.data import archive
+from shardsynth.data.coding import SCORE_STEP, Encoded, TableCoder
+from shardsynth.errors import MergeError
+from shardsynth.summaries.moments import BLOCK, Moments
+from shardsynth.summaries.pair_tables import PairTables, packed, unpacked
+from shardsynth.summaries.ranges import ScoreRanges
+from shardsynth.summaries.rows import hash_row_numbers, share_threshold
+from shardsynth.summaries.score_tables import ScoreTables
+
+Integers = npt.NDArray[np.int64]
+
+#: Rows that enter the fit tables, about: those of smallest hash.
+FIT_ROWS = 2_000_000
+
+
+class RelationLike(Protocol):
+    """Something that a row can break."""
+
+    def violations(self, batch: pa.RecordBatch) -> int:
+        """Rows of a batch that break it."""
+
+
+class Counts:
+    """Integer counts of a table.
+
+    Attributes:
+        coder: The codes that are counted on. Index ``i`` below is the place in ``coder.columns``.
+        rows: Rows counted.
+        fit_rows: Rows in the fit tables.
+        hist: int64[n_codes] per column: rows per fine code, missing last.
+        outside: Rows whose value is no category, per column (0 on an axis).
+        violations: Rows that break each relation.
+        scores: int64[d, d], Gram matrix of normal scores in units of ``SCORE_STEP**2`` over ``fit_rows`` rows, missing
+            counting 0; only above 500 columns and for the fit, else None.
+        score_sums: int64[d], sums of the normal scores in units of ``SCORE_STEP``; None like ``scores``.
+        missing_gram: int64[m, m], rows where both of two columns of ``coder.missing_columns`` are missing.
+    """
+
+    def __init__(
+        self,
+        coder: TableCoder,
+        fit: bool,
+        score: ScoreRanges | None,
+        seed: int | None = None,
+        total_rows: int | None = None,
+        relations: Sequence[RelationLike] = (),
+    ) -> None:
+        self.coder = coder
+        self.rows = self.fit_rows = 0
+        self.hist = [np.zeros(c.n_codes, np.int64) for c in coder.columns]
+        self.outside = [0] * len(coder.columns)
+        self.relations = list(relations)
+        self.violations = [0] * len(self.relations)
+        m = len(coder.missing_columns)
+        self.missing_gram: Integers = np.zeros((m, m), np.int64)
+        self._seed = coder.seed if seed is None else seed
+        self._threshold = share_threshold(FIT_ROWS, coder.rows if total_rows is None else total_rows)
+        self._fit = fit
+        d = len(coder.columns)
+        self._tables = PairTables([c.n_coarse for c in coder.columns]) if fit and not coder.wide else None
+        self.scores: Integers | None = np.zeros((d, d), np.int64) if fit and coder.wide else None
+        self.score_sums: Integers | None = np.zeros(d, np.int64) if fit and coder.wide else None
+        self.score = None if score is None else ScoreTables(coder, score)
+        self._waiting: list[npt.NDArray[np.int16]] = []
+
+    @classmethod
+    def empty(
+        cls,
+        coder: TableCoder,
+        *,
+        fit: bool,
+        score: ScoreRanges | None,
+        seed: int | None = None,
+        total_rows: int | None = None,
+        relations: Sequence[RelationLike] = (),
+    ) -> Counts:
+        """Counts of no rows.
+
+        Args:
+            coder: The codes.
+            fit: Whether to keep the pair tables of the fit (above 500 columns, the Gram matrix of normal scores).
+            score: The table's own ranges, to keep what SDMetrics' scores need; None for no scores.
+            seed: Chooses the rows of the fit tables; the coder's if None.
+            total_rows: Rows of the whole table, of which about 2,000,000 enter the fit tables; the coder's if None.
+            relations: Whose violations are counted.
+        """
+        return cls(coder, fit, score, seed, total_rows, relations)
+
+    def update(self, batch: pa.RecordBatch, row_offset: int, keep: npt.NDArray[np.bool_] | None = None) -> Counts:
+        """Count a batch.
+
+        Args:
+            batch: Rows with the coder's columns.
+            row_offset: Global row number of the batch's first row.
+            keep: bool[n], the rows that belong to these counts; all of them if None.
+
+        Returns:
+            These counts.
+        """
+        rows = np.arange(row_offset, row_offset + batch.num_rows, dtype=np.uint64)
+        if keep is not None and not keep.all():
+            batch, rows = batch.filter(pa.array(keep)), rows[keep]
+        if batch.num_rows == 0:
+            return self
+        self.rows += batch.num_rows
+        encoded = self.coder.encode(batch)
+        for i, codes in enumerate(encoded.codes):
+            counted = np.bincount(codes, minlength=len(self.hist[i]) + 1)
+            self.hist[i] += counted[:-1]
+            self.outside[i] += int(counted[-1])
+        for k, relation in enumerate(self.relations):
+            self.violations[k] += int(relation.violations(batch))
+        self._count_missing(encoded)
+        if self._fit:
+            self._count_fit(encoded, rows)
+        if self.score is not None:
+            self.score.update(encoded)
+        return self
+
+    def _count_missing(self, encoded: Encoded) -> None:
+        columns = self.coder.missing_columns
+        if not columns:
+            return
+        absent = np.empty((len(columns), encoded.rows), np.float32)
+        for k, i in enumerate(columns):
+            absent[k] = encoded.codes[i] == self.coder.columns[i].missing
+        for first in range(0, encoded.rows, 1 << 20):
+            part = absent[:, first : first + (1 << 20)]
+            self.missing_gram += (part @ part.T).astype(np.int64)
+
+    def _count_fit(self, encoded: Encoded, rows: npt.NDArray[np.uint64]) -> None:
+        chosen = hash_row_numbers(self._seed, "fit", rows) <= np.uint64(self._threshold)
+        self.fit_rows += int(chosen.sum())
+        codes = encoded.codes if chosen.all() else [c[chosen] for c in encoded.codes]
+        if self._tables is not None:
+            # A value that is no category (never in the table that made the coder) counts as the last category.
+            coarse = [np.append(c.coarse, c.coarse[max(c.n_codes - 2, 0)]) for c in self.coder.columns]
+            self._waiting.append(np.array([table[c] for table, c in zip(coarse, codes)], np.int16))
+            if sum(w.shape[1] for w in self._waiting) >= 1 << 16:
+                self._settle()
+            return
+        assert self.scores is not None and self.score_sums is not None
+        tables = [np.append(np.rint(s / SCORE_STEP), 0.0) for s in self.coder.normal_scores]
+        for first in range(0, len(codes[0]) if codes else 0, BLOCK):
+            part = np.array([table[c[first : first + BLOCK]] for table, c in zip(tables, codes)])
+            self.scores += (part @ part.T).astype(np.int64)
+            self.score_sums += part.sum(axis=1).astype(np.int64)
+
+    def _settle(self) -> None:
+        """Count the fit codes that wait: many small batches cost no more than one large."""
+        if self._waiting and self._tables is not None:
+            waiting, self._waiting = self._waiting, []
+            if len(self._tables.sizes):
+                self._tables.add(waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=1))
+
+    def merge(self, other: Counts) -> Counts:
+        """Add another part of the same table; returns these counts.
+
+        Raises:
+            MergeError: The parts were counted on other codes or ranges.
+        """
+        if self._shape() != other._shape():
+            raise MergeError("two parts were counted on different codes or ranges: count again")
+        self._settle()
+        other._settle()
+        self.rows += other.rows
+        self.fit_rows += other.fit_rows
+        self.hist = [a + b for a, b in zip(self.hist, other.hist)]
+        self.outside = [a + b for a, b in zip(self.outside, other.outside)]
+        self.violations = [a + b for a, b in zip(self.violations, other.violations)]
+        self.missing_gram = self.missing_gram + other.missing_gram
+        if self._tables is not None and other._tables is not None:
+            self._tables.vector += other._tables.vector
+        if self.scores is not None and other.scores is not None:
+            self.scores += other.scores
+        if self.score_sums is not None and other.score_sums is not None:
+            self.score_sums += other.score_sums
+        if self.score is not None and other.score is not None:
+            self.score.merge(other.score)
+        return self
+
+    def _shape(self) -> Any:
+        ranges = None if self.score is None else self.score.ranges.to_json()
+        return [c.n_codes for c in self.coder.columns], self._fit, len(self.violations), ranges
+
+    def pair(self, i: int, j: int) -> Integers:
+        """int64[n_coarse_i, n_coarse_j]: the fit table of columns i and j, over ``fit_rows`` rows."""
+        self._settle()
+        if self._tables is None:
+            raise KeyError("these counts have no fit tables")
+        return self._tables.table(i, j)
+
+    def score_pair(self, i: int, j: int) -> Integers:
+        """int64: SDMetrics' contingency table of columns i and j, of which at least one is a category.
+
+        Codes of a category: its fine codes (the most frequent 255 of more than 256, then the others together), then
+        ``unseen``. Codes of a number: ten bins, then one for the maximum and missing values.
+        """
+        return self._scored().pair(i, j)
+
+    @property
+    def moments(self) -> Moments:
+        """Sums of products of the numeric columns."""
+        return self._scored().moments
+
+    def _scored(self) -> ScoreTables:
+        if self.score is None:
+            raise KeyError("these counts have no score tables")
+        return self.score
+
+    @property
+    def unseen(self) -> list[int]:
+        """Per column, rows whose value is no category, or lies outside the profile's minimum and maximum."""
+        found = []
+        for c, hist, outside in zip(self.coder.columns, self.hist, self.outside):
+            found.append(outside if c.is_category else _beyond(c.cuts, hist, c.low, c.high))
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Write one file; its bytes depend on the rows alone."""
+        self._settle()
+        members: dict[str, archive.Member] = dict(packed(np.concatenate([np.zeros(0, np.int64), *self.hist]), "hist"))
+        members.update(packed(self.missing_gram.ravel(), "missing"))
+        if self._tables is not None:
+            members.update(packed(self._tables.vector, "fit"))
+        if self.scores is not None and self.score_sums is not None:
+            # A Gram matrix is symmetric: half of it is enough.
+            members["gram"] = self.scores[np.triu_indices(len(self.scores))]
+            members["gram_sums"] = self.score_sums
+        if self.score is not None:
+            members.update(self.score.to_arrays())
+        members["head"] = {
+            "version": 1,
+            "rows": self.rows,
+            "fit_rows": self.fit_rows,
+            "fit": self._fit,
+            "outside": self.outside,
+            "violations": self.violations,
+            "ranges": None if self.score is None else self.score.ranges.to_json(),
+        }
+        archive.write(path, members)
+
+    @classmethod
+    def load(cls, path: str | Path, coder: TableCoder) -> Counts:
+        """Inverse of ``save``; ``coder`` is the one that it was counted with."""
+        members = archive.read(path)
+        head = members["head"]
+        ranges = None if head["ranges"] is None else ScoreRanges.from_json(head["ranges"])
+        counts = cls(coder, head["fit"], ranges)
+        counts.rows, counts.fit_rows = head["rows"], head["fit_rows"]
+        counts.outside, counts.violations = head["outside"], head["violations"]
+        hist = unpacked(members, "hist")
+        if len(hist) != sum(len(h) for h in counts.hist):
+            raise MergeError(f"{path}: counted on different codes; delete it and resume")
+        ends = np.cumsum([len(h) for h in counts.hist])
+        counts.hist = [part.copy() for part in np.split(hist, ends[:-1])] if len(ends) else []
+        counts.missing_gram = unpacked(members, "missing").reshape(counts.missing_gram.shape)
+        if counts._tables is not None:
+            counts._tables.vector = unpacked(members, "fit")
+        if counts.scores is not None:
+            upper = np.triu_indices(len(counts.scores))
+            counts.scores[upper] = members["gram"]
+            counts.scores.T[upper] = members["gram"]
+            counts.score_sums = members["gram_sums"]
+        if counts.score is not None:
+            counts.score.from_arrays(members)
+        return counts
+
+
+def _beyond(cuts: npt.NDArray[np.float64], hist: Integers, low: float, high: float) -> int:
+    """Rows with a value under ``low`` or over ``high``, both of which are atoms of the cuts (or NaN: no bound)."""
+    present = hist[:-1]
+    under = present[: int(np.searchsorted(cuts, low, side="right"))].sum() if not np.isnan(low) else 0
+    over = present[int(np.searchsorted(cuts, high, side="right")) + 1 :].sum() if not np.isnan(high) else 0
+    return int(under + over)

@@ -1,0 +1,106 @@
+"""Contingency tables of many column pairs in one vector of integers: merging them is one addition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int64]
+
+#: Index elements of one call of ``bincount``: few enough for the cache, many enough to hide the call.
+_ELEMENTS = 1 << 16
+
+
+class PairTables:
+    """Tables of the columns 0..d-1 with ``sizes`` codes each.
+
+    The first ``leaders`` columns have a table with every later column. Those of column i lie side by side: a matrix of
+    ``sizes[i]`` rows and as many columns as all later columns have codes, row by row in ``vector``.
+
+    Attributes:
+        sizes: Codes per column.
+        leaders: Columns that have tables with all later ones.
+        vector: int64, all tables.
+    """
+
+    def __init__(self, sizes: Sequence[int], leaders: int | None = None) -> None:
+        self.sizes = [int(s) for s in sizes]
+        self.leaders = min(len(self.sizes) - 1, len(self.sizes) if leaders is None else leaders)
+        self.leaders = max(self.leaders, 0)
+        self._starts = np.concatenate([[0], np.cumsum(self.sizes, dtype=np.int64)]).astype(np.int64)
+        self._widths = [int(self._starts[-1] - self._starts[i + 1]) for i in range(self.leaders)]
+        cells = [self.sizes[i] * self._widths[i] for i in range(self.leaders)]
+        self._offsets = np.concatenate([[0], np.cumsum(cells, dtype=np.int64)]).astype(np.int64)
+        self.vector: Integers = np.zeros(int(self._offsets[-1]), np.int64)
+
+    def add(self, codes: npt.NDArray[np.integer[Any]]) -> None:
+        """Count rows.
+
+        Args:
+            codes: Integers[d, n], ``0 <= codes[i] < sizes[i]``.
+        """
+        block = max(_ELEMENTS // max(len(self.sizes), 1), 4096)
+        for first in range(0, codes.shape[1], block):
+            self._add_block(codes[:, first : first + block].astype(np.int64))
+
+    def _add_block(self, codes: Integers) -> None:
+        n = codes.shape[1]
+        placed = codes + self._starts[:-1, None]
+        for i in range(self.leaders):
+            later, width = placed[i + 1 :], self._widths[i]
+            cells = self.sizes[i] * width
+            base = codes[i] * width - self._starts[i + 1]
+            total = self.vector[self._offsets[i] : self._offsets[i + 1]]
+            step = max(_ELEMENTS // len(later), min(cells // len(later), n), 256)
+            for first in range(0, n, step):
+                index = later[:, first : first + step] + base[first : first + step]
+                total += np.bincount(index.ravel(), minlength=cells)
+
+    def has(self, i: int, j: int) -> bool:
+        """Whether there is a table of columns i and j."""
+        return min(i, j) < self.leaders and i != j
+
+    def table(self, i: int, j: int) -> Integers:
+        """int64[sizes[i], sizes[j]]: rows with each pair of codes."""
+        if i > j:
+            return self.table(j, i).T
+        matrix = self.vector[self._offsets[i] : self._offsets[i + 1]].reshape(self.sizes[i], self._widths[i])
+        start = int(self._starts[j] - self._starts[i + 1])
+        return matrix[:, start : start + self.sizes[j]]
+
+    def cells(self) -> int:
+        """Number of cells of all tables."""
+        return len(self.vector)
+
+
+def packed(vector: Integers, name: str) -> dict[str, npt.NDArray[Any]]:
+    """Arrays that hold a vector of counts: sparse where most are 0, in the narrowest type; never negative."""
+    used = np.flatnonzero(vector)
+    arrays: dict[str, npt.NDArray[Any]] = {f"{name}.size": np.array([len(vector)], np.int64)}
+    if 3 * len(used) < len(vector):
+        arrays[f"{name}.steps"] = _narrow(np.diff(used, prepend=0))
+        vector = vector[used]
+    arrays[f"{name}.counts"] = _narrow(vector)
+    return arrays
+
+
+def unpacked(arrays: dict[str, Any], name: str) -> Integers:
+    """Inverse of ``packed``."""
+    counts: npt.NDArray[Any] = arrays[f"{name}.counts"]
+    steps = arrays.get(f"{name}.steps")
+    if steps is None:
+        return counts.astype(np.int64)
+    vector = np.zeros(int(arrays[f"{name}.size"][0]), np.int64)
+    vector[np.cumsum(steps.astype(np.int64))] = counts
+    return vector
+
+
+def _narrow(values: Integers) -> npt.NDArray[Any]:
+    most = int(values.max()) if len(values) else 0
+    for dtype in (np.uint8, np.uint16, np.uint32):
+        if most <= np.iinfo(dtype).max:
+            return values.astype(dtype)
+    return values

@@ -1,0 +1,184 @@
+"""What of ``Counts`` exists for SDMetrics' scores: its tables of pairs, its bins, its correlations.
+
+Two categories, or a category and a number, are compared by contingency tables; numbers enter in ten equal-width bins on
+their own table's range, missing values falling in the bin of the maximum. Two numbers are compared by Pearson's r.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shardsynth.data.values import Array, axis_of_native
+from shardsynth.summaries.moments import Moments
+from shardsynth.summaries.pair_tables import PairTables, packed, unpacked
+from shardsynth.summaries.ranges import Range, ScoreRanges
+
+if TYPE_CHECKING:
+    from shardsynth.data.coding import ColumnCoder, Encoded, TableCoder
+
+Codes = npt.NDArray[np.int16]
+Integers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+#: SDMetrics' bins of a number, the eleventh for the maximum and for missing values.
+NUMBER_CODES = 11
+#: Categories of a column that are told apart in pairs.
+CATEGORIES = 256
+#: Cells of all tables together, beyond which fewer categories are told apart.
+_MOST_CELLS = 50_000_000
+_LOOKUP = 1 << 17
+
+
+class ScoreTables:
+    """Score tables of one table on its own ranges.
+
+    Attributes:
+        coder: Codes of the columns.
+        ranges: The table's ranges.
+        numbers: Indices (in ``coder.columns``) of the numeric columns.
+        tables: Category-category and category-number tables, or None above 500 columns.
+        moments: Sums of products of the numeric columns.
+        kept: Per category column, the score code of each fine code and of ``unseen``; None for numbers.
+    """
+
+    def __init__(self, coder: TableCoder, ranges: ScoreRanges) -> None:
+        self.coder = coder
+        self.ranges = ranges
+        self.numbers = [i for i, c in enumerate(coder.columns) if not c.is_category]
+        categories = [i for i, c in enumerate(coder.columns) if c.is_category]
+        self._place = {column: place for place, column in enumerate(categories + self.numbers)}
+        most = CATEGORIES
+        while True:
+            self.kept = [_score_codes(c, most) if c.is_category else None for c in coder.columns]
+            sizes = [self.size(i) for i in self._place]
+            later = np.cumsum(sizes[::-1])[::-1]
+            cells = sum(sizes[k] * int(later[k] - sizes[k]) for k in range(len(categories)))
+            if cells <= _MOST_CELLS or most <= 8:
+                break
+            most //= 2
+        self.tables = None if coder.wide else PairTables(sizes, len(categories))
+        self._scales = [None if c.is_category else _Bins(ranges.by_name[c.name], c) for c in coder.columns]
+        self.moments = Moments([ranges.by_name[coder.columns[i].name] for i in self.numbers])
+        self._number_of = {column: k for k, column in enumerate(self.numbers)}
+        self._waiting: list[npt.NDArray[np.int16]] = []
+
+    def size(self, i: int) -> int:
+        """Score codes of column i."""
+        kept = self.kept[i]
+        return NUMBER_CODES if kept is None else int(kept.max()) + 1
+
+    def update(self, encoded: Encoded) -> None:
+        """Count a batch."""
+        pairs = [encoded.native[i] for i in self.numbers]
+        values = [p[0] for p in pairs if p is not None]
+        missing = [encoded.missing(i) for i in self.numbers]
+        columns = [self.coder.columns[i].column.value_type for i in self.numbers]
+        scored = [axis_of_native(v, t) if _scaled(t) else v for v, t in zip(values, columns)]
+        self.moments.add(scored, missing)
+        if self.tables is None:
+            return
+        codes = np.empty((len(self._place), encoded.rows), np.int16)
+        for k, i in enumerate(self.numbers):
+            bins = self._scales[i]
+            assert bins is not None
+            codes[self._place[i]] = bins.codes(scored[k], missing[k])
+        for i, kept in enumerate(self.kept):
+            if kept is not None:
+                codes[self._place[i]] = kept[encoded.codes[i]]
+        self._waiting.append(codes)
+        if sum(c.shape[1] for c in self._waiting) >= 1 << 16:
+            self.settle()
+
+    def settle(self) -> ScoreTables:
+        """Count what waits; returns itself."""
+        if self._waiting and self.tables is not None:
+            waiting, self._waiting = self._waiting, []
+            self.tables.add(waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=1))
+        return self
+
+    def merge(self, other: ScoreTables) -> None:
+        """Add another part's counts."""
+        self.settle()
+        other.settle()
+        self.moments.merge(other.moments)
+        if self.tables is not None and other.tables is not None:
+            self.tables.vector += other.tables.vector
+
+    def has_pair(self, i: int, j: int) -> bool:
+        """Whether there is a contingency table of columns i and j."""
+        return self.settle().tables is not None and self.tables.has(self._place[i], self._place[j])  # type: ignore[union-attr]
+
+    def pair(self, i: int, j: int) -> Integers:
+        """int64[size(i), size(j)]: the contingency table of columns i and j."""
+        tables = self.settle().tables
+        if tables is None:
+            raise KeyError("a table this wide has no contingency tables")
+        return tables.table(self._place[i], self._place[j])
+
+    def number(self, i: int) -> int:
+        """Place of numeric column i in ``moments``."""
+        return self._number_of[i]
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """As arrays for the archive."""
+        arrays = self.moments.to_arrays()
+        tables = self.settle().tables
+        if tables is not None:
+            arrays.update(packed(tables.vector, "score"))
+        return arrays
+
+    def from_arrays(self, arrays: dict[str, Any]) -> None:
+        """Inverse of ``to_arrays``."""
+        self.moments.from_arrays(arrays)
+        if self.tables is not None:
+            self.tables.vector = unpacked(arrays, "score")
+
+
+def _scaled(type_: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_decimal(type_))
+
+
+def _score_codes(coder: ColumnCoder, most: int) -> Codes:
+    """Score code per fine code and for ``unseen``: the most frequent categories by themselves, the others together."""
+    values = coder.n_codes - 1
+    codes = np.arange(values + 2, dtype=np.int16)
+    if values > most:
+        often = np.sort(np.argsort(-coder.mass[:-1], kind="stable")[: most - 1])
+        codes[:values] = most - 1
+        codes[often] = np.arange(most - 1)
+        codes[values:] = [most, most + 1]
+    return codes
+
+
+class _Bins:
+    """SDMetrics' digitized values of one column: 0 to 10."""
+
+    def __init__(self, found: Range, coder: ColumnCoder) -> None:
+        self.edges = found.edges()
+        self._low = found.low
+        self._table: npt.NDArray[np.int16] | None = None
+        whole = isinstance(found.low, int) and self.edges is not None
+        if whole and abs(found.low) < 2**52 and abs(found.high) < 2**52 and found.high - found.low < _LOOKUP:
+            self._table = self._digitized(np.arange(found.low, found.high + 1))
+
+    def _digitized(self, values: Array) -> npt.NDArray[np.int16]:
+        assert self.edges is not None
+        codes = np.searchsorted(self.edges, np.asarray(values, np.float64), side="right") - 1
+        return np.asarray(np.clip(codes, 0, NUMBER_CODES - 1), np.int16)
+
+    def codes(self, values: Array, missing: Mask | None) -> npt.NDArray[np.int16]:
+        if self.edges is None:
+            return np.zeros(len(values), np.int16)
+        codes: npt.NDArray[np.int16]
+        if self._table is not None and values.dtype.kind in "iu":
+            codes = self._table[np.clip(values.astype(np.int64) - self._low, 0, len(self._table) - 1)]
+        else:
+            codes = self._digitized(values)
+        if missing is not None:
+            codes[missing] = NUMBER_CODES - 1
+        return codes
