@@ -337,7 +337,11 @@ def test_options_at_fault(tmp_path, name, options, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv.gz", gzip.compress(bytes(range(256)) * 4000)[:2000], "is cut short, or not compressed"),
+        (
+            "t.csv.gz",
+            gzip.compress(b"a,b\n" + b"".join(b"%d,x\n" % i for i in range(9000)))[:9999],
+            "is cut short, or not compressed",
+        ),
         ("t.csv.gz", b"a,b\n1,2\n", "is cut short, or not compressed"),
         ("t.feather", b"FEA1 and so on", "Feather version 1"),
         ("t.feather", b"ARROW1 not", "not a Feather or Arrow file"),

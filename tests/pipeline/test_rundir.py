@@ -128,7 +128,9 @@ def test_create_once_is_atomic_and_write_atomic_replaces(tmp_path):
 def test_a_full_disk_is_clear(tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this system")
-    with pytest.raises(
-        SpaceError, match=r"disk is full: about 5\.0 GB were needed, .* are free; nothing committed"
-    ), no_space_is_clear(tmp_path / "x", 5_000_000_000), open("/dev/full", "wb", buffering=0) as file:
+    with (
+        pytest.raises(SpaceError, match=r"disk is full: about 5\.0 GB were needed, .* are free; nothing committed"),
+        no_space_is_clear(tmp_path / "x", 5_000_000_000),
+        open("/dev/full", "wb", buffering=0) as file,
+    ):
         file.write(b"x")

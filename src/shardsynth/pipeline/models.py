@@ -197,3 +197,16 @@ def recorded_checksum(folder: Path, card: dict[str, Any]) -> str | None:
             if output["path"].endswith("synthesizer.pkl"):
                 return str(output["sha256"])
     return None
+
+
+def open_distributions(folder: Path, *, trust_pickle: bool = False) -> dict[str, Any]:
+    """Per column, the learned marginal: ``{"distribution": name, "learned_parameters": {...}}``."""
+    card = model_card(folder)
+    if card.get("engine") == "sdv":
+        from shardsynth.models.sdv import StockModel
+
+        recorded = None if trust_pickle else recorded_checksum(folder, card)
+        return StockModel.load((folder / card["pickle"]).resolve(), recorded, trust_pickle).learned_distributions()
+    from shardsynth.models.gaussian_copula import GaussianCopula
+
+    return GaussianCopula.load(folder).learned_distributions
