@@ -1,0 +1,62 @@
+# One virtual environment, one file of pins. On a fresh clone `make demo` or `make test` is all there is to type.
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+# the pins hold for the packages that build ours, too: PIP_CONSTRAINT says so to old pips, the other name to new ones
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+  $(VENV)/bin/python -m pip install -q -q -c constraints.txt
+
+.NOTPARALLEL:
+.PHONY: help setup setup-test setup-lint demo test lint bars clean
+
+help:
+	@echo "make setup   install into $(VENV), with torch and SDV"
+	@echo "make demo    a real table through all four models: minutes (DEMO_ARGS='-o runs/demo')"
+	@echo "make test    all tests (PYTEST_ARGS='-k import')"
+	@echo "make lint    ruff, ruff format, mypy"
+	@echo "make bars    all benchmarks, one after the other: long"
+	@echo "make clean   remove $(VENV), caches and builds; runs/ stays"
+
+setup: $(VENV)/.with-all
+setup-test: $(VENV)/.with-test
+setup-lint: $(VENV)/.with-lint
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v < (3, 9) and print("warning: $(PYTHON) is Python %d.%d; shardsynth needs 3.9 or newer: make PYTHON=python3.11" % v[:2])'
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@touch $@
+
+$(VENV)/.with-all: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "installing shardsynth with torch and SDV into $(VENV) (1.6 GB, a minute or two)"
+	@$(PIP) -e ".[all]"
+	@touch $@
+
+$(VENV)/.with-test: $(VENV)/.with-all
+	@$(PIP) -e ".[all,test]"
+	@touch $@
+
+$(VENV)/.with-lint: $(VENV)/.made pyproject.toml constraints.txt
+	@$(PIP) -e ".[lint]"
+	@touch $@
+
+demo: setup
+	$(VENV)/bin/shardsynth demo $(DEMO_ARGS)
+
+test: setup-test
+	$(VENV)/bin/python -m pytest -p tests.noskip_plugin $(PYTEST_ARGS)
+
+lint: setup-lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bars: setup-test
+	@failed=; for bar in $$(grep -l __main__ benchmarks/*.py); do \
+	  echo "== $$bar"; $(VENV)/bin/python $$bar || failed="$$failed $$bar"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
