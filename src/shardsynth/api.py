@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shardsynth.errors import RunError
+from shardsynth.errors import ModelError, RunError
 from shardsynth.job import STAGES, Job
 from shardsynth.pipeline.files import human_bytes, read_json
 from shardsynth.pipeline.models import model_card, open_distributions, open_source
@@ -286,4 +286,47 @@ class Model:
     @property
     def learned_distributions(self) -> dict[str, Any]:
         """Per column, the marginal's name and its parameters, in the form of SDV's ``get_learned_distributions``."""
-        return open_distributions(self.folder, self.card, self.trust_pickle)
+        return open_distributions(self.folder, trust_pickle=self.trust_pickle)
+
+
+def describe_model(folder: Path) -> Iterator[str]:
+    """A model as text: family, engine, and the learned distribution of each column."""
+    model = load_model(folder)
+    card = model.card
+    yield f"{folder}: {card.get('family', 'gaussian_copula')}, engine {card.get('engine', 'native')}"
+    for name, learned in model.learned_distributions.items():
+        parameters = learned.get("learned_parameters") or {}
+        shown = ", ".join(f"{key} {_shown(value)}" for key, value in parameters.items())
+        yield f"  {name}: {learned.get('distribution', '')}" + (f" ({shown})" if shown else "")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{len(value)} values" if isinstance(value, (list, dict)) else str(value)
+
+
+def export_model(folder: Path, output: Path) -> Iterator[str]:
+    """Write a native copula as a stock SDV pickle; yields what the stock form loses, column by column."""
+    from shardsynth.models.gaussian_copula import GaussianCopula
+    from shardsynth.models.sdv_export import export
+
+    if model_card(folder).get("engine") == "sdv":
+        raise ModelError(f"{folder}: is a stock model already; its pickle lies under the run's private/models")
+    lost = export(GaussianCopula.load(folder), output)
+    yield f"wrote {output}: a stock GaussianCopulaSynthesizer"
+    for column, distance in lost.items():
+        if distance > 0.005:
+            yield f"  {column}: KS distance {distance:.3f} to the native marginal"
+
+
+def import_stock_model(source: Path, output: Path, *, trust_pickle: bool = False) -> Iterator[str]:
+    """Turn a fitted stock GaussianCopula pickle into a native model folder."""
+    from shardsynth.models.sdv_export import import_stock
+
+    if output.exists() and any(output.iterdir()):
+        raise ModelError(f"{output}: the folder is not empty; choose another")
+    model = import_stock(source, trust=trust_pickle)
+    output.mkdir(parents=True, exist_ok=True)
+    model.save(output)
+    yield f"wrote {output}: a native Gaussian copula; `shardsynth sample {output} --rows 1e6 -o out` samples it"

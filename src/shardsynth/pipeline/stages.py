@@ -86,7 +86,7 @@ def profile_part(run: RunDir, index: int, name: str) -> Path:
 def profile_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Merge the profiles; detect or complete the metadata; place the bins; guess relations on the row sample."""
     from shardsynth.data.coding import TableCoder
-    from shardsynth.models.relations import guess_relations, relations_to_json
+    from shardsynth.models.guessing import guess_relations
     from shardsynth.pipeline.metadata import complete_metadata
     from shardsynth.summaries.profile import Profile
 
@@ -103,12 +103,13 @@ def profile_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progre
     metadata, public = complete_metadata(plan, train)
     columns = worker.columns_of(metadata)
     coder = TableCoder.from_profile(train, columns, min_count=plan.job.rare.min_count)
-    relations = guess_relations(train, columns, min_count=plan.job.rare.min_count)
+    precisions = {found.column.name: found.precision for found in coder.columns}
+    relations = guess_relations(columns, train.sample, precisions, plan.job.rare.min_count)
     for name, found in merged.items():
         found.save(attempt.output(run.private / "summary" / f"profile.{name}"))
     coder.save(attempt.output(run.private / "summary" / "coder"))
     _write_json(attempt, run.private / "summary" / "metadata.json", metadata)
-    _write_json(attempt, run.private / "summary" / "relations.json", relations_to_json(relations))
+    _write_json(attempt, run.private / "summary" / "relations.json", [relation.to_json() for relation in relations])
     _write_json(attempt, run.root / "metadata.json", public)
     record = attempt.commit(rows=train.rows + merged["holdout"].rows)
     for name in merged:

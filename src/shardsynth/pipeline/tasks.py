@@ -121,11 +121,12 @@ class Worker:
 
     def relations(self) -> list[Any]:
         """Relations guessed on the row sample."""
-        from shardsynth.models.relations import relations_from_json
+        from shardsynth.models.relations import relation_from_json
 
-        found: list[Any] = self.cached(
-            "relations", lambda: relations_from_json(read_json(self._summary("relations.json")))
-        )
+        def load() -> list[Any]:
+            return [relation_from_json(data) for data in read_json(self._summary("relations.json"))]
+
+        found: list[Any] = self.cached("relations", load)
         return found
 
     def synthetic_ranges(self, model: str) -> dict[str, ScoreRanges]:
