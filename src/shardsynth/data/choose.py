@@ -14,6 +14,7 @@ from shardsynth.data.columns import Column
 from shardsynth.data.cuts import coarse_codes, cuts_of
 from shardsynth.data.grid import Grid, precision_of
 from shardsynth.data.values import Array, axis_of_native, column_native, decoded, needs_parsing
+from shardsynth.errors import MetadataError
 
 if TYPE_CHECKING:
     from shardsynth.summaries.profile import Tally
@@ -104,15 +105,70 @@ def _axis_coder(column: Column, tally: Tally, sample: pa.ChunkedArray) -> Column
     if decimals is not None:
         floats = np.round(floats, decimals)
         low, high = (float(v) for v in np.round(np.array([low, high]), decimals))
-    cuts = cuts_of(floats, counts, low, high, exact=exact)
+    declared = declared_bounds(column)
+    if decimals is not None:
+        declared = (float(np.round(declared[0], decimals)), float(np.round(declared[1], decimals)))
+    bounds = tuple(end if np.isnan(bound) else bound for bound, end in zip(declared, (low, high)))
+    cuts = cuts_of(floats, counts, low, high, bounds=[b for b in bounds if not np.isnan(b)], exact=exact)
     mass = np.bincount(np.searchsorted(cuts, floats, side="right"), weights=counts, minlength=len(cuts) + 1)
     mass = mass.astype(np.int64)
-    # A parsed datetime lies on nanoseconds, whatever the type of its text.
-    precision = precision_of(grid, pa.timestamp("ns") if needs_parsing(column) else column.value_type)
-    coarse = _with_missing(coarse_codes(mass, ordered=True))
-    missing = tally.rows - tally.present
-    nan = tally.nans > 0 and tally.nulls == 0
-    return ColumnCoder(column, None, False, cuts, coarse, np.append(mass, missing), precision, nan, low, high, decimals)
+    return ColumnCoder(
+        column=column,
+        values=None,
+        other=False,
+        cuts=cuts,
+        coarse=_with_missing(coarse_codes(mass, ordered=True)),
+        mass=np.append(mass, tally.rows - tally.present),
+        # A parsed datetime lies on nanoseconds, whatever the type of its text.
+        precision=precision_of(grid, pa.timestamp("ns") if needs_parsing(column) else column.value_type),
+        emit_nan=tally.nans > 0 and tally.nulls == 0,
+        low=low,
+        high=high,
+        bounds=(bounds[0], bounds[1]),
+        decimals=decimals,
+    )
+
+
+def declared_bounds(column: Column) -> tuple[float, float]:
+    """The metadata's ``range_min`` and ``range_max`` on the axis, NaN where there is none.
+
+    A bound is first rounded to the column's own float type, as pandas does when it compares.
+    """
+    low, high = (_bound(column, column.options.get(name)) for name in ("range_min", "range_max"))
+    return low, high
+
+
+def _bound(column: Column, value: Any) -> float:
+    type_ = column.value_type
+    if value is None or pa.types.is_time(type_) or pa.types.is_duration(type_):
+        return float("nan")
+    try:
+        if column.role == "datetime":
+            return _instant(column, value)
+        return float(np.dtype(type_.to_pandas_dtype()).type(value)) if pa.types.is_floating(type_) else float(value)
+    except (ValueError, TypeError, OverflowError):
+        raise MetadataError(
+            f"column {column.name!r}: its range_min or range_max is no value of the Arrow type {type_}; "
+            "correct it in the metadata or leave it out"
+        ) from None
+
+
+def _instant(column: Column, value: Any) -> float:
+    """A datetime of the metadata as a count of the column's unit."""
+    import pandas as pd
+
+    type_ = column.value_type
+    stamp = pd.Timestamp(value)
+    zone = type_.tz if pa.types.is_timestamp(type_) else None
+    if zone is not None and stamp.tzinfo is None:
+        stamp = stamp.tz_localize(zone)
+    if stamp.tzinfo is not None:
+        stamp = stamp.tz_convert("UTC").tz_localize(None)
+    if pa.types.is_date32(type_):
+        unit = "D"
+    else:
+        unit = "ms" if pa.types.is_date64(type_) else type_.unit if pa.types.is_timestamp(type_) else "ns"
+    return float(stamp.to_datetime64().astype(f"datetime64[{unit}]").astype(np.int64))
 
 
 def _axis_counts(

@@ -151,7 +151,7 @@ class TableCoder:
         members["cuts"] = np.concatenate([np.zeros(0), *(c.cuts for c in self.columns)])
         members["coarse"] = np.concatenate([np.zeros(0, np.int16), *(c.coarse for c in self.columns)])
         members["mass"] = np.concatenate([np.zeros(0, np.int64), *(c.mass for c in self.columns)])
-        members["ends"] = np.array([[c.low, c.high] for c in self.columns], np.float64).reshape(-1, 2)
+        members["ends"] = np.array([[c.low, c.high, *c.bounds] for c in self.columns], np.float64).reshape(-1, 4)
         members["head"] = {
             "version": 1,
             "schema": schema_to_text(pa.schema([pa.field(c.name, c.type) for c in self.table])),
@@ -187,11 +187,21 @@ class TableCoder:
             elif c["values"] is not None:
                 values = to_arrow(take(f"values.{_wide_dtype(column.value_type)}", c["values"]), column.value_type)
             cuts, coarse, mass = take("cuts", c["cuts"]), take("coarse", c["codes"]), take("mass", c["codes"])
-            precision = Precision.from_json(c["precision"])
-            low, high = float(ends[0]), float(ends[1])
+            low, high, *bounds = (float(v) for v in ends)
             coders.append(
                 ColumnCoder(
-                    column, values, c["other"], cuts, coarse, mass, precision, c["emit_nan"], low, high, c["decimals"]
+                    column=column,
+                    values=values,
+                    other=c["other"],
+                    cuts=cuts,
+                    coarse=coarse,
+                    mass=mass,
+                    precision=Precision.from_json(c["precision"]),
+                    emit_nan=c["emit_nan"],
+                    low=low,
+                    high=high,
+                    bounds=(bounds[0], bounds[1]),
+                    decimals=c["decimals"],
                 )
             )
         return cls(coders, table, head["rows"], head["seed"])

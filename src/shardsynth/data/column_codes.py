@@ -44,6 +44,8 @@ class ColumnCoder:
         emit_nan: Whether missing values were written as NaN rather than null.
         low: Minimum on the axis over all rows (NaN for categories, or without values).
         high: Maximum.
+        bounds: The values that are valid: the metadata's ``range_min`` and ``range_max``, else ``low`` and ``high``.
+            Both are atoms of the cuts.
         decimals: Values are rounded to so many decimals before they are coded, as SDMetrics does; None: not rounded.
     """
 
@@ -57,6 +59,7 @@ class ColumnCoder:
     emit_nan: bool = False
     low: float = float("nan")
     high: float = float("nan")
+    bounds: tuple[float, float] = (float("nan"), float("nan"))
     decimals: int | None = None
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ COARSE = 31
 _COARSE_ATOMS = 10
 
 
-def cuts_of(values: Floats, counts: Integers, low: float, high: float, *, exact: bool) -> Floats:
+def cuts_of(
+    values: Floats, counts: Integers, low: float, high: float, *, bounds: Sequence[float] = (), exact: bool
+) -> Floats:
     """Cuts of an axis: an atom ``a`` is the pair ``a, nextafter(a)``, everything else a quantile.
 
     Between two cuts that are no atom lie less than 1/1,024 + 1/2,048 of the counts, so that a Kolmogorov-Smirnov
@@ -29,14 +32,15 @@ def cuts_of(values: Floats, counts: Integers, low: float, high: float, *, exact:
         counts: How often each occurs, int64[n].
         low: Minimum over all rows, always an atom.
         high: Maximum over all rows, always an atom.
+        bounds: More values that are to be atoms.
         exact: Whether ``values`` are all that occur (else a sample's): at most 1,024 of them all become atoms.
 
     Returns:
         float64[m], strictly increasing; empty without values.
     """
-    ends = np.array([low, high])
+    ends = np.array([low, high, *bounds])
     if not len(values):
-        return np.zeros(0) if np.isnan(ends).any() else _with_next(ends)
+        return _with_next(ends[~np.isnan(ends)])
     if exact and len(values) <= BINS:
         return _with_next(np.concatenate([values, ends]))
     total = int(counts.sum())

@@ -227,10 +227,10 @@ class Counts:
 
     @property
     def unseen(self) -> list[int]:
-        """Per column, rows whose value is no category, or lies outside the profile's minimum and maximum."""
+        """Per column, rows whose value is no category of the profile, or lies outside the coder's ``bounds``."""
         found = []
         for c, hist, outside in zip(self.coder.columns, self.hist, self.outside):
-            found.append(outside if c.is_category else _beyond(c.cuts, hist, c.low, c.high))
+            found.append(outside if c.is_category else _beyond(c.cuts, hist, *c.bounds))
         return found
 
     def save(self, path: str | Path) -> None:

@@ -67,13 +67,17 @@ class PairTables:
         """int64[sizes[i], sizes[j]]: rows with each pair of codes."""
         if i > j:
             return self.table(j, i).T
-        matrix = self.vector[self._offsets[i] : self._offsets[i + 1]].reshape(self.sizes[i], self._widths[i])
         start = int(self._starts[j] - self._starts[i + 1])
-        return matrix[:, start : start + self.sizes[j]]
+        return self.side_by_side(i)[:, start : start + self.sizes[j]]
 
-    def cells(self) -> int:
-        """Number of cells of all tables."""
-        return len(self.vector)
+    def side_by_side(self, i: int) -> Integers:
+        """int64[sizes[i], codes of all later columns]: the tables of leader i with every later column."""
+        return self.vector[self._offsets[i] : self._offsets[i + 1]].reshape(self.sizes[i], self._widths[i])
+
+    def first_columns(self, i: int) -> Integers:
+        """int64[d - i - 1]: where in ``side_by_side(i)`` the table of each later column starts."""
+        starts: Integers = self._starts[i + 1 : -1] - self._starts[i + 1]
+        return starts
 
 
 def packed(vector: Integers, name: str) -> dict[str, npt.NDArray[Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from shardsynth.data.columns import Column
 from shardsynth.data.values import Array, axis_of_native
 from shardsynth.summaries.moments import Moments
 from shardsynth.summaries.pair_tables import PairTables, packed, unpacked
@@ -39,6 +40,7 @@ class ScoreTables:
         coder: Codes of the columns.
         ranges: The table's ranges.
         numbers: Indices (in ``coder.columns``) of the numeric columns.
+        place: Name to place in ``tables``: categories first. A column that is always missing has one code.
         tables: Category-category and category-number tables, or None above 500 columns.
         moments: Sums of products of the numeric columns.
         kept: Per category column, the score code of each fine code and of ``unseen``; None for numbers.
@@ -48,26 +50,30 @@ class ScoreTables:
         self.coder = coder
         self.ranges = ranges
         self.numbers = [i for i, c in enumerate(coder.columns) if not c.is_category]
-        categories = [i for i, c in enumerate(coder.columns) if c.is_category]
-        self._place = {column: place for place, column in enumerate(categories + self.numbers)}
+        scored = [c for c in coder.table if c.name in coder.index or c.role == "empty"]
+        names = [c.name for c in scored if is_discrete(c)]
+        leaders = len(names)
+        names += [c.name for c in scored if not is_discrete(c)]
+        self.place = {name: k for k, name in enumerate(names)}
+        self._learned = [self.place[c.name] for c in coder.columns]
         most = CATEGORIES
         while True:
             self.kept = [_score_codes(c, most) if c.is_category else None for c in coder.columns]
-            sizes = [self.size(i) for i in self._place]
+            sizes = [self._size(name) for name in names]
             later = np.cumsum(sizes[::-1])[::-1]
-            cells = sum(sizes[k] * int(later[k] - sizes[k]) for k in range(len(categories)))
+            cells = sum(sizes[k] * int(later[k] - sizes[k]) for k in range(leaders))
             if cells <= _MOST_CELLS or most <= 8:
                 break
             most //= 2
-        self.tables = None if coder.wide else PairTables(sizes, len(categories))
+        self.tables = None if coder.wide else PairTables(sizes, leaders)
         self._scales = [None if c.is_category else _Bins(ranges.by_name[c.name], c) for c in coder.columns]
         self.moments = Moments([ranges.by_name[coder.columns[i].name] for i in self.numbers])
-        self._number_of = {column: k for k, column in enumerate(self.numbers)}
         self._waiting: list[npt.NDArray[np.int16]] = []
 
-    def size(self, i: int) -> int:
-        """Score codes of column i."""
-        kept = self.kept[i]
+    def _size(self, name: str) -> int:
+        if name not in self.coder.index:
+            return 1
+        kept = self.kept[self.coder.index[name]]
         return NUMBER_CODES if kept is None else int(kept.max()) + 1
 
     def update(self, encoded: Encoded) -> None:
@@ -80,14 +86,14 @@ class ScoreTables:
         self.moments.add(scored, missing)
         if self.tables is None:
             return
-        codes = np.empty((len(self._place), encoded.rows), np.int16)
+        codes = np.zeros((len(self.place), encoded.rows), np.int16)
         for k, i in enumerate(self.numbers):
             bins = self._scales[i]
             assert bins is not None
-            codes[self._place[i]] = bins.codes(scored[k], missing[k])
+            codes[self._learned[i]] = bins.codes(scored[k], missing[k])
         for i, kept in enumerate(self.kept):
             if kept is not None:
-                codes[self._place[i]] = kept[encoded.codes[i]]
+                codes[self._learned[i]] = kept[encoded.codes[i]]
         self._waiting.append(codes)
         if sum(c.shape[1] for c in self._waiting) >= 1 << 16:
             self.settle()
@@ -107,20 +113,12 @@ class ScoreTables:
         if self.tables is not None and other.tables is not None:
             self.tables.vector += other.tables.vector
 
-    def has_pair(self, i: int, j: int) -> bool:
-        """Whether there is a contingency table of columns i and j."""
-        return self.settle().tables is not None and self.tables.has(self._place[i], self._place[j])  # type: ignore[union-attr]
-
     def pair(self, i: int, j: int) -> Integers:
-        """int64[size(i), size(j)]: the contingency table of columns i and j."""
+        """int64: the contingency table of columns i and j."""
         tables = self.settle().tables
         if tables is None:
             raise KeyError("a table this wide has no contingency tables")
-        return tables.table(self._place[i], self._place[j])
-
-    def number(self, i: int) -> int:
-        """Place of numeric column i in ``moments``."""
-        return self._number_of[i]
+        return tables.table(self._learned[i], self._learned[j])
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """As arrays for the archive."""
@@ -135,6 +133,11 @@ class ScoreTables:
         self.moments.from_arrays(arrays)
         if self.tables is not None:
             self.tables.vector = unpacked(arrays, "score")
+
+
+def is_discrete(column: Column) -> bool:
+    """Whether SDMetrics compares a column as categories."""
+    return column.sdtype in ("categorical", "ordinal", "boolean")
 
 
 def _scaled(type_: Any) -> bool:
