@@ -1,0 +1,222 @@
+"""Identifiers and personal data made from the global row number: unique without coordination, never a real value.
+
+A *generator* is a JSON object that ``learn`` makes at fit time and ``make`` draws from: row r gets the same value
+whatever task, chunk or attempt makes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardsynth.data.columns import Column
+from shardsynth.data.values import decoded, kind_of
+from shardsynth.errors import InputError, MetadataError, ModelError
+from shardsynth.sampling import patterns
+from shardsynth.sampling.formats import Format, learn_format
+from shardsynth.sampling.personal import faker_name, make_pool_values
+from shardsynth.summaries.rows import hash_rows
+
+#: Capacity of a generator whose strings can grow.
+UNBOUNDED = 2**62
+_SAMPLED = 10_000
+
+
+def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Generator of a column of role ``id`` or ``pii``.
+
+    Ids follow ``regex_format`` of the metadata, else the format seen in the sample (see ``formats``): strings that may
+    grow longer when they run out. Whole numbers count from 1, unless all have the same many digits: then those,
+    scrambled. PII is Faker's. Missing values keep their share.
+
+    Args:
+        column: The column; its options are SDV's (``regex_format``).
+        sample_values: A sample of its values.
+        options: ``seed`` (int: chooses the scrambling and Faker's stream), ``unique`` (bool: a key; no missing
+            values), ``locales`` (Faker's), ``rows_per_value`` (int: rows that share one id).
+
+    Raises:
+        MetadataError: A ``regex_format`` that is not valid or cannot be enumerated, a PII sdtype unknown to Faker, or
+            a type that cannot hold the values.
+    """
+    options = options or {}
+    digest = hashlib.blake2b(f"{options.get('seed', 0)}:{column.name}".encode(), digest_size=8).digest()
+    values = decoded(sample_values)
+    unique = bool(options.get("unique", False))
+    generator: dict[str, Any] = {
+        "key": int.from_bytes(digest, "little"),
+        "missing": 0.0 if unique or not len(values) else values.null_count / len(values),
+        "repeat": max(1, int(options.get("rows_per_value", 1))),
+    }
+    regex = column.options.get("regex_format")
+    if regex is not None:
+        generator.update(_given(column, str(regex)))
+    elif column.role == "pii" and column.sdtype != "unknown":
+        locales = options.get("locales") or ["en_US"]
+        locales = [locales] if isinstance(locales, str) else list(locales)
+        generator.update({"kind": "pii", "function": faker_name(column, locales), "locales": locales, "unique": unique})
+    elif kind_of(column.type) == "text":
+        text = pc.unique(values.drop_null()).cast(pa.string()).to_pylist()[:_SAMPLED]
+        found = Format("sdv-pii-[0-9a-z]{5}", "sdv-pii-", "[0-9a-z]", 5, "") if column.role == "pii" else None
+        generator.update({"kind": "string", **(found or learn_format(text)).__dict__})
+    else:
+        generator.update(_learn_number(column, values))
+    return generator
+
+
+def _given(column: Column, regex: str) -> dict[str, Any]:
+    try:
+        shapes = patterns.shapes(regex)
+    except patterns.PatternError as error:
+        raise MetadataError(f"column {column.name!r}: regex_format {regex!r}: {error}") from None
+    number = kind_of(column.type) != "text"
+    if number:
+        digits = all(c in "0123456789" for shape in shapes for c in "".join(shape.positions))
+        zeros = len(shapes) > 1 and any("0" in shape.positions[0] for shape in shapes if shape.positions)
+        longest = max(len(shape.positions) for shape in shapes)
+        if not digits or zeros or longest > _most_digits(column.value_type):
+            raise MetadataError(
+                f"column {column.name!r} of type {column.type}: regex_format {regex!r} must make whole numbers of at "
+                f"most {_most_digits(column.value_type)} digits without leading zeros"
+            )
+    return {"kind": "number" if number else "string", "regex": regex}
+
+
+def _most_digits(kind: pa.DataType) -> int:
+    """Digits that every number of so many digits can have in the type."""
+    if pa.types.is_integer(kind):
+        return len(str(int(np.iinfo(kind.to_pandas_dtype()).max))) - 1
+    return {16: 3, 32: 7, 64: 15}[kind.bit_width]
+
+
+def _learn_number(column: Column, values: pa.Array) -> dict[str, Any]:
+    if kind_of(column.type) not in ("integer", "float"):
+        raise MetadataError(f"column {column.name!r} of type {column.type} cannot be of sdtype {column.sdtype!r}")
+    limit = 10 ** _most_digits(column.value_type)
+    if pa.types.is_integer(column.value_type):
+        limit = int(np.iinfo(column.value_type.to_pandas_dtype()).max)
+    present = pc.unique(values.drop_null()).cast(pa.float64(), safe=False).to_numpy()
+    if len(present) >= 2 and present.min() >= 1000:
+        digits = len(str(int(present.max())))
+        spread = present.max() - present.min() > 20 * len(present)
+        if spread and len(str(int(present.min()))) == digits and digits <= _most_digits(column.value_type):
+            return {"kind": "number", "regex": f"[1-9][0-9]{{{digits - 1}}}"}
+    return {"kind": "count", "start": 1, "limit": limit}
+
+
+def capacity(generator: dict[str, Any]) -> int:
+    """How many rows a generator can make without a value twice (beyond ``rows_per_value``)."""
+    repeat = int(generator["repeat"])
+    if generator["kind"] == "count":
+        return (int(generator["limit"]) - int(generator["start"]) + 1) * repeat
+    if generator["kind"] == "pii" or "grown" in generator:
+        return UNBOUNDED
+    return min(UNBOUNDED, patterns.count(generator["regex"]) * repeat)
+
+
+def check_capacity(generator: dict[str, Any], rows: int, column: Column | str) -> None:
+    """Raise InputError where ``rows`` rows need more identifiers than there are; to be asked before any task starts."""
+    held = capacity(generator)
+    if rows <= held:
+        return
+    name = column.name if isinstance(column, Column) else column
+    if generator["kind"] == "count":
+        raise InputError(
+            f"column {name!r}: its type holds {held} distinct numbers, but {rows} rows are to be made; "
+            "ask for fewer rows, or write the shards with a wider integer type"
+        )
+    raise InputError(
+        f"column {name!r}: its format {generator['regex']!r} has {held} distinct strings, but {rows} rows are to be "
+        "made; give the column a regex_format with more (such as one more digit) in the metadata"
+    )
+
+
+def make(generator: dict[str, Any], type: pa.DataType, first_row: int, n: int) -> pa.Array:
+    """Values of the rows ``first_row`` to ``first_row + n - 1``, as an Arrow array of exactly ``type``.
+
+    Args:
+        generator: From ``learn``.
+        type: Arrow type of the column.
+        first_row: Global number of the first row.
+        n: Rows.
+
+    Raises:
+        ModelError: The generator has too few values, or a dictionary's index type is too narrow for one batch.
+    """
+    if first_row + n > capacity(generator):
+        raise ModelError(f"an identifier's generator has {capacity(generator)} values; row {first_row + n} was asked")
+    if generator["kind"] == "pii":
+        return make_pii(generator, type, int(generator["key"]), first_row, n)
+    repeat = int(generator["repeat"])
+    start, stop = first_row // repeat, -(-(first_row + n) // repeat)
+    plain = type.value_type if pa.types.is_dictionary(type) else type
+    if generator["kind"] == "count":
+        values = pa.array(np.arange(start, stop, dtype=np.int64) + int(generator["start"])).cast(plain)
+    else:
+        values = _strings(generator, start, stop - start)
+        values = values.cast(pa.int64()).cast(plain) if generator["kind"] == "number" else values.cast(plain)
+    if repeat > 1:
+        values = values.take(pa.array(np.arange(first_row, first_row + n) // repeat - start))
+    return _finished(values, generator, type, first_row, n)
+
+
+def _strings(generator: dict[str, Any], first: int, n: int) -> pa.Array:
+    """Strings of the format, then, when it has no more, of one, two ... more characters."""
+    key = int(generator["key"])
+    if "grown" not in generator:
+        return patterns.strings(generator["regex"], key, first, n)
+    layout = Format(*(generator[name] for name in ("regex", "head", "grown", "length", "tail")))
+    pieces, longer, regex = [], 0, layout.regex
+    while n:
+        size = patterns.count(regex)
+        if first < size:
+            pieces.append(patterns.strings(regex, key, first, min(n, size - first)))
+            n -= len(pieces[-1])
+            first = size
+        first -= size
+        longer += 1
+        regex = layout.longer(longer)
+    return pa.concat_arrays(pieces) if pieces else pa.array([], pa.string())
+
+
+def make_pii(generator: dict[str, Any], type: pa.DataType, key: int, first_row: int, n: int) -> pa.Array:
+    """Faker's values of rows, drawn from pools of ``personal.BLOCK`` rows that start at multiples of it.
+
+    A generator that is ``unique`` writes the row's own scrambled number into each value (before the @ of an address).
+
+    Args:
+        generator: From ``learn``, of kind ``pii``.
+        type: Arrow type of the column.
+        key: Chooses Faker's stream; any split of the rows gives the same values for one key.
+        first_row: Global number of the first row.
+        n: Rows.
+    """
+    plain = type.value_type if pa.types.is_dictionary(type) else type
+    numbers = patterns.strings("[0-9a-z]{7}", key, first_row, n) if generator.get("unique") else None
+    locales = tuple(generator["locales"])
+    values = make_pool_values(generator["function"], locales, key, first_row, n, kind_of(plain) == "text", numbers)
+    return _finished(values.cast(plain, safe=False), {**generator, "key": key}, type, first_row, n)
+
+
+def _finished(values: pa.Array, generator: dict[str, Any], type: pa.DataType, first_row: int, n: int) -> pa.Array:
+    share = float(generator["missing"])
+    if share > 0:
+        bound = math.ceil(share * 2.0**64)
+        gone = hash_rows(int(generator["key"]), "missing", first_row, n) <= np.uint64(min(bound, 2**64 - 1))
+        values = pc.if_else(pa.array(gone), pa.scalar(None, values.type), values)
+    if not pa.types.is_dictionary(type):
+        return values
+    encoded = values.dictionary_encode()
+    if len(encoded.dictionary) - 1 > np.iinfo(type.index_type.to_pandas_dtype()).max:
+        raise ModelError(
+            f"an identifier of type {type} has {len(encoded.dictionary)} distinct values in one batch, more than its "
+            "index type holds; write the shards with a plain string column, or smaller chunks (sample.chunk_rows)"
+        )
+    return pa.DictionaryArray.from_arrays(
+        encoded.indices.cast(type.index_type), encoded.dictionary, ordered=type.ordered
+    )

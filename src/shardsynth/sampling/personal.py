@@ -1,0 +1,125 @@
+"""Faker's values for columns that SDV calls personal, from seeded pools: fast, and the same for any split of rows."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardsynth.data.columns import Column
+from shardsynth.data.values import kind_of
+from shardsynth.errors import MetadataError
+from shardsynth.summaries.rows import hash_rows
+
+#: Rows that share a pool; blocks start at multiples of it.
+BLOCK = 65_536
+#: Values that Faker makes for a block.
+POOL = 1_024
+#: SDV's sdtypes whose Faker function has another name (a test compares them with RDT's own table).
+FUNCTIONS = {"ipv4_address": "ipv4", "ipv6_address": "ipv6", "user_agent_string": "user_agent"}
+
+
+def faker_name(column: Column, locales: Iterable[str]) -> str:
+    """Faker's function for a column's PII sdtype.
+
+    Raises:
+        MetadataError: Faker has none in one of the locales (the nearest name is told), or what it makes cannot be of
+            the column's type.
+    """
+    function = FUNCTIONS.get(column.sdtype, column.sdtype)
+    for locale in locales:
+        faker = _faker(locale, column.name)
+        made = getattr(faker, function, None)
+        if function.startswith("_") or not callable(made):
+            known = [name for name in dir(faker) if not name.startswith("_")]
+            close = difflib.get_close_matches(function, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise MetadataError(
+                f"column {column.name!r}: sdtype {column.sdtype!r} is neither SDV's nor a function of Faker in "
+                f"the locale {locale!r}{hint}"
+            )
+        if kind_of(column.type) != "text":
+            try:
+                for _ in range(20):
+                    float(made())
+            except (TypeError, ValueError):
+                raise MetadataError(
+                    f"column {column.name!r} of type {column.type}: sdtype {column.sdtype!r} makes text; "
+                    "give the column another sdtype in the metadata"
+                ) from None
+    return function
+
+
+def _faker(locale: str, column: str = "") -> Any:
+    from faker import Faker
+
+    try:
+        return Faker(locale)
+    except AttributeError:
+        where = f"column {column!r}: " if column else ""
+        raise MetadataError(f"{where}Faker has no locale {locale!r}") from None
+
+
+def make_pool_values(
+    function: str, locales: tuple[str, ...], key: int, first_row: int, n: int, text: bool, numbers: pa.Array | None
+) -> pa.Array:
+    """Values of n rows: each a pick, by the hash of its row number, from its block's pool.
+
+    Args:
+        function: Faker's function.
+        locales: Faker's locales; a pool takes from each in turn.
+        key: Chooses the stream.
+        first_row: Global number of the first row.
+        n: Rows.
+        text: Whether strings are wanted; else float64.
+        numbers: A distinct string per row to write into the values, which makes them distinct; None: do not.
+    """
+    picks = hash_rows(key, "pii", first_row, n) >> np.uint64(64 - POOL.bit_length() + 1)
+    pieces = []
+    for block in range(first_row // BLOCK, (first_row + n - 1) // BLOCK + 1 if n else 0):
+        low, high = max(first_row, block * BLOCK), min(first_row + n, (block + 1) * BLOCK)
+        head, tail = _pool(function, locales, key, block, text)
+        chosen = pa.array(picks[low - first_row : high - first_row].astype(np.int32))
+        values = head.take(chosen)
+        if text:
+            if numbers is not None:
+                values = pc.binary_join_element_wise(values, numbers.slice(low - first_row, high - low), "-")
+            values = pc.binary_join_element_wise(values, tail.take(chosen), "")
+        pieces.append(values)
+    return pa.concat_arrays(pieces) if pieces else pa.array([], pa.string() if text else pa.float64())
+
+
+@lru_cache(maxsize=256)
+def _pool(function: str, locales: tuple[str, ...], key: int, block: int, text: bool) -> tuple[pa.Array, pa.Array]:
+    """``POOL`` values of a block; text in two parts, the second from an @ on."""
+    made: list[Any] = []
+    for place, locale in enumerate(locales):
+        faker = _cached_faker(locale)
+        digest = hashlib.blake2b(f"{key}:{function}:{locale}:{block}".encode(), digest_size=8).digest()
+        faker.seed_instance(int.from_bytes(digest, "little"))
+        call = getattr(faker, function)
+        made += [call() for _ in range(POOL // len(locales) + (place < POOL % len(locales)))]
+    if not text:
+        floats = pa.array([float(value) for value in made], pa.float64())
+        return floats, floats
+    strings = [_text(value) for value in made]
+    cut = [value.find("@") % (len(value) + 1) for value in strings]
+    heads = pa.array([value[:at] for value, at in zip(strings, cut)], pa.string())
+    return heads, pa.array([value[at:] for value, at in zip(strings, cut)], pa.string())
+
+
+@lru_cache(maxsize=64)
+def _cached_faker(locale: str) -> Any:
+    return _faker(locale)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        return ", ".join(map(str, value))
+    return str(value)
