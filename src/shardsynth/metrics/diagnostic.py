@@ -101,7 +101,7 @@ def category_adherence(coder: ColumnCoder, synthetic: Counts, i: int, nullable: 
         valid = int(present[: len(coder.values)][[v in allowed for v in coder.values.to_pylist()]].sum())
     else:
         valid = int(present.sum())
-    rows = int(synthetic.hist[i].sum()) + synthetic.outside[i]
+    rows = int(synthetic.hist[i].sum()) + synthetic.outside[i].rows
     return (valid + (int(synthetic.hist[i][-1]) if nullable else 0)) / rows if rows else float("nan")
 
 

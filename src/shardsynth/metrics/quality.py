@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shardsynth.data.coding import ColumnCoder, TableCoder
+from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
 from shardsynth.metrics.association import contingency_similarity, cramers_v
 from shardsynth.summaries.counts import Counts
@@ -80,21 +80,26 @@ def quality(
     }
 
 
-def tv_complement(real: Integers, synthetic: Integers) -> float:
+def tv_complement(real: Integers, synthetic: Integers, unseen: int = 0, unseen_distinct: int = 0) -> float:
     """SDMetrics' ``TVComplement`` of two columns of categories.
 
     Args:
         real: int64[k], rows per category; missing values left out.
         synthetic: int64[k], of the same categories.
+        unseen: Synthetic rows with another value.
+        unseen_distinct: Distinct values among those.
 
     Returns:
         1 minus the total variation distance, where a category that only the synthetic column has counts 1e-6 real
         rows (SDMetrics' regularisation); NaN if either column is empty.
     """
-    if not real.sum() or not synthetic.sum():
+    rows = int(synthetic.sum()) + unseen
+    if not real.sum() or not rows:
         return float("nan")
     expected = real + np.where((real == 0) & (synthetic > 0), 1e-6, 0.0)
-    return float(1.0 - 0.5 * np.abs(synthetic / synthetic.sum() - expected / expected.sum()).sum())
+    total = float(expected.sum()) + 1e-6 * unseen_distinct
+    distance = np.abs(synthetic / rows - expected / total).sum() + abs(unseen / rows - 1e-6 * unseen_distinct / total)
+    return float(1.0 - 0.5 * distance)
 
 
 def ks_complement(real: Integers, synthetic: Integers) -> float:
@@ -109,14 +114,12 @@ def _shape(column: Column, coder: TableCoder, real: Counts, synthetic: Counts) -
     i = coder.index.get(column.name)
     if i is None:
         return {"metric": metric, "score": float("nan")}
-    mine, theirs = _histogram(coder.columns[i], real, i), _histogram(coder.columns[i], synthetic, i)
-    score = tv_complement(mine, theirs) if metric == "TVComplement" else ks_complement(mine, theirs)
-    return {"metric": metric, "score": score}
-
-
-def _histogram(coder: ColumnCoder, counts: Counts, i: int) -> Integers:
-    present = counts.hist[i][:-1]
-    return np.append(present, counts.outside[i]) if coder.is_category else present
+    mine, theirs = real.hist[i][:-1], synthetic.hist[i][:-1]
+    if metric == "KSComplement":
+        return {"metric": metric, "score": ks_complement(mine, theirs)}
+    # Values that the profile never saw: only a table other than the one that it was taken of has any.
+    mine, more = np.append(mine, real.outside[i].rows), synthetic.outside[i]
+    return {"metric": metric, "score": tv_complement(mine, np.append(theirs, 0), more.rows, more.distinct)}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from shardsynth.summaries.pair_tables import PairTables, packed, unpacked
 from shardsynth.summaries.ranges import ScoreRanges
 from shardsynth.summaries.rows import hash_row_numbers, share_threshold
 from shardsynth.summaries.score_tables import ScoreTables
+from shardsynth.summaries.unseen import Unseen
 
 Integers = npt.NDArray[np.int64]
 
@@ -45,7 +46,7 @@ class Counts:
         rows: Rows counted.
         fit_rows: Rows in the fit tables.
         hist: int64[n_codes] per column: rows per fine code, missing last.
-        outside: Rows whose value is no category, per column (0 on an axis).
+        outside: Values that are no category of the profile, per column (none on an axis).
         violations: Rows that break each relation.
         scores: int64[d, d], Gram matrix of normal scores in units of ``SCORE_STEP**2`` over ``fit_rows`` rows, missing
             counting 0; only above 500 columns and for the fit, else None.
@@ -65,7 +66,7 @@ class Counts:
         self.coder = coder
         self.rows = self.fit_rows = 0
         self.hist = [np.zeros(c.n_codes, np.int64) for c in coder.columns]
-        self.outside = [0] * len(coder.columns)
+        self.outside = [Unseen() for _ in coder.columns]
         self.relations = list(relations)
         self.violations = [0] * len(self.relations)
         m = len(coder.missing_columns)
@@ -124,7 +125,9 @@ class Counts:
         for i, codes in enumerate(encoded.codes):
             counted = np.bincount(codes, minlength=len(self.hist[i]) + 1)
             self.hist[i] += counted[:-1]
-            self.outside[i] += int(counted[-1])
+            if counted[-1]:
+                unseen = pa.array(codes == self.coder.columns[i].unseen)
+                self.outside[i].add(batch.column(self.coder.columns[i].name).filter(unseen))
         for k, relation in enumerate(self.relations):
             self.violations[k] += int(relation.violations(batch))
         self._count_missing(encoded)
@@ -183,7 +186,8 @@ class Counts:
         self.rows += other.rows
         self.fit_rows += other.fit_rows
         self.hist = [a + b for a, b in zip(self.hist, other.hist)]
-        self.outside = [a + b for a, b in zip(self.outside, other.outside)]
+        for mine, theirs in zip(self.outside, other.outside):
+            mine.merge(theirs)
         self.violations = [a + b for a, b in zip(self.violations, other.violations)]
         self.missing_gram = self.missing_gram + other.missing_gram
         if self._tables is not None and other._tables is not None:
@@ -230,7 +234,7 @@ class Counts:
         """Per column, rows whose value is no category of the profile, or lies outside the coder's ``bounds``."""
         found = []
         for c, hist, outside in zip(self.coder.columns, self.hist, self.outside):
-            found.append(outside if c.is_category else _beyond(c.cuts, hist, *c.bounds))
+            found.append(outside.rows if c.is_category else _beyond(c.cuts, hist, *c.bounds))
         return found
 
     def save(self, path: str | Path) -> None:
@@ -251,7 +255,7 @@ class Counts:
             "rows": self.rows,
             "fit_rows": self.fit_rows,
             "fit": self._fit,
-            "outside": self.outside,
+            "outside": [unseen.to_json() for unseen in self.outside],
             "violations": self.violations,
             "ranges": None if self.score is None else self.score.ranges.to_json(),
         }
@@ -265,7 +269,7 @@ class Counts:
         ranges = None if head["ranges"] is None else ScoreRanges.from_json(head["ranges"])
         counts = cls(coder, head["fit"], ranges)
         counts.rows, counts.fit_rows = head["rows"], head["fit_rows"]
-        counts.outside, counts.violations = head["outside"], head["violations"]
+        counts.outside, counts.violations = [Unseen.from_json(u) for u in head["outside"]], head["violations"]
         hist = unpacked(members, "hist")
         if len(hist) != sum(len(h) for h in counts.hist):
             raise MergeError(f"{path}: counted on different codes; delete it and resume")
