@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,14 +18,15 @@ def check_job(job: Job, dataset: Dataset) -> None:
         JobError: An option that the model does not have, or an engine that is not installed.
         MetadataError: The metadata file does not fit the shards.
     """
-    from shardsynth.models.copula_fit import validate_options as validate_copula
-    from shardsynth.models.sdv import validate_options as validate_stock
+    from shardsynth.models.options import FitOptions
+    from shardsynth.models.sdv_options import validate_options
+    from shardsynth.pipeline.models import native_options
 
     for name, model in job.models.items():
         if model.engine == "native":
-            validate_copula(model.options, dataset.schema.names, where=f"models.{name}")
+            _named(name, lambda: FitOptions.parse(native_options(job, name)))  # noqa: B023 - called at once
         else:
-            validate_stock(model.model, model.options, where=f"models.{name}")
+            _named(name, lambda: validate_options(model.model, model.options, dataset.schema.names))  # noqa: B023
     if job.metadata is not None:
         from shardsynth.data.metadata import read
 
@@ -34,3 +36,11 @@ def check_job(job: Job, dataset: Dataset) -> None:
     if missing and (stock or job.metadata is None):
         what = f"models.{stock[0]} is a stock model" if stock else "detecting the metadata"
         raise JobError(f"{what}: needs {' and '.join(missing)}, not installed here: pip install 'shardsynth[all]'")
+
+
+def _named(model: str, check: Callable[[], object]) -> None:
+    """Say which model of the job an option belongs to."""
+    try:
+        check()
+    except JobError as error:
+        raise JobError(f"models.{model}: {error}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,14 +14,15 @@ import pyarrow as pa
 
 from shardsynth.errors import ModelError, ShardsynthError
 from shardsynth.job import Job
-from shardsynth.pipeline.files import read_json, sha256_of, write_json
+from shardsynth.pipeline.files import read_json, write_json
 from shardsynth.pipeline.plan import Plan, Task
 from shardsynth.pipeline.rundir import Attempt, RunDir
 
 if TYPE_CHECKING:
+    from shardsynth.data.columns import Column
     from shardsynth.pipeline.tasks import Worker
 
-BATCH_ROWS = 32_768
+BATCH_ROWS = 65_536
 
 
 class Source(Protocol):
@@ -40,26 +43,53 @@ def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     from shardsynth.models.copula_fit import fit_copula
     from shardsynth.models.gaussian_copula import GaussianCopula
 
-    job, run = worker.plan.job, worker.run
+    plan, run = worker.plan, worker.run
     counts = worker.counts("train")
-    found = fit_copula(worker.profile("train"), worker.coder(), counts, native_options(job, task.model))
-    model = GaussianCopula.from_fit(found, worker.plan.schema)
+    options = native_options(plan.job, task.model)
+    found = fit_copula(worker.profile("train"), worker.coder(), counts, options, worker.relations())
+    columns = worker.columns_of(worker.metadata())
+    generators = _generators(worker, columns, task.model)
+    model = GaussianCopula.from_fit(found, plan.schema, columns, generators=generators, name=task.model)
     folder = run.model(task.model)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=run.private) as temporary:
         model.save(Path(temporary))
         for path in sorted(Path(temporary).iterdir()):
             shutil.copyfile(path, attempt.output(folder / path.name))
-    return {"fitted_rows": counts.rows, "sampled": False}
+    _write_provenance(plan, task.model, attempt.output(folder / "run.json"))
+    return {"fitted_rows": counts.rows, "sampled": False, "notes": list(found.notes)}
+
+
+def _generators(worker: Worker, columns: list[Column], model: str) -> dict[str, dict[str, Any]]:
+    """Identifier generators; InputError where one has too few values for the rows to be made."""
+    from shardsynth.data.metadata import keys_of
+    from shardsynth.sampling.identifiers import check_capacity, learn_all
+
+    job = worker.plan.job
+    generators = learn_all(
+        worker.profile("train").sample,
+        columns,
+        keys_of(worker.metadata()),
+        seed=job.seed,
+        locales=job.models[model].options.get("locales"),
+    )
+    for name, generator in generators.items():
+        check_capacity(generator, worker.plan.rows, name)
+    return generators
 
 
 def native_options(job: Job, name: str) -> dict[str, Any]:
     """Options of a native copula fit: the model's own, and the job's protections."""
     return {
-        **job.models[name].options,
         "rare": {"min_count": job.rare.min_count, "as": job.rare.as_},
         "extremes": job.extremes,
+        **job.models[name].options,
     }
+
+
+def _write_provenance(plan: Plan, model: str, path: Path) -> None:
+    """What `sample` wants to know of the run that made a model: its stream, and the rows it made of it."""
+    card = {"name": model, "seed": plan.job.seed, "chunk_rows": plan.chunk_rows, "rows": plan.rows}
+    path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
 def _fit_stock(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
@@ -69,43 +99,44 @@ def _fit_stock(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     chosen = plan.job.models[task.model]
     profile = worker.profile("train")
     metadata = worker.metadata()
+    columns = worker.columns_of(metadata)
+    _generators(worker, columns, task.model)
     model = fit_stock(
         chosen.model,
         chosen.options,
         profile.sample,
-        worker.columns_of(metadata),
+        columns,
         metadata,
-        schema=plan.schema,
         seed=plan.job.seed,
         threads=task.threads,
+        schema=plan.schema,
     )
-    pickle = attempt.output(run.stock_pickle(task.model))
-    model.save(pickle)
-    digest = sha256_of(pickle)
-    attempt.checksum(run.stock_pickle(task.model), digest)
+    pickle = run.stock_pickle(task.model)
+    digest = model.save(attempt.output(pickle))
+    attempt.checksum(pickle, digest)
+    folder = run.model(task.model)
     card = {
         "format": 1,
         "engine": "sdv",
         "family": chosen.model,
-        "pickle": f"../../private/models/{task.model}/synthesizer.pkl",
+        "pickle": os.path.relpath(pickle, folder),
         "sha256": digest,
-        "name": task.model,
-        "seed": plan.job.seed,
-        "chunk_rows": plan.chunk_rows,
     }
-    write_json(attempt.output(run.model(task.model) / "model.json"), card)
-    if model.loss is not None:
+    write_json(attempt.output(folder / "model.json"), card)
+    _write_provenance(plan, task.model, attempt.output(folder / "run.json"))
+    losses = model.losses()
+    if losses is not None:
         import pyarrow.parquet as pq
 
-        pq.write_table(model.loss, attempt.output(run.root / "metrics" / f"{task.model}.loss.parquet"))
+        pq.write_table(losses, attempt.output(run.root / "metrics" / f"{task.model}.loss.parquet"))
     return {"fitted_rows": profile.sample.num_rows, "sampled": profile.sample.num_rows < profile.rows}
 
 
 class NativeSource:
     """Rows of a native model."""
 
-    def __init__(self, model: Any, seed: int, name: str, conditions: Any = None) -> None:
-        self.model, self.seed, self.name, self.conditions = model, seed, name, conditions
+    def __init__(self, model: Any, seed: int, conditions: Any = None) -> None:
+        self.model, self.seed, self.conditions = model, seed, conditions
         self.schema: pa.Schema = model.schema
 
     def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
@@ -144,14 +175,15 @@ class StockSource:
 
 
 def model_card(folder: Path) -> dict[str, Any]:
-    """A model folder's ``model.json``; ModelError where there is none."""
+    """A model folder's ``model.json``, and where it comes from (``run.json``); ModelError where there is none."""
     try:
         card: dict[str, Any] = read_json(folder / "model.json")
+        run = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
     except (OSError, ValueError):
         raise ModelError(
             f"{folder}: no model here (no readable model.json); name a folder such as runs/mine/models/tvae"
         ) from None
-    return card
+    return {**card, **run}
 
 
 def open_source(
@@ -178,7 +210,7 @@ def open_source(
         from shardsynth.sampling.conditions import parse_conditions
 
         conditions = model.prepare(parse_conditions(where))
-    return NativeSource(model, seed, name, conditions)
+    return NativeSource(model, seed, conditions)
 
 
 def recorded_checksum(folder: Path, card: dict[str, Any]) -> str | None:

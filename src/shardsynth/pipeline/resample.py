@@ -25,7 +25,7 @@ from shardsynth.data.columns import schema_to_text
 from shardsynth.errors import ConditionError, InputError, RunError, TaskError
 from shardsynth.pipeline.files import create_once, read_json, sha256_of, write_json
 from shardsynth.pipeline.models import model_card, open_source
-from shardsynth.pipeline.plan import CHUNK_ROWS, Plan, split_range
+from shardsynth.pipeline.plan import CHUNK_ROWS, split_range
 from shardsynth.pipeline.rundir import RunDir
 from shardsynth.pipeline.threads import available_cpus, limit_threads, thread_environment
 
@@ -112,7 +112,7 @@ def _planned(run: RunDir, request: SampleRequest, card: dict[str, Any]) -> dict[
     folder = request.model.resolve()
     asked = {
         "model": str(folder),
-        "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.is_file()},
+        "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES},
         "rows": request.rows,
         "rows_per_shard": request.rows_per_shard,
         "tasks": request.tasks,
@@ -152,7 +152,7 @@ def _reserve(request: SampleRequest, card: dict[str, Any], asked: dict[str, Any]
     """First global row for this request, recorded in the ledger before any row is made."""
     ledger = request.model / "ledger"
     ledger.mkdir(exist_ok=True)
-    base = _rows_of_run(request.model, asked["seed"], card)
+    base = int(card.get("rows", 0)) if asked["seed"] == card.get("seed") else 0  # rows that the run made itself
     while True:
         entries = [read_json(path) for path in sorted(ledger.glob("*.json"))]
         mine = [entry for entry in entries if (entry["seed"], entry["where"]) == (asked["seed"], asked["where"])]
@@ -169,16 +169,6 @@ def _reserve(request: SampleRequest, card: dict[str, Any], asked: dict[str, Any]
             return int(start)
 
 
-def _rows_of_run(model: Path, seed: int, card: dict[str, Any]) -> int:
-    """Rows of the model's stream that the run it lies in has made for itself."""
-    try:
-        plan = Plan.from_json(RunDir(model.resolve().parents[1]).read_plan())
-    except (InputError, IndexError):
-        return 0
-    mine = model.resolve().name in plan.job.models and seed == plan.job.seed
-    return plan.rows if mine else 0
-
-
 def _open(plan: dict[str, Any]) -> Any:
     return open_source(
         Path(plan["asked"]["model"]),
@@ -190,6 +180,7 @@ def _open(plan: dict[str, Any]) -> Any:
     )
 
 
+_MODEL_FILES = (".json", ".safetensors")
 _SOURCES: dict[str, Any] = {}  # a worker process opens the model once
 
 

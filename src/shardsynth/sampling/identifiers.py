@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,26 @@ def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | Non
     else:
         generator.update(_learn_number(column, values))
     return generator
+
+
+def learn_all(
+    table: pa.Table, columns: Iterable[Column], keys: Collection[str], *, seed: int, locales: Any = None
+) -> dict[str, dict[str, Any]]:
+    """Generators of all columns of role ``id`` or ``pii``, by name.
+
+    Args:
+        table: A sample of the rows.
+        columns: The table's columns.
+        keys: Columns whose values never repeat.
+        seed: The job's seed.
+        locales: Faker's locales.
+    """
+    settings = {"seed": seed, "locales": locales}
+    return {
+        column.name: learn(column, table[column.name], {**settings, "unique": column.name in keys})
+        for column in columns
+        if column.role in ("id", "pii")
+    }
 
 
 def _given(column: Column, regex: str) -> dict[str, Any]:

@@ -1,0 +1,28 @@
+"""Task numbers as text, Slurm's way: ``0-9,12``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def format_ranges(numbers: Iterable[int]) -> str:
+    """Ascending numbers as ``0-9,12``."""
+    spans: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def parse_ranges(text: str) -> list[int]:
+    """Inverse of `format_ranges`; Slurm's throttle ``%4`` and the step ``:2`` are understood."""
+    numbers: list[int] = []
+    for span in text.partition("%")[0].split(","):
+        if not span:
+            continue
+        ends, _, step = span.partition(":")
+        first, _, last = ends.partition("-")
+        numbers += range(int(first), int(last or first) + 1, int(step or 1))
+    return numbers

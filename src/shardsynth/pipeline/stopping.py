@@ -1,0 +1,44 @@
+"""Being asked to stop: what a pre-emption, a time limit, `scancel` or a person sends to a task on a cluster.
+
+USR2 (`sbatch --signal`) and SIGTERM (pre-emption, `scancel`) mean the same: the first one is noted, every later one is
+ignored, since Slurm and Apptainer both forward it and the second would kill the process while it saves. The task in
+hand has ``GRACE_SECONDS`` to finish or to save; a long task asks `asked()` now and then and raises `Saved`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+
+from shardsynth.errors import Saved
+
+GRACE_SECONDS = 20
+_asked = threading.Event()
+
+
+def asked() -> bool:
+    """Whether this process was asked to stop."""
+    return _asked.is_set()
+
+
+def install(grace: float = GRACE_SECONDS) -> None:
+    """Handle USR2 and SIGTERM in this process; call it in the main thread, before anything heavy."""
+
+    def on_stop(number: int, frame: FrameType | None) -> None:
+        for name in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(name, signal.SIG_IGN)
+        _asked.set()
+        signal.signal(signal.SIGALRM, on_alarm)
+        signal.setitimer(signal.ITIMER_REAL, grace)
+        # A call into C that does not come back would hold the exception up; the commit protocol allows any kill.
+        killer = threading.Timer(grace + 3, os._exit, (Saved.exit_code,))
+        killer.daemon = True
+        killer.start()
+
+    def on_alarm(number: int, frame: FrameType | None) -> None:
+        raise Saved(f"asked to stop, and the task in hand was not done after {grace:.0f} s: it will start again")
+
+    for name in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(name, on_stop)
