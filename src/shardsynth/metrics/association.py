@@ -15,7 +15,7 @@ def cramers_v(tables: PairTables) -> Floats:
     """Cramer's V of every pair that has a table.
 
     Equal to ``scipy.stats.contingency.association(table, method="cramer")`` of the table without its empty rows and
-    columns, Yates' correction of 2 x 2 tables included.
+    columns (which leaves 2 x 2 tables without Yates' correction).
 
     Returns:
         float64[d, d], symmetric; NaN without a table, and where fewer than two rows or columns are left.
@@ -38,10 +38,8 @@ def _cramers_v(matrix: Integers, starts: Integers) -> Floats:
         return np.full(len(starts), np.nan)
     expected = np.repeat(rows, widths, axis=1) * columns / total
     shape = np.stack([(rows > 0).sum(axis=0), np.add.reduceat((columns > 0).astype(np.int64), starts)])
-    difference = np.abs(counts - expected)
-    corrected = difference - np.where(np.repeat((shape == 2).all(axis=0), widths), np.minimum(0.5, difference), 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        cells = np.where(expected > 0, corrected**2 / expected, 0.0)
+        cells = np.where(expected > 0, (counts - expected) ** 2 / expected, 0.0)
         phi2 = np.add.reduceat(cells.sum(axis=0), starts) / total
         v = np.sqrt(phi2 / (shape.min(axis=0) - 1))
     v[shape.min(axis=0) < 2] = np.nan
