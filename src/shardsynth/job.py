@@ -120,6 +120,15 @@ class Resources(_Options):
     gpus: Optional[Union[int, str]] = Field(None, description="GPUs of one task, a number or Slurm's `a100:1` (Slurm).")
     time: Optional[str] = Field(None, description='Time limit in Slurm\'s notation, such as "4:00:00" (Slurm).')
     partition: Optional[str] = Field(None, description="Partition (Slurm).")
+    account: Optional[str] = Field(None, description="Account that is charged (Slurm).")
+    qos: Optional[str] = Field(None, description="Quality of service (Slurm).")
+    constraint: Optional[str] = Field(None, description="Node features, such as `icelake` (Slurm).")
+    gres: Optional[str] = Field(None, description="Generic resources, such as `gpu:a100:1`, instead of `gpus` (Slurm).")
+    options: Dict[str, Union[str, int, float, bool]] = Field(
+        default_factory=dict,
+        description="Any other sbatch option by its long name without dashes, such as `reservation: course`; `true` for "
+        "one without a value (Slurm).",
+    )
 
 
 class Cluster(_Options):
@@ -141,11 +150,49 @@ class Cluster(_Options):
     profile: Optional[str] = Field(None, description="Site profile (Slurm).")
     container: Optional[str] = Field(None, description="Apptainer image that tasks run in (Slurm).")
     stages: Dict[str, Resources] = Field(default_factory=dict, description="Resources by stage name.")
+    models: Dict[str, Dict[str, Resources]] = Field(
+        default_factory=dict,
+        description="Resources by model name, then stage name, where one model needs others than the rest (Slurm).",
+    )
+    defaults: Resources = Field(Resources(), description="Resources of every stage that does not say otherwise (Slurm).")
+    pack: Union[int, Literal["auto"]] = Field(
+        "auto", description="Tasks of one array element; `auto` aims at about 20 minutes an element (Slurm)."
+    )
+    retry: Dict[Literal["oom", "time"], Dict[Literal["mem_gb", "time"], str]] = Field(
+        default_factory=dict,
+        description="What `resume` asks for after a failure, such as `oom: {mem_gb: x2}` or `time: {time: x2}` (Slurm).",
+    )
+    max_requeues: int = Field(
+        5, ge=1, description="Times an element may be started again without having finished anything more (Slurm)."
+    )
 
     @field_validator("rows_per_task", mode="before")
     @classmethod
     def _row_count(cls, value: Any) -> Any:
         return _rows(value)
+
+    @field_validator("pack")
+    @classmethod
+    def _positive_pack(cls, value: Any) -> Any:
+        if value != "auto" and value < 1:
+            raise ValueError("wanted a number of tasks from 1, or `auto`")
+        return value
+
+    @field_validator("retry")
+    @classmethod
+    def _factors(cls, value: Any) -> Any:
+        for cause, changes in value.items():
+            for key, factor in changes.items():
+                if not re.match(r"^x\d+(\.\d+)?$", factor) or float(factor[1:]) < 1:
+                    raise ValueError(f"{cause}.{key}: wanted a factor such as `x2`, found {factor!r}")
+        return value
+
+    @field_validator("models")
+    @classmethod
+    def _stages_of_models(cls, value: Any) -> Any:
+        for stages in value.values():
+            cls._stage_names(stages)
+        return value
 
     @field_validator("stages")
     @classmethod

@@ -103,9 +103,10 @@ class Cluster:
             for node in NODES:
                 self.start_node(node)
             wait_until("four idle nodes", lambda: self.node_states() == dict.fromkeys(NODES, "idle"), 60)
-        except BaseException:
+        except BaseException as error:
+            logs = self.log_tails()
             self.stop()
-            raise
+            raise RuntimeError(f"the cluster did not start: {error}\n{logs}") from error
         return self
 
     def _start_munge(self) -> None:
@@ -115,7 +116,7 @@ class Cluster:
         names = {option: self.folder / "munge" / f"munged.{option}" for option in ("pid", "log", "seed")}
         self._daemon(
             "munged", "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={self.munge_socket}",
-            f"--pid-file={names['pid']}", f"--log-file={names['log']}", f"--seed-file={names['seed']}", "--num-threads=2",
+            f"--pid-file={names['pid']}", f"--log-file={names['log']}", f"--seed-file={names['seed']}", "--num-threads=10",
         )  # fmt: skip
         wait_until("munged", self.munge_socket.exists)
 
@@ -136,6 +137,7 @@ class Cluster:
             account = (
                 "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n"
                 f"AccountingStoragePort={ports[6]}\nAccountingStorageEnforce=associations,limits\n"
+                f"AccountingStoragePass={self.munge_socket}\n"
                 "AccountingStorageTRES=gres/gpu"
             )
         self.conf.write_text(
@@ -261,6 +263,13 @@ StorageLoc=slurm
             return json.loads((self.folder / "pids.json").read_text())
         except FileNotFoundError:
             return {}
+
+    def log_tails(self, lines: int = 8) -> str:
+        """The last lines of every log, for a failure's message."""
+        logs = [path for path in sorted((self.folder / "log").iterdir()) if path.stat().st_size]
+        return "\n".join(
+            f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) for path in logs
+        )
 
     # --- what tests do to it -----------------------------------------------------------------------------------------
 
