@@ -1,0 +1,119 @@
+"""What fitting a Gaussian copula gives: plain frozen data that the sampler, the exporter and the report read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from shardsynth.data.values import Precision
+from shardsynth.models.relations import Relation
+
+Floats = NDArray[np.float64]
+
+#: How a column is made. ``latent``: from its value latent by its marginal. ``relation``: computed from other columns.
+#: ``constant``: its one value. ``empty``: always missing. ``id`` and ``pii``: not learned.
+TREATMENTS = ("latent", "relation", "constant", "empty", "id", "pii")
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """Distribution of a column's non-missing values: a piecewise-linear quantile function.
+
+    Segments stand in latent order: segment k is drawn when the latent's uniform u lies between the k-th and the
+    (k+1)-th cumulative probability, and u's place between them is its place between ``lo`` and ``hi``.
+
+    Attributes:
+        kind: ``category`` or ``axis``.
+        probability: float64[m], positive, sums to 1 over the non-missing.
+        lo: float64[m]; an atom has ``lo == hi``. For categories both are the index into ``FitColumn.categories``;
+            -1 (only in SDV's encoding, where missing is a category) is missing.
+        hi: float64[m]. On a grid, ``lo`` and ``hi`` lie just under half a unit outside the first and the last
+            grid point, so that rounding to the nearest point is even over the points.
+        p_missing: Probability that the value is missing.
+    """
+
+    kind: str
+    probability: Floats
+    lo: Floats
+    hi: Floats
+    p_missing: float = 0.0
+
+    @property
+    def cumulative(self) -> Floats:
+        """Cumulative probability at the end of each segment, float64[m]; the last one is exactly 1."""
+        total = np.cumsum(self.probability)
+        return np.asarray(total / total[-1])
+
+    def quantile(self, u: Floats) -> Floats:
+        """Values (or category indices) at the probabilities ``u`` in (0, 1), not yet rounded to the grid."""
+        ends = self.cumulative
+        k = np.minimum(np.searchsorted(ends, u, side="right"), len(ends) - 1)
+        starts = np.concatenate([[0.0], ends[:-1]])
+        inside = np.clip((u - starts[k]) / np.maximum(ends[k] - starts[k], 1e-300), 0.0, 1.0)
+        return np.asarray(self.lo[k] + (self.hi[k] - self.lo[k]) * inside)
+
+
+@dataclass(frozen=True)
+class FitColumn:
+    """One column of the schema, fitted.
+
+    Attributes:
+        name: Column name.
+        role: As in ``data.columns``.
+        treatment: One of ``TREATMENTS``.
+        marginal: For ``latent`` and ``constant``; None otherwise.
+        categories: Values that the model can write (role ``category``), plain Arrow array of the value type; an index
+            into it is a category's code everywhere in the model. Rare categories are not among them.
+        precision: Grid of the values (roles ``number`` and ``datetime``).
+        emit_nan: Missing is written as NaN instead of null.
+        distribution: SDV's shape: ``{"distribution": name, "learned_parameters": {...}}``.
+    """
+
+    name: str
+    role: str
+    treatment: str
+    marginal: Marginal | None = None
+    categories: pa.Array | None = None
+    precision: Precision | None = None
+    emit_nan: bool = False
+    distribution: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """One dimension of the Gaussian.
+
+    Attributes:
+        kind: ``value``: drives one column's value. ``missing``: drives whether the columns are missing, all on the
+            same rows.
+        columns: Schema indices: one for ``value``, one or more for ``missing``.
+        p_missing: For ``missing``: the columns are missing where the latent's uniform u > 1 - p_missing (large
+            latent values mean missing).
+    """
+
+    kind: str
+    columns: tuple[int, ...]
+    p_missing: float = 0.0
+
+
+@dataclass(frozen=True)
+class CopulaFit:
+    """A fitted Gaussian copula.
+
+    Attributes:
+        columns: One per schema column, in schema order.
+        latents: Dimensions of the Gaussian.
+        correlation: float64[d, d], unit diagonal, smallest eigenvalue at least about 1e-6.
+        relations: In the order in which they are to be applied after sampling.
+        notes: Facts for the report (dropped categories, repairs, fallbacks), without data values.
+    """
+
+    columns: list[FitColumn]
+    latents: list[Latent]
+    correlation: Floats
+    relations: list[Relation]
+    notes: list[str] = field(default_factory=list)
