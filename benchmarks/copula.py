@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,15 +27,15 @@ limit_threads(1)
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
-from results import record  # noqa: E402
-from shardsynth.models.copula_fit import fit_copula  # noqa: E402
-from shardsynth.models.gaussian_copula import GaussianCopula  # noqa: E402
+from results import peak_mib, record  # noqa: E402
 
 from shardsynth.data.coding import TableCoder  # noqa: E402
 from shardsynth.data.metadata import columns as columns_of  # noqa: E402
 from shardsynth.data.metadata import detect  # noqa: E402
 from shardsynth.data.shards import open_shards, read_batches  # noqa: E402
 from shardsynth.data.writer import PartWriter  # noqa: E402
+from shardsynth.models.copula_fit import fit_copula  # noqa: E402
+from shardsynth.models.gaussian_copula import GaussianCopula  # noqa: E402
 from shardsynth.models.guessing import guess_relations  # noqa: E402
 from shardsynth.summaries.counts import Counts  # noqa: E402
 from shardsynth.summaries.profile import Profile, ProfileOptions  # noqa: E402
@@ -219,14 +218,14 @@ def compare(folder: str, rows: int) -> list[str]:
 
 
 _BLOWN_UP = """
-import resource, sys, time, json
+import sys, json
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import copula
-from shardsynth.data.shards import open_shards
+from results import peak_mib
 meta = json.loads(Path(sys.argv[3]).read_text())
 model, laps = copula.fit_ours(sys.argv[2], meta)
-print(json.dumps([laps, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([laps, peak_mib()]))
 """
 
 
@@ -266,9 +265,7 @@ def main() -> None:
         lines += compare(folder, 1_000_000 if not quick else 400_000)
     if not quick:
         lines += [blown_up(folders[0], rows) for rows in (1_000_000, 10_000_000)]
-    lines.append(
-        f"peak resident set of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"
-    )
+    lines.append(f"peak resident set of this process: {peak_mib():,.0f} MiB")
     record("copula", lines)
 
 

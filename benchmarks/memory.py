@@ -26,15 +26,17 @@ from shardsynth.job import STAGES, Job, parse_rows
 
 ROWS_PER_SHARD = 1_000_000
 _CHILD = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
+sys.path.insert(0, sys.argv[3])
 from shardsynth.pipeline.threads import limit_threads
 limit_threads(1)
 from shardsynth.pipeline.tasks import Worker
 worker = Worker(Path(sys.argv[1]))
 for task in worker.plan.tasks[sys.argv[2]]:
     worker.run_task(task.stage, task.index)
-print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+from results import peak_mib
+print(json.dumps(peak_mib()))
 """
 
 
@@ -91,7 +93,7 @@ def measure(rows: int, folder: Path) -> dict[str, tuple[float, float]]:
     found = {}
     for stage in STAGES:
         started = time.perf_counter()
-        command = [sys.executable, "-c", _CHILD, str(folder / "run"), stage]
+        command = [sys.executable, "-c", _CHILD, str(folder / "run"), stage, str(Path(__file__).parent)]
         out = subprocess.run(
             command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )

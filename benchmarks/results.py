@@ -20,6 +20,11 @@ def machine() -> str:
     return f"{model or platform.machine()}, {cpus} CPUs, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
+def peak_mib() -> float:
+    """Peak resident set of this process alone (`ru_maxrss` would carry a parent's peak across exec)."""
+    return next(int(line.split()[1]) / 1024 for line in _lines("/proc/self/status") if line.startswith("VmHWM"))
+
+
 def record(name: str, lines: Sequence[str]) -> None:
     """Print the lines and write them to ``results/<name>.txt``."""
     root = Path(__file__).parent

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from shardsynth.errors import ModelError, RunError
 from shardsynth.job import STAGES, Job
-from shardsynth.pipeline.files import human_bytes, read_json
+from shardsynth.pipeline.files import human_bytes, read_json, write_json
 from shardsynth.pipeline.models import model_card, open_distributions, open_source
 from shardsynth.pipeline.plan import CHUNK_ROWS, Plan, make_plan
 from shardsynth.pipeline.rundir import RunDir
@@ -100,6 +100,30 @@ class Run:
         execute(self.dir, self.plan, console=console, debug=debug, verify=verify)
         return self
 
+    @property
+    def on_slurm(self) -> bool:
+        """Whether the run was submitted to Slurm."""
+        from shardsynth.pipeline.lifecycle import submitted_before
+
+        return submitted_before(self.dir)
+
+    def wait(self, seconds: float | None = None) -> Run:
+        """Wait for a submitted run; TaskError, with the reasons, when it ends with tasks left."""
+        from shardsynth.errors import TaskError
+        from shardsynth.pipeline.lifecycle import failure_lines, wait
+
+        status = wait(self.dir, self.plan, seconds=seconds, pause=5.0)
+        if not status.done:
+            lines = failure_lines(self.dir, self.plan, status) or ["nothing is queued any more"]
+            raise TaskError("\n".join([*lines, f"`shardsynth resume {self.dir.root}` submits what is missing"]))
+        return self
+
+    def cancel(self) -> None:
+        """Cancel what is queued or running of a submitted run; what is committed stays."""
+        from shardsynth.pipeline.lifecycle import cancel
+
+        cancel(self.dir)
+
     def samples(self, model: str) -> Samples:
         """A model's synthetic parts; RunError where they are not merged yet."""
         folder = self.dir.samples(self._known(model))
@@ -139,7 +163,7 @@ class Run:
         found: dict[str, dict[str, Any]] = {}
         for stage in STAGES:
             tasks = self.plan.tasks[stage]
-            records = [self.dir.committed(stage, task.index) for task in tasks]
+            records = [self.dir.last_record(stage, task.index) for task in tasks if (stage, task.index) not in missing]
             kept = [record for record in records if record is not None]
             done = sum((stage, task.index) not in missing for task in tasks)
             found[stage] = {
@@ -189,19 +213,17 @@ class Run:
 
     def clean(self, *, private: bool = False) -> list[str]:
         """Delete leftovers of dead attempts and merged intermediates; ``private``: all that derives from real rows."""
-        freed = 0
+        missing = {task.stage for task in missing_tasks(self.plan, self.dir)}
+        if missing:
+            raise RunError(f"{self.dir.root}: the run is not done ({', '.join(sorted(missing))} left); resume it first")
         if private:
-            freed += _size(self.dir.private)
-            shutil.rmtree(self.dir.private, ignore_errors=True)
+            write_json(self.dir.root / "closed.json", {"private": "deleted"})
+            gone = [self.dir.private]
         else:
-            missing = {task.stage for task in missing_tasks(self.plan, self.dir)}
-            if missing:
-                raise RunError(
-                    f"{self.dir.root}: the run is not done ({', '.join(sorted(missing))} left); resume it first"
-                )
-            for name in ("profile", "counts", "scores", "ranges", "submitit"):
-                freed += _size(self.dir.private / name)
-                shutil.rmtree(self.dir.private / name, ignore_errors=True)
+            gone = [self.dir.private / name for name in ("profile", "counts", "scores", "submitit")]
+        freed = sum(_size(folder) for folder in gone)
+        for folder in gone:
+            shutil.rmtree(folder, ignore_errors=True)
         for path in self.dir.root.rglob(".*.tmp"):
             with contextlib.suppress(OSError):
                 freed += path.stat().st_size
@@ -216,7 +238,7 @@ class Run:
         with tarfile.open(temporary, "w:gz") as archive:
             for name in MAY_LEAVE:
                 for path in sorted((root / name).rglob("*")):
-                    if path.is_file() and not path.name.startswith("."):
+                    if path.is_file() and not path.name.startswith(".") and path.parent.name != "ledger":
                         archive.add(path, f"{root.name}/{path.relative_to(root)}")
         temporary.replace(output)
         return output
@@ -330,3 +352,10 @@ def import_stock_model(source: Path, output: Path, *, trust_pickle: bool = False
     output.mkdir(parents=True, exist_ok=True)
     model.save(output)
     yield f"wrote {output}: a native Gaussian copula; `shardsynth sample {output} --rows 1e6 -o out` samples it"
+
+
+def submit(job: Job) -> Run:
+    """Submit a job to Slurm, or what is missing of it; returns at once."""
+    from shardsynth.pipeline.submit import submit_job
+
+    return Run(submit_job(job).root)

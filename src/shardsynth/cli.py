@@ -79,13 +79,17 @@ def init(
 def run(
     job: JobFile,
     overrides: Set = None,
+    here: Annotated[bool, typer.Option("--here", help="Run on this machine, even on a login node.")] = False,
     debug: Debug = False,
 ) -> None:
     """Plan the job and run it to its end on this machine."""
     from shardsynth.api import run_job
     from shardsynth.job import Job
+    from shardsynth.pipeline.lifecycle import refuse_on_login_node
 
-    _report_end(run_job(Job.load(job, overrides), console=_console(), debug=debug))
+    loaded = Job.load(job, overrides)
+    refuse_on_login_node(loaded, here=here)
+    _report_end(run_job(loaded, console=_console(), debug=debug))
 
 
 @app.command()
@@ -94,21 +98,33 @@ def resume(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare the outputs' checksums, not only their sizes.")
     ] = False,
+    here: Annotated[bool, typer.Option("--here", help="On this machine, though the run was submitted.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Run only what is missing."""
+    """Run only what is missing: on Slurm where the run was submitted there, else on this machine."""
     from shardsynth.api import Run
 
     found = Run(folder)
+    if not here and found.on_slurm:
+        from shardsynth.pipeline.submit import submit_missing
+
+        submit_missing(found.dir, found.plan, verify=verify, say=print)
+        return
     found.resume(console=_console(), debug=debug, verify=verify)
     _report_end(found)
 
 
 @app.command()
 def status(folder: RunFolder, verify: bool = False, debug: Debug = False) -> None:
-    """Say what is done, stage by stage."""
+    """Say what is done, stage by stage, and what Slurm holds."""
     from shardsynth.api import Run
+    from shardsynth.pipeline.lifecycle import read_status, status_lines
 
+    found = Run(folder)
+    if found.on_slurm and not verify:
+        for line in status_lines(found.dir, found.plan, read_status(found.dir, found.plan)):
+            print(line)
+        return
     for line in Run(folder).status_lines(verify=verify):
         print(line)
 
@@ -120,9 +136,18 @@ def logs(
     index: Annotated[Optional[int], typer.Argument(help="Task number in the stage.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Print a task's log; without a task, list the logs."""
+    """Print a task's log, and its array element's; without a task, list the logs."""
     from shardsynth.api import Run
+    from shardsynth.pipeline.lifecycle import element_log
 
+    if stage is not None and index is not None:
+        found = Run(folder).dir
+        element = element_log(found, stage, index)
+        if element is not None:
+            print(f"--- {element}\n{element.read_text(errors='replace').rstrip()}")
+            if not found.log(stage, index).exists():
+                return
+            print(f"--- {found.log(stage, index)}")
     for line in Run(folder).log_lines(stage, index):
         print(line)
 
@@ -238,6 +263,10 @@ def import_table(
     rows_per_shard: Annotated[str, typer.Option("--rows-per-shard", help="Rows of one shard.")] = "1e6",
     delimiter: Annotated[Optional[str], typer.Option("--delimiter", help="Field separator of a text table.")] = None,
     sheet: Annotated[Optional[str], typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
+    encoding: Annotated[str, typer.Option("--encoding", help="Encoding of a text table.")] = "utf-8",
+    null: Annotated[
+        Optional[list[str]], typer.Option("--null", help="Text that means missing (may be given several times).")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Turn CSV, TSV, Excel or Feather into Parquet shards."""
@@ -252,7 +281,14 @@ def import_table(
             raise InputError(f"--type {item!r}: wanted COLUMN=TYPE, such as age=int8")
         chosen[name] = kind
     paths = write_shards(
-        source, output, types=chosen, rows_per_shard=parse_rows(rows_per_shard), delimiter=delimiter, sheet=sheet
+        source,
+        output,
+        types=chosen,
+        rows_per_shard=parse_rows(rows_per_shard),
+        delimiter=delimiter,
+        sheet=sheet,
+        null_values=null,
+        encoding=encoding,
     )
     print(f"{len(paths)} shards in {output}")
 
@@ -295,6 +331,91 @@ def demo(
     from shardsynth.pipeline.demo import run_demo
 
     _report_end(run_demo(output, console=_console(), debug=debug))
+
+
+@app.command()
+def submit(
+    job: JobFile,
+    overrides: Set = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sbatch scripts; write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Submit without asking, however large.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Run the job on Slurm: arrays chained by dependencies; returns at once."""
+    from shardsynth.job import Job
+    from shardsynth.pipeline.submit import submit_job
+
+    def confirm() -> bool:
+        return yes or (sys.stdin.isatty() and typer.confirm("submit all of this?"))
+
+    found = submit_job(Job.load(job, overrides), dry_run=dry_run, confirm=confirm, say=print)
+    if not dry_run:
+        print(f"nothing needs to stay behind here; shardsynth status {found.root}")
+
+
+@app.command()
+def watch(
+    folder: RunFolder,
+    every: Annotated[float, typer.Option("--every", help="Seconds between looks.")] = 10.0,
+    debug: Debug = False,
+) -> None:
+    """Show a submitted run's status until nothing is queued any more."""
+    from shardsynth.api import Run
+    from shardsynth.pipeline.lifecycle import wait, watch_screen
+
+    found = Run(folder)
+    with watch_screen(found.dir, found.plan, _console()) as show:
+        status = wait(found.dir, found.plan, pause=every, show=show)
+    if not status.done:
+        raise typer.Exit(1)
+
+
+@app.command()
+def cancel(folder: RunFolder, debug: Debug = False) -> None:
+    """Cancel what is queued or running of a submitted run; what is committed stays."""
+    from shardsynth.api import Run
+    from shardsynth.pipeline.lifecycle import cancel as cancel_run
+
+    for line in cancel_run(Run(folder).dir):
+        print(line)
+
+
+@app.command()
+def doctor(
+    folder: Annotated[Path, typer.Option("--folder", help="Folder that login and compute nodes share.")] = Path("."),
+    site: Annotated[Optional[str], typer.Option("--site", help="Site file to check with.")] = None,
+    image: Annotated[Optional[Path], typer.Option("--image", help="Apptainer image to check.")] = None,
+    write_profile: Annotated[
+        Optional[str], typer.Option("--write-profile", metavar="NAME", help="Draft the site file NAME.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Check a Slurm site: one line per check, with what to do about it."""
+    from shardsynth.pipeline.doctor import check_all, draft_profile
+
+    if write_profile is not None:
+        print(draft_profile(write_profile))
+        return
+    checks = check_all(folder, site, image, say=print)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def sbatch(
+    job: JobFile,
+    overrides: Set = None,
+    output: Annotated[
+        Optional[Path], typer.Option("-o", "--output", help="Folder for the scripts (default: RUN/private/sbatch).")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Plan the job and write plain array scripts that do the same; submits nothing."""
+    from shardsynth.job import Job
+    from shardsynth.pipeline.plain import write_plain_scripts
+
+    for line in write_plain_scripts(Job.load(job, overrides), output):
+        print(line)
 
 
 def _console() -> Any:

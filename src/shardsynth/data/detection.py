@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from shardsynth.data import frames
 from shardsynth.data.columns import role_of_sdtype
-from shardsynth.data.metadata import KINDS, TABLE, plain_values, shown_value, table_of
+from shardsynth.data.metadata import KINDS, TABLE, keys_of, plain_values, shown_value, table_of
 from shardsynth.data.personal import is_free_text
 from shardsynth.data.values import axis_of_native, kind_of
 from shardsynth.errors import MetadataError
@@ -79,6 +79,27 @@ def detect(sample: pa.Table, profile: Profile, schema: pa.Schema) -> dict[str, A
             described[key] = {"sdtype": "id"}
         table["primary_key"] = key
     return {"tables": {TABLE: table}, "relationships": [], "METADATA_SPEC_VERSION": "V2"}
+
+
+def complete(metadata: dict[str, Any], sample: pa.Table, profile: Profile, schema: pa.Schema) -> dict[str, Any]:
+    """A user's metadata with what they leave open filled in from exact counts; what they say stands.
+
+    Filled in: ranges, categories, nullability and decimal places. A column without any value is marked as such.
+    """
+    table = dict(table_of(metadata))
+    described: dict[str, Any] = {}
+    for field in schema:
+        options = table["columns"][field.name]
+        if not profile[field.name].present:
+            described[field.name] = {"sdtype": "unknown", "pii": False, "range_is_nullable": True}
+            continue
+        fixed = _corrected(options, sample[field.name], profile[field.name], field.type)
+        described[field.name] = {**fixed, **options} if fixed["sdtype"] == options["sdtype"] else dict(options)
+    for key in keys_of(metadata):
+        if "range_is_nullable" not in table["columns"][key]:
+            described[key].pop("range_is_nullable", None)
+    table["columns"] = described
+    return {**metadata, "tables": {TABLE: table}}
 
 
 def _by_sdv(frame: pd.DataFrame, keys: str | None = None) -> dict[str, Any]:

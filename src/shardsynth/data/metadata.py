@@ -140,11 +140,16 @@ def shown_value(value: float, digits: int | None) -> float:
     return value if digits is None else float(np.round(value, digits))
 
 
-def read(path: str | Path, schema: pa.Schema) -> dict[str, Any]:
+def read(path: str | Path, schema: pa.Schema, *, validate: bool = True) -> dict[str, Any]:
     """A user's SDV metadata, as V2 of one table called "table", its columns in the schema's order.
 
     Older forms that SDV itself upgrades are upgraded: multi-table ``V1``, ``SINGLE_TABLE_V1``, and the ``fields`` form
     of SDV 0.x.
+
+    Args:
+        path: JSON file.
+        schema: The shards' schema.
+        validate: Whether SDV itself validates V2 metadata; without, sdv is not imported for them.
 
     Raises:
         MetadataError: Not JSON, not one table, a column missing or too many (with the nearest name), an sdtype that
@@ -162,11 +167,20 @@ def read(path: str | Path, schema: pa.Schema) -> dict[str, Any]:
     tables = data.get("tables", {TABLE: data})
     if not isinstance(tables, dict) or len(tables) != 1:
         raise MetadataError(f"{path}: wanted metadata of one table, found {len(tables)}")
-    loaded = _loaded(path, data, next(iter(tables)))
-    table = table_of(loaded)
+    name = next(iter(tables))
+    plain = not validate and data.get("METADATA_SPEC_VERSION") == "V2" and _is_plain(tables[name])
+    table = dict(tables[name]) if plain else table_of(_loaded(path, data, name))
     _check_columns(path, table["columns"], schema)
     table["columns"] = {name: table["columns"][name] for name in schema.names}
     return {"tables": {TABLE: table}, "relationships": [], "METADATA_SPEC_VERSION": "V2"}
+
+
+def _is_plain(table: Any) -> bool:
+    """Whether a table's V2 metadata have the form that the rest of this module reads."""
+    described = table.get("columns") if isinstance(table, dict) else None
+    return isinstance(described, dict) and all(
+        isinstance(options, dict) and isinstance(options.get("sdtype"), str) for options in described.values()
+    )
 
 
 def _loaded(path: Path, data: dict[str, Any], name: str) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def figures(worker: Worker, model: str, counts: dict[str, Counts]) -> dict[str, 
             reference["rows"] = min(holdout.rows, counts["all"].rows)
     seconds = {}
     for stage in ("fit", "sample", "score"):
-        records = [run.committed(stage, task.index) for task in plan.model_tasks(stage, model)]
+        records = [run.last_record(stage, task.index) for task in plan.model_tasks(stage, model)]
         seconds[stage] = round(sum(record["seconds"] for record in records if record), 3)
     fitted = run.committed("fit", plan.model_tasks("fit", model)[0].index) or {}
     chosen = plan.job.models[model]

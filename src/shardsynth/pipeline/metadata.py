@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +14,15 @@ if TYPE_CHECKING:
 def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dict[str, Any]]:
     """SDV metadata with exact ranges, and the same without anything that could identify a person.
 
-    What the user's file says stands; where it and the detection agree on a column's sdtype, ranges and formats that it
-    leaves out come from the exact counts.
+    What the user's file says stands, and sdv is not needed for it; what it leaves open comes from the exact counts.
     """
-    from shardsynth.data.metadata import TABLE, detect, public, read
+    from shardsynth.data.metadata import detect, public, read
 
-    detected = detect(profile.sample, profile, plan.schema)
-    metadata = detected
-    if plan.job.metadata is not None:
-        metadata = copy.deepcopy(read(Path(plan.job.metadata), plan.schema))
-        known = detected["tables"][TABLE]["columns"]
-        described = metadata["tables"][TABLE]["columns"]
-        for name, options in described.items():
-            if known[name]["sdtype"] == options["sdtype"]:
-                described[name] = {**known[name], **options}
+    if plan.job.metadata is None:
+        metadata = detect(profile.sample, profile, plan.schema)
+    else:
+        from shardsynth.data.detection import complete
+
+        given = read(Path(plan.job.metadata), plan.schema, validate=False)
+        metadata = complete(given, profile.sample, profile, plan.schema)
     return metadata, public(metadata, profile, plan.job.rare.min_count)

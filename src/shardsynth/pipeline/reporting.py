@@ -61,7 +61,7 @@ def report_data(worker: Worker) -> ReportData:
     models = tuple(ModelReport(name, read_json(run.metrics(name)), _losses(run.root, name)) for name in job.models)
     seconds = {}
     for stage in STAGES:
-        records = [run.committed(stage, task.index) for task in plan.tasks[stage]]
+        records = [run.last_record(stage, task.index) for task in plan.tasks[stage]]
         seconds[stage] = sum(record["seconds"] for record in records if record)
     return ReportData(
         job=run.root.resolve().name,

@@ -155,7 +155,8 @@ def _reserve(request: SampleRequest, card: dict[str, Any], asked: dict[str, Any]
     base = int(card.get("rows", 0)) if asked["seed"] == card.get("seed") else 0  # rows that the run made itself
     while True:
         entries = [read_json(path) for path in sorted(ledger.glob("*.json"))]
-        mine = [entry for entry in entries if (entry["seed"], entry["where"]) == (asked["seed"], asked["where"])]
+        stream = {"seed": asked["seed"], "where": _digest(asked["where"])}
+        mine = [entry for entry in entries if {key: entry[key] for key in stream} == stream]
         last = max([base, *(entry["first_row"] + entry["rows"] for entry in mine)])
         start = request.first_row if request.first_row is not None else last if request.go_on else base
         clash = [e for e in mine if start < e["first_row"] + e["rows"] and e["first_row"] < start + request.rows]
@@ -164,9 +165,14 @@ def _reserve(request: SampleRequest, card: dict[str, Any], asked: dict[str, Any]
                 f"{request.model}: rows {start:,} to {start + request.rows:,} of this model were made before; "
                 "--continue makes other rows, --same-rows makes the same ones on purpose"
             )
-        entry = {"first_row": start, "rows": request.rows, "seed": asked["seed"], "where": asked["where"]}
+        entry = {"first_row": start, "rows": request.rows, **stream}
         if create_once(ledger / f"{len(entries):06d}.json", (json.dumps(entry) + "\n").encode()):
             return int(start)
+
+
+def _digest(condition: str | None) -> str | None:
+    """A condition names values of people: the ledger, which leaves with the model, knows only its digest."""
+    return hashlib.sha256(condition.encode("utf-8")).hexdigest() if condition else None
 
 
 def _open(plan: dict[str, Any]) -> Any:

@@ -56,6 +56,11 @@ class RunDir:
         """The job as it was planned."""
         return self.root / "job.yaml"
 
+    @property
+    def closed(self) -> bool:
+        """Whether all that derives from real rows was deleted: nothing can be resumed, nothing is missing."""
+        return (self.root / "closed.json").exists()
+
     def model(self, name: str) -> Path:
         """Folder of a model file that may leave the house."""
         return self.root / "models" / name
@@ -127,6 +132,10 @@ class RunDir:
         """
         _, record = self._latest(stage, index)
         return record if record is not None and self._roll_forward(record, verify) else None
+
+    def last_record(self, stage: str, index: int) -> dict[str, Any] | None:
+        """The latest record of a task, also when its outputs were consumed and deleted since."""
+        return self._latest(stage, index)[1]
 
     def _latest(self, stage: str, index: int) -> tuple[int, dict[str, Any] | None]:
         """The highest generation of a task's record, and that record; (-1, None) when there is none."""

@@ -19,6 +19,8 @@ def missing_tasks(plan: Plan, run: RunDir, *, verify: bool = False) -> list[Task
     """
     found: list[Task] = []
     missing: set[Group] = set()
+    if run.closed:
+        return found
     for task in reversed(list(plan.all_tasks())):
         readers = READ_BY.get(task.stage)
         if readers and not any(stage in readers and task.model in ("", model) for stage, model in missing):

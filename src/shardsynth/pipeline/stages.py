@@ -218,8 +218,8 @@ def sample(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> 
 
 
 def ranges_file(run: RunDir, task: Task) -> Path:
-    """Ranges of the parts that a sampling task made."""
-    return run.private / "ranges" / task.model / f"{task.parts[0]}.json"
+    """Ranges of the parts that a sampling task made; readers of the parts pass over its folder."""
+    return run.samples(task.model) / "_ranges" / f"{task.parts[0]}.json"
 
 
 def write_part(
@@ -270,7 +270,10 @@ def read_part(path: Path) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
-        raise MergeError(f"{path}: the part cannot be read: {str(error).splitlines()[0]}") from None
+        raise MergeError(
+            f"{path}: the part cannot be read ({str(error).splitlines()[0]}); delete it, then `shardsynth resume` "
+            "makes it again"
+        ) from None
 
 
 def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
