@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +11,13 @@ import pyarrow.parquet as pq
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
+from shardsynth.metrics.association import cramers_v
+from shardsynth.metrics.quality import quality
 from shardsynth.report.figures import column_figures
 from shardsynth.report.page import ModelReport, ReportData
+from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile
+from shardsynth.summaries.ranges import ScoreRanges
 
 HOSTILE = {
     "script": "</script><script>window.hacked=1</script>",
@@ -29,18 +32,15 @@ HOSTILE = {
 }
 
 
-@dataclass(frozen=True)
-class Histograms:
-    rows: int
-    hist: list[np.ndarray]
-
-
-def histograms(coder: TableCoder, table: pa.Table) -> Histograms:
-    encoded = coder.encode(table)
-    return Histograms(
-        table.num_rows,
-        [np.bincount(codes, minlength=c.n_codes)[: c.n_codes] for codes, c in zip(encoded.codes, coder.columns)],
-    )
+def counts_of(coder: TableCoder, table: pa.Table) -> Counts:
+    batches = [b for b in table.combine_chunks().to_batches() if b.num_rows]
+    ranges = ScoreRanges.empty(coder.columns)
+    for batch in batches:
+        ranges.update(batch)
+    counts = Counts.empty(coder, fit=False, score=ranges)
+    for batch in batches:
+        counts.update(batch, 0)
+    return counts
 
 
 def columns_of(table: pa.Table, numeric_from: int = 12) -> list[Column]:
@@ -81,81 +81,38 @@ def spoiled(table: pa.Table, share: float, rows: int, seed: int) -> pa.Table:
     return pa.table(columns, schema=table.schema)
 
 
-def metrics(
-    coder: TableCoder, real: pa.Table, made: pa.Table, name: str, engine: str = "native", **more: object
-) -> dict[str, object]:
-    """Something like ``metrics/<name>.json``, with plain measures in place of SDMetrics' own."""
-    quality, head = _quality(coder, real, made), made.slice(0, max(real.num_rows // 10, 1))
-    quality["holdout"] = _quality(coder, real, spoiled(real, 0.0, head.num_rows, 99))
-    quality["at_holdout_rows"] = {k: v for k, v in _quality(coder, real, head).items() if k not in ("pairs", "columns")}
-    rows = {"real": real.num_rows, "synthetic": made.num_rows, "holdout": head.num_rows, "fitted": real.num_rows}
+def metrics(name: str, coder: TableCoder, tables: dict[str, Counts], engine: str = "native") -> dict[str, Any]:
+    """What ``metrics/<name>.json`` holds; tables: real, holdout, all, head (as many synthetic rows as holdout)."""
+    real, made = tables["real"], tables["all"]
+    scores = quality(real, made, coder)
+    for key, which in (("holdout", "holdout"), ("at_holdout_rows", "head")):
+        scores[key] = {**quality(real, tables[which], coder), "rows": tables["head"].rows}
+    _add_synthetic_association(scores, coder, made)
+    rows = {"real": real.rows, "synthetic": made.rows, "holdout": tables["holdout"].rows, "fitted": real.rows}
     return {
         "model": name,
-        "family": more.pop("family", name),
+        "family": name,
         "engine": engine,
-        "rows": {**rows, "sampled": False, **more.pop("rows", {})},  # type: ignore[dict-item]
-        "quality": quality,
+        "rows": {**rows, "sampled": False},
+        "quality": scores,
         "diagnostic": {"score": 1.0, "data_validity": 1.0, "data_structure": 1.0, "columns": {}},
         "privacy": {},
         "utility": {},
         "seconds": {"fit": 12.3, "sample": 1.7, "score": 0.9},
         "rows_per_second": 215_000.0,
-        **more,
     }
 
 
-def _quality(coder: TableCoder, real: pa.Table, made: pa.Table) -> dict[str, object]:
-    a, b = (histograms(coder, table) for table in (real, made))
-    columns = {}
-    for c, ra, rb in zip(coder.columns, a.hist, b.hist):
-        pa_, pb = (h[:-1] / max(h[:-1].sum(), 1) for h in (ra, rb))
-        gap = abs(np.cumsum(pa_ - pb)).max() if not c.is_category else 0.5 * abs(pa_ - pb).sum()
-        metric = "TVComplement" if c.is_category else "KSComplement"
-        columns[c.name] = {"metric": metric, "score": float(1 - gap)}
-    codes = [
-        np.array([np.minimum(c.coarse[np.minimum(k, c.n_codes - 1)], 9) for c, k in zip(coder.columns, e.codes)])
-        for e in (coder.encode(real), coder.encode(made))
-    ]
-    pairs = []
-    for i, j in itertools.combinations(range(len(coder.columns)), 2):
-        tables = [np.bincount(c[i] * 10 + c[j], minlength=100).reshape(10, 10) / c.shape[1] for c in codes]
-        links = [_cramer(t) for t in tables]
-        score = 1 - 0.5 * abs(tables[0] - tables[1]).sum()
-        pairs.append(
-            {
-                "columns": [coder.columns[i].name, coder.columns[j].name],
-                "metric": "ContingencySimilarity",
-                "score": float(score),
-                "real": links[0],
-                "synthetic": links[1],
-                "real_association": links[0],
-                "contributes": links[0] > 0.3,
-            }
-        )
-    shapes = float(np.mean([c["score"] for c in columns.values()]))
-    every = float(np.mean([p["score"] for p in pairs])) if pairs else None
-    linked = [p["score"] for p in pairs if p["contributes"]]
-    trend = float(np.mean(linked)) if linked else None
-    return {
-        "score": (shapes + trend) / 2 if trend else shapes,
-        "column_shapes": shapes,
-        "column_pair_trends": trend,
-        "all_pairs": {
-            "score": (shapes + (every or shapes)) / 2,
-            "column_shapes": shapes,
-            "column_pair_trends": every,
-        },
-        "columns": columns,
-        "pairs": pairs,
-    }
-
-
-def _cramer(joint: np.ndarray) -> float:
-    expected = np.outer(joint.sum(1), joint.sum(0))
-    used = expected > 0
-    chi = float(((joint - expected)[used] ** 2 / expected[used]).sum())
-    size = min((joint.sum(0) > 0).sum(), (joint.sum(1) > 0).sum()) - 1
-    return float(np.sqrt(chi / size)) if size > 0 else 0.0
+def _add_synthetic_association(scores: dict[str, Any], coder: TableCoder, made: Counts) -> None:
+    assert made.score is not None
+    tables = made.score.settle()
+    if tables.tables is None:
+        return
+    found, place = cramers_v(tables.tables), tables.place
+    for pair in scores["pairs"]:
+        a, b = (place.get(name) for name in pair["columns"])
+        if pair["metric"] == "ContingencySimilarity" and a is not None and b is not None:
+            pair.setdefault("synthetic_association", None if np.isnan(found[a, b]) else float(found[a, b]))
 
 
 def losses(epochs: int, seed: int) -> dict[str, list[float]]:
@@ -171,19 +128,20 @@ def losses(epochs: int, seed: int) -> dict[str, list[float]]:
 def report_of(table: pa.Table, job: str, models: dict[str, float], rows: int | None = None) -> ReportData:
     """A report of a real table and one spoiled copy per model."""
     coder = coder_of(table)
-    made = {name: spoiled(table, share, rows or table.num_rows, k) for k, (name, share) in enumerate(models.items())}
-    reports = []
-    for k, (name, synthetic) in enumerate(made.items()):
+    real = counts_of(coder, table)
+    held = counts_of(coder, spoiled(table, 0.0, max(table.num_rows // 10, 1), 99))
+    reports, synthetic = [], {}
+    for k, (name, share) in enumerate(models.items()):
+        made = spoiled(table, share, rows or table.num_rows, k)
+        synthetic[name] = counts_of(coder, made)
+        tables = {"real": real, "holdout": held, "all": synthetic[name]}
+        tables["head"] = counts_of(coder, made.slice(0, held.rows))
         deep = name in ("ctgan", "copulagan", "tvae")
-        more: dict[str, object] = {"rows": {"sampled": True, "fitted": table.num_rows // 4}} if name == "ctgan" else {}
-        found = metrics(coder, table, synthetic, name, "sdv" if deep else "native", **more)
+        found = metrics(name, coder, tables, "sdv" if deep else "native")
+        if name == "ctgan":
+            found["rows"].update(sampled=True, fitted=table.num_rows // 4)
         reports.append(ModelReport(name, found, losses(300, k) if deep else {}))
-    figures = column_figures(
-        coder,
-        histograms(coder, table),
-        {name: histograms(coder, synthetic) for name, synthetic in made.items()},
-        holdout=histograms(coder, spoiled(table, 0.0, table.num_rows // 10, 99)),
-    )
+    figures = column_figures(coder, real, synthetic, holdout=held)
     stages = {"profile": 1.1, "count": 2.4, "fit": 754.0, "sample": 31.0, "score": 12.5, "merge": 0.7, "report": 1.9}
     return ReportData(
         job=job,

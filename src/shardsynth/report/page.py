@@ -1,0 +1,243 @@
+"""The report page of a run: one self-contained HTML file, and the numbers on it as ``metrics.parquet``."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shardsynth.report.figures import Cell, ColumnFigure
+from shardsynth.report.plots import curve_plot, finite, pair_maps
+from shardsynth.report.text import seconds, shown
+from shardsynth.report.verdicts import card, column_score, floor, headline, rounded, side_by_side
+
+#: Columns whose figures are on the page; of a wider table the worst ones.
+MOST_FIGURES = 1_000
+_TEMPLATES = Path(__file__).parent / "templates"
+_CURVE_BOX = (440.0, 150.0)
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What the page says of one model.
+
+    Attributes:
+        name: The model's name in the job.
+        metrics: ``metrics/<name>.json``.
+        losses: Name of a loss -> its value per epoch; empty for models that are not trained.
+    """
+
+    name: str
+    metrics: Mapping[str, Any]
+    losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything the page is made of; no file is read for it.
+
+    Attributes:
+        job: Name of the job.
+        seed: Seed of the job.
+        created: When the run was made, as text.
+        rows: What -> number of rows, in order (``input``, ``training``, ``holdout`` ...).
+        stages: Stage -> seconds of work, in the order they ran.
+        models: One per model, in the job's order.
+        columns: ``column_figures`` of the run, made with the models in the same order.
+        versions: Package -> version.
+        provenance: Further facts, label -> text.
+        notes: Sentences for the reader, shown at the top.
+        min_count: Fewest real rows of a cell on the page, as given to ``column_figures``.
+    """
+
+    job: str
+    seed: int
+    created: str
+    rows: Mapping[str, int]
+    stages: Mapping[str, float]
+    models: tuple[ModelReport, ...]
+    columns: tuple[ColumnFigure, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    min_count: int = 5
+
+
+def write_report(folder: Path, report: ReportData) -> Path:
+    """Write ``index.html`` and ``metrics.parquet`` into ``folder``; files already there are replaced whole.
+
+    Args:
+        folder: Where to; made when absent.
+        report: What the page says.
+
+    Returns:
+        Path of the page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    page, table = folder / "index.html", folder / "metrics.parquet"
+    waiting = folder / f".index.html.{os.getpid()}"
+    waiting.write_text(render(report), encoding="utf-8", newline="\n")
+    os.replace(waiting, page)
+    waiting = folder / f".metrics.parquet.{os.getpid()}"
+    pq.write_table(metrics_table(report.models), waiting)
+    os.replace(waiting, table)
+    return page
+
+
+def render(report: ReportData) -> str:
+    """The page as text: pure."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(shown=shown, seconds=seconds, floor=floor, loss=_loss)
+    script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
+    # Markup: our own two files, and JSON without <, > and &. Everything else goes through autoescape.
+    return environment.get_template("index.html.j2").render(
+        report=report,
+        headline=headline(report.models),
+        cards=[card(model.name, model.metrics) for model in report.models],
+        comparison=side_by_side([(model.name, model.metrics) for model in report.models]),
+        curves=[(model.name, plot) for model in report.models if (plot := curve_plot(model.losses, *_CURVE_BOX))],
+        curve_box=_CURVE_BOX,
+        longest=max([*report.stages.values(), 1e-9]),
+        style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        data=Markup(embedded(_payload(report))),  # noqa: S704
+    )
+
+
+def _loss(value: float) -> str:
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
+def embedded(value: Any) -> str:
+    """JSON that can stand inside ``<script>``: nothing in it can end the element or start a comment."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _payload(report: ReportData) -> dict[str, Any]:
+    columns = _columns_shown(report)
+    qualities = [model.metrics.get("quality") or {} for model in report.models]
+    maps = pair_maps([figure.name for figure in report.columns], qualities)
+    return {
+        "models": [shown(model.name) for model in report.models],
+        "total": len(report.columns),
+        "least": report.min_count,
+        "holdout": any(cell.holdout is not None for _, figure in columns for cell in (*figure.rows, *figure.bins)),
+        "columns": [_column(figure, place, report.models) for place, figure in columns],
+        "pairs": {
+            "names": [shown(name) for name in maps.columns],
+            "real": maps.real,
+            "synthetic": maps.synthetic,
+            "scores": maps.scores,
+            "count": maps.pairs,
+            "worst": [
+                [
+                    [
+                        shown(pair.first),
+                        shown(pair.second),
+                        *(
+                            rounded(value)
+                            for value in (pair.real, pair.synthetic, pair.score, pair.equal, pair.holdout)
+                        ),
+                        int(pair.contributes),
+                    ]
+                    for pair in worst
+                ]
+                for worst in maps.worst
+            ],
+        },
+    }
+
+
+def _columns_shown(report: ReportData) -> list[tuple[int, ColumnFigure]]:
+    """The figures on the page with their place in the table: all of them, or the worst of a very wide table."""
+    columns = list(enumerate(report.columns))
+    if len(columns) <= MOST_FIGURES:
+        return columns
+    qualities = [(model.metrics.get("quality") or {}) for model in report.models]
+
+    def lowest(figure: ColumnFigure) -> float:
+        scores = (column_score(quality, figure.name) for quality in qualities)
+        return min((score for score in scores if score is not None), default=2.0)
+
+    worst = sorted(columns, key=lambda item: lowest(item[1]))[:MOST_FIGURES]
+    return sorted(worst, key=lambda item: item[0])
+
+
+def _column(figure: ColumnFigure, place: int, models: Sequence[ModelReport]) -> dict[str, Any]:
+    """One column for the script: short keys, bars as lists."""
+    qualities = [(model.metrics.get("quality") or {}) for model in models]
+    diagnostics = [(model.metrics.get("diagnostic") or {}) for model in models]
+    return {
+        "n": shown(figure.name, 200),
+        "p": place,
+        "t": figure.type,
+        "s": [rounded(column_score(quality, figure.name)) for quality in qualities],
+        "e": [rounded(column_score(quality.get("at_holdout_rows") or {}, figure.name)) for quality in qualities],
+        "h": next((rounded(s) for q in qualities if (s := column_score(q.get("holdout") or {}, figure.name))), None),
+        "d": [rounded(column_score(diagnostic, figure.name)) for diagnostic in diagnostics],
+        "r": [_bar(cell) for cell in figure.rows],
+        "b": [[*_bar(cell), cell.slots, int(cell.open)] for cell in figure.bins],
+        "x": figure.ticks,
+        "l": int(figure.scale == "log"),
+        "o": figure.note,
+    }
+
+
+def _bar(cell: Cell) -> list[Any]:
+    return [cell.kind[0], cell.label, cell.real, cell.synthetic, cell.holdout]
+
+
+def metrics_table(models: Iterable[ModelReport]) -> pa.Table:
+    """All figures as one long table.
+
+    Returns:
+        Columns ``model``, ``property``, ``name`` (string) and ``value`` (float64). ``property`` says where in
+        ``metrics/<model>.json`` the figure stands, such as ``quality``, ``quality.holdout`` or ``quality.columns``;
+        a pair's ``name`` is the JSON list of its two columns.
+    """
+    rows: list[tuple[str, str, str, float]] = []
+    for model in models:
+        rows += [(model.name, where, name, value) for where, name, value in _figures("", model.metrics)]
+    names = ("model", "property", "name")
+    arrays = [pa.array([row[k] for row in rows], pa.string()) for k in range(3)]
+    return pa.table([*arrays, pa.array([row[3] for row in rows], pa.float64())], names=[*names, "value"])
+
+
+def _figures(where: str, value: Mapping[str, Any]) -> Iterable[tuple[str, str, float]]:
+    for key, item in value.items():
+        inside = f"{where}.{key}" if where else key
+        if key == "pairs" and isinstance(item, Sequence):
+            for pair in item:
+                name = json.dumps(list(pair["columns"]), ensure_ascii=False)
+                for what in ("score", "real", "synthetic", "real_association", "synthetic_association"):
+                    if (number := finite(pair.get(what))) is not None:
+                        yield (inside if what == "score" else f"{inside}.{what}"), name, number
+        elif key == "columns" and isinstance(item, Mapping):
+            for name, column in item.items():
+                if (number := column_score({"columns": {name: column}}, name)) is not None:
+                    yield inside, name, number
+        elif isinstance(item, Mapping):
+            yield from _figures(inside, item)
+        elif isinstance(item, (int, float)) and (number := finite(item)) is not None:
+            yield where or "run", key, number

@@ -1,0 +1,255 @@
+"""Metrics of a run -> what the page says in words: a card per model, a headline, the models side by side.
+
+Every figure stands beside the same figure of real rows that no model saw. That, not 1, is as good as it gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shardsynth.report.plots import finite
+from shardsynth.report.text import isolated, seconds, shown
+
+#: Largest gap to the reference -> class and words of the verdict.
+LEVELS = (
+    (0.02, "best", "Very close to real"),
+    (0.05, "good", "Close to real"),
+    (0.10, "fair", "Noticeably different"),
+    (float("inf"), "poor", "Far from real"),
+)
+
+#: Key in ``quality`` (a path) -> name and meaning, in the order shown.
+FIGURES = (
+    (("score",), "Overall", "The mean of columns and linked pairs."),
+    (("all_pairs", "score"), "Overall, all pairs", "The same with every pair of columns counted."),
+    (("column_shapes",), "Columns", "How alike each column's values are spread."),
+    (("column_pair_trends",), "Linked pairs", "How alike two columns go together, pairs linked in the real rows only."),
+    (("all_pairs", "column_pair_trends"), "All pairs", "The same over every pair of columns."),
+)
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """One line of a card: the score of all synthetic rows, of as many as the holdout has, and of the holdout."""
+
+    name: str
+    meaning: str
+    everything: float | None
+    equal: float | None
+    holdout: float | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """The verdict on one model, in words and figures."""
+
+    name: str
+    engine: str
+    level: str
+    verdict: str
+    score: float | None
+    reference: float | None
+    rows: tuple[FigureRow, ...]
+    equal_rows: int | None
+    made: int | None
+    diagnostic: float | None
+    warnings: tuple[str, ...]
+    costs: tuple[tuple[str, str], ...]
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def metrics(self) -> Mapping[str, Any]: ...
+
+
+def rounded(value: Any) -> float | None:
+    """The number to four places, or None."""
+    number = finite(value)
+    return None if number is None else round(number, 4)
+
+
+def _at(metrics: Mapping[str, Any] | None, path: Sequence[str]) -> float | None:
+    found: Any = metrics
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return finite(found) if isinstance(found, (int, float)) else None
+
+
+def column_score(metrics: Mapping[str, Any], name: str) -> float | None:
+    """Score of one column in a ``quality`` or ``diagnostic`` mapping, None where it has none."""
+    found = (metrics.get("columns") or {}).get(name)
+    return finite(found.get("score") if isinstance(found, Mapping) else found)
+
+
+def level_of(score: float | None, reference: float | None) -> tuple[str, str]:
+    """Class and words for a score beside its reference (1 where there is none)."""
+    if score is None:
+        return "none", "No score"
+    gap = (1.0 if reference is None else reference) - score
+    return next((name, words) for most, name, words in LEVELS if gap <= most + 1e-9)
+
+
+def card(name: str, metrics: Mapping[str, Any]) -> Card:
+    """The verdict card of one model's ``metrics/<name>.json``."""
+    quality: Mapping[str, Any] = metrics.get("quality") or {}
+    holdout, equal = quality.get("holdout"), quality.get("at_holdout_rows")
+    lines = tuple(
+        FigureRow(words, meaning, _at(quality, path), _at(equal, path), _at(holdout, path))
+        for path, words, meaning in FIGURES
+        if _at(quality, path) is not None or _at(holdout, path) is not None
+    )
+    # The verdict follows the larger of the two gaps, default and all pairs, at equal row counts.
+    judged = [(_first(line.equal, line.everything), line.holdout) for line in lines if line.name.startswith("Overall")]
+    judged = [(score, reference) for score, reference in judged if score is not None]
+    judged.sort(key=lambda item: (1.0 if item[1] is None else item[1]) - (item[0] or 0.0), reverse=True)
+    level, words = level_of(*judged[0]) if judged else level_of(None, None)
+    rows: Mapping[str, Any] = metrics.get("rows") or {}
+    return Card(
+        name=name,
+        engine=_engine(name, metrics),
+        level=level,
+        verdict=words,
+        score=_first(_at(equal, ("score",)), _at(quality, ("score",))),
+        reference=_at(holdout, ("score",)),
+        rows=lines,
+        equal_rows=_whole(equal.get("rows") or rows.get("holdout")) if equal else None,
+        made=_whole(rows.get("synthetic")),
+        diagnostic=_at(metrics.get("diagnostic"), ("score",)),
+        warnings=tuple(_warnings(metrics, rows)),
+        costs=tuple(_costs(metrics)),
+    )
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _whole(value: Any) -> int | None:
+    number = finite(value)
+    return int(number) if number else None
+
+
+def _engine(name: str, metrics: Mapping[str, Any]) -> str:
+    family, engine = str(metrics.get("family") or ""), metrics.get("engine")
+    words = {"sdv": "stock SDV", "native": "shardsynth's own"}.get(str(engine), shown(str(engine or ""), 40))
+    parts = [shown(family, 40) if family and family != name else "", words if engine else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _warnings(metrics: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
+    found = []
+    if rows.get("sampled"):
+        fitted, real = int(rows.get("fitted") or 0), int(rows.get("real") or 0)
+        found.append(
+            f"Fitted on a random sample of {fitted:,} of the {real:,} training rows: "
+            "this engine needs all its rows in memory. The scores use all rows."
+        )
+    diagnostic = metrics.get("diagnostic") or {}
+    validity = _at(diagnostic, ("data_validity",))
+    structure = _at(diagnostic, ("data_structure",))
+    if validity is not None and validity < 0.99995:
+        columns = [name for name in diagnostic.get("columns") or {} if (column_score(diagnostic, name) or 1) < 0.99995]
+        names = ", ".join(isolated(name, 40) for name in columns[:4])
+        more = f" and {len(columns) - 4:,} more" if len(columns) > 4 else ""
+        found.append(
+            f"Validity {floor(validity)}: some values lie outside the real range or categories"
+            + (f", in {names}{more}." if names else ".")
+        )
+    if structure is not None and structure < 1:
+        found.append(f"Structure {floor(structure)}: columns or types differ from the real table's.")
+    return found
+
+
+def floor(score: float | None, digits: int = 3) -> str:
+    """A score as text, cut (not rounded) so that only a perfect one reads 1.000; a dash where there is none."""
+    if score is None:
+        return "\u2013"
+    scale = 10**digits
+    return f"{int(score * scale + 1e-9) / scale:.{digits}f}"
+
+
+def _costs(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    took: Mapping[str, Any] = metrics.get("seconds") or {}
+    words = {"fit": "Fitting", "sample": "Sampling", "score": "Scoring"}
+    costs = [(words[key], seconds(value)) for key in words if (value := finite(took.get(key))) is not None]
+    speed = finite(metrics.get("rows_per_second"))
+    if speed is not None:
+        costs.append(("Speed", f"{speed:,.0f} rows/s"))
+    return costs
+
+
+def headline(models: Sequence[_Named]) -> tuple[str, ...]:
+    """One to three plain sentences for the top of the page."""
+    cards = [card(model.name, model.metrics) for model in models]
+    scored = [(found.score, found) for found in cards if found.score is not None]
+    if not scored:
+        return ("No model has a score yet.",)
+    score, best = max(scored, key=lambda item: item[0])
+    only = len(scored) == 1
+    first = f"{isolated(best.name)} {'scores' if only else 'comes closest to the real table: it scores'} {floor(score)}"
+    if best.reference is not None:
+        first += f"; real rows that no model has seen score {floor(best.reference)}."
+    else:
+        first += ". There is no holdout, so there is no real reference to hold it against."
+    sentences = [first]
+    if not any(model.metrics.get("privacy") for model in models):
+        sentences.append(
+            "Privacy was not measured: a high score says that the tables are alike, not that this one is safe to share."
+        )
+    return tuple(sentences)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the comparison: a figure, its text per model, which are best, and the holdout's."""
+
+    name: str
+    meaning: str
+    values: tuple[str, ...]
+    best: tuple[bool, ...]
+    holdout: str
+
+
+def side_by_side(models: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Line, ...]:
+    """The models' figures in one table; scores are those of all synthetic rows."""
+    lines = []
+    for path, words, meaning in FIGURES:
+        values = [_at(metrics.get("quality"), path) for _, metrics in models]
+        holdouts = [_at((metrics.get("quality") or {}).get("holdout"), path) for _, metrics in models]
+        reference = _first(*holdouts)
+        lines.append(_line(words, meaning, values, [floor(value) for value in values], True, floor(reference)))
+    for key, words, meaning in (
+        ("data_validity", "Validity", "Share of values inside the real range and categories."),
+        ("data_structure", "Structure", "Whether the columns and types are the real table's."),
+    ):
+        values = [_at(metrics.get("diagnostic"), (key,)) for _, metrics in models]
+        lines.append(_line(words, meaning, values, [floor(value) for value in values], True, ""))
+    for key, words in (("fitted", "Rows fitted on"), ("synthetic", "Rows made")):
+        counts = [_at(metrics.get("rows"), (key,)) for _, metrics in models]
+        texts = ["\u2013" if value is None else f"{value:,.0f}" for value in counts]
+        lines.append(_line(words, "", [None] * len(counts), texts, True, ""))
+    for key, words in (("fit", "Fitting"), ("sample", "Sampling"), ("score", "Scoring")):
+        took = [_at(metrics.get("seconds"), (key,)) for _, metrics in models]
+        texts = ["\u2013" if value is None else seconds(value) for value in took]
+        lines.append(_line(words, "", took, texts, False, ""))
+    speeds = [_at(metrics, ("rows_per_second",)) for _, metrics in models]
+    texts = ["\u2013" if value is None else f"{value:,.0f}" for value in speeds]
+    lines.append(_line("Rows per second", "Sampling speed.", speeds, texts, True, ""))
+    return tuple(line for line in lines if any(text != "\u2013" for text in line.values))
+
+
+def _line(
+    name: str, meaning: str, values: Sequence[float | None], texts: Sequence[str], high: bool, holdout: str
+) -> Line:
+    known = [(value if high else -value) for value in values if value is not None]
+    top = max(known, default=None)
+    several = len({text for text, value in zip(texts, values) if value is not None}) > 1
+    winner = next(
+        (text for text, value in zip(texts, values) if value is not None and (value if high else -value) == top), None
+    )
+    best = tuple(several and value is not None and text == winner for text, value in zip(texts, values))
+    return Line(name, meaning, tuple(texts), best, holdout)
