@@ -16,13 +16,14 @@ _HOMES = {
     "load_model": "shardsynth.api",
     "plan_job": "shardsynth.api",
     "run_job": "shardsynth.api",
+    "submit": "shardsynth.api",
 }
 
 if TYPE_CHECKING:
-    from shardsynth.api import Model, Run, load_model, plan_job, run_job
+    from shardsynth.api import Model, Run, load_model, plan_job, run_job, submit
     from shardsynth.job import Job
 
-__all__ = ["Job", "Model", "Run", "__version__", "load_model", "plan_job", "run_job"]
+__all__ = ["Job", "Model", "Run", "__version__", "load_model", "plan_job", "run_job", "submit"]
 
 
 def __getattr__(name: str) -> Any:

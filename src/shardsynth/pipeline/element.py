@@ -117,7 +117,7 @@ def check_progress(root: Path, stage: str, indices: list[int], limit: int) -> No
         RunError: Naming what to change.
     """
     array = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
-    if array is None:
+    if array is None or os.environ.get("SLURM_RESTART_COUNT", "0") in ("", "0"):
         return
     from shardsynth.pipeline.rundir import RunDir
 

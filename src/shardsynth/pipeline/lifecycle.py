@@ -1,0 +1,307 @@
+"""A run on Slurm, looked at from any shell, days later, with the run directory alone: status, cancel, waiting.
+
+Commit records come first: they say what is done. Slurm is asked once, for what is pending, running or has failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shardsynth.errors import RunError
+from shardsynth.job import STAGES, Job
+from shardsynth.pipeline import slurm
+from shardsynth.pipeline.failures import Cause, cause_of, own_words
+from shardsynth.pipeline.ledger import Ledger
+from shardsynth.pipeline.packing import task_rows
+from shardsynth.pipeline.plan import READ_BY, Plan
+from shardsynth.pipeline.rundir import RunDir
+from shardsynth.pipeline.slurm import Element, SlurmError
+
+_WAITING = ("PENDING", "SUSPENDED", "REQUEUED", "RESIZING")
+
+
+@dataclass
+class StageStatus:
+    """Tasks of one stage by what becomes of them.
+
+    Attributes:
+        tasks: All of them.
+        done: Committed.
+        running: In an element that runs.
+        pending: In an element that waits.
+        failed: In an element that ended badly, and in nothing since.
+        requeued: Elements that Slurm started again.
+        rows: Rows of the tasks done.
+        rows_per_second: Over the time since the stage's first commit, or 0.
+        eta_seconds: Estimated seconds left, or None.
+    """
+
+    tasks: int = 0
+    done: int = 0
+    running: int = 0
+    pending: int = 0
+    failed: int = 0
+    requeued: int = 0
+    rows: int = 0
+    rows_per_second: float = 0.0
+    eta_seconds: float | None = None
+
+    @property
+    def left(self) -> int:
+        """Tasks that nothing holds."""
+        return self.tasks - self.done - self.running - self.pending - self.failed
+
+
+@dataclass
+class RunStatus:
+    """All stages, and why tasks failed."""
+
+    stages: dict[str, StageStatus] = field(default_factory=dict)
+    causes: dict[tuple[str, int], Cause] = field(default_factory=dict)
+    words: dict[tuple[str, int], str] = field(default_factory=dict)
+    slurm_says: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether every task is committed."""
+        return all(stage.done == stage.tasks for stage in self.stages.values())
+
+    @property
+    def live(self) -> bool:
+        """Whether anything is queued or running."""
+        return any(stage.pending or stage.running for stage in self.stages.values())
+
+
+def recorded(run: RunDir, plan: Plan) -> dict[str, dict[int, float]]:
+    """Committed tasks by stage, and when, from the names of the records alone: 10^5 of them take well under a second.
+
+    An output that a purge took is not noticed here; `resume` looks at every file.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for stage in STAGES:
+        times: dict[int, float] = {}
+        folder = run.root / "tasks" / stage
+        try:
+            groups = [entry.path for entry in os.scandir(folder) if entry.is_dir()]
+        except FileNotFoundError:
+            groups = []
+        for group in groups:
+            for entry in os.scandir(group):
+                index, _, rest = entry.name.partition(".")
+                if index.isdigit() and rest.endswith("json"):
+                    times[int(index)] = max(times.get(int(index), 0.0), entry.stat().st_mtime)
+        found[stage] = {index: when for index, when in times.items() if index < len(plan.tasks[stage])}
+    for model in plan.job.models:  # what can be seen without opening a record: parts that were deleted
+        present = _parts(run.samples(model))
+        for task in plan.model_tasks("sample", model):
+            if task.index in found["sample"] and any(part not in present for part in range(*task.parts)):
+                del found["sample"][task.index]
+    return found
+
+
+def _parts(folder: Path) -> set[int]:
+    """Numbers of the parts in a folder; one that a kill left unrenamed beside its record counts."""
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return set()
+    numbers = set()
+    for name in names:
+        digits = name.lstrip(".").removeprefix("part-") if hasattr(str, "removeprefix") else name.lstrip(".")[5:]
+        digits = digits.partition(".")[0]
+        if digits.isdigit():
+            numbers.add(int(digits))
+    return numbers
+
+
+def read_status(run: RunDir, plan: Plan) -> RunStatus:
+    """Where every stage stands: commit records, then one call to `sacct` (`squeue` where there is no accounting)."""
+    committed = recorded(run, plan)
+    status = RunStatus()
+    for stage in STAGES:
+        status.stages[stage] = _from_records(plan, stage, committed[stage])
+    arrays = [array for array in Ledger(run).read() if array.job is not None]
+    missing = {
+        (stage, task.index) for stage in STAGES for task in plan.tasks[stage] if task.index not in committed[stage]
+    }
+    latest: dict[tuple[str, int], tuple[Element, dict[str, Any]]] = {}
+    if arrays and missing:
+        known, status.slurm_says = _elements(Ledger(run))
+        for array in arrays:
+            for number, indices in enumerate(array.elements):
+                element = known.get((array.job or 0, number))
+                if element is None:
+                    continue
+                status.stages[array.stage].requeued += element.restarts
+                for index in indices:
+                    if (array.stage, index) in missing:
+                        latest[array.stage, index] = (element, array.asked)
+    for (stage, index), (element, asked) in latest.items():
+        cause = cause_of(element, asked)
+        if element.state in _WAITING:
+            status.stages[stage].pending += 1
+        elif element.state in ("RUNNING", "COMPLETING"):
+            status.stages[stage].running += 1
+        elif cause is not None:
+            status.stages[stage].failed += 1
+            status.causes[stage, index] = cause
+    status.words = {k: v for k, v in own_words(run.private / "slurm" / "failures").items() if k in missing}
+    return status
+
+
+def _from_records(plan: Plan, stage: str, times: dict[int, float]) -> StageStatus:
+    tasks = plan.tasks[stage]
+    status = StageStatus(tasks=len(tasks), done=len(times))
+    status.rows = sum(task_rows(plan, tasks[index]) for index in times)
+    if len(times) >= 2 and status.done < status.tasks:
+        span = max(times.values()) - min(times.values())
+        if span > 0:
+            rate = (len(times) - 1) / span
+            status.rows_per_second = status.rows / len(times) * rate
+            status.eta_seconds = (status.tasks - status.done) / rate
+    return status
+
+
+def _elements(ledger: Ledger) -> tuple[dict[tuple[int, int], Element], str]:
+    try:
+        return slurm.ended(array.job for array in ledger.read() if array.job is not None), ""
+    except SlurmError as error:
+        try:
+            queued = slurm.queued(ledger.prefix())
+        except SlurmError:
+            return {}, f"Slurm does not answer ({error}): only what is committed is known"
+        return {(e.job, e.number): e for _, e in queued}, "no accounting here: why elements failed is not known"
+
+
+def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
+    """The status as text."""
+    heads = ("done", "running", "pending", "failed", "requeued")
+    lines = [
+        f"{'stage':<14} {'tasks':>8}"
+        + "".join(f" {head:>8}" for head in heads)
+        + f" {'rows':>15} {'rows/s':>11} {'ETA':>8}"
+    ]
+    for name, stage in status.stages.items():
+        numbers = [f" {value or '':>8}" for value in (getattr(stage, head) for head in heads)]
+        rows = f"{stage.rows:,}" if stage.rows else ""
+        speed = f"{stage.rows_per_second:,.0f}" if stage.rows_per_second else ""
+        eta = "" if stage.eta_seconds is None else _duration(stage.eta_seconds)
+        lines.append(f"{name:<14} {stage.tasks:>8}{''.join(numbers)} {rows:>15} {speed:>11} {eta:>8}".rstrip())
+    lines += failure_lines(run, plan, status)
+    if status.slurm_says:
+        lines.append(status.slurm_says)
+    left = sum(stage.tasks - stage.done for stage in status.stages.values())
+    if not left or _only_intermediates_left(plan, status):
+        lines.append("all done")
+    elif status.live:
+        lines.append(f"{left} tasks are left; Slurm holds some of them")
+    else:
+        lines.append(f"{left} tasks are left and nothing is queued: shardsynth resume {run.root}")
+    return lines
+
+
+def _only_intermediates_left(plan: Plan, status: RunStatus) -> bool:
+    """What a merge has read and deleted counts as done: its readers are."""
+    return all(s.done == s.tasks for name, s in status.stages.items() if name not in READ_BY)
+
+
+def failure_lines(run: RunDir, plan: Plan, status: RunStatus, most: int = 10) -> list[str]:
+    """One line per failed task: what happened, what to change."""
+    lines = []
+    for stage, index in sorted({*status.causes, *status.words}, key=lambda key: (STAGES.index(key[0]), key[1])):
+        cause = status.causes.get((stage, index))
+        words = status.words.get((stage, index), "")
+        model = plan.tasks[stage][index].model
+        told = (cause.advice if cause else "") if not words or (cause and cause.kind in ("oom", "time")) else words
+        if not told:
+            continue
+        lines.append(f"{stage} {index}{f' ({model})' if model else ''}: {told}")
+    more = [f"and {len(lines) - most} more"] if len(lines) > most else []
+    return lines[:most] + more
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d}"
+
+
+def wait(run: RunDir, plan: Plan, *, seconds: float | None = None, pause: float = 10.0, show: Any = None) -> RunStatus:
+    """Look until everything is committed or nothing is queued any more; RunError when the time is up."""
+    end = None if seconds is None else time.monotonic() + seconds
+    quiet = 0
+    while True:
+        status = read_status(run, plan)
+        if show is not None:
+            show(status)
+        quiet = quiet + 1 if not status.live else 0
+        if status.done or quiet > 1:  # between two elements the accounting may lag
+            return status
+        if end is not None and time.monotonic() > end:
+            raise RunError(f"{run.root}: not done after {seconds:.0f} s; it goes on in Slurm")
+        time.sleep(min(pause, 2.0) if quiet else pause)
+
+
+@contextlib.contextmanager
+def watch_screen(run: RunDir, plan: Plan, console: Any) -> Iterator[Any]:
+    """A function that shows a status: drawn over the last one on a terminal, printed where it changed elsewhere."""
+    from rich.live import Live
+    from rich.text import Text
+
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=2) as live:
+            yield lambda status: live.update(Text("\n".join(status_lines(run, plan, status))))
+        return
+    shown: list[str] = []
+
+    def show(status: RunStatus) -> None:
+        lines = status_lines(run, plan, status)
+        if lines != shown:
+            shown[:] = lines
+            console.print("\n".join([*lines, ""]), highlight=False, markup=False)
+
+    yield show
+
+
+def cancel(run: RunDir) -> list[str]:
+    """Cancel everything of the run that is queued or running; what is committed stays."""
+    queued = slurm.queued(Ledger(run).prefix())
+    jobs = sorted({element.job for _, element in queued})
+    slurm.cancel(str(job) for job in jobs)
+    return [f"cancelled {len(queued)} elements of {len(jobs)} jobs; `shardsynth resume {run.root}` goes on"]
+
+
+def submitted_before(run: RunDir) -> bool:
+    """Whether this run was ever handed to Slurm."""
+    return (run.private / "slurm" / "jobs.jsonl").exists()
+
+
+def element_log(run: RunDir, stage: str, index: int) -> Path | None:
+    """Log of the latest element that holds a task."""
+    for array in reversed(Ledger(run).read()):
+        if array.stage == stage and array.job is not None:
+            for number, indices in enumerate(array.elements):
+                path = run.private / "slurm" / "logs" / f"{array.job}_{number}.log"
+                if index in indices and path.exists():
+                    return path
+    return None
+
+
+def refuse_on_login_node(job: Job, *, here: bool) -> None:
+    """`run` with ``executor: auto`` is refused where a Slurm controller answers and this is no job; RunError."""
+    if here or job.cluster.executor != "auto" or "SLURM_JOB_ID" in os.environ:
+        return
+    if slurm.answers():
+        raise RunError(
+            "this looks like a login node (a Slurm controller answers, and this is no job): `shardsynth submit` runs "
+            "the job on the cluster; `--here` or `cluster: {executor: local}` runs it on this machine"
+        )

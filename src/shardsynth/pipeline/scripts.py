@@ -1,0 +1,212 @@
+"""The batch script of one array: plain text that a person can read, keep and submit.
+
+Plain sbatch instead of submitit's Slurm plug-in, on purpose: the script, on the host, reads the task's exit code and
+asks Slurm to queue the element again on 75 (no `scontrol` in the image); there are no pickles to lose or to trust;
+SIGTERM counts as well as USR2; MaxArraySize is respected; and what `--dry-run` prints is what runs.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from shardsynth.errors import JobError
+from shardsynth.job import Resources
+from shardsynth.pipeline.site import Site
+
+SIGNAL_SECONDS = 90
+_OPTION = re.compile(r"^[a-z][a-z0-9-]*$")
+#: Options that the script itself sets.
+_RESERVED = {
+    "array",
+    "dependency",
+    "job-name",
+    "output",
+    "error",
+    "kill-on-invalid-dep",
+    "requeue",
+    "no-requeue",
+    "wrap",
+}
+_TIME = re.compile(r"^(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2})$")
+
+
+def check_path(path: Path, what: str = "the run's path") -> None:
+    """Refuse what Slurm or a batch script would read as more than a path.
+
+    Raises:
+        JobError: The path holds a control character, ``%`` or a backslash, or is not text.
+    """
+    text = str(path)
+    for character in text:
+        if not character.isprintable() or character in "%\\" or "\ud800" <= character <= "\udfff":
+            raise JobError(
+                f"{what}: {text!a} holds {character!a}, which Slurm reads as something else; choose another `output:` "
+                "(spaces, quotes and $ are fine; control characters, % and backslash are not)"
+            )
+
+
+def check_run_path(output: str) -> None:
+    """`check_path` of a job's output, which on Slurm must hold no line break however it is quoted."""
+    check_path(Path(output).absolute())
+
+
+def minutes(time: str) -> float:
+    """Slurm's time notation as minutes; JobError otherwise."""
+    if not _TIME.match(time):
+        raise JobError(f"time: {time!r} is not Slurm's notation; write minutes, 1:30:00 or 2-12:00:00")
+    days, dash, clock = time.rpartition("-")
+    numbers = [int(part) for part in clock.split(":")]
+    if dash:
+        hours, mins, seconds = (*numbers, 0, 0)[:3]
+        return int(days) * 1440 + hours * 60 + mins + seconds / 60
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) == 2:
+        return numbers[0] + numbers[1] / 60
+    return numbers[0] * 60 + numbers[1] + numbers[2] / 60
+
+
+def options(asked: Resources, threads: int, mail: str | None = None) -> list[str]:
+    """The sbatch options of a stage's resources; JobError for one that cannot be given."""
+    lines = [f"--cpus-per-task={max(asked.cpus or 1, threads)}", "--nodes=1", "--ntasks=1"]
+    if asked.mem_gb is not None:
+        lines.append(f"--mem={max(1, round(asked.mem_gb * 1024))}M")
+    if asked.time is not None:
+        limit = minutes(asked.time)
+        lines.append(f"--time={asked.time}")
+        lines.append(f"--signal=B:USR2@{max(1, min(SIGNAL_SECONDS, round(limit * 60 / 10)))}")
+    if asked.gpus is not None and asked.gres is None:
+        lines.append(f"--gres=gpu:{asked.gpus}")
+    for name in ("partition", "account", "qos", "constraint", "gres"):
+        value = getattr(asked, name)
+        if value is not None:
+            lines.append(_option(name, value))
+    if mail is not None:
+        lines += [_option("mail-user", mail), "--mail-type=FAIL"]
+    for name, value in asked.options.items():
+        if not _OPTION.match(name) or name in _RESERVED:
+            raise JobError(f"options: {name!r} is not an sbatch option to give here (long name, without dashes)")
+        if value is not False:
+            lines.append(f"--{name}" if value is True else _option(name, str(value)))
+    return lines
+
+
+def _option(name: str, value: str) -> str:
+    if not re.match(r"^[\w.,:;@/&|!*()\[\]=+-]+$", value, re.ASCII):
+        raise JobError(f"{name}: {value!a} holds a character that is not safe in a batch script")
+    return f"--{name}={value}"
+
+
+def command(site: Site, container: str | None, run: Path, reads: list[str], gpus: bool) -> list[str]:
+    """How a task's Python is started: on the host, or in the image with the run and the inputs bound.
+
+    Args:
+        site: The site.
+        container: Apptainer image, or None.
+        run: The run directory.
+        reads: Folders that the tasks read.
+        gpus: Whether the tasks use GPUs.
+    """
+    if container is None:
+        return [site.python or sys.executable]
+    binds = [f"--bind={path}" for path in dict.fromkeys([*site.binds, str(run), *reads])]
+    return [site.apptainer, "exec", "--cleanenv", *(["--nv"] if gpus else []), *binds, container, "python3"]
+
+
+_PASSED = (
+    "SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_RESTART_COUNT SLURM_CPUS_PER_TASK CUDA_VISIBLE_DEVICES"
+)
+
+_LIFE = """\
+# Wait for the tasks; hand on what asks them to stop (USR2 reaches this shell alone), again and again, since a Python
+# that is just starting still ignores it.
+trap '' USR2 TERM
+"${python[@]}" "$@" &
+child=$!
+stop=0
+trap 'stop=1; kill -USR2 "$child" 2>/dev/null' USR2 TERM
+code=0
+while kill -0 "$child" 2>/dev/null; do
+  if [ "$stop" -eq 1 ]; then
+    kill -USR2 "$child" 2>/dev/null
+    sleep 1
+  else
+    wait "$child"
+  fi
+done
+wait "$child"
+code=$?
+
+# 75: asked to stop, and saved. Queue this element again, unless it is being cancelled, or Slurm queues it again itself.
+if [ "$code" -eq 75 ]; then
+  id="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
+  if [ "$(squeue --noheader --jobs="$id" --format=%T 2>/dev/null)" = RUNNING ]; then
+    echo "saved: queued again"
+    scontrol requeue "$id" && sleep 60
+  else
+    echo "saved: not queued again, since it is being ended"
+  fi
+fi
+exit "$code"
+"""
+
+
+def body(python: list[str], setup: list[str], run_line: str, arguments: str) -> str:
+    """A script below its ``#SBATCH`` lines.
+
+    Args:
+        python: How Python is started.
+        setup: The site's own lines.
+        run_line: Assignment of the run's path to ``run``.
+        arguments: The element's arguments, as shell text.
+    """
+    hints = "# shellcheck disable=SC2016,SC2288 # a path may hold anything; it is quoted, and inert\n"
+    lines = [run_line, *([hints.rstrip()] if any("$" in w or "`" in w for w in python) else [])]
+    lines.append(f"python=({' '.join(shlex.quote(word) for word in python)})")
+    lines += ["", *setup] if setup else []
+    in_image = len(python) > 1
+    exported = "\n".join(f'export APPTAINERENV_{name}="${{{name}:-}}"' for name in _PASSED.split()) if in_image else ""
+    return (
+        "\n".join(lines)
+        + '\n\nexport SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"\n'
+        + "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0\n"
+        + 'export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"\n'
+        + (exported + "\n" if exported else "")
+        + '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit 73; }\n'
+        + f"set -- -m shardsynth.pipeline.element {arguments}\n\n"
+        + _LIFE
+    )
+
+
+def array_script(
+    *, name: str, elements: int, after: list[str], lines: list[str], python: list[str], setup: list[str], run: Path
+) -> str:
+    """The script of one array of a run; its elements stand in ``private/slurm/<name>.elements``.
+
+    Args:
+        name: Name of the array; also the job's name.
+        elements: How many.
+        after: What it waits for, such as ``afterok:12``.
+        lines: sbatch options.
+        python: How Python is started.
+        setup: The site's own lines.
+        run: The run directory, absolute.
+    """
+    header = [f"--job-name={name}", f"--array=0-{elements - 1}"]
+    if after:
+        header += [f"--dependency={','.join(after)}", "--kill-on-invalid-dep=yes"]
+    header += [*lines, "--requeue", "--open-mode=append"]
+    quoted = shlex.quote(str(run))
+    run_line = f"run={quoted}"
+    if quoted != str(run):
+        run_line = f"# shellcheck disable=SC2016,SC2288 # quoted, so whatever the path holds is inert\n{run_line}"
+    arguments = f'"$run" --elements {name} --number "$SLURM_ARRAY_TASK_ID"'
+    return (
+        "#!/bin/bash\n"
+        + "".join(f"#SBATCH {option}\n" for option in header)
+        + "\n"
+        + body(python, setup, run_line, arguments)
+    )
