@@ -24,7 +24,7 @@ quiet = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
-CATEGORIES = {"flag", "text", "large", "bytes", "word", "number word", "half", "decimal"}
+CATEGORIES = {"flag", "text", "large", "bytes", "view", "word", "number word", "half", "decimal"}
 MOMENTS_OF_TIME = {"stamp", "date", "time", "lapse"}
 
 
@@ -283,6 +283,10 @@ def test_a_wide_table_has_the_gram_matrix_of_normal_scores_instead(monkeypatch, 
     assert np.array_equal(whole.score_sums * SCORE_STEP, scores.sum(axis=1))
     assert abs(scores[1].mean()) < 1e-3 and abs(scores[1].var() - 1) < 0.01
     assert (scores[0][np.isnan(base[:, 0])] == 0).all()
+    coder.save(tmp_path / "coder")
+    carried = TableCoder.load(tmp_path / "coder")
+    assert all("scores" in c.__dict__ for c in carried.columns)
+    assert all(np.array_equal(a, b) for a, b in zip(carried.normal_scores, coder.normal_scores))
     whole.save(tmp_path / "w")
     assert np.array_equal(Counts.load(tmp_path / "w", coder).scores, whole.scores)
     r, _ = counts.moments.correlations()

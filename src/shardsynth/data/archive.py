@@ -25,7 +25,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(members: Mapping[str, Member]) -> bytes:
-    """Members by name: ``bytes`` as they are, arrays as ``name.npy``, dictionaries as ``name.json``."""
+    """Members by name: ``bytes`` as they are, not compressed again; arrays as ``name.npy``; others as ``name.json``."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name in sorted(members):
@@ -39,8 +39,9 @@ def pack(members: Mapping[str, Member]) -> bytes:
                 name, content = f"{name}.json", text.encode()  # noqa: PLW2901
             else:
                 content = member
+            stored = isinstance(member, bytes) or len(content) < 64  # bytes are compressed already
             entry = zipfile.ZipInfo(name, _DATE)
-            entry.compress_type = zipfile.ZIP_STORED if len(content) < 64 else zipfile.ZIP_DEFLATED
+            entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
             entry.create_system = 3
             entry.external_attr = 0o600 << 16
             archive.writestr(entry, content, compresslevel=1)

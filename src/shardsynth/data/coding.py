@@ -19,7 +19,7 @@ import pyarrow as pa
 from shardsynth.data import archive
 from shardsynth.data.column_codes import SCORE_STEP, Codes, ColumnCoder, Floats, Native
 from shardsynth.data.columns import Column, schema_from_text, schema_to_text
-from shardsynth.data.values import Array, Precision, axis_of_native, kind_of, native, to_arrow
+from shardsynth.data.values import Array, Precision, axis_of_native, kind_of, native, plain_type, to_arrow
 
 if TYPE_CHECKING:
     from shardsynth.summaries.profile import Profile
@@ -152,6 +152,10 @@ class TableCoder:
         members["coarse"] = np.concatenate([np.zeros(0, np.int16), *(c.coarse for c in self.columns)])
         members["mass"] = np.concatenate([np.zeros(0, np.int64), *(c.mass for c in self.columns)])
         members["ends"] = np.array([[c.low, c.high, *c.bounds] for c in self.columns], np.float64).reshape(-1, 4)
+        if self.wide:
+            # Carried along, so that the Gram matrix does not depend on the machine that counts.
+            scores = [np.rint(c.scores / SCORE_STEP) for c in self.columns]
+            members["scores"] = np.concatenate(scores).astype(np.int32)
         members["head"] = {
             "version": 1,
             "schema": schema_to_text(pa.schema([pa.field(c.name, c.type) for c in self.table])),
@@ -183,7 +187,7 @@ class TableCoder:
             values = None
             if isinstance(c["values"], list):
                 binary = kind_of(column.type) == "binary"
-                values = pa.array([_from_json(v, binary) for v in c["values"]], column.value_type)
+                values = pa.array([_from_json(v, binary) for v in c["values"]], plain_type(column.type))
             elif c["values"] is not None:
                 values = to_arrow(take(f"values.{_wide_dtype(column.value_type)}", c["values"]), column.value_type)
             cuts, coarse, mass = take("cuts", c["cuts"]), take("coarse", c["codes"]), take("mass", c["codes"])
@@ -204,6 +208,10 @@ class TableCoder:
                     decimals=c["decimals"],
                 )
             )
+        if "scores" in members:
+            parts = np.split(members["scores"], np.cumsum([c.n_codes for c in coders])[:-1])
+            for coder, part in zip(coders, parts):
+                coder.__dict__["scores"] = part * SCORE_STEP
         return cls(coders, table, head["rows"], head["seed"])
 
 

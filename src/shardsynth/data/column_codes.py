@@ -207,7 +207,8 @@ class ColumnCoder:
 
     def _codes_of_text(self, array: pa.Array) -> Codes:
         assert self.values is not None
-        found = pc.index_in(array.cast(self.values.type), value_set=self.values)
+        plain = pa.large_binary() if kind_of(self.column.type) == "binary" else pa.large_string()
+        found = pc.index_in(array.cast(plain), value_set=self.values.cast(plain))
         absent = len(self.values) if self.other else self.unseen
         codes = np.asarray(pc.fill_null(found, absent).to_numpy(zero_copy_only=False)).astype(np.int16)
         if array.null_count:

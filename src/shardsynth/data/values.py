@@ -104,9 +104,10 @@ def kind_of(type_: pa.DataType) -> str:
         return "decimal"
     if types.is_temporal(type_) and not types.is_interval(type_):
         return "temporal"
-    if types.is_string(type_) or types.is_large_string(type_) or type_ == pa.string_view():
+    if types.is_string(type_) or types.is_large_string(type_) or str(type_) == "string_view":
         return "text"
-    if types.is_binary(type_) or types.is_large_binary(type_) or types.is_fixed_size_binary(type_):
+    binary = types.is_binary(type_) or types.is_large_binary(type_) or types.is_fixed_size_binary(type_)
+    if binary or str(type_) == "binary_view":
         return "binary"
     return "null" if types.is_null(type_) else "nested"
 
@@ -120,6 +121,23 @@ def decoded(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def plain_type(type_: pa.DataType) -> pa.DataType:
+    """The type of a column's values: of a dictionary its values', of an extension its storage, of a view no view."""
+    if pa.types.is_dictionary(type_):
+        return plain_type(type_.value_type)
+    if isinstance(type_, pa.BaseExtensionType):
+        return type_.storage_type
+    return {"string_view": pa.string(), "binary_view": pa.binary()}.get(str(type_), type_)
+
+
+def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with views of text and bytes cast to text and bytes: Arrow cannot take or filter views."""
+    if not any(str(t).endswith("_view") for t in batch.schema.types):
+        return batch
+    arrays = [a.cast(plain_type(a.type)) if str(a.type).endswith("_view") else a for a in batch.columns]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
 def null_mask(array: pa.Array) -> Mask | None:
@@ -160,14 +178,15 @@ def native(array: pa.Array) -> tuple[Array, Mask | None]:
 
 def _decimal_values(array: pa.Array) -> Array:
     type_ = array.type
-    words = type_.bit_width // 64
-    if type_.precision > _INT64_DIGITS or words == 0:
+    if type_.precision > _INT64_DIGITS:
         return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     buffer = array.buffers()[1]
     if buffer is None or len(array) == 0:
         return np.zeros(len(array), np.int64)
-    raw = np.frombuffer(buffer, np.int64, count=words * (array.offset + len(array)))
-    return raw[::words][array.offset :]
+    if type_.bit_width == 32:
+        return np.frombuffer(buffer, np.int32, count=array.offset + len(array))[array.offset :].astype(np.int64)
+    words = type_.bit_width // 64  # the lowest first: little-endian
+    return np.frombuffer(buffer, np.int64, count=words * (array.offset + len(array)))[::words][array.offset :]
 
 
 def axis_of_native(values: Array, type_: pa.DataType) -> Floats:

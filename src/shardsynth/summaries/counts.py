@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from shardsynth.data import archive
 from shardsynth.data.coding import SCORE_STEP, Encoded, TableCoder
+from shardsynth.data.values import without_views
 from shardsynth.errors import MergeError
 from shardsynth.summaries.moments import BLOCK, Moments
 from shardsynth.summaries.pair_tables import PairTables, packed, unpacked
@@ -115,6 +116,7 @@ class Counts:
         Returns:
             These counts.
         """
+        batch = without_views(batch)
         rows = np.arange(row_offset, row_offset + batch.num_rows, dtype=np.uint64)
         if keep is not None and not keep.all():
             batch, rows = batch.filter(pa.array(keep)), rows[keep]

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from shardsynth.data import archive
 from shardsynth.data.columns import schema_from_text, schema_to_text
+from shardsynth.data.values import decoded, plain_type, without_views
 from shardsynth.errors import MergeError, ShardError
 from shardsynth.summaries.rows import hash_row_numbers, hash_rows, sample_threshold
 from shardsynth.summaries.tally import NumberTally, tally_for
@@ -78,7 +79,7 @@ class Profile:
 
     def __getitem__(self, name: str) -> Tally:
         """The tally of a column by name."""
-        return self.columns[int(self.schema.get_field_index(name))]
+        return self.columns[list(self.schema.names).index(name)]
 
     def update(self, batch: pa.RecordBatch, row_offset: int, keep: npt.NDArray[np.bool_] | None = None) -> Profile:
         """Count a batch.
@@ -91,6 +92,7 @@ class Profile:
         Returns:
             This profile.
         """
+        batch = without_views(batch)
         hashes = hash_rows(self.options.seed, self.options.salt, row_offset, batch.num_rows)
         rows = np.arange(row_offset, row_offset + batch.num_rows, dtype=np.uint64)
         if keep is not None and not keep.all():
@@ -218,15 +220,8 @@ class Profile:
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([pa.field(f.name, _plain_type(f.type), True) for f in schema])
-
-
-def _plain_type(type_: pa.DataType) -> pa.DataType:
-    type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
-    return type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_
+    return pa.schema([pa.field(f.name, plain_type(f.type), True) for f in schema])
 
 
 def _plain_table(batch: pa.RecordBatch) -> pa.Table:
-    from shardsynth.data.values import decoded
-
     return pa.Table.from_arrays([decoded(a) for a in batch.columns], schema=_plain_schema(batch.schema))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shardsynth.data.values import Array, kind_of, null_mask
+from shardsynth.data.values import Array, kind_of, null_mask, plain_type
 
 Counts = npt.NDArray[np.int64]
 
@@ -53,7 +53,7 @@ class TextTally:
                 self.nulls += array.null_count
                 self._widen(array)
                 return
-            array = array.dictionary_encode()
+            array = array.cast(self._plain).dictionary_encode()
         dictionary, counts = self._count_codes(array)
         used = np.flatnonzero(counts)
         if self.overflow:
@@ -154,9 +154,9 @@ class TextTally:
         return None if self.overflow else (self._values, self._counts)
 
     def values_as_arrow(self) -> pa.Array | None:
-        """The distinct values as an Arrow array of the column's value type; None after an overflow."""
+        """The distinct values as an Arrow array of the column's plain type; None after an overflow."""
         self.settle()
-        return None if self.overflow else self._values.cast(self.type)
+        return None if self.overflow else self._values.cast(plain_type(self.type))
 
     def to_members(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """As a JSON object and arrays by name."""
