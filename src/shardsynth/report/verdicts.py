@@ -67,9 +67,9 @@ class _Named(Protocol):
 
 
 def rounded(value: Any) -> float | None:
-    """The number to four places, or None."""
+    """The number to six places, or None."""
     number = finite(value)
-    return None if number is None else round(number, 4)
+    return None if number is None else round(number, 6)
 
 
 def _at(metrics: Mapping[str, Any] | None, path: Sequence[str]) -> float | None:

@@ -174,6 +174,8 @@
   const names = data.pairs.names, size = names.length;
   const unpack = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   const packed = { real: unpack(data.pairs.real), synthetic: data.pairs.synthetic.map(unpack), scores: data.pairs.scores.map(unpack) };
+  const known = (bytes) => bytes.reduce((sum, byte) => sum + (byte !== 255), 0);
+  const partly = data.models.length > 0 && known(packed.synthetic[0]) < known(packed.scores[0]) / 2;
   const at = (a, b) => { const low = Math.min(a, b), high = Math.max(a, b); return low * (2 * size - low - 1) / 2 + high - low - 1; };
   const association = (bytes, k) => bytes[k] === 255 ? null : (bytes[k] - 100) / 100;
   const values = {
@@ -211,7 +213,7 @@
 
   function readout() {
     const { a, b } = cursor;
-    const listed = packed.scores[state.model].reduce((sum, byte) => sum + (byte !== 255), 0);
+    const listed = known(packed.scores[state.model]);
     const spare = data.pairs.count[state.model] > listed ? ` The maps hold ${listed.toLocaleString('en')} of them, the linked and the worst; grey ones are not held or have no score.` : '';
     drawn.forEach(({ labels }) => labels.forEach((label, k) => label.classList.toggle('on', k === a)));
     if (a < 0 || a === b) { byId('pair-status').textContent = a < 0 ? `${many(data.pairs.count[state.model], 'pair')} scored.${spare}` : names[a]; return; }
@@ -276,6 +278,7 @@
     }
     function dress() {
       const kind = kindOf(map.place), words = THIRD[kind];
+      if (kind === 'synthetic') about.textContent = partly ? 'Known for pairs of numbers only.' : map.about;
       if (words) { title.textContent = words.title; about.textContent = words.about; }
       (words ? words.ends : ['\u22121', '0', '1']).forEach((text, k) => { ends[k].textContent = text; });
       canvas.setAttribute('aria-label', `Heat map, ${title.textContent}: ${many(size, 'column')}. Use the arrow keys to read single pairs.`);
@@ -292,8 +295,7 @@
   function drawMaps() {
     if (size < 2) { byId('pair-status').textContent = 'No pairs were scored.'; return; }
     if (!drawn.length) {
-      const known = (bytes) => bytes.reduce((sum, byte) => sum + (byte !== 255), 0);
-      if (known(packed.synthetic[state.model]) < known(packed.scores[state.model]) / 2) state.third = 'score';
+      if (partly) state.third = 'score';
       byId('maps').append(...MAPS.map(mapCard));
     }
     drawn.forEach((map) => map.dress());
