@@ -151,6 +151,9 @@ class Counts:
             self.missing_gram += (part @ part.T).astype(np.int64)
 
     def _count_fit(self, encoded: Encoded, rows: npt.NDArray[np.uint64]) -> None:
+        if not encoded.codes:
+            self.fit_rows += len(rows)
+            return
         chosen = hash_row_numbers(self._seed, "fit", rows) <= np.uint64(self._threshold)
         self.fit_rows += int(chosen.sum())
         codes = encoded.codes if chosen.all() else [c[chosen] for c in encoded.codes]
@@ -163,7 +166,7 @@ class Counts:
             return
         assert self.scores is not None and self.score_sums is not None
         tables = [np.append(np.rint(s / SCORE_STEP), 0.0) for s in self.coder.normal_scores]
-        for first in range(0, len(codes[0]) if codes else 0, BLOCK):
+        for first in range(0, len(codes[0]), BLOCK):
             part = np.array([table[c[first : first + BLOCK]] for table, c in zip(tables, codes)])
             self.scores += (part @ part.T).astype(np.int64)
             self.score_sums += part.sum(axis=1).astype(np.int64)
@@ -172,8 +175,7 @@ class Counts:
         """Count the fit codes that wait: many small batches cost no more than one large."""
         if self._waiting and self._tables is not None:
             waiting, self._waiting = self._waiting, []
-            if len(self._tables.sizes):
-                self._tables.add(waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=1))
+            self._tables.add(waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=1))
 
     def merge(self, other: Counts) -> Counts:
         """Add another part of the same table; returns these counts.

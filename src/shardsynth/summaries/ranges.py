@@ -95,7 +95,8 @@ class ScoreRanges:
     def from_profile(cls, profile: Profile, columns: Iterable[Any]) -> ScoreRanges:
         """Of the rows that a profile saw.
 
-        Datetimes held as text are exact up to 10,000 distinct values; beyond, where the text sorts like the instants.
+        Datetimes held as text are exact up to 10,000 distinct values; beyond, where the text sorts like the instants
+        (year first), else as wide as the row sample.
         """
         ranges = cls(columns)
         ranges.rows = profile.rows
@@ -107,8 +108,10 @@ class ScoreRanges:
                 continue
             if needs_parsing(column):
                 counted = tally.values_as_arrow()
-                ends = pa.array([tally.low, tally.high], tally.type) if counted is None else counted
-                values, nulls = column_native(column, ends)
+                if counted is None:
+                    sample = decoded(profile.sample[column.name])
+                    counted = pa.concat_arrays([pa.array([tally.low, tally.high], sample.type), sample])
+                values, nulls = column_native(column, counted)
                 values = values if nulls is None else values[~nulls]
                 if len(values):
                     found.widen(int(values.min()), int(values.max()))
