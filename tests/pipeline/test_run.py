@@ -246,7 +246,8 @@ def test_killed_at_twenty_random_moments_the_output_is_the_same(data, tmp_path):
             except subprocess.TimeoutExpired:
                 _kill_tree(process)
                 kills += 1
-        subprocess.run(command, check=True, capture_output=True)
+        last = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert last.returncode == 0, last.stderr
         assert final_files(run.dir.root) == wanted, f"seed {seed}, round {rounds}"
         run.clean()
         assert not list(run.dir.root.rglob(".*.tmp"))

@@ -24,7 +24,7 @@ from shardsynth import __version__
 from shardsynth.data.columns import schema_to_text
 from shardsynth.errors import ConditionError, InputError, RunError, TaskError
 from shardsynth.pipeline.files import create_once, read_json, sha256_of, write_json
-from shardsynth.pipeline.models import model_card, open_source
+from shardsynth.pipeline.models import NativeSource, StockSource, model_card, open_source
 from shardsynth.pipeline.plan import CHUNK_ROWS, split_range
 from shardsynth.pipeline.rundir import RunDir
 from shardsynth.pipeline.threads import available_cpus, limit_threads, thread_environment
@@ -72,19 +72,20 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
     card = model_card(request.model)
     if request.where and card.get("engine") == "sdv":
         raise ConditionError("--where: stock models take no conditions here; use a native model")
+    asked = _asked(request, card)
+    # A bad model or condition is one error, before any row is reserved or any task starts.
+    source = _open(asked, trust_pickle=request.trust_pickle)
     run = RunDir(request.output / "_run")
-    plan = _planned(run, request, card)
-    # Opening the model once here turns a bad model or condition into one error before any task starts.
-    source = _open(plan)
+    plan = _planned(run, request, card, asked)
     ranges = split_range(plan["n_parts"], request.tasks or plan["n_parts"])
     todo = [(i, first, last) for i, (first, last) in enumerate(ranges) if run.committed("sample", i) is None]
     started = time.monotonic()
-    slots = min(available_cpus(), len(todo))
+    worth = 20_000 if card.get("engine") == "sdv" else 500_000  # rows that pay for starting one more process
+    slots = min(available_cpus(), len(todo), -(-request.rows // worth))
     if slots <= 1:
         for task in todo:
             _sample_task(str(run.root), *task, source)
     else:
-        del source
         os.environ.update(thread_environment(1))  # inherited by the workers before they import anything
         with ProcessPoolExecutor(slots, get_context("spawn"), initializer=limit_threads, initargs=(1,)) as pool:
             futures = {pool.submit(_sample_task, str(run.root), *task): task for task in todo}
@@ -100,25 +101,31 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
                     ) from error
                 if console is not None:
                     console.print(f"{done}/{len(todo)} tasks", end="\r" if console.is_terminal else "\n")
-    _write_manifest(run, request, plan, ranges)
+    _write_manifest(run, request, plan, ranges, source.schema)
     seconds = max(time.monotonic() - started, 1e-9)
     made = f"{plan['rows']:,} rows in {plan['n_parts']} parts in {request.output}"
     first, last = plan["first_row"], plan["first_row"] + plan["rows"]
     return f"{made} (rows {first:,} to {last:,} of the model's stream, {seconds:.1f} s)"
 
 
-def _planned(run: RunDir, request: SampleRequest, card: dict[str, Any]) -> dict[str, Any]:
-    """The plan in the output folder, or a new one with rows of its own from the ledger."""
+def _asked(request: SampleRequest, card: dict[str, Any]) -> dict[str, Any]:
+    """What decides the rows: the model's files, its stream, how many."""
     folder = request.model.resolve()
-    asked = {
+    return {
         "model": str(folder),
         "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES},
+        "name": card.get("name", folder.name),
+        "seed": card.get("seed", 0) if request.seed is None else request.seed,
+        "chunk_rows": card.get("chunk_rows", CHUNK_ROWS),
         "rows": request.rows,
         "rows_per_shard": request.rows_per_shard,
         "tasks": request.tasks,
-        "seed": card.get("seed", 0) if request.seed is None else request.seed,
         "where": request.where,
     }
+
+
+def _planned(run: RunDir, request: SampleRequest, card: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """The plan in the output folder, or a new one with rows of its own from the ledger."""
     if run.plan_file.exists():
         plan = run.read_plan()
         if plan["asked"] != json.loads(json.dumps(asked)):
@@ -135,8 +142,6 @@ def _planned(run: RunDir, request: SampleRequest, card: dict[str, Any]) -> dict[
     plan = {
         "identity": hashlib.sha256(json.dumps([asked, first_row]).encode()).hexdigest(),
         "asked": asked,
-        "name": card.get("name", folder.name),
-        "chunk_rows": card.get("chunk_rows", CHUNK_ROWS),
         "trust_pickle": request.trust_pickle,
         "first_row": first_row,
         "rows": request.rows,
@@ -175,14 +180,14 @@ def _digest(condition: str | None) -> str | None:
     return hashlib.sha256(condition.encode("utf-8")).hexdigest() if condition else None
 
 
-def _open(plan: dict[str, Any]) -> Any:
+def _open(asked: dict[str, Any], *, trust_pickle: bool) -> NativeSource | StockSource:
     return open_source(
-        Path(plan["asked"]["model"]),
-        seed=plan["asked"]["seed"],
-        name=plan["name"],
-        chunk_rows=plan["chunk_rows"],
-        trust_pickle=plan["trust_pickle"],
-        where=plan["asked"]["where"],
+        Path(asked["model"]),
+        seed=asked["seed"],
+        name=asked["name"],
+        chunk_rows=asked["chunk_rows"],
+        trust_pickle=trust_pickle,
+        where=asked["where"],
     )
 
 
@@ -198,7 +203,7 @@ def _sample_task(root: str, index: int, first_part: int, last_part: int, source:
     plan = run.read_plan()
     if source is None:
         if root not in _SOURCES:
-            _SOURCES[root] = _open(plan)
+            _SOURCES[root] = _open(plan["asked"], trust_pickle=plan["trust_pickle"])
         source = _SOURCES[root]
     size, first_row = plan["asked"]["rows_per_shard"], plan["first_row"]
     parts = []
@@ -212,8 +217,9 @@ def _sample_task(root: str, index: int, first_part: int, last_part: int, source:
         attempt.commit(rows=sum(part["rows"] for part in parts), parts=parts, acceptance=source.acceptance())
 
 
-def _write_manifest(run: RunDir, request: SampleRequest, plan: dict[str, Any], ranges: list[tuple[int, int]]) -> None:
-    source = _open(plan)
+def _write_manifest(
+    run: RunDir, request: SampleRequest, plan: dict[str, Any], ranges: list[tuple[int, int]], schema: pa.Schema
+) -> None:
     parts: list[dict[str, Any]] = []
     drawn = {"proposed": 0, "accepted": 0}
     for index in range(len(ranges)):
@@ -224,15 +230,15 @@ def _write_manifest(run: RunDir, request: SampleRequest, plan: dict[str, Any], r
         for key in drawn:
             drawn[key] += (record.get("acceptance") or {}).get(key, 0)
     manifest = {
-        "model": plan["name"],
+        "model": plan["asked"]["name"],
         "rows": sum(part["rows"] for part in parts),
         "first_row": plan["first_row"],
         "seed": plan["asked"]["seed"],
         "where": plan["asked"]["where"],
         "acceptance": drawn["accepted"] / drawn["proposed"] if drawn["proposed"] else None,
         "model_files": plan["asked"]["files"],
-        "chunk_rows": plan["chunk_rows"],
-        "schema": schema_to_text(source.schema),
+        "chunk_rows": plan["asked"]["chunk_rows"],
+        "schema": schema_to_text(schema),
         "versions": {"shardsynth": __version__, "pyarrow": pa.__version__, "numpy": np.__version__},
         "parts": parts,
     }

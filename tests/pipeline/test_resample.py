@@ -1,0 +1,142 @@
+"""`shardsynth sample`: more rows of a fitted model, never the same ones by accident."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.tables import mixed_table, write_shards
+
+from shardsynth import Job, Run, run_job
+from shardsynth.errors import ConditionError, ModelError, RunError
+from shardsynth.pipeline.resample import SampleRequest, sample_model
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory) -> Run:
+    folder = tmp_path_factory.mktemp("fitted")
+    data = write_shards(mixed_table(), folder / "shards", 2)
+    models = {"gaussian_copula": {}, "stock": {"model": "gaussian_copula", "engine": "sdv"}}
+    sample = {"rows": 300, "rows_per_shard": 100}
+    return run_job(Job.parse({"input": str(data), "output": str(folder / "run"), "models": models, "sample": sample}))
+
+
+@pytest.fixture
+def run(fitted, tmp_path) -> Run:
+    shutil.copytree(fitted.dir.root, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+def made(folder: Path) -> pa.Table:
+    manifest = json.loads((folder / "_manifest.json").read_text())
+    table = pa.concat_tables([pq.read_table(folder / part["path"]) for part in manifest["parts"]])
+    assert table.num_rows == manifest["rows"]
+    return table
+
+
+def ask(run: Run, output: Path, name: str = "gaussian_copula", **options) -> pa.Table:
+    sample_model(SampleRequest(run.dir.model(name), output, **{"rows": 250, "rows_per_shard": 100, **options}))
+    return made(output)
+
+
+@pytest.mark.parametrize("name", ["gaussian_copula", "stock"])
+def test_rows_beyond_those_of_the_run_then_others(run, tmp_path, name):
+    first = ask(run, tmp_path / "a", name)
+    assert first.schema.equals(run.plan.schema, check_metadata=True)
+    with pytest.raises(RunError, match=r"made before; --continue makes other rows, --same-rows makes the same"):
+        ask(run, tmp_path / "b", name)
+    second = ask(run, tmp_path / "b", name, go_on=True)
+    again = ask(run, tmp_path / "c", name, same_rows=True)
+    assert again.equals(first)
+    ids = [table["patient"].to_pylist() for table in (run.samples(name).to_table(), first, second)]
+    assert len({i for some in ids for i in some}) == 300 + 250 + 250
+
+
+def test_any_number_of_tasks_the_same_parts(run, tmp_path):
+    one = ask(run, tmp_path / "a", tasks=1)
+    seven = ask(run, tmp_path / "b", tasks=7, same_rows=True)
+    assert one.equals(seven)
+    sums = [[p["sha256"] for p in json.loads((tmp_path / n / "_manifest.json").read_text())["parts"]] for n in "ab"]
+    assert sums[0] == sums[1]
+
+
+def test_the_runs_own_rows_again(run, tmp_path):
+    again = ask(run, tmp_path / "a", rows=300, first_row=0, same_rows=True)
+    assert again.equals(run.samples("gaussian_copula").to_table())
+
+
+def test_another_seed_gives_other_rows_without_asking(run, tmp_path):
+    table = ask(run, tmp_path / "a", seed=99)
+    assert not table.equals(run.samples("gaussian_copula").to_table().slice(0, 250))
+
+
+def test_a_folder_with_other_things_is_refused(run, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.txt").write_text("x")
+    with pytest.raises(RunError, match="not empty"):
+        ask(run, tmp_path / "a")
+    with pytest.raises(ModelError, match="no model here"):
+        sample_model(SampleRequest(tmp_path, tmp_path / "b", 10))
+
+
+def test_conditions(run, tmp_path):
+    table = ask(run, tmp_path / "a", where="sex == 'F' and age >= 60")
+    assert set(table["sex"].to_pylist()) == {"F"} and min(table["age"].to_pylist()) >= 60
+    with pytest.raises(ConditionError):
+        ask(run, tmp_path / "b", where="sex == 'X'")
+    with pytest.raises(ConditionError, match="stock models"):
+        ask(run, tmp_path / "b", name="stock", where="sex == 'F'")
+    ledger = "".join(p.read_text() for p in (run.dir.model("gaussian_copula") / "ledger").iterdir())
+    assert "sex" not in ledger
+
+
+def test_a_stock_pickle_that_no_run_recorded_is_refused(run, tmp_path):
+    pickle = run.dir.stock_pickle("stock")
+    pickle.write_bytes(pickle.read_bytes() + b" ")
+    with pytest.raises(ModelError):
+        ask(run, tmp_path / "a", name="stock")
+    moved = tmp_path / "elsewhere" / "models" / "stock"
+    shutil.copytree(run.dir.model("stock"), moved)
+    with pytest.raises(ModelError, match="--trust-pickle"):
+        sample_model(SampleRequest(moved, tmp_path / "b", 10))
+
+
+def test_killed_and_asked_again_it_goes_on_with_the_same_rows(run, tmp_path):
+    wanted = ask(run, tmp_path / "calm", rows=40_000, rows_per_shard=500)
+    arguments = ["--rows", "40000", "--rows-per-shard", "500", "--same-rows", "-o", str(tmp_path / "k")]
+    command = [sys.executable, "-m", "shardsynth.cli", "sample", str(run.dir.model("gaussian_copula")), *arguments]
+    process = subprocess.Popen(command)
+    while not list((tmp_path / "k").glob("part-*.parquet")) and process.poll() is None:
+        time.sleep(0.01)
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        if member.is_running():
+            member.kill()
+    process.wait()
+    assert not (tmp_path / "k" / "_manifest.json").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    assert made(tmp_path / "k").equals(wanted)
+
+
+def test_ten_million_rows_as_a_hundred_tasks(run, tmp_path):
+    """The small form of the 10^8 rows that `make bars` makes: no part twice, and a manifest that adds up."""
+    sample_model(SampleRequest(run.dir.model("gaussian_copula"), tmp_path / "big", 10_000_000, 100_000, tasks=100))
+    manifest = json.loads((tmp_path / "big" / "_manifest.json").read_text())
+    assert manifest["rows"] == 10_000_000 == sum(part["rows"] for part in manifest["parts"])
+    assert len({part["sha256"] for part in manifest["parts"]}) == 100
+    assert [part["first_row"] for part in manifest["parts"]] == list(range(300, 10_000_300, 100_000))
+    ids = pa.chunked_array(
+        [
+            pq.read_table(tmp_path / "big" / p["path"], columns=["patient"])["patient"].chunk(0)
+            for p in manifest["parts"][:20]
+        ]
+    )
+    assert len(ids.unique()) == 2_000_000
