@@ -57,8 +57,8 @@ def quality(
     Returns:
         ``score``, ``column_shapes``, ``column_pair_trends``; the same three under ``all_pairs``; ``columns``: name to
         ``metric`` and ``score``; ``pairs``: a list of ``columns``, ``metric``, ``score``, ``real`` and ``synthetic``
-        (Pearson's r), ``real_association`` (Cramer's V) and ``contributes`` (to the default score); ``pairs_total``:
-        how many pairs there are, listed or not. What cannot be computed is None.
+        (Pearson's r), ``real_association`` and ``synthetic_association`` (Cramer's V), and ``contributes`` (to the
+        default score); ``pairs_total``: how many pairs there are, listed or not. What cannot be computed is None.
     """
     columns = [c for c in coder.table if c.sdtype in _SCORED and (c.name in coder.index or c.role == "empty")]
     shapes = {c.name: _shape(c, coder, real, synthetic) for c in columns}
@@ -132,6 +132,7 @@ class _Pairs:
     real: Floats
     synthetic: Floats
     association: Floats
+    made_association: Floats
     numeric: Mask
     contributes: Mask
 
@@ -149,6 +150,7 @@ class _Pairs:
                 "real": _none(self.real[k]),
                 "synthetic": _none(self.synthetic[k]),
                 "real_association": _none(self.association[k]),
+                "synthetic_association": _none(self.made_association[k]),
                 "contributes": bool(self.contributes[k]),
             }
             for k in chosen.tolist()
@@ -175,6 +177,7 @@ def _pairs(
     similarity[r_real == 0] = np.nan
     score = np.where(numeric, similarity, np.nan)
     association = np.full(len(score), np.nan)
+    made_association = association.copy()
     if mine.tables is not None and theirs.tables is not None:
         place = np.array([mine.place[c.name] for c in columns], np.int64)
         a, b = place[first], place[second]
@@ -182,10 +185,12 @@ def _pairs(
         usable = ~numeric & ~broken[first] & ~broken[second]
         score[usable] = contingency_similarity(mine.tables, theirs.tables)[a, b][usable]
         association[usable] = cramers_v(mine.tables)[a, b][usable]
+        made_association[usable] = cramers_v(theirs.tables)[a, b][usable]
     with np.errstate(invalid="ignore"):
         beyond = np.where(numeric, np.abs(r_real) > correlation_threshold, association > association_threshold)
         free = np.where(numeric, correlation_threshold <= 0, association_threshold <= 0)
-    return _Pairs(first, second, score, r_real, r_synthetic, association, numeric, (beyond | free) & ~np.isnan(score))
+    contributes = (beyond | free) & ~np.isnan(score)
+    return _Pairs(first, second, score, r_real, r_synthetic, association, made_association, numeric, contributes)
 
 
 def _correlations(columns: Sequence[Column], coder: TableCoder, tables: ScoreTables) -> Floats:

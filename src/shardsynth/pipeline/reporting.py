@@ -57,7 +57,7 @@ def report_data(worker: Worker) -> ReportData:
     job = plan.job
     synthetic = {name: Counts.load(run.private / "summary" / f"synthetic.{name}.all", coder) for name in job.models}
     train, holdout = worker.counts("train"), worker.counts("holdout")
-    least = job.rare.min_count
+    least = max(5, job.rare.min_count)  # a job may keep rarer values in its model; the page never shows them
     models = tuple(ModelReport(name, read_json(run.metrics(name)), _losses(run.root, name)) for name in job.models)
     seconds = {}
     for stage in STAGES:

@@ -1,0 +1,244 @@
+"""Conditions on a row, as data: what ``--where`` and ``conditions=`` say, before any model reads it.
+
+    parse_conditions('Gender == "F" and 60 <= AGE < 80 and notnull(WBC)')
+    parse_conditions({"Gender": "F", "AGE": {">=": 60, "<": 80}, "WBC": {"null": False}, "TET2": [0, 1]})
+
+All tests must hold. A test of a value (``!=`` and ``not in`` too) is never met by a missing one, as in SQL.
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Union
+
+from shardsynth.errors import ConditionError
+
+#: What a column can be compared with; dates and times may also be ISO text.
+Scalar = Union[str, int, float, bool, Decimal, dt.date, dt.time, dt.timedelta]
+
+_OPERATORS = {"==", "!=", "<", "<=", ">", ">=", "in", "not in", "null"}
+_OF_NODE: dict[type, str] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.In: "in",
+    ast.NotIn: "not in",
+    ast.Is: "==",
+    ast.IsNot: "!=",
+}
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+_NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "in": "not in", "not in": "in"}
+_HELP = '; for example: Gender == "F" and 60 <= AGE < 80 and `hours-per-week` in [20, 40] and notnull(WBC)'
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One test of one column.
+
+    Attributes:
+        column: Column name.
+        operator: ``in``, ``not in``, ``<``, ``<=``, ``>``, ``>=`` or ``null``.
+        values: What is compared with: several values for ``in`` and ``not in``, one otherwise; for ``null`` True (is
+            missing) or False (is not).
+    """
+
+    column: str
+    operator: str
+    values: tuple[Scalar, ...]
+
+    @classmethod
+    def of(cls, column: str, operator: str, value: Any) -> Condition:
+        """A test as a user writes it; ``== None`` is a test for missing.
+
+        Raises:
+            ConditionError: The operator is unknown, or cannot be used with the value.
+        """
+        if operator not in _OPERATORS:
+            raise ConditionError(f"column {column!r}: operator {operator!r} is not one of {sorted(_OPERATORS)}")
+        several = isinstance(value, (list, tuple, set, frozenset))
+        if several != (operator in ("in", "not in")):
+            wanted = "a list of values" if operator in ("in", "not in") else "one value"
+            raise ConditionError(f"column {column!r}: {operator} takes {wanted}, not {value!r}")
+        if several:
+            values = tuple(value)
+            if not values:
+                raise ConditionError(f"column {column!r}: {operator} takes at least one value")
+        else:
+            values = (value,)
+        if operator == "null" or (values == (None,) and operator in ("==", "!=")):
+            return cls(column, "null", (bool(value) if operator == "null" else operator == "==",))
+        for value in values:
+            _check(column, value)
+        return cls(column, {"==": "in", "!=": "not in"}.get(operator, operator), values)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object: the dictionary form of this one test."""
+        values = [v if isinstance(v, (str, int, float)) else str(v) for v in self.values]
+        return {self.column: {self.operator: values if self.operator in ("in", "not in") else values[0]}}
+
+    def __str__(self) -> str:
+        name = self.column if self.column.isidentifier() else f"`{self.column}`"
+        if self.operator == "null":
+            return f"{'isnull' if self.values[0] else 'notnull'}({name})"
+        if self.operator in ("in", "not in") and len(self.values) == 1:
+            return f"{name} {'==' if self.operator == 'in' else '!='} {self.values[0]!r}"
+        shown = list(self.values) if self.operator in ("in", "not in") else self.values[0]
+        return f"{name} {self.operator} {shown!r}"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Tests that a row has to pass, all of them."""
+
+    tests: tuple[Condition, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that are tested, each once, in the order of their first test."""
+        return tuple(dict.fromkeys(test.column for test in self.tests))
+
+    def on(self, column: str) -> tuple[Condition, ...]:
+        """The tests of one column."""
+        return tuple(test for test in self.tests if test.column == column)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """As a JSON array of one-test objects."""
+        return [test.to_json() for test in self.tests]
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.tests))
+
+
+def parse_conditions(where: str | Mapping[str, Any] | Iterable[Mapping[str, Any]] | Conditions) -> Conditions:
+    """Conditions from any of their forms.
+
+    Args:
+        where: A Python expression of comparisons joined by ``and`` (names of columns that are no identifiers stand in
+            `backquotes`); or a mapping from columns to a value, a list of values, None for missing, or a mapping from
+            operators to values; or several such mappings; or conditions.
+
+    Raises:
+        ConditionError: Not of such a form; says where.
+    """
+    if isinstance(where, Conditions):
+        return where
+    if isinstance(where, str):
+        return _from_text(where)
+    parts = [where] if isinstance(where, Mapping) else list(where)
+    tests = []
+    for part in parts:
+        if not isinstance(part, Mapping):
+            raise ConditionError(f"conditions are text or a mapping from columns to values, not {part!r}")
+        for column, wanted in part.items():
+            if isinstance(wanted, Mapping):
+                tests += [Condition.of(str(column), str(operator), value) for operator, value in wanted.items()]
+            else:
+                operator = "in" if isinstance(wanted, (list, tuple, set, frozenset)) else "=="
+                tests.append(Condition.of(str(column), operator, wanted))
+    return Conditions(tuple(tests))
+
+
+def _check(column: str, value: Any) -> None:
+    if isinstance(value, float) and value != value:
+        raise ConditionError(f"column {column!r}: NaN equals nothing: use isnull({column})")
+    if not isinstance(value, (str, int, float, bool, Decimal, dt.date, dt.time, dt.timedelta)):
+        raise ConditionError(f"column {column!r}: cannot compare with {value!r}")
+
+
+def _from_text(text: str) -> Conditions:
+    names: list[str] = []
+
+    def replaced(match: re.Match[str]) -> str:
+        if match.group("text"):
+            return match.group("text")
+        names.append(match.group("name"))
+        return f"_column_{len(names) - 1}_"
+
+    # Quoted text is matched first, so that a backquote inside it stays what it is.
+    plain = re.sub(r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|`(?P<name>[^`]+)`""", replaced, text)
+    try:
+        tree = ast.parse(plain.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        place = f" near character {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
+        raise ConditionError(f"cannot read the condition {text!r}{place}{_HELP}") from None
+    return Conditions(tuple(_Reader(text, names).tests(tree)))
+
+
+class _Reader:
+    """Turns an expression into tests."""
+
+    def __init__(self, text: str, names: list[str]) -> None:
+        self._text = text
+        self._names = names
+
+    def tests(self, node: ast.AST) -> list[Condition]:
+        if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
+            return [test for part in node.values for test in self.tests(part)]
+        if isinstance(node, ast.BoolOp):
+            raise self._error("'or' is not supported: for one column write `column in [a, b]`, else sample twice")
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return [self._negated(node.operand)]
+        if isinstance(node, ast.Call):
+            return [self._call(node)]
+        if isinstance(node, ast.Compare):
+            return self._compare(node)
+        raise self._error("expected comparisons joined by 'and'")
+
+    def _negated(self, node: ast.AST) -> Condition:
+        inner = self.tests(node)
+        if len(inner) != 1:
+            raise self._error("'not' goes with a single test")
+        (test,) = inner
+        if test.operator == "null":
+            return Condition(test.column, "null", (not test.values[0],))
+        return Condition(test.column, _NEGATED[test.operator], test.values)
+
+    def _call(self, node: ast.Call) -> Condition:
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name not in ("isnull", "notnull") or len(node.args) != 1 or node.keywords:
+            raise self._error("the only functions are isnull(column) and notnull(column)")
+        return Condition(self._column(node.args[0]), "null", (name == "isnull",))
+
+    def _compare(self, node: ast.Compare) -> list[Condition]:
+        parts = [node.left, *node.comparators]
+        tests = []
+        for left, operator, right in zip(parts, node.ops, parts[1:]):
+            symbol = _OF_NODE[type(operator)]
+            if self._is_column(left) and self._is_column(right):
+                raise self._error("a column can only be compared with values (text needs quotes)")
+            if self._is_column(left):
+                tests.append(Condition.of(self._column(left), symbol, self._value(right)))
+            elif self._is_column(right) and symbol in _MIRRORED:
+                tests.append(Condition.of(self._column(right), _MIRRORED[symbol], self._value(left)))
+            else:
+                raise self._error("each comparison needs a column name (a name that is no identifier: in backquotes)")
+        return tests
+
+    @staticmethod
+    def _is_column(node: ast.AST) -> bool:
+        return isinstance(node, ast.Name) and node.id not in ("null", "nan")
+
+    def _column(self, node: ast.AST) -> str:
+        if not isinstance(node, ast.Name):
+            raise self._error("expected a column name (one that is no identifier: in backquotes)")
+        match = re.fullmatch(r"_column_(\d+)_", node.id)
+        return self._names[int(match.group(1))] if match else node.id
+
+    def _value(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.Name):  # null, nan
+            return None
+        try:
+            return ast.literal_eval(node)
+        except (ValueError, TypeError):
+            raise self._error("values are numbers, quoted text, True, False, null, or lists of them") from None
+
+    def _error(self, why: str) -> ConditionError:
+        return ConditionError(f"condition {self._text!r}: {why}{_HELP}")

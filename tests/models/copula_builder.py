@@ -1,0 +1,82 @@
+"""Copula fits made by hand: the sampler's tests must not depend on how a fit is found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.stats import norm, rankdata
+
+from shardsynth.data.columns import Column
+from shardsynth.data.values import Precision, axis
+from shardsynth.models.fitted import CopulaFit, FitColumn, Latent, Marginal
+from shardsynth.models.relations import FunctionRelation, Operand, Relation
+
+
+def simple_fit(table: pa.Table, relations: list[Relation] = (), categories: set[str] = frozenset()) -> CopulaFit:
+    """A fit of a table by plain means: atoms or 1,000 quantile bins, normal-score correlations, ids not learned."""
+    derived = {relation.name for relation in relations}
+    columns, latents, scores = [], [], []
+    missing_latents: dict[bytes, list[int]] = {}
+    for number, field in enumerate(table.schema):
+        array = table.column(field.name).combine_chunks()
+        missing = np.asarray(array.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))
+        share = float(missing.mean())
+        if pa.types.is_string(field.type):
+            columns.append(FitColumn(field.name, "id", "id"))
+            continue
+        if pa.types.is_dictionary(field.type) or field.name in categories:
+            plain = array.dictionary_decode() if pa.types.is_dictionary(field.type) else array
+            kept = pc.unique(plain.drop_null()).sort()
+            codes = np.asarray(pc.index_in(plain, kept).fill_null(0)).astype(float)
+            counts = np.bincount(codes[~missing].astype(int), minlength=len(kept))
+            places = np.arange(len(kept), dtype=float)
+            marginal = Marginal("category", counts / counts.sum(), places, places, share)
+            column = FitColumn(field.name, "category", "latent", marginal, kept)
+        else:
+            codes, _ = axis(Column(field.name, field.type, "numerical", "number"), array)
+            marginal, precision = axis_marginal(codes[~missing], field.type, share)
+            column = FitColumn(field.name, "number", "latent", marginal, None, precision)
+        if field.name in derived:
+            columns.append(FitColumn(field.name, column.role, "relation", None, column.categories, column.precision))
+            continue
+        columns.append(column)
+        latents.append(Latent("value", (number,)))
+        scores.append(normal_scores(np.where(missing, np.median(codes[~missing]), codes)))
+        if missing.any():
+            missing_latents.setdefault(np.packbits(missing).tobytes(), []).append(number)
+    for packed, members in missing_latents.items():
+        mask = np.unpackbits(np.frombuffer(packed, np.uint8))[: table.num_rows].astype(float)
+        latents.append(Latent("missing", tuple(members), float(mask.mean())))
+        scores.append(normal_scores(mask))
+    correlation = np.corrcoef(np.array(scores)) * 0.98 + 0.02 * np.eye(len(scores))
+    return CopulaFit(columns, latents, correlation, list(relations))
+
+
+def normal_scores(values: np.ndarray) -> np.ndarray:
+    return norm.ppf((rankdata(values) - 0.5) / len(values))
+
+
+def axis_marginal(values: np.ndarray, data_type: pa.DataType, share: float) -> tuple[Marginal, Precision]:
+    distinct, counts = np.unique(values, return_counts=True)
+    precision = Precision("integer") if pa.types.is_integer(data_type) else Precision("decimal", digits=4)
+    if len(distinct) <= 200:
+        return Marginal("axis", counts / counts.sum(), distinct, distinct, share), precision
+    knots = np.unique(np.quantile(values, np.linspace(0, 1, 1001), method="nearest"))
+    counts, _ = np.histogram(values, knots)
+    reach = 0.498 if precision.kind == "integer" else 0.0
+    keep = counts > 0
+    lo, hi = knots[:-1][keep], knots[1:][keep]
+    if reach:
+        hi[:-1] -= 1
+    return Marginal("axis", counts[keep] / counts.sum(), lo - reach, hi + reach, share), precision
+
+
+def function_of(table: pa.Table, parent: str, derived: str) -> FunctionRelation:
+    """The exact relation "derived is a function of parent" between a category column and a column of whole numbers."""
+    pairs = table.select([parent, derived]).group_by([parent, derived]).aggregate([]).to_pylist()
+    values = sorted({pair[parent] for pair in pairs})
+    points = sorted({float(pair[derived]) for pair in pairs})
+    known = {pair[parent]: points.index(float(pair[derived])) for pair in pairs}
+    codes = (*(known[value] for value in values), -1)
+    return FunctionRelation(Operand(parent, tuple(values)), Operand(derived), None, tuple(points), codes)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardsynth.errors import ConditionError
+from shardsynth.sampling.conditions import Condition, Conditions, parse_conditions
+
+
+def parsed(where) -> list[tuple]:
+    return [(test.column, test.operator, test.values) for test in parse_conditions(where).tests]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('Gender == "F"', [("Gender", "in", ("F",))]),
+        ("Gender == 'F' and AGE >= 60", [("Gender", "in", ("F",)), ("AGE", ">=", (60,))]),
+        ("40 <= AGE < 60.5", [("AGE", ">=", (40,)), ("AGE", "<", (60.5,))]),
+        ("60 > AGE", [("AGE", "<", (60,))]),
+        ("x != -1", [("x", "not in", (-1,))]),
+        ("x in [1, 2]", [("x", "in", (1, 2))]),
+        ("x not in ('a', 'b')", [("x", "not in", ("a", "b"))]),
+        ("`hours-per-week` > 40 and `a b` == 1", [("hours-per-week", ">", (40,)), ("a b", "in", (1,))]),
+        (
+            "x == 'with ` and \\' inside' and `größe (cm)` == 1",
+            [("x", "in", ("with ` and ' inside",)), ("größe (cm)", "in", (1,))],
+        ),
+        ("isnull(x) and notnull(`y z`)", [("x", "null", (True,)), ("y z", "null", (False,))]),
+        ("x == None and y != null", [("x", "null", (True,)), ("y", "null", (False,))]),
+        ("x is None and y is not None", [("x", "null", (True,)), ("y", "null", (False,))]),
+        (
+            "not isnull(x) and not y == 3 and not z < 4",
+            [("x", "null", (False,)), ("y", "not in", (3,)), ("z", ">=", (4,))],
+        ),
+        ("flag == True", [("flag", "in", (True,))]),
+        ("(a == 1) and (b == 2 and c == 3)", [("a", "in", (1,)), ("b", "in", (2,)), ("c", "in", (3,))]),
+    ],
+)
+def test_expressions(text, expected):
+    assert parsed(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (
+            {"Gender": "F", "AGE": {">=": 60, "<": 70}},
+            [("Gender", "in", ("F",)), ("AGE", ">=", (60,)), ("AGE", "<", (70,))],
+        ),
+        ({"x": None}, [("x", "null", (True,))]),
+        ({"x": {"null": False}}, [("x", "null", (False,))]),
+        ({"x": [1, 2], "y": {"not in": ["a"]}}, [("x", "in", (1, 2)), ("y", "not in", ("a",))]),
+        ({"x": {"==": 1}, "y": {"!=": None}}, [("x", "in", (1,)), ("y", "null", (False,))]),
+        ([{"x": 1}, {"x": {"<": 3}}], [("x", "in", (1,)), ("x", "<", (3,))]),
+    ],
+)
+def test_mappings(where, expected):
+    assert parsed(where) == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("AGE >", "cannot read"),
+        ("", "cannot read"),
+        ("a == 1 or b == 2", "'or' is not supported"),
+        ("AGE", "comparisons joined by 'and'"),
+        ("AGE == BGE", "text needs quotes"),
+        ("1 == 1", "needs a column name"),
+        ("f(x) == 1", "needs a column name"),
+        ("len(x)", "isnull"),
+        ("isnull('x')", "column name"),
+        ("not (a == 1 and b == 2)", "single test"),
+        ("x == a + 1", "values are numbers"),
+        ("x in 3", "a list of values"),
+        ("x == [1, 2]", "one value"),
+        ("x in []", "at least one value"),
+        ("__import__('os').system('true')", "isnull"),
+        ({"x": {"~": 3}}, "operator '~'"),
+        ({"x": object()}, "cannot compare"),
+        ({"x": float("nan")}, "isnull"),
+        ([3], "mapping"),
+    ],
+)
+def test_what_cannot_be_read_is_explained(where, why):
+    with pytest.raises(ConditionError, match=why):
+        parse_conditions(where)
+
+
+scalars = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text())
+
+
+@given(
+    tests=st.lists(
+        st.one_of(
+            st.builds(Condition.of, st.text("ab `é-", min_size=1), st.sampled_from(["<", "<=", ">", ">="]), scalars),
+            st.builds(Condition.of, st.text("abc"), st.sampled_from(["in", "not in"]), st.lists(scalars, min_size=1)),
+            st.builds(Condition.of, st.text("abc"), st.just("null"), st.booleans()),
+        ),
+        max_size=5,
+    )
+)
+def test_json_form_reads_back_as_itself(tests):
+    conditions = Conditions(tuple(tests))
+    assert parse_conditions(json.loads(json.dumps(conditions.to_json()))) == conditions
+
+
+def test_text_form_reads_back_as_itself():
+    conditions = parse_conditions({"a b": {"not in": [1]}, "x": ["u", 'q"'], "y": {"<": 2.5, "null": False}})
+    assert parse_conditions(str(conditions)) == conditions
+    assert conditions.columns == ("a b", "x", "y")
+    assert len(conditions.on("y")) == 2
