@@ -154,7 +154,9 @@ class Cluster(_Options):
         default_factory=dict,
         description="Resources by model name, then stage name, where one model needs others than the rest (Slurm).",
     )
-    defaults: Resources = Field(Resources(), description="Resources of every stage that does not say otherwise (Slurm).")
+    defaults: Resources = Field(
+        Resources(), description="Resources of every stage that does not say otherwise (Slurm)."
+    )
     pack: Union[int, Literal["auto"]] = Field(
         "auto", description="Tasks of one array element; `auto` aims at about 20 minutes an element (Slurm)."
     )

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from tests.models.copula_builder import function_of, simple_fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.models.copula_builder import function_of, simple_fit
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision

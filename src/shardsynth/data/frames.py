@@ -112,6 +112,12 @@ def _factor(kind: pa.DataType) -> int:
     return _DAY["ns"] if pa.types.is_date32(kind) else _NANOSECONDS[_unit(kind)]
 
 
+def nanoseconds_of(column: Column) -> int:
+    """Nanoseconds of one unit of a datetime column's axis; text is parsed to nanoseconds."""
+    kind = column.value_type
+    return _factor(kind) if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else 1
+
+
 def _datetimes(counts: pa.Array, kind: pa.DataType) -> np.ndarray[Any, Any]:
     factor = _factor(kind)
     if counts.null_count < len(counts):

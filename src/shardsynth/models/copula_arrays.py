@@ -94,7 +94,7 @@ class NumpyArrays:
     def uniform(self, words: NDArray[np.uint32]) -> NDArray[np.float64]:
         out = self._buffer("uniform", words.shape, np.float64)
         np.multiply(words, 2.0**-32, out=out)
-        return np.add(out, 2.0**-33, out=out)
+        return np.asarray(np.add(out, 2.0**-33, out=out))
 
     def nearest(self, values: NDArray[np.float64], offset: int = 0) -> NDArray[np.int64]:
         rounded = self._buffer("nearest", values.shape, np.float64)
@@ -103,13 +103,13 @@ class NumpyArrays:
         return np.subtract(index, _MAGIC_BITS - offset, out=index)
 
     def add(self, left: NDArray[Any], right: Any) -> NDArray[Any]:
-        return np.add(left, right, out=left)
+        return np.asarray(np.add(left, right, out=left))
 
     def multiply(self, left: NDArray[Any], right: Any) -> NDArray[Any]:
-        return np.multiply(left, right, out=left)
+        return np.asarray(np.multiply(left, right, out=left))
 
     def divide(self, left: NDArray[Any], right: float) -> NDArray[Any]:
-        return np.divide(left, right, out=left)
+        return np.asarray(np.divide(left, right, out=left))
 
     def round(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.rint(values, out=values)

@@ -162,7 +162,7 @@ class Prepared:
         return out
 
     def _draw_some(self, key: tuple[int, int], first_row: int, out: Integers) -> None:
-        """Fill ``out``. Attempt t of a row has its own words, in layer t + 1 of the stream: any split gives the same."""
+        """Fill ``out``. Attempt t of a row has its own words, in layer t + 1 of the stream, whatever the split."""
         waiting = np.arange(len(out))
         for attempt in range(_MOST_ATTEMPTS):
             start, stop = int(waiting[0]), int(waiting[-1]) + 1

@@ -52,7 +52,7 @@ def select(column: FitColumn, form: Form, tests: Sequence[Condition]) -> Selecti
 
 
 def nearest_name(name: str, names: Sequence[str]) -> str:
-    """ ", did you mean ..." for a misspelt name, or nothing."""
+    """What to add to an error about a misspelt name: the nearest one, or those there are."""
     close = get_close_matches(name, names, 1, 0.5) or [n for n in names if n.lower() == name.lower()]
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(map(repr, list(names)[:8]))}"
 
@@ -141,7 +141,7 @@ def _select_axis(
     length = max(float(marginal.hi.max() - marginal.lo.min()), 1.0)
     parts: dict[int, list[tuple[float, float, float]]] = {}
     for k, (lo, hi) in enumerate(zip(marginal.lo.tolist(), marginal.hi.tolist())):
-        pieces = []
+        pieces: list[tuple[float, float, float]] = []
         for low, high in allowed:
             if lo == hi:
                 inside = low - 0.25 * step <= lo <= high + 0.25 * step

@@ -6,8 +6,8 @@ quantile function is an *even* multiple. Then z is an odd multiple of 2^-44: it 
 so that no rule for ties and no rounding mode can show, and all its partial sums are integers (times 2^-44) below 2^53,
 exact in float64 in any order, with or without FMA, on any BLAS, thread count or GPU.
 
-The factor is the Cholesky factor times a dense orthogonal matrix: the correlations stay, and each latent becomes a mix of
-at least eight deviates, so that 16 bits per deviate do not show in a margin (total variation about 1e-5).
+The factor is the Cholesky factor times a dense orthogonal matrix: the correlations stay, and each latent becomes a mix
+of at least eight deviates, so that 16 bits per deviate do not show in a margin (total variation about 1e-5).
 
 Where a latent falls among the cuts is found without a search: z is rounded to a cell of width 2^-s, and ``steps[cell]``
 is such a number that ``round(z / width + steps[cell])`` is the segment (``CellTable``).
@@ -124,8 +124,8 @@ def cut_marginal(marginal: Marginal) -> tuple[Marginal, Integers]:
 
     Returns:
         The same quantile function without segments too light to be seen (below about 2e-7) and with heavy ones that are
-        not atoms cut into equal parts; and int64[m - 1], strictly increasing even units of 2^-22: segment k is drawn where
-        ``cuts[k-1] < z < cuts[k]``.
+        not atoms cut into equal parts; and int64[m - 1], strictly increasing even units of 2^-22: segment k is drawn
+        where ``cuts[k-1] < z < cuts[k]``.
     """
     from scipy.special import ndtri
 
@@ -170,7 +170,7 @@ class CellTable:
 
     Attributes:
         shift: Cells have the width 2^-shift.
-        steps: float64[16 * 2^shift + 1]: ``round(z * 2^shift + steps[cell])`` is the segment, up to ``passes`` cuts less.
+        steps: float64[16 * 2^shift + 1]: ``round(z * 2^shift + steps[cell])`` is the segment, up to ``passes`` less.
         cuts: float64[m], the cuts in units of a cell, then infinity.
         passes: How often the segment has to be raised by one where z lies above ``cuts[segment]``.
         search: Cuts too close to each other: search them instead (``steps`` is empty).
@@ -197,7 +197,7 @@ def cell_table(cuts: Integers) -> CellTable:
     count = 2 * REACH * (1 << shift) + 1
     cells = np.arange(count) - REACH * (1 << shift)
     base = np.searchsorted(_cells(cuts, shift), cells, side="left")  # cuts in the cells below
-    steps = base - cells.astype(np.float64)
+    steps: NDArray[np.float64] = base.astype(np.float64) - cells
     first = np.searchsorted(_cells(cuts, shift), cells, side="left")
     cut_here = np.flatnonzero(first < np.searchsorted(_cells(cuts, shift), cells, side="right"))
     steps[cut_here] = base[cut_here] + 0.5 - scaled[first[cut_here]]
@@ -206,7 +206,7 @@ def cell_table(cuts: Integers) -> CellTable:
 
 def _cells(cuts: Integers, shift: int) -> Integers:
     """Cell of each cut. z never lies on the border between two cells, so that a cut there may belong to either."""
-    return np.rint(cuts * (2.0**shift / GRID)).astype(np.int64)
+    return np.asarray(np.rint(cuts * (2.0**shift / GRID)).astype(np.int64))
 
 
 @dataclass(frozen=True)

@@ -318,8 +318,8 @@ def _column_of(card: Mapping[str, Any], index: int, ragged: Mapping[str, Ragged]
     """Inverse of ``_column_card``."""
     marginal = None
     if card["marginal"] is not None:
-        arrays = (ragged[key][index] for key in ("probability", "lo", "hi"))
-        marginal = Marginal(card["marginal"]["kind"], *arrays, card["marginal"]["p_missing"])
+        probability, lo, hi = (ragged[key][index] for key in ("probability", "lo", "hi"))
+        marginal = Marginal(card["marginal"]["kind"], probability, lo, hi, card["marginal"]["p_missing"])
     precision = None if card["precision"] is None else Precision.from_json(card["precision"])
     encoded = ragged["categories"][index]
     categories = pa.ipc.open_stream(encoded.tobytes()).read_all().column(0).combine_chunks() if len(encoded) else None

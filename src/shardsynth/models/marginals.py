@@ -79,17 +79,17 @@ def cells_of_histogram(count: Integers, cuts: Floats, low: float, high: float, p
         precision: Its grid.
     """
     unit = grid_unit(precision)
-    lo = np.concatenate([[low], cuts]).astype(np.float64)
-    hi = np.concatenate([np.nextafter(cuts, -np.inf), [high]]).astype(np.float64)
-    used = np.flatnonzero(count > 0)
-    lo, hi = np.maximum(lo[used], low), np.minimum(hi[used], high)
+    after = np.zeros(len(cuts), dtype=bool)  # cuts that only end an atom: the first value beyond it lies one step on
+    after[1:] = np.nextafter(cuts[:-1], np.inf) == cuts[1:]
+    # On the grid by rounding, not by comparison: the axis of a float32 column is off the grid by its own rounding.
+    starts = precision.snap(cuts) if unit else cuts
+    lo = np.concatenate([[low], np.where(after, starts + unit, starts)])
+    hi = np.concatenate([starts - unit if unit else np.nextafter(cuts, -np.inf), [high]])
+    hi[:-1][after] = lo[:-1][after]
     if unit:
-        # Points of the grid inside [lo, hi]: round inwards, but never past each other.
-        first, last = precision.snap(lo), precision.snap(hi)
-        slack = 1e-6 * unit
-        first = np.where(first < lo - slack, precision.snap(lo + 0.5 * unit + slack), first)
-        last = np.where(last > hi + slack, precision.snap(hi - 0.5 * unit - slack), last)
-        lo, hi = first, np.maximum(first, last)
+        lo[0], hi[-1] = precision.snap(np.array([low, high]))
+    used = np.flatnonzero(count > 0)
+    lo, hi = np.minimum(lo[used], hi[-1]), hi[used]
     return Cells(count[used].astype(np.int64), lo, np.maximum(lo, hi))
 
 
@@ -175,7 +175,7 @@ def _knots(
     cells: Cells, starts: Integers, stops: Integers, keeper: Integers, ends: tuple[float, float], precision: Precision
 ) -> tuple[Floats, Floats]:
     """First and last value of each segment: atoms themselves; bins reach half way to their neighbours."""
-    floor, ceiling = ends if ends[0] <= ends[1] else (0.5 * (ends[0] + ends[1]),) * 2
+    floor, ceiling = ends
     lo, hi = cells.lo[starts].copy(), cells.hi[stops - 1].copy()
     is_atom = keeper >= 0
     lo[is_atom] = hi[is_atom] = cells.lo[keeper[is_atom]]
@@ -220,13 +220,17 @@ def protected_ends(
         low: The smallest distinct values in increasing order, and their rows.
         high: The largest distinct values in increasing order, and their rows.
         protection: ``clip`` takes the value that is the fifth (or ``min_count``-th) most extreme, counted with rows.
+
+    Returns:
+        Lower and upper end; equal where the two would cross (fewer than ten rows).
     """
     if not protection.clip:
         return float(low[0][0]), float(high[0][-1])
     rank = max(5, protection.min_count)
     first = int(np.searchsorted(np.cumsum(low[1]), rank))
     last = int(np.searchsorted(np.cumsum(high[1][::-1]), rank))
-    return float(low[0][min(first, len(low[0]) - 1)]), float(high[0][::-1][min(last, len(high[0]) - 1)])
+    floor, ceiling = float(low[0][min(first, len(low[0]) - 1)]), float(high[0][::-1][min(last, len(high[0]) - 1)])
+    return (floor, ceiling) if floor <= ceiling else (ceiling, ceiling)
 
 
 def kept_categories(count: Integers, protection: Protection) -> NDArray[np.bool_]:

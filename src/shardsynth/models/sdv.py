@@ -37,7 +37,8 @@ __all__ = ["StockModel", "fit_stock", "validate_options"]
 
 #: Rows that SDV samples at a time: bounds memory, whatever the chunk.
 BATCH_ROWS = 50_000
-_STATE = "_shardsynth"
+#: Attribute under which a stock pickle carries this project's own state.
+STATE = "_shardsynth"
 #: Decimal places from which SDV means that values are not rounded.
 _UNROUNDED = 14
 _LEARNED = ("category", "number", "datetime")
@@ -151,7 +152,7 @@ class StockModel:
         """SDV's ``get_learned_distributions`` by column; empty for families that learn none."""
         if not hasattr(self.synthesizer, "get_learned_distributions"):
             return {}
-        with _silenced():
+        with silenced():
             return dict(self.synthesizer.get_learned_distributions())
 
     def save(self, path: str | Path) -> str:
@@ -162,14 +163,14 @@ class StockModel:
         """
         path = Path(path)
         if self.synthesizer is None:
-            path.write_bytes(pickle.dumps({_STATE: self._state}))
+            path.write_bytes(pickle.dumps({STATE: self._state}))
         else:
-            setattr(self.synthesizer, _STATE, self._state)
+            setattr(self.synthesizer, STATE, self._state)
             try:
-                with _silenced():
+                with silenced():
                     self.synthesizer.save(str(path))
             finally:
-                delattr(self.synthesizer, _STATE)
+                delattr(self.synthesizer, STATE)
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     @classmethod
@@ -196,9 +197,9 @@ class StockModel:
             )
         synthesizer = unpickle(data, str(path))
         held = synthesizer if isinstance(synthesizer, dict) else getattr(synthesizer, "__dict__", {})
-        if _STATE not in held:
+        if STATE not in held:
             raise ModelError(f"{path}: not a stock model of a run; `shardsynth import-model` takes plain SDV pickles")
-        state = held.pop(_STATE)
+        state = held.pop(STATE)
         return cls(None if isinstance(synthesizer, dict) else synthesizer, state)
 
 
@@ -208,7 +209,7 @@ def unpickle(data: bytes, source: str) -> Any:
     Raises:
         ModelError: It cannot be opened here.
     """
-    with _silenced(), _no_gpu():
+    with silenced(), _no_gpu():
         try:
             return pickle.loads(data)
         except Exception as error:
@@ -399,7 +400,7 @@ def _transformers(synthesizer: Any) -> Iterator[tuple[str, Any]]:
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Neither SDV's warnings nor its prints nor its progress bars."""
     with (
         warnings.catch_warnings(),
@@ -421,7 +422,7 @@ def _isolated(seed: int) -> Iterator[None]:
     np.random.seed(words)
     torch.manual_seed(first)
     try:
-        with _silenced():
+        with silenced():
             yield
     finally:
         random.setstate(before[0])

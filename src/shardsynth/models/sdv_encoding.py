@@ -100,6 +100,8 @@ def _category(
     keep = hist[:-1] >= (options.protection.min_count if options.protection.rare != "keep" else 1)
     order = _first_seen(coder, profile)
     codes = [c for c in order if c == coder.missing or keep[c]]
+    if not keep.any():
+        return FitColumn(coder.name, "category", "empty", categories=coder.values[:0]), (np.zeros(0), 0.0, 1.0)
     rows = np.array([hist[c] for c in codes], dtype=np.float64)
     edges = np.concatenate([[0.0], np.cumsum(rows) / rows.sum()])
     edges[-1] = 1.0
@@ -174,7 +176,7 @@ def _axis_scores(
     cells = cells_of_histogram(hist[:-1], coder.cuts, coder.low, coder.high, coder.precision)
     ends = column_ends(coder, cells, profile[coder.name], options.protection)
     used = np.flatnonzero(hist[:-1] > 0)
-    middle = np.clip(0.5 * (cells.lo + cells.hi), min(ends), max(ends))
+    middle = np.clip(0.5 * (cells.lo + cells.hi), *ends)
     filled = imputed(cells, 1, coder.precision)
     mean = float(np.average(0.5 * (filled.lo + filled.hi), weights=filled.count))
     fine = np.zeros(coder.n_codes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -75,8 +76,8 @@ class Condition:
             values = (value,)
         if operator == "null" or (values == (None,) and operator in ("==", "!=")):
             return cls(column, "null", (bool(value) if operator == "null" else operator == "==",))
-        for value in values:
-            _check(column, value)
+        for given in values:
+            _check(column, given)
         return cls(column, {"==": "in", "!=": "not in"}.get(operator, operator), values)
 
     def to_json(self) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def parse_conditions(where: str | Mapping[str, Any] | Iterable[Mapping[str, Any]
 
 
 def _check(column: str, value: Any) -> None:
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and math.isnan(value):
         raise ConditionError(f"column {column!r}: NaN equals nothing: use isnull({column})")
     if not isinstance(value, (str, int, float, bool, Decimal, dt.date, dt.time, dt.timedelta)):
         raise ConditionError(f"column {column!r}: cannot compare with {value!r}")

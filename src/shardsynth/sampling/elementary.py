@@ -1,7 +1,7 @@
 """The normal distribution from additions, multiplications, divisions and square roots alone.
 
-Library functions (``exp``, ``log``, ``ndtr``) round their last bit as the CPU's vector unit or the C library pleases. These
-do not: every step is one IEEE operation per element, never fused, so that the same input gives the same bits on any
+Library functions (``exp``, ``log``, ``ndtr``) round their last bit as the CPU's vector unit or the C library pleases.
+These do not: every step is one IEEE operation per element, never fused, so that the same input gives the same bits on any
 machine. Relative errors are about 1e-15.
 """
 
@@ -23,7 +23,7 @@ _LOG_SQRT_2PI = 0.9189385332046728
 _DISTANT = 9.0  # beyond, tails are handled by their logarithm
 _PER_UNIT = 128  # nodes of the tail's table per unit
 
-# Chebyshev coefficients of (x + 2) * Q(x) / phi(x) in t = (x - 5) / (x + 5), x >= 0 (computed with mpmath to 40 digits).
+# Chebyshev coefficients of (x + 2) * Q(x) / phi(x) in t = (x - 5) / (x + 5), x >= 0 (by mpmath, to 40 digits).
 _MILLS = (
     1.548419526289845,
     -0.7147756055465746,
@@ -224,7 +224,7 @@ class _Place:
 
 
 def _beyond(low: Floats, passed: Floats) -> Floats:
-    """z > low with P(low < Z < z) = passed * density(low), far out in the tail: Newton's method on log P(Z > z)."""
+    """Z > low with P(low < Z < z) = passed * density(low), far out in the tail: Newton's method on log P(Z > z)."""
     whole = mills(low)
     target = log(np.maximum(1.0 - passed / whole, 1e-300)) + log(whole)  # log P(Z > z) / density(low)
     z = np.sqrt(low * low - 2.0 * (target - log(whole)))

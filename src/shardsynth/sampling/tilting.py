@@ -1,7 +1,7 @@
 """Gaussian vectors inside boxes, exactly: accept-reject on minimax-tilted sequential proposals.
 
-Botev 2017, "The normal law under linear restrictions: simulation and estimation via minimax tilting", J. R. Stat. Soc. B
-79. Coordinates are drawn one after the other from shifted normals truncated to what the box leaves them; the
+Botev 2017, "The normal law under linear restrictions: simulation and estimation via minimax tilting", J. R. Stat. Soc.
+B 79. Coordinates are drawn one after the other from shifted normals truncated to what the box leaves them; the
 shifts mu solve the paper's saddle-point problem, and a proposal is accepted with probability exp(psi(x, mu) - max psi).
 The sequential draw alone (GHK) would be biased.
 
@@ -71,7 +71,7 @@ class TiltedSampler:
     @property
     def uniforms(self) -> int:
         """Uniforms per proposal: the box, each coordinate, acceptance."""
-        return self._low.shape[1] + 2
+        return int(self._low.shape[1]) + 2
 
     def propose(self, u: Floats) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
         """One proposal per row of ``u``.
@@ -197,7 +197,7 @@ class TiltedSampler:
         return bound
 
     def _gradient(self, chosen: NDArray[np.int64], x: Floats, shift: Floats) -> tuple[Floats, Floats]:
-        """Gradient [b, 2(c-1)] of psi in (x, shift) for the chosen boxes and its Jacobian, as in the paper's appendix."""
+        """Gradient [b, 2(c-1)] of psi in (x, shift) for the chosen boxes, and its Jacobian (the paper's appendix)."""
         boxes, size = x.shape
         free = size - 1
         push, change = np.empty((boxes, size)), np.empty((boxes, size))
