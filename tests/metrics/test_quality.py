@@ -333,6 +333,7 @@ def test_a_report_is_plain_json(adult_dir: Path) -> None:
         "score",
         "real",
         "synthetic",
+        "synthetic_association",
         "real_association",
         "contributes",
     }

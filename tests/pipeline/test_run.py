@@ -241,7 +241,7 @@ def test_killed_at_twenty_random_moments_the_output_is_the_same(data, tmp_path):
         while kills < 20:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
-                process.wait(timeout=chance.uniform(0.5, 6.0))
+                process.wait(timeout=chance.uniform(0.5, 4.0))
                 break  # done before the kill
             except subprocess.TimeoutExpired:
                 _kill_tree(process)

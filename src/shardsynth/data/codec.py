@@ -151,9 +151,13 @@ def from_codes(data_type: pa.DataType, categories: pa.Array, codes: Array, missi
         data_type: Type of the column, a dictionary type included.
         categories: Distinct values, of the column's value type, without nulls.
         codes: Index of each row's category [n], of any integer dtype; for a dictionary column of its index
-            dtype they become the array's own buffer. Where ``missing`` is true any index in range.
+            dtype they become the array's own buffer. Where ``missing`` is true any index in range; a negative code
+            is missing.
         missing: True where the value is missing; None when nothing is.
     """
+    if codes.size and codes.min() < 0:
+        absent = codes < 0
+        codes, missing = np.where(absent, 0, codes), absent if missing is None else missing | absent
     if not pa.types.is_dictionary(data_type):
         rows = pa.array(codes, mask=missing)
         if pa.types.is_string_view(data_type):  # Arrow has no ``take`` for views

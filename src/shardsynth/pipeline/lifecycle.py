@@ -17,7 +17,7 @@ from shardsynth.errors import RunError
 from shardsynth.job import STAGES, Job
 from shardsynth.pipeline import slurm
 from shardsynth.pipeline.failures import Cause, cause_of, own_words
-from shardsynth.pipeline.ledger import Ledger
+from shardsynth.pipeline.ledger import Ledger, Submitted
 from shardsynth.pipeline.packing import task_rows
 from shardsynth.pipeline.plan import READ_BY, Plan
 from shardsynth.pipeline.rundir import RunDir
@@ -121,7 +121,7 @@ def _parts(folder: Path) -> set[int]:
 
 
 def read_status(run: RunDir, plan: Plan) -> RunStatus:
-    """Where every stage stands: commit records, then one call to `sacct` (`squeue` where there is no accounting)."""
+    """Where every stage stands: commit records, then at most one `squeue` and one `sacct`."""
     committed = recorded(run, plan)
     status = RunStatus()
     for stage in STAGES:
@@ -132,10 +132,11 @@ def read_status(run: RunDir, plan: Plan) -> RunStatus:
     }
     latest: dict[tuple[str, int], tuple[Element, dict[str, Any]]] = {}
     if arrays and missing:
-        known, status.slurm_says = _elements(Ledger(run))
+        queued, ended, status.slurm_says = _ask_slurm(Ledger(run), arrays, missing)
         for array in arrays:
             for number, indices in enumerate(array.elements):
-                element = known.get((array.job or 0, number))
+                key = (array.job or 0, number)
+                element = queued.get(key) or ended.get(key)
                 if element is None:
                     continue
                 status.stages[array.stage].requeued += element.restarts
@@ -168,15 +169,31 @@ def _from_records(plan: Plan, stage: str, times: dict[int, float]) -> StageStatu
     return status
 
 
-def _elements(ledger: Ledger) -> tuple[dict[tuple[int, int], Element], str]:
+Known = dict[tuple[int, int], Element]
+
+
+def _ask_slurm(ledger: Ledger, arrays: list[Submitted], missing: set[tuple[str, int]]) -> tuple[Known, Known, str]:
+    """What is queued or running, and, where that leaves missing tasks unexplained, what has ended: one call each.
+
+    The accounting learns of an element when its dependencies are met, so the controller is asked first.
+    """
     try:
-        return slurm.ended(array.job for array in ledger.read() if array.job is not None), ""
+        queued = {(element.job, element.number): element for _, element in slurm.queued(ledger.prefix())}
     except SlurmError as error:
-        try:
-            queued = slurm.queued(ledger.prefix())
-        except SlurmError:
-            return {}, f"Slurm does not answer ({error}): only what is committed is known"
-        return {(e.job, e.number): e for _, e in queued}, "no accounting here: why elements failed is not known"
+        return {}, {}, f"Slurm does not answer ({error}): only what is committed is known"
+    held = {
+        (array.stage, index)
+        for array in arrays
+        for number, indices in enumerate(array.elements)
+        if (array.job or 0, number) in queued
+        for index in indices
+    }
+    if missing <= held:
+        return queued, {}, ""
+    try:
+        return queued, slurm.ended(array.job for array in arrays if array.job is not None), ""
+    except SlurmError:
+        return queued, {}, "no accounting here: why elements failed is not known"
 
 
 def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:

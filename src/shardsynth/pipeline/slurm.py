@@ -175,12 +175,14 @@ class Element:
 
 def queued(name_prefix: str) -> list[tuple[str, Element]]:
     """Job name and element of everything pending or running whose name starts so; one squeue call."""
-    text = call("squeue", "--noheader", "--me", "--array", "--format=%F|%K|%T|%r|%N|%j")
+    wanted = "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:40|,NodeList:200|,RestartCnt:|,Name:200|"
+    text = call("squeue", "--noheader", "--me", "--array", f"--Format={wanted}")
     found = []
     for line in text.splitlines():
-        job, number, state, reason, node, name = line.split("|", 5)
+        job, number, state, reason, node, restarts, name = (word.strip() for word in line.split("|")[:7])
         if name.startswith(name_prefix):
-            found.append((name, Element(int(job), _number(number), state, reason, node=node)))
+            element = Element(int(job), _number(number), state, reason, restarts=_number(restarts), node=node)
+            found.append((name, element))
     return found
 
 

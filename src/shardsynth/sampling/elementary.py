@@ -1,8 +1,8 @@
 """The normal distribution from additions, multiplications, divisions and square roots alone.
 
 Library functions (``exp``, ``log``, ``ndtr``) round their last bit as the CPU's vector unit or the C library pleases.
-These do not: every step is one IEEE operation per element, never fused, so that the same input gives the same bits on any
-machine. Relative errors are about 1e-15.
+These do not: every step is one IEEE operation per element, never fused, so that the same input gives the same bits on
+any machine. Relative errors are about 1e-15.
 """
 
 from __future__ import annotations
