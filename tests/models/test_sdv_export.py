@@ -163,7 +163,9 @@ def everything(n: int = 600) -> pa.Table:
             "moment": pa.array(stamps, pa.timestamp("us", "UTC")),
             "written": [s.strftime("%Y-%m-%d") for s in stamps],
             "yes": pa.array(rng.random(n) < 0.3),
-            "group": pa.array(rng.choice(["a", "b", "c"], n)).dictionary_encode(),
+            "group": pa.array(rng.choice(np.array(["a", None, "c"], dtype=object), n))
+            .dictionary_encode()
+            .cast(pa.dictionary(pa.uint8(), pa.string())),
             "rare": pa.array(["planted", *rng.choice(["u", "v"], n - 1)]),
             "score": pa.array(
                 [None if i % 5 == 0 else int(v) for i, v in enumerate(rng.integers(0, 60, n))], pa.int16()

@@ -11,6 +11,7 @@ Four nodes n1-n4 of one CPU. Partitions: `cpu` (all nodes; pre-emption requeues,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -76,7 +77,13 @@ class Cluster:
     def command(self, *arguments: str, check: bool = True) -> str:
         """Run one of Slurm's commands; its output."""
         done = subprocess.run(
-            arguments, env=self.environment, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL
+            arguments,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
         if check and done.returncode != 0:
             raise RuntimeError(f"{' '.join(arguments)}: exit code {done.returncode}: {done.stderr}{done.stdout}")
@@ -116,7 +123,8 @@ class Cluster:
         names = {option: self.folder / "munge" / f"munged.{option}" for option in ("pid", "log", "seed")}
         self._daemon(
             "munged", "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={self.munge_socket}",
-            f"--pid-file={names['pid']}", f"--log-file={names['log']}", f"--seed-file={names['seed']}", "--num-threads=10",
+            f"--pid-file={names['pid']}", f"--log-file={names['log']}", f"--seed-file={names['seed']}",
+            "--num-threads=10",
         )  # fmt: skip
         wait_until("munged", self.munge_socket.exists)
 
@@ -177,9 +185,10 @@ SchedulerParameters=sched_interval=1,sched_min_interval=100000,bf_interval=1,bat
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 {nodes}
-PartitionName=cpu Nodes=n[1-4] Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=0 MaxTime=UNLIMITED DefMemPerCPU=900
-PartitionName=gpu Nodes=n[3-4] PriorityTier=1 PreemptMode=CANCEL GraceTime=30 MaxTime=UNLIMITED DefMemPerCPU=900
-PartitionName=urgent Nodes=n[1-4] PriorityTier=9 PreemptMode=OFF MaxTime=UNLIMITED DefMemPerCPU=900
+PartitionName=DEFAULT MaxTime=UNLIMITED DefMemPerCPU=900
+PartitionName=cpu Nodes=n[1-4] Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
+PartitionName=gpu Nodes=n[3-4] PriorityTier=1 PreemptMode=CANCEL GraceTime=30
+PartitionName=urgent Nodes=n[1-4] PriorityTier=9 PreemptMode=OFF
 """
         )
         (self.folder / "gres.conf").write_text("NodeName=n[3-4] Name=gpu Type=a100 File=/dev/null\n")
@@ -222,7 +231,8 @@ StorageLoc=slurm
         grant = (
             "CREATE DATABASE IF NOT EXISTS slurm; CREATE USER IF NOT EXISTS 'slurm'@'%' IDENTIFIED BY 'slurm';"
             "GRANT ALL ON slurm.* TO 'slurm'@'%'; FLUSH PRIVILEGES;"
-            "CREATE USER IF NOT EXISTS 'slurm'@'localhost' IDENTIFIED BY 'slurm'; GRANT ALL ON slurm.* TO 'slurm'@'localhost';"
+            "CREATE USER IF NOT EXISTS 'slurm'@'localhost' IDENTIFIED BY 'slurm';"
+            "GRANT ALL ON slurm.* TO 'slurm'@'localhost';"
         )
         self.command("mariadb", "--no-defaults", f"--socket={short}/s", "-e", grant)
 
@@ -282,18 +292,17 @@ StorageLoc=slurm
         """Kill slurmctld as a crash would."""
         self._kill("slurmctld", signal.SIGKILL)
 
-    def lose_node(self, node: str) -> None:
-        """Stop a node's slurmd, its slurmstepd and what they run, as a power cut would."""
-        pid = self._pids().get(f"slurmd-{node}", 0)
+    def lose_node(self, node: str, *, with_tasks: bool = True) -> None:
+        """Stop a node's slurmd and slurmstepd, with what they run (a power cut) or without (a broken network)."""
         self._kill(f"slurmd-{node}", signal.SIGKILL)
-        del pid
         spool = str(self.folder / "spool" / node)
         steps = [
             int(folder.name)
             for folder in Path("/proc").iterdir()
             if folder.name.isdigit() and _command(folder).startswith("slurmstepd") and _holds(folder, spool)
         ]
-        for process in [child for step in steps for child in _descendants(step)] + steps:
+        tasks = [child for step in steps for child in _descendants(step)] if with_tasks else []
+        for process in tasks + steps:
             _signal(process, signal.SIGKILL)
 
     def _kill(self, name: str, number: signal.Signals) -> None:
@@ -312,7 +321,9 @@ StorageLoc=slurm
                 _signal(pid, signal.SIGTERM if name == "mariadbd" else signal.SIGKILL)
         end = time.monotonic() + 10
         while ours := [
-            int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit() and _is_ours(int(folder.name), self.conf)
+            int(folder.name)
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdigit() and _is_ours(int(folder.name), self.conf)
         ]:
             if time.monotonic() > end - 8:
                 for pid in ours:
@@ -344,7 +355,9 @@ def _holds(folder: Path, text: str) -> bool:
 def _unix_sockets_of(folder: Path, text: str) -> str:
     """Path of the step's own socket in the node's spool folder, or nothing."""
     try:
-        inodes = {os.readlink(link)[8:-1] for link in (folder / "fd").iterdir() if os.readlink(link).startswith("socket:[")}
+        inodes = {
+            os.readlink(link)[8:-1] for link in (folder / "fd").iterdir() if os.readlink(link).startswith("socket:[")
+        }
     except OSError:
         return ""
     for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
@@ -381,10 +394,8 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def main() -> None:
@@ -396,9 +407,8 @@ def main() -> None:
         return
     absent = missing_programs()
     if absent:
-        sys.exit(
-            f"not here: {', '.join(absent)}; apt-get install slurm-wlm munge slurm-wlm-basic-plugins slurmdbd mariadb-server"
-        )
+        packages = "slurm-wlm munge slurm-wlm-basic-plugins slurmdbd mariadb-server"
+        sys.exit(f"not here: {', '.join(absent)}; apt-get install {packages}")
     started = time.monotonic()
     cluster = Cluster(folder).start()
     print(f"four nodes are idle after {time.monotonic() - started:.0f} s; now: export SLURM_CONF='{cluster.conf}'")

@@ -52,10 +52,13 @@ class Form:
         """The cheapest form for a column of a type."""
         if column.categories is None:
             return cls(column, data_type, storage_dtype(data_type, datetime_format), datetime_format=datetime_format)
-        stored = None if pa.types.is_dictionary(data_type) else _stored(column.categories)
+        # An imported model may draw "missing" as one of the categories, code -1: that needs codes.
+        coded = column.marginal is not None and bool((column.marginal.lo < 0).any())
+        stored = None if coded or pa.types.is_dictionary(data_type) else _stored(column.categories)
         if stored is not None:
             return cls(column, data_type, stored.dtype, stored=stored)
-        return cls(column, data_type, code_dtype(data_type, len(column.categories)), column.categories)
+        dtype = np.dtype(np.int32) if gaps else code_dtype(data_type, len(column.categories))
+        return cls(column, data_type, dtype, column.categories)
 
     def of_raw(self, values: Array) -> Array:
         """Codes (role ``category``) or axis values [n] in this form."""

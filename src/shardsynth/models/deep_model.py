@@ -1,0 +1,342 @@
+"""A trained CTGAN, CopulaGAN or TVAE as plain data: drawn, saved and loaded like every native model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from shardsynth.data.columns import schema_from_text, schema_to_text
+from shardsynth.data.values import Precision
+from shardsynth.errors import ConditionError, ModelError
+from shardsynth.models.copula_columns import Form
+from shardsynth.models.copula_tables import Ragged
+from shardsynth.models.deep_codes import DeepCoding, Layout
+from shardsynth.models.deep_columns import DeepColumn
+from shardsynth.models.deep_options import DeepOptions
+from shardsynth.models.deep_sampler import Drawn, Sampler
+from shardsynth.models.fitted import FitColumn, Marginal
+from shardsynth.models.modes import Modes
+from shardsynth.models.networks import Decoder, Generator
+from shardsynth.sampling.streams import stream_key
+
+_FORMAT = 1
+Network = Union[Generator, Decoder]
+
+
+def make_network(options: DeepOptions, layout: Layout) -> Network:
+    """The network that rows come out of, untrained."""
+    if options.is_gan:
+        return Generator(options.embedding_dim + layout.condition_width, options.generator_dim, layout.width)
+    return Decoder(options.embedding_dim, options.decompress_dims, layout.width)
+
+
+def reached_shares(coding: DeepCoding, *, log_rows: int | None = None) -> NDArray[np.float64]:
+    """float64[condition width]: what conditions are drawn by at sampling; see ``ctgan.Conditions.reached``.
+
+    Args:
+        coding: Columns with the true shares of their codes.
+        log_rows: Draw by the log of frequencies among so many rows, as the stock package does; None: by frequencies.
+    """
+    parts = []
+    for number, column in enumerate(c for c in coding.columns if not c.is_axis):
+        weight = column.share if log_rows is None else np.log1p(column.share * log_rows)
+        share = np.cumsum(weight / weight.sum())
+        share[share >= share[-1]] = 1.0
+        parts.append(number + share)
+    return np.concatenate([np.zeros(0), *parts])
+
+
+@dataclass(frozen=True)
+class DeepModel:
+    """A trained model that can be sampled, saved and loaded.
+
+    Attributes:
+        schema: Arrow schema of the input, and of every batch drawn.
+        options: How it was trained.
+        coding: Its columns.
+        network: Generator (batch normalisation settled) or decoder.
+        rows: Training rows.
+        generators: By column name, for ids and personal data (see ``sampling.identifiers``).
+        formats: By column name, for datetimes held as text or integers.
+        name: Part of the key of its random stream.
+        loss: Loss history, one row per epoch; not in the model folder.
+        threads: Blocks of rows made at the same time; changes no row.
+    """
+
+    schema: pa.Schema
+    options: DeepOptions
+    coding: DeepCoding
+    network: Network
+    rows: int
+    generators: dict[str, dict[str, Any]] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
+    name: str = ""
+    loss: pa.Table | None = None
+    threads: int = 1
+
+    def draw(self, seed: int, first_row: int, n: int, conditions: Any = None) -> pa.RecordBatch:
+        """Rows ``first_row`` to ``first_row + n - 1`` of the endless table that ``seed`` names.
+
+        Args:
+            seed: Any integer.
+            first_row: Global number of the first row, from 0.
+            n: Rows; 32,768 and more at a time are fast.
+            conditions: Not yet for deep models.
+
+        Returns:
+            A batch whose schema equals ``schema``, metadata included.
+
+        Raises:
+            ConditionError: Conditions were given.
+        """
+        if conditions is not None:
+            raise ConditionError(
+                f"model {self.name!r} ({self.options.family}) cannot be drawn under conditions; gaussian_copula can"
+            )
+        drawn = self._sampler.draw(stream_key(seed, self.name), first_row, n, threads=self.threads)
+        arrays = self._learned(drawn)
+        columns = [
+            arrays[c.name] if c.name in arrays else self._unlearned(c, f.type, first_row, n)
+            for c, f in zip(self.coding.table, self.schema)
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def with_threads(self, threads: int) -> DeepModel:
+        """The same model, making so many blocks at the same time."""
+        return replace(self, threads=threads)
+
+    @property
+    def learned_distributions(self) -> dict[str, Any]:
+        """Per column, SDV's ``{"distribution": name, "learned_parameters": {...}}``; {} for columns without one."""
+        return {c.name: dict(c.distribution) for c in self.coding.table if c.distribution}
+
+    @property
+    def dictionary_columns(self) -> list[str]:
+        """Columns of few distinct values, worth a Parquet dictionary."""
+        return [c.name for c in self.coding.table if c.categories is not None or c.treatment == "constant"]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Facts for the report."""
+        return self.coding.notes
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        log_rows = self.rows if self.options.condvec == "log" else None
+        reached = reached_shares(self.coding, log_rows=log_rows) if self.options.is_gan else np.zeros(0)
+        return Sampler(
+            self.network,
+            self.coding.layout,
+            self.options.embedding_dim,
+            reached,
+            folded=len(self._folded),
+            argmax=not self.options.is_gan and self.options.decode == "argmax",
+        )
+
+    @cached_property
+    def _folded(self) -> list[str]:
+        return [c.name for c in self.coding.columns if c.folded is not None and len(c.folded)]
+
+    @cached_property
+    def _forms(self) -> dict[str, Form]:
+        return {
+            c.name: Form.of(c, f.type, self.formats.get(c.name))
+            for c, f in zip(self.coding.table, self.schema)
+            if c.treatment in ("latent", "constant")
+        }
+
+    def _learned(self, drawn: Drawn) -> dict[str, pa.Array]:
+        """Arrow arrays of the learned columns."""
+        arrays, axis = {}, 0
+        for number, column in enumerate(self.coding.columns):
+            codes, places, uniform = drawn.codes[number], None, None
+            if column.is_axis:
+                places, axis = drawn.places[axis], axis + 1
+            elif column.name in self._folded:
+                uniform = drawn.uniform[self._folded.index(column.name)]
+            form = self._forms[column.name]
+            values = form.of_raw(column.values(codes, places, uniform))
+            arrays[column.name] = form.array(np.ascontiguousarray(values), column.missing(codes))
+        return arrays
+
+    def _unlearned(self, column: FitColumn, data_type: pa.DataType, first_row: int, n: int) -> pa.Array:
+        """Arrow array of a column that the networks do not see."""
+        if column.treatment == "empty":
+            return pa.nulls(n, data_type)
+        if column.treatment == "constant":
+            assert column.marginal is not None
+            form = self._forms[column.name]
+            return form.array(np.repeat(form.of_raw(column.marginal.lo[:1]), n), None)
+        if column.name not in self.generators:
+            raise ModelError(f"column {column.name!r}: the model has no generator for it")
+        from shardsynth.sampling.identifiers import make
+
+        return make(self.generators[column.name], data_type, first_row, n)
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        card = {
+            "format": _FORMAT,
+            "family": self.options.family,
+            "engine": "native",
+            "name": self.name,
+            "rows": self.rows,
+            "torch": torch.__version__,
+            "schema": schema_to_text(self.schema),
+            "options": self.options.to_json(),
+            "columns": [_fit_card(c) for c in self.coding.table],
+            "learned": [{"name": c.name, "nullable": c.nullable, "normal": c.normal} for c in self.coding.columns],
+            "generators": self.generators,
+            "formats": self.formats,
+            "notes": list(self.coding.notes),
+        }
+        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        for key, ragged in _arrays(self.coding).items():
+            tensors[key], tensors[f"{key}.starts"] = torch.from_numpy(ragged.values), torch.from_numpy(ragged.starts)
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / "model.safetensors")
+        text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
+        (folder / "model.json").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> DeepModel:
+        """Read what ``save`` wrote. Runs no code of the folder's.
+
+        Raises:
+            ModelError: No such model there, or one of a later format.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        try:
+            card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            if card.get("engine") != "native" or card.get("family") not in ("ctgan", "copulagan", "tvae"):
+                raise ModelError(f"{folder}: not a native deep model")
+            if card["format"] > _FORMAT:
+                raise ModelError(f"{folder}: written by a later shardsynth (format {card['format']})")
+            tensors = load_file(folder / "model.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ModelError(f"{folder}: no readable model.json and model.safetensors ({error})") from error
+        ragged = {
+            key: Ragged(tensors[key].numpy(), tensors[f"{key}.starts"].numpy()) for key in (*_FIT_KEYS, *_CODE_KEYS)
+        }
+        table = tuple(_fit_column(column, i, ragged) for i, column in enumerate(card["columns"]))
+        by_name = {column.name: column for column in table}
+        learned = tuple(_deep_column(c, i, by_name[c["name"]], ragged) for i, c in enumerate(card["learned"]))
+        coding = DeepCoding(table, learned, tuple(card["notes"]))
+        options = DeepOptions.from_json(card["options"])
+        network = make_network(options, coding.layout)
+        network.load_state_dict({k[len("network.") :]: v for k, v in tensors.items() if k.startswith("network.")})
+        return cls(
+            schema_from_text(card["schema"]),
+            options,
+            coding,
+            network.eval(),
+            card["rows"],
+            card["generators"],
+            card["formats"],
+            card["name"],
+        )
+
+
+_FIT_KEYS = {"probability": np.float64, "lo": np.float64, "hi": np.float64, "categories": np.uint8}
+_CODE_KEYS = {
+    "share": np.float64,
+    "mean": np.float64,
+    "std": np.float64,
+    "weight": np.float64,
+    "learned": np.int64,
+    "folded": np.int64,
+    "folded_share": np.float64,
+}
+
+
+def _arrays(coding: DeepCoding) -> dict[str, Ragged]:
+    """The arrays of all columns, as few tensors."""
+    none = np.zeros(0)
+    marginals = [c.marginal for c in coding.table]
+    found: dict[str, list[NDArray[Any]]] = {
+        key: [none if m is None else getattr(m, key) for m in marginals] for key in ("probability", "lo", "hi")
+    }
+    found["categories"] = [_to_bytes(c.categories) for c in coding.table]
+    found["share"] = [c.share for c in coding.columns]
+    for key in ("mean", "std", "weight"):
+        found[key] = [none if c.modes is None else getattr(c.modes, key) for c in coding.columns]
+    for key in ("learned", "folded", "folded_share"):
+        found[key] = [none if c.is_axis else getattr(c, key) for c in coding.columns]
+    return {key: Ragged.of(found[key], dtype) for key, dtype in {**_FIT_KEYS, **_CODE_KEYS}.items()}
+
+
+def _fit_card(column: FitColumn) -> dict[str, Any]:
+    """A column as JSON; its arrays lie in the safetensors file."""
+    marginal = column.marginal
+    return {
+        "name": column.name,
+        "role": column.role,
+        "treatment": column.treatment,
+        "marginal": None if marginal is None else {"kind": marginal.kind, "p_missing": marginal.p_missing},
+        "precision": None if column.precision is None else column.precision.to_json(),
+        "emit_nan": column.emit_nan,
+        "distribution": column.distribution,
+    }
+
+
+def _fit_column(card: Mapping[str, Any], index: int, ragged: Mapping[str, Ragged]) -> FitColumn:
+    """Inverse of ``_fit_card``."""
+    marginal = None
+    if card["marginal"] is not None:
+        probability, lo, hi = (ragged[key][index] for key in ("probability", "lo", "hi"))
+        marginal = Marginal(card["marginal"]["kind"], probability, lo, hi, card["marginal"]["p_missing"])
+    precision = None if card["precision"] is None else Precision.from_json(card["precision"])
+    categories = _from_bytes(ragged["categories"][index])
+    return FitColumn(
+        card["name"],
+        card["role"],
+        card["treatment"],
+        marginal,
+        categories,
+        precision,
+        card["emit_nan"],
+        card["distribution"],
+    )
+
+
+def _deep_column(card: Mapping[str, Any], index: int, fitted: FitColumn, ragged: Mapping[str, Ragged]) -> DeepColumn:
+    """A learned column of its card and arrays."""
+    own = {key: ragged[key][index] for key in _CODE_KEYS}
+    if len(own["mean"]):
+        modes = Modes(own["mean"], own["std"], own["weight"])
+        return DeepColumn(fitted, own["share"], card["nullable"], modes, card["normal"])
+    codes = (own["learned"], own["folded"], own["folded_share"])
+    return DeepColumn(fitted, own["share"], card["nullable"], None, False, *codes)
+
+
+def _to_bytes(categories: pa.Array | None) -> NDArray[np.uint8]:
+    """Categories as an Arrow IPC stream: any type, nothing lost, nothing executed on reading."""
+    if categories is None:
+        return np.zeros(0, np.uint8)
+    sink = pa.BufferOutputStream()
+    batch = pa.RecordBatch.from_arrays([categories], ["categories"])
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return np.frombuffer(sink.getvalue(), np.uint8)
+
+
+def _from_bytes(encoded: NDArray[np.uint8]) -> pa.Array | None:
+    """Inverse of ``_to_bytes``."""
+    if not len(encoded):
+        return None
+    categories = pa.ipc.open_stream(encoded.tobytes()).read_all().column(0).combine_chunks()
+    return categories.chunk(0) if isinstance(categories, pa.ChunkedArray) else categories

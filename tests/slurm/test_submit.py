@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cluster import MAX_ARRAY_SIZE, wait_until
+
+import shardsynth as ss
+from conftest import outcome, shardsynth
+from shardsynth.job import Job
+from shardsynth.pipeline.lifecycle import read_status
+from shardsynth.pipeline.slurm import SlurmError
+
+
+def test_submit_makes_the_same_bytes_as_run_in_a_path_that_is_hostile(idle, make_job, undisturbed, tmp_path):
+    root = tmp_path / "a 'b' \"c\" $(touch pwned) `id`; *"
+    said = shardsynth("submit", make_job(root), "--yes", cwd=tmp_path)
+    assert re.search(r"sample gaussian_copula: 30 tasks in 6 elements", said)
+    run = ss.Run(root).wait(120)
+    assert outcome(root) == undisturbed
+    assert run.quality("gaussian_copula").score > 0.8
+    assert "all done" in shardsynth("status", root)
+    assert "all done" in shardsynth("resume", root)
+    assert not list(tmp_path.rglob("pwned")), "the path was executed"
+    names = idle.command("sacct", "-X", "-n", "-P", "-S", "now-1hour", "--format=JobName,Comment,AdminComment")
+    assert "touch" not in names and "age" not in names
+
+
+def test_the_python_api_submits_waits_and_cancels(idle, make_job, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "1")  # a notebook that runs inside a job itself
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
+    run = ss.submit(Job.load(make_job(tmp_path / "run")))
+    run.cancel()
+    with pytest.raises(ss_errors().TaskError, match="cancelled"):
+        run.wait(60)
+    ss.submit(Job.load(make_job(tmp_path / "run")))
+    assert outcome(run.wait(120).dir.root) == undisturbed
+    assert run.samples("gaussian_copula").to_table().num_rows == 3000
+
+
+def ss_errors():
+    import shardsynth.errors
+
+    return shardsynth.errors
+
+
+def test_more_elements_than_one_array_holds(idle, make_job, tmp_path):
+    """120 elements on four nodes with MaxArraySize 101; the login process is gone."""
+    root = tmp_path / "run"
+    job = make_job(root, sample={"rows": 2400, "rows_per_shard": 20}, cluster={"pack": 1})
+    said = shardsynth("submit", job, "--yes")
+    sizes = [int(n) for n in re.findall(r"sample gaussian_copula: \d+ tasks in (\d+) elements", said)]
+    assert sum(sizes) == 120 and max(sizes) <= MAX_ARRAY_SIZE
+    run = ss.Run(root)
+    started = time.monotonic()
+    wait_until("120 sampled parts", lambda: read_status(run.dir, run.plan).stages["sample"].done == 120, 200, 1)
+    print(f"120 elements done in {time.monotonic() - started:.0f} s")
+    run.cancel()
+    parts = sorted(p.name for p in (root / "samples" / "gaussian_copula").glob("part-*.parquet"))
+    assert parts == [f"part-{i:05d}.parquet" for i in range(120)]
+
+
+def test_a_plan_that_cannot_fit_is_refused_with_the_pack_that_would(idle, make_job, tmp_path):
+    idle.command("sacctmgr", "-i", "modify", "user", "root", "set", "maxsubmitjobs=20")
+    try:
+        wait_until(
+            "the limit", lambda: "20" in idle.command("scontrol", "show", "assoc_mgr", "users=root", "flags=assoc")
+        )
+        said = shardsynth("submit", make_job(tmp_path / "run", cluster={"pack": 1}), code=2)
+        assert re.search(
+            r"pack: 1 makes 73 array elements, and MaxSubmitJobs leaves room for 20; `--set cluster.pack=\d+`", said
+        )
+        assert not (tmp_path / "run").exists()
+        fitting = re.search(r"cluster.pack=(\d+)", said)[1]
+        shardsynth("submit", make_job(tmp_path / "run", cluster={"pack": int(fitting)}), "--yes")
+    finally:
+        idle.command("sacctmgr", "-i", "modify", "user", "root", "set", "maxsubmitjobs=-1")
+
+
+@pytest.mark.parametrize("folder", ["line\nbreak", "per%cent", "back\\slash", "bell\a"])
+def test_paths_that_slurm_would_misread_are_refused_before_anything_is_written(cluster, make_job, tmp_path, folder):
+    said = shardsynth("submit", make_job(tmp_path / folder), code=2)
+    assert "choose another `output:`" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_sites_are_clear_errors_before_anything_is_submitted(cluster, make_job, tmp_path):
+    def refused(**cluster_options):
+        said = shardsynth("submit", make_job(tmp_path / "run", cluster=cluster_options), code=2)
+        assert len(said.strip().splitlines()) <= 12
+        return said
+
+    assert "partition 'bigmem' does not exist here; partitions: cpu, gpu, urgent" in refused(
+        defaults={"partition": "bigmem"}
+    )
+    assert "no image at /nowhere.sif" in refused(container="/nowhere.sif")
+    assert "not Slurm's notation" in refused(defaults={"time": "4 hours"})
+    assert "no site file at" in refused(profile="atlantis")
+    assert "not safe in a batch script" in refused(defaults={"account": "a b"})
+    assert not (tmp_path / "run").exists()
+    assert cluster.command("squeue", "-h") == ""
+    assert "account" in refused(defaults={"account": "nobody"}).lower()  # only sbatch itself knows accounts
+    said = refused(defaults={"cpus": 64})
+    assert "no node has that many CPUs" in said
+
+
+def test_without_accounting_a_run_goes_on_and_says_what_it_cannot_know(idle, make_job, tmp_path, monkeypatch):
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sbatch", "squeue", "scancel", "scontrol", "sinfo"):
+        (folder / name).symlink_to(f"/usr/bin/{name}")
+    monkeypatch.setenv(
+        "PATH", f"{folder}:/usr/local/bin:/bin" if not os.path.samefile("/bin", "/usr/bin") else str(folder)
+    )
+    shardsynth("submit", make_job(tmp_path / "run"))
+    assert "no accounting here" in shardsynth("status", tmp_path / "run")
+    shardsynth("cancel", tmp_path / "run")
+
+
+def test_no_slurm_at_all_is_one_line(cluster, make_job, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "not found; run this on a machine of the cluster" in shardsynth("submit", make_job(tmp_path / "run"), code=2)
+
+
+def test_a_node_that_cannot_write_the_run_says_so_with_the_job(idle, make_job, tmp_path):
+    root = tmp_path / "run"
+    idle.command("scontrol", "update", "partition=cpu", "state=down")
+    said = shardsynth("submit", make_job(root))
+    assert re.search(r"job \d+: profile", said)
+    hidden = root.with_name("elsewhere")
+    root.rename(hidden)
+    idle.command("scontrol", "update", "partition=cpu", "state=up")
+    wait_until("the end of the first array", lambda: idle.command("squeue", "-h") == "", 60)
+    hidden.rename(root)
+    assert "cannot write the run directory" in shardsynth("status", root)
+
+
+def test_dry_run_prints_the_scripts_and_writes_nothing(cluster, make_job, tmp_path):
+    site = tmp_path / "site.yaml"
+    site.write_text(
+        "setup: [module load apptainer || true]\ndefaults: {partition: cpu, account: lab}\nmail: me@example.org\n"
+    )
+    job = make_job(
+        tmp_path / "it's $HOME",
+        cluster={"profile": str(site), "stages": {"fit": {"time": "1:00:00", "gpus": "a100:1"}}},
+    )
+    text = shardsynth("submit", job, "--dry-run")
+    assert not (tmp_path / "it's $HOME").exists()
+    scripts = ["#!/bin/bash" + part.split("\n# sbatch")[0] for part in text.split("#!/bin/bash")[1:]]
+    assert len(scripts) == 9
+    assert all("module load apptainer" in script and "--account=lab" in script for script in scripts)
+    assert sum("--gres=gpu:a100:1" in script and "--signal=B:USR2@90" in script for script in scripts) == 1
+    for number, script in enumerate(scripts):
+        path = tmp_path / f"{number}.sh"
+        path.write_text(script)
+        done = subprocess.run(["shellcheck", str(path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+def test_run_on_a_login_node_is_refused_without_here(cluster, make_job, tmp_path, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert "looks like a login node" in shardsynth("run", make_job(tmp_path / "run"), code=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_partition_at_the_last_moment_keeps_what_slurm_said():
+    with pytest.raises(SlurmError, match="not found"):
+        from shardsynth.pipeline.slurm import call
+
+        call("no-such-command")
+
+
+def test_jobs_are_written_down_as_they_are_submitted(idle, make_job, tmp_path):
+    shardsynth("submit", make_job(tmp_path / "run"))
+    lines = [json.loads(line) for line in Path(tmp_path / "run/private/slurm/jobs.jsonl").read_text().splitlines()]
+    assert [("job" in line) for line in lines] == [False, True] * 9
+    assert "lock" not in {p.name for p in (tmp_path / "run/private/slurm").iterdir()}
