@@ -57,7 +57,7 @@ class Form:
         stored = None if coded or pa.types.is_dictionary(data_type) else _stored(column.categories)
         if stored is not None:
             return cls(column, data_type, stored.dtype, stored=stored)
-        dtype = np.dtype(np.int32) if gaps else code_dtype(data_type, len(column.categories))
+        dtype = np.dtype(np.int32) if coded else code_dtype(data_type, len(column.categories))
         return cls(column, data_type, dtype, column.categories)
 
     def of_raw(self, values: Array) -> Array:
