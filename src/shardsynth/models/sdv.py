@@ -7,13 +7,8 @@ from its own seed, and ids and personal columns, which SDV never sees, are made 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import pickle
-import random
-import warnings
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +23,7 @@ from shardsynth.data.metadata import TABLE, keys_of
 from shardsynth.data.values import decoded
 from shardsynth.errors import InputError, MetadataError, ModelError
 from shardsynth.models.sdv_options import CLASSES, validate_options
+from shardsynth.models.sdv_state import held_threads, isolated, no_gpu, seed_synthesizer, silenced
 from shardsynth.sampling import identifiers
 
 if TYPE_CHECKING:
@@ -92,10 +88,10 @@ class StockModel:
         import pandas as pd
         import torch
 
-        with _isolated(chunk_seed), torch.no_grad():
+        with isolated(chunk_seed), torch.no_grad():
             pieces = [self._constants(n)]
             if self.synthesizer is not None and n:
-                self._seed(chunk_seed)
+                seed_synthesizer(self.synthesizer, chunk_seed, deep=self.family != "gaussian_copula")
                 counts = [BATCH_ROWS] * (n // BATCH_ROWS) + [n % BATCH_ROWS]
                 sampled = [self._sample(count) for count in counts if count]
                 pieces.append(pd.concat(sampled, ignore_index=True) if len(sampled) > 1 else sampled[0])
@@ -128,19 +124,6 @@ class StockModel:
         if len(frame) != n:
             raise ModelError(f"stock {self.family}: SDV made {len(frame)} of {n} rows that meet the constraints")
         return frame.reset_index(drop=True)
-
-    def _seed(self, chunk_seed: int) -> None:
-        """Seed all that draws at random in the synthesizer, by name: nothing keeps state from an earlier draw."""
-        state: Any = np.random.RandomState(_words(chunk_seed, "model"))
-        if self.family != "gaussian_copula":
-            state = (state, _torch_generator(chunk_seed))
-        self.synthesizer.reset_sampling()
-        self.synthesizer._set_random_state(state)
-        for name, transformer in _transformers(self.synthesizer):
-            transformer.random_states = {
-                **transformer.random_states,
-                "reverse_transform": np.random.RandomState(_words(chunk_seed, name)),
-            }
 
     def losses(self) -> pa.Table | None:
         """Training loss by epoch, where the family has one (SDV's ``get_loss_values``)."""
@@ -209,7 +192,7 @@ def unpickle(data: bytes, source: str) -> Any:
     Raises:
         ModelError: It cannot be opened here.
     """
-    with silenced(), _no_gpu():
+    with silenced(), no_gpu():
         try:
             return pickle.loads(data)
         except Exception as error:
@@ -267,7 +250,9 @@ def fit_stock(
         "family": family,
         "schema": schema_to_text(schema),
         "columns": [(column.sdtype, column.role, column.options) for column in columns],
-        "generators": _generators(table, columns, metadata, seed, options.get("locales")),
+        "generators": identifiers.learn_all(
+            table, columns, keys_of(metadata), seed=seed, locales=options.get("locales")
+        ),
         "constants": frame[fixed].iloc[:1],
         "categories": {c.name: _categories(c, table[c.name]) for c in learned if pa.types.is_dictionary(c.type)},
         "nan": [c.name for c in learned if _writes_nan(table[c.name])],
@@ -276,7 +261,7 @@ def fit_stock(
     }
     if varied.empty:
         return StockModel(None, state)
-    with _isolated(seed), _threads(threads):
+    with isolated(seed), held_threads(threads):
         synthesizer = _fitted(family, options, varied, [column for column in learned if column.name in varied])
         if family != "gaussian_copula":
             synthesizer._model.set_device("cpu")
@@ -342,18 +327,6 @@ def _check_finite(frame: pd.DataFrame) -> None:
             raise InputError(f"column {name!r}: infinite values; replace them by a number or null")
 
 
-def _generators(
-    table: pa.Table, columns: list[Column], metadata: dict[str, Any], seed: int, locales: Any
-) -> dict[str, dict[str, Any]]:
-    keys = keys_of(metadata)
-    settings = {"seed": seed, "locales": locales}
-    return {
-        column.name: identifiers.learn(column, table[column.name], {**settings, "unique": column.name in keys})
-        for column in columns
-        if column.role in ("id", "pii")
-    }
-
-
 def _categories(column: Column, values: pa.ChunkedArray) -> list[Any]:
     """Canonical order of the categories that occur: by value, ordinal ones as the metadata list them."""
     distinct = pc.unique(decoded(values).drop_null())
@@ -367,91 +340,3 @@ def _categories(column: Column, values: pa.ChunkedArray) -> list[Any]:
 
 def _writes_nan(values: pa.ChunkedArray) -> bool:
     return pa.types.is_floating(values.type) and not values.null_count and bool(pc.any(pc.is_nan(values)).as_py())
-
-
-def _words(seed: int, name: str) -> list[int]:
-    """Sixteen 32-bit words to seed a Mersenne twister with: 512 bits, so that no two chunks meet."""
-    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=64).digest()
-    return [int(word) for word in np.frombuffer(digest, dtype="<u4")]
-
-
-def _torch_generator(seed: int) -> Any:
-    """Torch's generator for a chunk. It takes 32 bits of a seed; 20 more choose how many numbers are skipped."""
-    import torch
-
-    first, second, *_ = _words(seed, "torch")
-    generator = torch.Generator().manual_seed(first)
-    torch.empty(second % 2**20, dtype=torch.int32).random_(generator=generator)
-    return generator
-
-
-def _transformers(synthesizer: Any) -> Iterator[tuple[str, Any]]:
-    """Every RDT transformer inside a synthesizer that has random states, under a name of its own."""
-    normalizer = getattr(synthesizer, "_gaussian_normalizer_hyper_transformer", None)
-    for kind, hyper in (("data", synthesizer._data_processor._hyper_transformer), ("normal", normalizer)):
-        if hyper is not None:
-            for name, transformer in hyper.field_transformers.items():
-                if transformer is not None:
-                    yield f"{kind}:{name}", transformer
-    model = synthesizer._model
-    inner = getattr(model, "_transformer", None) or getattr(model, "transformer", None)
-    for info in getattr(inner, "_column_transform_info_list", ()):
-        yield f"column:{info.column_name}", info.transform
-
-
-@contextlib.contextmanager
-def silenced() -> Iterator[None]:
-    """Neither SDV's warnings nor its prints nor its progress bars."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def _isolated(seed: int) -> Iterator[None]:
-    """Silence, and global random states that follow from the seed inside and are restored outside."""
-    import torch
-
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    first, *_ = words = _words(seed, "global")
-    random.seed(first)
-    np.random.seed(words)
-    torch.manual_seed(first)
-    try:
-        with silenced():
-            yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
-
-
-@contextlib.contextmanager
-def _threads(threads: int) -> Iterator[None]:
-    import torch
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with threadpool_limits(threads):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _no_gpu() -> Iterator[None]:
-    """Loading a stock deep model moves it to a GPU where there is one, even one fitted without; here it stays off."""
-    import torch
-
-    found = torch.cuda.is_available
-    torch.cuda.is_available = lambda: False
-    try:
-        yield
-    finally:
-        torch.cuda.is_available = found

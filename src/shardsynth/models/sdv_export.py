@@ -26,10 +26,10 @@ from shardsynth.data.columns import Column
 from shardsynth.data.metadata import TABLE
 from shardsynth.data.values import kind_of
 from shardsynth.models.fitted import FitColumn
-from shardsynth.models.sdv import silenced
 from shardsynth.models.sdv_derived import Derived, derive
 from shardsynth.models.sdv_import import import_stock
 from shardsynth.models.sdv_marginals import StockMarginal, listed, stock_marginal, uniform
+from shardsynth.models.sdv_state import silenced
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,9 @@ from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.fitted import CopulaFit, FitColumn, Latent, Marginal
 from shardsynth.models.nearest import nearest_correlation
-from shardsynth.models.sdv import STATE, StockModel, silenced, unpickle
+from shardsynth.models.sdv import STATE, StockModel, unpickle
 from shardsynth.models.sdv_marginals import univariate_functions
+from shardsynth.models.sdv_state import silenced
 from shardsynth.sampling import identifiers
 
 if TYPE_CHECKING:
