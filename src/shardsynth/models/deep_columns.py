@@ -236,6 +236,7 @@ def code_axis(
         points,
         base.probability,
         spread,
+        int(hist[:-1].sum()),
         most=options.max_clusters,
         lightest=options.weight_threshold,
         floor=floor,

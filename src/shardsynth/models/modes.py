@@ -1,7 +1,7 @@
 """Modes of a numeric column: a one-dimensional Gaussian mixture fitted on its histogram.
 
 CTGAN's mode-specific normalisation (Xu et al. 2019, "Modeling Tabular Data using Conditional GAN", section 4.2): a
-value is a mode and its place in it, ``(v - mean) / (4 std)``. Expectation-maximisation runs on at most some thousand
+value is a mode and its place in it, ``(v - mean) / (4 std)``. Inference runs on at most some thousand
 weighted points whatever the number of rows, so that it takes milliseconds.
 """
 
@@ -19,8 +19,10 @@ Floats = NDArray[np.float64]
 STDS = 4.0
 #: Places are kept within this at encoding, so that tanh can reach them.
 LIMIT = 0.99
-_STEPS = 100
-_TOLERANCE = 1e-4
+_STEPS = 300
+_TOLERANCE = 1e-5
+#: Of the Dirichlet process: small, few components.
+_CONCENTRATION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -70,54 +72,78 @@ class Modes:
 
 
 def fit_modes(
-    points: Floats, weight: Floats, spread: Floats, *, most: int = 10, lightest: float = 0.005, floor: float = 0.0
+    points: Floats,
+    weight: Floats,
+    spread: Floats,
+    rows: int,
+    *,
+    most: int = 10,
+    lightest: float = 0.005,
+    floor: float = 0.0,
 ) -> Modes:
-    """Mixture of weighted points by expectation-maximisation.
+    """Mixture of weighted points by variational inference under a Dirichlet process.
 
-    Started at equal shares of the weight; a component that falls under ``lightest`` is dropped on the way and its
-    points go to the others, so that a column has as many modes as it needs.
+    Blei and Jordan 2006, "Variational inference for Dirichlet process mixtures", in one dimension, with the priors of
+    the stock package (concentration 0.001, the data's own mean and variance as one observation): components that are
+    not needed lose their weight, and those with less than ``lightest`` are dropped.
 
     Args:
         points: Middle of each bin, float64[m].
         weight: Share of each bin, float64[m].
         spread: Width of each bin (0: an atom), over which its values are even, float64[m].
+        rows: Rows that the shares are of.
         most: Components at most.
         lightest: Least share of a component.
         floor: Least standard deviation.
     """
+    from scipy.special import digamma
+
     weight = weight / weight.sum()
-    within = spread**2 / 12.0
     centre = float(weight @ points)
-    total = float(np.sqrt(weight @ ((points - centre) ** 2 + within)))
-    least = max(floor, 1e-4 * total, np.finfo(np.float64).tiny)
-    k = max(1, min(most, len(points)))
-    order = np.argsort(points, kind="stable")
-    reached = np.cumsum(weight[order])
-    start = points[order][np.minimum(np.searchsorted(reached, (np.arange(k) + 0.5) / k), len(points) - 1)]
-    mean = np.unique(start)
-    if len(mean) < k:  # heavy atoms took several starts: spread the others evenly over the range
-        mean = np.unique(np.concatenate([mean, np.linspace(points.min(), points.max(), k - len(mean) + 2)[1:-1]]))
-    std = np.full(len(mean), max(total / max(len(mean), 1), least))
-    share = np.full(len(mean), 1.0 / len(mean))
-    before = -np.inf
+    scale = float(np.sqrt(weight @ ((points - centre) ** 2 + spread**2 / 12.0))) or 1.0
+    x, within = (points - centre) / scale, (spread / scale) ** 2 / 12.0
+    least = max(floor / scale, 1e-4)
+    mass = _start(x, weight, max(1, min(most, len(x)))) * weight[:, None]
+    before = np.zeros(0)
     for _ in range(_STEPS):
-        log = -0.5 * (((points[:, None] - mean) ** 2 + within[:, None]) / std**2) + np.log(share / std)
-        top = log.max(axis=1, keepdims=True)
-        odds = np.exp(log - top)
-        sums = odds.sum(axis=1, keepdims=True)
-        likelihood = float(weight @ (np.log(sums) + top)[:, 0])
-        mass = (odds / sums) * weight[:, None]
-        share = mass.sum(axis=0)
-        keep = share > lightest
-        if not keep.all() and keep.any():
-            mean, std, share, mass = mean[keep], std[keep], share[keep], mass[:, keep]
-            before = -np.inf
-        elif likelihood - before < _TOLERANCE:
-            break
-        else:
-            before = likelihood
-        mean = (mass.T @ points) / share
-        variance = np.einsum("mk,mk->k", mass, (points[:, None] - mean) ** 2 + within[:, None]) / share
+        count = rows * mass.sum(axis=0) + 1e-9
+        middle = rows * (mass.T @ x) / count
+        square = rows * np.einsum("mk,mk->k", mass, (x[:, None] - middle) ** 2 + within[:, None])
+        # Posterior of each component: normal with unknown mean and precision (Bishop 2006, section 10.2).
+        strength, freedom = 1.0 + count, 1.0 + count
+        mean = count * middle / strength
+        variance = (1.0 + square + count / strength * middle**2) / freedom
         std = np.maximum(np.sqrt(variance), least)
-        share = share / share.sum()
-    return Modes(mean, std, share / share.sum())
+        # Posterior of the sticks broken off for the components, in their order.
+        first, rest = 1.0 + count, _CONCENTRATION + np.append(np.cumsum(count[::-1])[-2::-1], 0.0)
+        whole = digamma(first + rest)
+        stick = digamma(first) - whole + np.append(0.0, np.cumsum(digamma(rest) - whole)[:-1])
+        log_precision = digamma(0.5 * freedom) - np.log(0.5 * freedom) - 2 * np.log(std)
+        distance = ((x[:, None] - mean) ** 2 + within[:, None]) / std**2 + 1.0 / strength
+        log = stick + 0.5 * (log_precision - distance)
+        odds = np.exp(log - log.max(axis=1, keepdims=True))
+        mass = (odds / odds.sum(axis=1, keepdims=True)) * weight[:, None]
+        shares = mass.sum(axis=0)
+        if len(before) and np.abs(shares - before).max() < _TOLERANCE:
+            break
+        before = shares
+    keep = shares > min(lightest, float(shares.max()) / 2)
+    order = np.flatnonzero(keep)[np.argsort(mean[keep], kind="stable")]
+    return Modes(centre + scale * mean[order], scale * std[order], shares[order] / shares[order].sum())
+
+
+def _start(x: Floats, weight: Floats, k: int) -> Floats:
+    """float64[m, k]: each point in the nearest of k groups, by Lloyd's iterations from even quantiles."""
+    order = np.argsort(x, kind="stable")
+    reached = np.cumsum(weight[order])
+    centres = np.unique(x[order][np.minimum(np.searchsorted(reached, (np.arange(k) + 0.5) / k), len(x) - 1)])
+    if len(centres) < k:  # heavy atoms took several: the others are spread over the range
+        centres = np.unique(np.concatenate([centres, np.linspace(x.min(), x.max(), k - len(centres) + 2)[1:-1]]))
+    for _ in range(20):
+        nearest = np.abs(x[:, None] - centres).argmin(axis=1)
+        total = np.bincount(nearest, weight, len(centres))
+        used = total > 0
+        centres = (np.bincount(nearest, weight * x, len(centres))[used]) / total[used]
+    nearest = np.abs(x[:, None] - centres).argmin(axis=1)
+    by_weight = np.argsort(-np.bincount(nearest, weight, len(centres)), kind="stable")  # heavy sticks are broken first
+    return np.asarray(nearest[:, None] == by_weight, np.float64)
