@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
+from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.copula_arrays import NumpyArrays
 from shardsynth.models.copula_kernel import Channel, Kernel, Spread, Table
@@ -132,6 +133,20 @@ def test_weightless_segments_vanish_and_heavy_ones_are_cut():
     assert len(marginal.lo) == 257 and marginal.hi[-1] == 66.0 and np.allclose(np.diff(marginal.lo[1:]), 0.25)
     assert len(cuts) == 256 and (cuts & 1 == 0).all() and (np.diff(cuts) > 0).all()
     assert np.allclose(ndtr(cuts / GRID), np.cumsum(marginal.probability)[:-1], atol=1e-6)
+
+
+def test_segments_of_few_grid_points_become_atoms():
+    grid = Precision("decimal", digits=1)
+    wide = Marginal("axis", np.array([0.25, 0.25, 0.5]), np.array([0.0, 1.0, 1.2]), np.array([0.0, 1.2, 1.65]))
+    marginal, cuts = cut_marginal(wide, grid)
+    assert marginal.lo.tolist() == [0.0, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6] == marginal.hi.tolist()
+    shares = [0.25, 0.0625, 0.125, 0.0625 + 0.5 / 9, 1 / 9, 1 / 9, 1 / 9, 1 / 9]
+    assert np.allclose(marginal.probability, shares)
+    assert np.allclose(ndtr(cuts / GRID), np.cumsum(shares)[:-1], atol=1e-6)
+    # Without a grid, or with too many points on it, they stay.
+    assert len(cut_marginal(wide)[0].lo) == 1 + 128 + 256
+    fine = cut_marginal(wide, Precision("decimal", digits=6))[0]
+    assert (fine.hi > fine.lo).any()
 
 
 def test_large_latents_mean_missing():

@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.fitted import Marginal
+from shardsynth.models.marginals import grid_unit
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -34,6 +36,7 @@ REACH = 8
 _LEVELS = 1 << 16
 _MIN_LANES = 8
 _MAX_SEGMENT = 1 / 512  # heavier segments are cut: inside one, the place is independent of all other columns
+_MOST_ATOMS = 2048
 _SHIFTS = range(3, 13)
 _MAX_PASSES = 8
 _EXACT = 2.0**53
@@ -119,8 +122,13 @@ def _cosines(rows: int, columns: int) -> Floats:
     return np.asarray(basis)
 
 
-def cut_marginal(marginal: Marginal) -> tuple[Marginal, Integers]:
+def cut_marginal(marginal: Marginal, precision: Precision | None = None) -> tuple[Marginal, Integers]:
     """A marginal ready for sampling, and its cuts.
+
+    Args:
+        marginal: As fitted.
+        precision: Grid of its values. If there are few enough of them, all become atoms: the same distribution, and
+            one look-up per value instead of three.
 
     Returns:
         The same quantile function without segments too light to be seen (below about 2e-7) and with heavy ones that are
@@ -129,7 +137,7 @@ def cut_marginal(marginal: Marginal) -> tuple[Marginal, Integers]:
     """
     from scipy.special import ndtri
 
-    marginal = _finer(marginal)
+    marginal = _finer(_atoms(marginal, precision or Precision()))
     cuts = even(np.clip(ndtri(marginal.cumulative[:-1]), -REACH, REACH))
     # A segment between equal cuts is never drawn.
     edges = np.concatenate([[-(REACH + 1) * GRID], cuts, [(REACH + 1) * GRID]])
@@ -150,6 +158,26 @@ def missing_cut(p_missing: float) -> Integers:
     from scipy.special import ndtri
 
     return even(np.clip([ndtri(1.0 - p_missing)], -REACH, REACH))
+
+
+def _atoms(marginal: Marginal, precision: Precision) -> Marginal:
+    """The points of the grid as atoms, each with the part of its segment that is rounded to it; if not too many."""
+    unit = grid_unit(precision)
+    if not unit or marginal.kind == "category" or np.array_equal(marginal.lo, marginal.hi):
+        return marginal
+    first, last = precision.snap(marginal.lo), precision.snap(marginal.hi)
+    points = np.rint((last - first) / unit).astype(np.int64) + 1
+    if points.sum() > _MOST_ATOMS:
+        return marginal
+    segment = np.repeat(np.arange(len(points)), points)
+    place = np.arange(len(segment)) - np.repeat(np.cumsum(points) - points, points)
+    value = precision.snap(first[segment] + place * unit)
+    lo, hi = marginal.lo[segment], marginal.hi[segment]
+    inside = np.minimum(hi, value + 0.5 * unit) - np.maximum(lo, value - 0.5 * unit)
+    share = np.where(hi > lo, np.maximum(inside, 0.0) / np.where(hi > lo, hi - lo, 1.0), 1.0)
+    starts = np.flatnonzero(np.diff(value, prepend=-np.inf) > 0)  # neighbouring segments may share a point
+    probability = np.add.reduceat(marginal.probability[segment] * share, starts)
+    return Marginal(marginal.kind, probability, value[starts], value[starts], marginal.p_missing)
 
 
 def _finer(marginal: Marginal) -> Marginal:

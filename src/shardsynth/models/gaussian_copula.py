@@ -106,7 +106,7 @@ class GaussianCopula:
             column = fitted[latent.columns[0]]
             if column.marginal is None:
                 raise ModelError(f"column {column.name!r}: a latent without a marginal")
-            marginal, own = cut_marginal(column.marginal)
+            marginal, own = cut_marginal(column.marginal, column.precision)
             fitted[latent.columns[0]] = replace(column, marginal=marginal)
             cuts.append(own)
         factor, levels = factor_of(np.asarray(fit.correlation, np.float64)), normal_levels()
