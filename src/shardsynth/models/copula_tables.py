@@ -216,19 +216,20 @@ def cell_table(cuts: Integers) -> CellTable:
     shift, most = _SHIFTS[0], 0
     for shift in _SHIFTS:
         cell = _cells(cuts, shift)
-        most = int(np.max(np.unique(cell, return_counts=True)[1], initial=0))
+        firsts = np.flatnonzero(np.diff(cell, prepend=cell[:1] - 1))
+        most = int(np.max(np.diff(firsts, append=len(cell)), initial=0))
         if most <= 1:
             break
     scaled = np.append(cuts * (2.0**shift / GRID), np.inf)
     if most > _MAX_PASSES:
         return CellTable(shift, np.zeros(0), scaled, search=True)
-    count = 2 * REACH * (1 << shift) + 1
-    cells = np.arange(count) - REACH * (1 << shift)
-    base = np.searchsorted(_cells(cuts, shift), cells, side="left")  # cuts in the cells below
+    edge = REACH << shift
+    cells = np.arange(-edge, edge + 1)
+    here = np.bincount(np.clip(cell, -edge, edge) + edge, minlength=len(cells))
+    base = np.cumsum(here) - here  # cuts in the cells below
     steps: NDArray[np.float64] = base.astype(np.float64) - cells
-    first = np.searchsorted(_cells(cuts, shift), cells, side="left")
-    cut_here = np.flatnonzero(first < np.searchsorted(_cells(cuts, shift), cells, side="right"))
-    steps[cut_here] = base[cut_here] + 0.5 - scaled[first[cut_here]]
+    held = np.flatnonzero(here)
+    steps[held] = base[held] + 0.5 - scaled[base[held]]
     return CellTable(shift, steps, scaled, passes=max(0, most - 1))
 
 
