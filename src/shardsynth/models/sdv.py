@@ -72,7 +72,7 @@ class StockModel:
         """Rows of one chunk.
 
         The same arguments give the same rows in any process, whatever was drawn before; another ``chunk_seed`` gives
-        other rows. Computed on the CPU.
+        other rows. Computed on one thread of the CPU: the last bits of a product depend on how many share it.
 
         Args:
             chunk_seed: Seed of the chunk, from ``streams.chunk_seed``.
@@ -88,7 +88,7 @@ class StockModel:
         import pandas as pd
         import torch
 
-        with isolated(chunk_seed), torch.no_grad():
+        with isolated(chunk_seed), held_threads(1), torch.no_grad():
             pieces = [self._constants(n)]
             if self.synthesizer is not None and n:
                 seed_synthesizer(self.synthesizer, chunk_seed, deep=self.family != "gaussian_copula")
