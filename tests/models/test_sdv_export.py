@@ -29,7 +29,8 @@ from shardsynth.sampling.identifiers import learn_all
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile, ProfileOptions
 
-ROWS = 20_000
+ROWS = 40_000  # of stock SDV, whose seed is fixed: a missing rate's standard error is at most 0.0025
+MANY = 400_000  # of a native model: 0.0008
 
 
 def profiled(table: pa.Table) -> tuple[Profile, dict[str, Any], list[Column]]:
@@ -56,7 +57,7 @@ def native(table: pa.Table, **options: Any) -> GaussianCopula:
     return GaussianCopula.from_fit(found, table.schema, columns, generators=generators)
 
 
-def drawn(model: GaussianCopula, rows: int = ROWS) -> pd.DataFrame:
+def drawn(model: GaussianCopula, rows: int = MANY) -> pd.DataFrame:
     return frames.to_pandas(model.draw(5, 0, rows))
 
 
@@ -84,8 +85,8 @@ def assert_alike(
 @pytest.fixture(scope="module")
 def patients(mds_dir: Path) -> GaussianCopula:
     names = [
-        *("ID", "SEX", "MDS_TYPE", "WHO_2016", "AGE", "BM_BLAST", "HB", "PLT", "RINGED_SIDEROBLASTS", "OS_YEARS"),
-        *("LFS_YEARS", "OS_STATUS", "TET2", "TET2bi", "TET2other", "SF3B1", "ANC"),
+        *("ID", "SEX", "MDS_TYPE", "WHO_2016", "AGE", "HB", "PLT", "RINGED_SIDEROBLASTS", "OS_YEARS"),
+        *("LFS_YEARS", "OS_STATUS", "TET2", "TET2bi", "TET2other", "SF3B1"),
     ]
     return native(folder_table(mds_dir, names))
 
@@ -111,7 +112,7 @@ def test_what_sdv_samples_is_what_we_draw(
     assert_alike(rows, stock_rows, [name for name in patients.schema.names if name != "ID"])
     assert stock_rows["ID"].is_unique and stock_rows["ID"].str.match(r"^[A-Z]-H-[0-9]{6}-T").all()
     lost = exported[1]
-    assert set(lost) == {"AGE", "BM_BLAST", "HB", "PLT", "RINGED_SIDEROBLASTS", "OS_YEARS", "LFS_YEARS", "ANC"}
+    assert set(lost) == {"AGE", "HB", "PLT", "RINGED_SIDEROBLASTS", "OS_YEARS", "LFS_YEARS"}
     assert max(lost.values()) <= 0.011
 
 
@@ -130,6 +131,12 @@ def test_an_exported_model_comes_back(
     patients: GaussianCopula, exported: tuple[Path, dict[str, float]], tmp_path: Path
 ) -> None:
     back = import_stock(exported[0], trust=True)
+    kept = {"AGE", "HB", "PLT", "RINGED_SIDEROBLASTS", "OS_YEARS", "LFS_YEARS"}
+    wanted, found = (
+        {model.columns[i].name: x.p_missing for x in model.latents if x.kind == "missing" for i in x.columns}
+        for model in (patients, back)
+    )
+    assert found == pytest.approx({name: wanted[name] for name in kept}, abs=1e-12)
     assert_alike(drawn(patients), drawn(back), [name for name in patients.schema.names if name != "ID"])
     back.save(tmp_path / "model")
     again = GaussianCopula.load(tmp_path / "model")
