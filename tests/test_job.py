@@ -14,7 +14,7 @@ def test_defaults_and_round_trip():
     job = Job.parse(JOB)
     assert (job.models["tvae"].model, job.models["tvae"].engine, job.models["tvae"].options) == (
         "tvae",
-        "sdv",
+        "native",
         {"epochs": 3},
     )
     assert Job.parse(job.to_dict()) == job
@@ -32,7 +32,7 @@ def test_defaults_and_round_trip():
         ({"models": {"../up": {"model": "tvae"}}}, "becomes a folder"),
         ({"models": {"tvae": 3}}, "models.tvae: wanted a mapping of options, found int"),
         ({"models": {}}, "at least one model"),
-        ({"models": {"ctgan": {"engine": "native"}}}, "ctgan has no native engine yet"),
+        ({"models": {"ctgan": {"engine": "stock"}}}, "models.ctgan.engine: Input should be 'native' or 'sdv'"),
         ({"sample": {"rows": "lots"}}, "sample.rows: 'lots' is not a row count"),
         ({"seed": "many"}, "seed: Input should be a valid integer"),
         ({"evaluate": {"holdout": 1.5}}, "evaluate.holdout"),

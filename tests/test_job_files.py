@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shardsynth.job import FAMILIES, Job
+from shardsynth.models.native import NATIVE
 from shardsynth.pipeline.demo import demo_job
 
 JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.yaml"))
@@ -30,7 +31,7 @@ def test_the_demo_job_is_the_demo():
     assert written == demo_job(Path(str(written.input)), Path(written.output))
 
 
-def test_options_are_ones_that_sdv_knows():
+def test_options_are_ones_that_the_engine_knows():
     single_table = pytest.importorskip("sdv.single_table")
     synthesizers = {
         "gaussian_copula": single_table.GaussianCopulaSynthesizer,
@@ -40,4 +41,11 @@ def test_options_are_ones_that_sdv_knows():
     }
     for path in JOBS:
         for model in Job.load(path).models.values():
+            if model.engine == "native":
+                NATIVE[model.model].check(model.options)
+                continue
             assert set(model.options) <= set(inspect.signature(synthesizers[model.model]).parameters), path.name
+
+
+def test_every_family_has_a_native_engine():
+    assert set(NATIVE) == set(FAMILIES)

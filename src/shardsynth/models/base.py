@@ -1,11 +1,20 @@
-"""What a model is to the rest of the package."""
+"""What a model is to the rest of the package, and what a fit is given and gives."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from shardsynth.data.coding import TableCoder
+    from shardsynth.data.columns import Column
+    from shardsynth.sampling.conditions import Conditions
+    from shardsynth.summaries.counts import Counts
+    from shardsynth.summaries.profile import Profile
 
 
 class Model(Protocol):
@@ -28,6 +37,13 @@ class Model(Protocol):
     def dictionary_columns(self) -> list[str]:
         """Columns of few distinct values, worth a Parquet dictionary (see ``data.writer.PartWriter``)."""
 
+    def prepare(self, conditions: Conditions) -> Any:
+        """Conditions in terms of this model, for ``draw``; they count their proposals (``acceptance()``).
+
+        Raises:
+            ConditionError: The model cannot be drawn under them.
+        """
+
     def draw(self, seed: int, first_row: int, n: int, conditions: Any = None) -> pa.RecordBatch:
         """Rows ``first_row`` to ``first_row + n - 1`` of the table that ``seed`` names.
 
@@ -37,3 +53,57 @@ class Model(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write the model's files: the same bytes for the same model."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a fit is given.
+
+    Attributes:
+        profile: Merged, of the training rows; it holds their row sample.
+        coder: Made from it.
+        counts: Merged, of all training rows.
+        relations: Guessed on the row sample.
+        schema: Arrow schema of the input.
+        columns: The table's columns.
+        options: The family's own, and the job's ``rare`` and ``extremes``.
+        generators: From ``identifiers.learn_all``, for columns of role ``id`` and ``pii``.
+        seed: Everything random follows from it.
+        name: The model's name in its run.
+        threads: CPUs; a trained model depends on it.
+        checkpoint: File to resume from and to save to; None for none.
+        should_stop: Asked now and then by a long fit, which then saves its state and raises ``Saved``.
+        progress: Gets lines for the log.
+    """
+
+    profile: Profile
+    coder: TableCoder
+    counts: Counts
+    relations: Sequence[Any]
+    schema: pa.Schema
+    columns: Sequence[Column]
+    options: Mapping[str, Any]
+    generators: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+    name: str = ""
+    threads: int = 1
+    checkpoint: Path | None = None
+    should_stop: Callable[[], bool] | None = None
+    progress: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit gives.
+
+    Attributes:
+        model: The model.
+        rows: Rows that it was fitted on.
+        notes: Facts for the report.
+        losses: Loss history, one row per epoch, of a trained model.
+    """
+
+    model: Model
+    rows: int
+    notes: tuple[str, ...] = ()
+    losses: pa.Table | None = None

@@ -110,6 +110,12 @@ class DeepModel:
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
+    def prepare(self, conditions: Any) -> Any:
+        """Not yet."""
+        raise ConditionError(
+            f"model {self.name!r} ({self.options.family}) cannot be drawn under conditions; gaussian_copula can"
+        )
+
     def with_threads(self, threads: int) -> DeepModel:
         """The same model, making so many blocks at the same time."""
         return replace(self, threads=threads)

@@ -18,13 +18,13 @@ def check_job(job: Job, dataset: Dataset) -> None:
         JobError: An option that the model does not have, or an engine that is not installed.
         MetadataError: The metadata file does not fit the shards.
     """
-    from shardsynth.models.options import FitOptions
+    from shardsynth.models.native import NATIVE
     from shardsynth.models.sdv_options import validate_options
     from shardsynth.pipeline.models import native_options
 
     for name, model in job.models.items():
         if model.engine == "native":
-            _named(name, lambda: FitOptions.parse(native_options(job, name)))  # noqa: B023 - called at once
+            _named(name, lambda: NATIVE[model.model].check(native_options(job, name)))  # noqa: B023 - called at once
         else:
             _named(name, lambda: validate_options(model.model, model.options, dataset.schema.names))  # noqa: B023
     if job.metadata is not None:

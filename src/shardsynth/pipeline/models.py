@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from shardsynth.errors import ModelError, ShardsynthError
 from shardsynth.job import Job
+from shardsynth.pipeline import stopping
 from shardsynth.pipeline.files import read_json, write_json
 from shardsynth.pipeline.plan import Plan, Task
 from shardsynth.pipeline.rundir import Attempt, RunDir
@@ -40,23 +41,47 @@ def fit_model(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
 
 
 def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
-    from shardsynth.models.copula_fit import fit_copula
-    from shardsynth.models.gaussian_copula import GaussianCopula
+    from shardsynth.models.base import Fitting
+    from shardsynth.models.native import NATIVE
 
     plan, run = worker.plan, worker.run
-    counts = worker.counts("train")
-    options = native_options(plan.job, task.model)
-    found = fit_copula(worker.profile("train"), worker.coder(), counts, options, worker.relations())
+    chosen = plan.job.models[task.model]
     columns = worker.columns_of(worker.metadata())
-    generators = _generators(worker, columns, task.model)
-    model = GaussianCopula.from_fit(found, plan.schema, columns, generators=generators, name=task.model)
+    checkpoint = run.checkpoint(task.model)
+    fitted = NATIVE[chosen.model].fit(
+        Fitting(
+            worker.profile("train"),
+            worker.coder(),
+            worker.counts("train"),
+            worker.relations(),
+            plan.schema,
+            columns,
+            native_options(plan.job, task.model),
+            _generators(worker, columns, task.model),
+            seed=plan.job.seed,
+            name=task.model,
+            threads=task.threads,
+            checkpoint=checkpoint,
+            should_stop=stopping.asked,
+            progress=lambda line: print(line, flush=True),
+        )
+    )
     folder = run.model(task.model)
     with tempfile.TemporaryDirectory(dir=run.private) as temporary:
-        model.save(Path(temporary))
+        fitted.model.save(Path(temporary))
         for path in sorted(Path(temporary).iterdir()):
             shutil.copyfile(path, attempt.output(folder / path.name))
     _write_provenance(plan, task.model, attempt.output(folder / "run.json"))
-    return {"fitted_rows": counts.rows, "sampled": False, "notes": list(found.notes)}
+    _write_losses(run, task.model, fitted.losses, attempt)
+    rows = worker.counts("train").rows
+    return {"fitted_rows": fitted.rows, "sampled": fitted.rows < rows, "notes": list(fitted.notes)}
+
+
+def _write_losses(run: RunDir, model: str, losses: pa.Table | None, attempt: Attempt) -> None:
+    if losses is not None:
+        import pyarrow.parquet as pq
+
+        pq.write_table(losses, attempt.output(run.losses(model)))
 
 
 def _generators(worker: Worker, columns: list[Column], model: str) -> dict[str, dict[str, Any]]:
@@ -78,7 +103,7 @@ def _generators(worker: Worker, columns: list[Column], model: str) -> dict[str, 
 
 
 def native_options(job: Job, name: str) -> dict[str, Any]:
-    """Options of a native copula fit: the model's own, and the job's protections."""
+    """Options of a native fit: the model's own, and the job's protections."""
     return {
         "rare": {"min_count": job.rare.min_count, "as": job.rare.as_},
         "extremes": job.extremes,
@@ -124,11 +149,7 @@ def _fit_stock(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     }
     write_json(attempt.output(folder / "model.json"), card)
     _write_provenance(plan, task.model, attempt.output(folder / "run.json"))
-    losses = model.losses()
-    if losses is not None:
-        import pyarrow.parquet as pq
-
-        pq.write_table(losses, attempt.output(run.root / "metrics" / f"{task.model}.loss.parquet"))
+    _write_losses(run, task.model, model.losses(), attempt)
     return {"fitted_rows": profile.sample.num_rows, "sampled": profile.sample.num_rows < profile.rows}
 
 
@@ -146,7 +167,8 @@ class NativeSource:
 
     def acceptance(self) -> dict[str, int] | None:
         """Proposals made and accepted for conditions since the last call."""
-        return None
+        found: dict[str, int] | None = None if self.conditions is None else self.conditions.acceptance()
+        return found
 
 
 class StockSource:
@@ -202,9 +224,9 @@ def open_source(
         pickle = (folder / card["pickle"]).resolve()
         recorded = None if trust_pickle else recorded_checksum(folder, card)
         return StockSource(StockModel.load(pickle, recorded, trust_pickle), seed, name, chunk_rows)
-    from shardsynth.models.gaussian_copula import GaussianCopula
+    from shardsynth.models.native import load_native
 
-    model = GaussianCopula.load(folder)
+    model = load_native(folder, str(card.get("family")))
     conditions = None
     if where:
         from shardsynth.sampling.conditions import parse_conditions
@@ -239,6 +261,6 @@ def open_distributions(folder: Path, *, trust_pickle: bool = False) -> dict[str,
 
         recorded = None if trust_pickle else recorded_checksum(folder, card)
         return StockModel.load((folder / card["pickle"]).resolve(), recorded, trust_pickle).learned_distributions()
-    from shardsynth.models.gaussian_copula import GaussianCopula
+    from shardsynth.models.native import load_native
 
-    return GaussianCopula.load(folder).learned_distributions
+    return load_native(folder, str(card.get("family"))).learned_distributions

@@ -12,6 +12,7 @@ from typing import Union
 
 from shardsynth.errors import JobError
 from shardsynth.job import Cluster
+from shardsynth.models.native import NATIVE
 from shardsynth.pipeline.plan import Plan, Task
 from shardsynth.pipeline.schedule import Group
 from shardsynth.pipeline.slurm import Limits
@@ -23,7 +24,7 @@ MOST_ELEMENTS = 2000
 _NATIVE_RATES = {"profile": 200_000, "count": 100_000, "sample": 400_000, "score": 200_000}
 _STOCK_SAMPLE_RATE = 15_000
 _FIXED_SECONDS = {"profile_merge": 60, "count_merge": 60, "fit": 120, "merge": 60, "report": 60}
-_STOCK_FIT_SECONDS = 3600
+_TRAINING_SECONDS = 3600
 _STARTING_SECONDS = 3.0
 
 Pack = Union[int, str]
@@ -63,8 +64,8 @@ def task_rows(plan: Plan, task: Task) -> int:
 def task_seconds(plan: Plan, task: Task) -> float:
     """Rough CPU-seconds of a task."""
     stock = task.model and plan.job.models[task.model].engine == "sdv"
-    if task.stage == "fit" and stock:
-        return float(_STOCK_FIT_SECONDS)
+    if task.stage == "fit" and (stock or NATIVE[plan.job.models[task.model].model].trains):
+        return float(_TRAINING_SECONDS)
     if task.stage in _FIXED_SECONDS:
         return float(_FIXED_SECONDS[task.stage])
     rate = _STOCK_SAMPLE_RATE if stock and task.stage == "sample" else _NATIVE_RATES[task.stage]

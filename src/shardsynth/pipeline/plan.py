@@ -18,6 +18,7 @@ from shardsynth.data.columns import schema_from_text, schema_to_text
 from shardsynth.data.shards import Dataset, Shard
 from shardsynth.errors import JobError
 from shardsynth.job import STAGES, Job
+from shardsynth.models.native import NATIVE
 
 PLAN_VERSION = 1
 CHUNK_ROWS = 50_000
@@ -52,7 +53,7 @@ class Task:
         model: The model it works for, or "".
         pieces: Input row groups (profile, count).
         parts: First and last + 1 output part (sample, score).
-        threads: CPUs it uses; for stock deep models the result depends on it.
+        threads: CPUs it uses; the result of training depends on it.
     """
 
     stage: str
@@ -194,7 +195,7 @@ def make_plan(job: Job, dataset: Dataset, cpus: int) -> Plan:
     Args:
         job: The job.
         dataset: Its shards and schema.
-        cpus: CPUs of this machine, for the thread counts of stock deep fits where the job names none.
+        cpus: CPUs of this machine, for the thread counts of training where the job names none.
 
     Raises:
         JobError: The job and the shards do not fit together.
@@ -224,9 +225,9 @@ def make_plan(job: Job, dataset: Dataset, cpus: int) -> Plan:
 
 
 def fit_threads(job: Job, cpus: int) -> dict[str, int]:
-    """Threads of each fit: the job's number, else the CPUs shared among the stock deep models."""
+    """Threads of each fit: the job's number, else the CPUs shared among the models that are trained."""
     asked = job.cluster.stages["fit"].cpus if "fit" in job.cluster.stages else None
-    deep = [name for name, model in job.models.items() if model.engine == "sdv" and model.model != "gaussian_copula"]
+    deep = [name for name, model in job.models.items() if NATIVE[model.model].trains]
     share = max(1, cpus // max(1, len(deep)))
     return {name: asked or (share if name in deep else 1) for name in job.models}
 

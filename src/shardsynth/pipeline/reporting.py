@@ -58,7 +58,7 @@ def report_data(worker: Worker) -> ReportData:
     synthetic = {name: Counts.load(run.private / "summary" / f"synthetic.{name}.all", coder) for name in job.models}
     train, holdout = worker.counts("train"), worker.counts("holdout")
     least = max(5, job.rare.min_count)  # a job may keep rarer values in its model; the page never shows them
-    models = tuple(ModelReport(name, read_json(run.metrics(name)), _losses(run.root, name)) for name in job.models)
+    models = tuple(ModelReport(name, read_json(run.metrics(name)), _losses(run.losses(name))) for name in job.models)
     seconds = {}
     for stage in STAGES:
         records = [run.last_record(stage, task.index) for task in plan.tasks[stage]]
@@ -98,8 +98,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _losses(root: Path, name: str) -> dict[str, list[float]]:
-    path = root / "metrics" / f"{name}.loss.parquet"
+def _losses(path: Path) -> dict[str, list[float]]:
     if not path.exists():
         return {}
     table = pq.read_table(path)

@@ -221,7 +221,7 @@ def _write_manifest(
     run: RunDir, request: SampleRequest, plan: dict[str, Any], ranges: list[tuple[int, int]], schema: pa.Schema
 ) -> None:
     parts: list[dict[str, Any]] = []
-    drawn = {"proposed": 0, "accepted": 0}
+    drawn = {"proposals": 0, "accepted": 0}
     for index in range(len(ranges)):
         record = run.committed("sample", index)
         if record is None:
@@ -235,7 +235,7 @@ def _write_manifest(
         "first_row": plan["first_row"],
         "seed": plan["asked"]["seed"],
         "where": plan["asked"]["where"],
-        "acceptance": drawn["accepted"] / drawn["proposed"] if drawn["proposed"] else None,
+        "acceptance": drawn["accepted"] / drawn["proposals"] if drawn["proposals"] else None,
         "model_files": plan["asked"]["files"],
         "chunk_rows": plan["asked"]["chunk_rows"],
         "schema": schema_to_text(schema),

@@ -69,6 +69,14 @@ class RunDir:
         """A stock synthesizer: a pickle, fitted on real rows."""
         return self.private / "models" / name / "synthesizer.pkl"
 
+    def checkpoint(self, name: str) -> Path:
+        """What a training saved when it was asked to stop, and every few minutes."""
+        return self.private / "checkpoints" / f"{name}.safetensors"
+
+    def losses(self, name: str) -> Path:
+        """Loss history of a trained model."""
+        return self.root / "metrics" / f"{name}.loss.parquet"
+
     def samples(self, name: str) -> Path:
         """Folder of a model's synthetic parts."""
         return self.root / "samples" / name

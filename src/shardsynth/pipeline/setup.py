@@ -58,7 +58,7 @@ def write_job(source: str | list[str], output: Path, run_folder: str | None, *, 
 
 _HEADER = """\
 # Written by `shardsynth init`; every key is described in docs/job-file.md.
-# Models: gaussian_copula (native, on CPUs), copulagan, ctgan, tvae (SDV's; GPUs help).
+# Models: gaussian_copula (fitted from counts, on CPUs), copulagan, ctgan, tvae (trained; GPUs help).
 """
 
 

@@ -179,9 +179,11 @@ def _write_json(attempt: Attempt, path: Path, data: Any) -> None:
 
 
 def fit(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
-    """Fit one model on the training rows (native: their counts; stock: the row sample)."""
+    """Fit one model on the training rows (their counts, their row sample, or both)."""
     details = fit_model(worker, task, attempt)
-    return attempt.commit(rows=details.pop("fitted_rows"), **details)
+    record = attempt.commit(rows=details.pop("fitted_rows"), **details)
+    worker.run.checkpoint(task.model).unlink(missing_ok=True)
+    return record
 
 
 def sample(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:

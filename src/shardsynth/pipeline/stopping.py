@@ -42,3 +42,9 @@ def install(grace: float = GRACE_SECONDS) -> None:
 
     for name in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(name, on_stop)
+
+
+def uninstall() -> None:
+    """Let the signals end this process again, as they did before ``install``."""
+    for name in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(name, signal.SIG_DFL)

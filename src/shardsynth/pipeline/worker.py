@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from shardsynth.errors import Saved
+
 
 def main() -> None:
     """Serve tasks until the parent closes standard input."""
@@ -25,8 +27,11 @@ def main() -> None:
 
 
 def _serve(worker: Any, stage: str, index: int, answers: BinaryIO, debug: bool) -> dict[str, Any]:
+    from shardsynth.pipeline import stopping
     from shardsynth.pipeline.tasks import run_logged
 
+    if stage == "fit":  # a training saves its state where any other task is just started again
+        stopping.install(grace=8)
     last = time.monotonic()
 
     def progress(rows: int) -> None:
@@ -35,7 +40,11 @@ def _serve(worker: Any, stage: str, index: int, answers: BinaryIO, debug: bool) 
             last = time.monotonic()
             _answer(answers, {"progress": rows})
 
-    return run_logged(worker, stage, index, progress=progress, debug=debug)
+    answer = run_logged(worker, stage, index, progress=progress, debug=debug)
+    if stopping.asked():
+        sys.exit(Saved.exit_code)
+    stopping.uninstall()
+    return answer
 
 
 def _answer(answers: BinaryIO, message: dict[str, Any]) -> None:
