@@ -97,6 +97,14 @@ class Sample(_Options):
         return self.rows
 
 
+class Survival(_Options):
+    """Columns of a survival analysis."""
+
+    time: str = Field(description="Column of follow-up times, a number.")
+    event: str = Field(description="Column that says whether the event happened: true or 1; else the row is censored.")
+    value: Optional[str] = Field(None, description="The event's value where the column is text, such as `1:DECEASED`.")
+
+
 class Evaluate(_Options):
     """How the synthetic rows are judged."""
 
@@ -109,7 +117,19 @@ class Evaluate(_Options):
     group: Optional[str] = Field(
         None, description="Column that names the person: all rows of one person fall on one side of the holdout."
     )
-    target: Optional[str] = Field(None, description="Column that models trained on synthetic rows should predict.")
+    target: Optional[str] = Field(
+        None,
+        description="Column that a model trained on synthetic rows should predict: of real held-out rows, beside one "
+        "trained on real rows.",
+    )
+    survival: Optional[Survival] = Field(None, description="Compare survival curves: `{time: COLUMN, event: COLUMN}`.")
+
+    def columns(self) -> Dict[str, str]:
+        """Option -> the column that it names."""
+        found = {"group": self.group, "target": self.target}
+        if self.survival is not None:
+            found.update({"survival.time": self.survival.time, "survival.event": self.survival.event})
+        return {option: name for option, name in found.items() if name is not None}
 
 
 class Resources(_Options):
@@ -405,7 +425,7 @@ def reference() -> str:
             inner = [annotation, *getattr(annotation, "__args__", ())]
             nested = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), None)
             if nested:
-                suffix = ".<name>" if annotation is not nested else ""
+                suffix = ".<name>" if getattr(annotation, "__origin__", None) is dict else ""
                 sections.append((f"{prefix}.{key}".lstrip(".") + suffix, nested))
             default = "required" if info.is_required() else ("" if nested else f"`{info.get_default()}`")
             text = (info.description or "").replace("|", "\\|")

@@ -105,7 +105,7 @@ def coalesce(
 
 
 def figures(worker: Worker, model: str, counts: dict[str, Counts]) -> dict[str, Any]:
-    """All figures of one model, in the form of ``metrics/<model>.json``."""
+    """Figures of one model that need counts alone, in the form of ``metrics/<model>.json``."""
     from shardsynth.data.metadata import keys_of
     from shardsynth.metrics.diagnostic import diagnostic
     from shardsynth.metrics.quality import quality
@@ -144,8 +144,6 @@ def figures(worker: Worker, model: str, counts: dict[str, Counts]) -> dict[str, 
             coder,
             measured={key: {"KeyUniqueness": 1.0} for key in keys_of(worker.metadata())},
         ),
-        "privacy": {},
-        "utility": {},
         "seconds": seconds,
         "rows_per_second": round(counts["all"].rows / seconds["sample"]) if seconds["sample"] else None,
     }

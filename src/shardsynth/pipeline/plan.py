@@ -202,9 +202,10 @@ def make_plan(job: Job, dataset: Dataset, cpus: int) -> Plan:
     """
     if dataset.rows == 0:
         raise JobError(f"the input has no rows: {len(dataset.shards)} shards, all empty")
-    for option, name in (("evaluate.group", job.evaluate.group), ("evaluate.target", job.evaluate.target)):
-        if name is not None and name not in dataset.schema.names:
-            raise JobError(f"{option}: no column is called {name!r}")
+    for option, name in job.evaluate.columns().items():
+        if name not in dataset.schema.names:
+            raise JobError(f"evaluate.{option}: no column is called {name!r}")
+    _check_survival(job, dataset.schema)
     rows = job.sample.total_rows(dataset.rows)
     chunk_rows = job.sample.chunk_rows or min(CHUNK_ROWS, job.sample.rows_per_shard)
     plan = Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, {})
@@ -222,6 +223,25 @@ def make_plan(job: Job, dataset: Dataset, cpus: int) -> Plan:
         tasks["merge"].append(Task("merge", len(tasks["merge"]), model))
     tasks["report"] = [Task("report", 0)]
     return Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, {stage: tuple(tasks[stage]) for stage in STAGES})
+
+
+def _check_survival(job: Job, schema: pa.Schema) -> None:
+    asked = job.evaluate.survival
+    if asked is None:
+        return
+    kinds = {}
+    for option, name in (("time", asked.time), ("event", asked.event)):
+        field = schema.field(name).type
+        kinds[option] = field.value_type if pa.types.is_dictionary(field) else field
+    number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    if not any(is_kind(kinds["time"]) for is_kind in number):
+        raise JobError(f"evaluate.survival.time: {asked.time!r} is {kinds['time']}; wanted a number, such as years")
+    counted = (*number, pa.types.is_boolean)
+    if asked.value is None and not any(is_kind(kinds["event"]) for is_kind in counted):
+        raise JobError(
+            f"evaluate.survival.event: {asked.event!r} is {kinds['event']}; say which value is the event, as in "
+            "`value: DECEASED`"
+        )
 
 
 def fit_threads(job: Job, cpus: int) -> dict[str, int]:

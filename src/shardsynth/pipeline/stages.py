@@ -240,7 +240,11 @@ def write_part(
 
 
 def score(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
-    """Count a range of synthetic parts on the real rows' bins; apart, the first rows, as many as the holdout has."""
+    """Count a range of synthetic parts on the real rows' bins; apart, the first rows, as many as the holdout has.
+
+    Of the rows chosen by hash, keep the rows and their distances to the real ones.
+    """
+    from shardsynth.pipeline.evaluation import ScoredRows
     from shardsynth.summaries.counts import Counts
 
     plan, run, coder = worker.plan, worker.run, worker.coder()
@@ -248,21 +252,24 @@ def score(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     ranges = worker.synthetic_ranges(task.model)
     everything = Counts.empty(coder, fit=False, score=ranges["all"])
     head = Counts.empty(coder, fit=False, score=ranges["head"])
+    kept = ScoredRows(worker, task.model)
     first = row = plan.part_rows(task.parts[0]).start
     for part in range(*task.parts):
         for batch in read_part(run.part(task.model, part)):
             everything.update(batch, row)
+            kept.add(batch, row)
             if row < head_rows:
                 head.update(batch.slice(0, head_rows - row), row)
             row += batch.num_rows
             progress(row - first)
     everything.save(attempt.output(score_part(run, task, "all")))
     head.save(attempt.output(score_part(run, task, "head")))
+    kept.save(attempt.output(score_part(run, task, "rows")))
     return attempt.commit(rows=row - first)
 
 
 def score_part(run: RunDir, task: Task, name: str) -> Path:
-    """Counts of the parts that a scoring task read."""
+    """What a scoring task made of its parts: counts of ``all`` rows and of the ``head``, and the chosen ``rows``."""
     return run.private / "scores" / task.model / f"{task.parts[0]}.{name}"
 
 
@@ -280,6 +287,7 @@ def read_part(path: Path) -> Iterator[pa.RecordBatch]:
 
 def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Check that a model's parts add up; write the manifest and the figures; coalesce the parts where asked."""
+    from shardsynth.pipeline.evaluation import joined, row_figures
     from shardsynth.pipeline.merging import check_parts, coalesce, figures
 
     plan, run, model = worker.plan, worker.run, task.model
@@ -300,14 +308,15 @@ def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     if plan.job.sample.coalesce_mb:
         manifest["coalesced"] = coalesce(run, plan, model, attempt, progress)
     _write_json(attempt, run.samples(model) / "_manifest.json", manifest)
-    scored = [score_part(run, t, name) for name in ("all", "head") for t in plan.model_tasks("score", model)]
+    tasks = plan.model_tasks("score", model)
+    scored = [score_part(run, t, name) for name in ("all", "head", "rows") for t in tasks]
     counts = {
-        name: _merge_counts(worker.coder(), [score_part(run, t, name) for t in plan.model_tasks("score", model)])
-        for name in ("all", "head")
+        name: _merge_counts(worker.coder(), [score_part(run, t, name) for t in tasks]) for name in ("all", "head")
     }
     for name, found in counts.items():
         found.save(attempt.output(run.private / "summary" / f"synthetic.{model}.{name}"))
-    _write_json(attempt, run.metrics(model), figures(worker, model, counts))
+    by_rows = row_figures(worker, *joined(worker, [score_part(run, t, "rows") for t in tasks]))
+    _write_json(attempt, run.metrics(model), {**figures(worker, model, counts), **by_rows})
     record = attempt.commit(rows=rows)
     for path in scored:
         path.unlink(missing_ok=True)

@@ -1,0 +1,207 @@
+"""Are synthetic rows as good to learn from? Train on synthetic, test on real (Esteban, Hyland, Raetsch 2017).
+
+A gradient booster is fitted once on real training rows and once on as many synthetic ones; both predict the target of
+real rows that no model saw. Their scores, and how far they agree on what matters, say what a user loses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from shardsynth.metrics.features import MOST_ROWS, Features, booster, picked
+from shardsynth.metrics.intervals import auc
+
+if TYPE_CHECKING:
+    from shardsynth.data.coding import TableCoder
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+_RESAMPLES = 200
+_SHUFFLED, _REPEATS = 2_000, 3
+#: Test rows of a class without which it has no AUC of its own.
+_FEWEST = 5
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is predicted.
+
+    Attributes:
+        name: The column.
+        kind: ``classes`` or ``numbers``.
+        index: Its index in the coder.
+    """
+
+    name: str
+    kind: str
+    index: int
+
+    @classmethod
+    def of(cls, coder: TableCoder, name: str) -> Target | None:
+        """The target, or None where the column is not learned (an id, personal data, empty)."""
+        index = coder.index.get(name)
+        if index is None:
+            return None
+        return cls(name, "classes" if coder.columns[index].is_category else "numbers", index)
+
+    def values(self, coder: TableCoder, table: pa.Table) -> Floats:
+        """float64[n]: class codes or numbers, NaN where missing."""
+        encoded, column = coder.encode(table), coder.columns[self.index]
+        axis = encoded.axis[self.index]
+        if axis is not None:
+            return axis
+        codes = encoded.codes[self.index]
+        return np.where((codes == column.missing) | (codes == column.unseen), np.nan, codes.astype(np.float64))
+
+
+def utility(
+    coder: TableCoder, target: str, train: pa.Table, holdout: pa.Table, synthetic: pa.Table, seed: int
+) -> dict[str, Any]:
+    """Utility figures in the form of ``metrics/<model>.json``; empty where the target cannot be learned.
+
+    Args:
+        coder: Codes of the learned columns.
+        target: Column to predict.
+        train: Real training rows.
+        holdout: Real rows to test on.
+        synthetic: Synthetic rows.
+        seed: Chooses the rows.
+    """
+    aim = Target.of(coder, target)
+    if aim is None:
+        return {}
+    generator = np.random.default_rng([seed, 0x75746C])
+    features = Features.of(coder, without=[target])
+    rows = min(MOST_ROWS, train.num_rows, synthetic.num_rows)
+    sides = {
+        name: _Side.of(coder, features, aim, picked(table, size, generator))
+        for name, table, size in (("real", train, rows), ("synthetic", synthetic, rows), ("test", holdout, MOST_ROWS))
+    }
+    test = sides["test"]
+    if not features.chosen or len(test.y) < 20 or min(len(side.y) for side in sides.values()) < 20:
+        return {}
+    metric, score = _metric(aim.kind, test.y)
+    predictions, importances = {}, {}
+    for name in ("real", "synthetic"):
+        model = _fitted(aim.kind, features, sides[name], seed)
+        predictions[name] = _predict(model, test.x, test.y)
+        importances[name] = _importance(model, test, score, np.random.default_rng([seed, 1]))
+    scores = {name: score(predicted, test.y) for name, predicted in predictions.items()}
+    draws = [generator.integers(0, len(test.y), len(test.y)) for _ in range(_RESAMPLES)]
+    gaps = np.array(
+        [score(predictions["real"][d], test.y[d]) - score(predictions["synthetic"][d], test.y[d]) for d in draws]
+    )
+    return {
+        "target": target,
+        "metric": metric,
+        "rows": {"trained": rows, "tested": len(test.y)},
+        "train_real": scores["real"],
+        "train_synthetic": scores["synthetic"],
+        "guessing": 0.5 if aim.kind == "classes" else 0.0,
+        "gap": scores["real"] - scores["synthetic"],
+        "gap_low": float(np.nanquantile(gaps, 0.025)),
+        "gap_high": float(np.nanquantile(gaps, 0.975)),
+        "importance": _agreement(features.names, importances["real"], importances["synthetic"]),
+    }
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Rows with a known target."""
+
+    x: Floats
+    y: Floats
+
+    @classmethod
+    def of(cls, coder: TableCoder, features: Features, target: Target, table: pa.Table) -> _Side:
+        y = target.values(coder, table)
+        return cls(features.encode(table)[~np.isnan(y)], y[~np.isnan(y)])
+
+
+class _Constant:
+    """What is learned from one class: always that one."""
+
+    def __init__(self, value: float) -> None:
+        self.classes_ = np.array([value])
+
+    def predict_proba(self, x: Floats) -> Floats:
+        return np.ones((len(x), 1))
+
+
+def _fitted(kind: str, features: Features, side: _Side, seed: int) -> Any:
+    if kind == "classes" and len(np.unique(side.y)) < 2:
+        return _Constant(float(side.y[0]))
+    return booster(kind, features.categorical, seed).fit(side.x, side.y)
+
+
+def _predict(model: Any, x: Floats, y: Floats) -> Floats:
+    """float64[n, classes in the test rows]: probabilities; float64[n, 1] for numbers."""
+    if not hasattr(model, "predict_proba"):
+        return np.asarray(model.predict(x), np.float64)[:, None]
+    classes, made = np.unique(y), model.predict_proba(x)
+    found = np.zeros((len(x), len(classes)))
+    for k, value in enumerate(model.classes_):
+        place = np.flatnonzero(classes == value)
+        if len(place):
+            found[:, place[0]] = made[:, k]
+    return found
+
+
+def _metric(kind: str, y: Floats) -> tuple[str, Callable[[Floats, Floats], float]]:
+    if kind == "numbers":
+        return "R2", _r2
+    classes = np.unique(y)
+    kept = [k for k, value in enumerate(classes) if (y == value).sum() >= _FEWEST]
+    if len(classes) == 2:
+        return "AUC", lambda p, t: auc(p[t == classes[1], 1], p[t == classes[0], 1])[0]
+
+    def macro(predicted: Floats, truth: Floats) -> float:
+        areas = [auc(predicted[truth == classes[k], k], predicted[truth != classes[k], k])[0] for k in kept]
+        return float(np.mean(areas)) if areas else 0.5
+
+    return "AUC, mean over classes", macro
+
+
+def _r2(predicted: Floats, truth: Floats) -> float:
+    spread = ((truth - truth.mean()) ** 2).sum()
+    return float(1 - ((truth - predicted[:, 0]) ** 2).sum() / spread) if spread > 0 else float("nan")
+
+
+def _importance(
+    model: Any, test: _Side, score: Callable[[Floats, Floats], float], generator: np.random.Generator
+) -> Floats:
+    """float64[d]: what the score loses when a column of the test rows is shuffled."""
+    wide = test.x.shape[1] > 100
+    chosen = generator.permutation(len(test.y))[: 500 if wide else _SHUFFLED]
+    x, y = test.x[chosen], test.y[chosen]
+    whole = score(_predict(model, x, test.y), y)
+    found = np.zeros(x.shape[1])
+    repeats = 1 if wide else _REPEATS
+    for k in range(x.shape[1]):
+        for _ in range(repeats):
+            shuffled = x.copy()
+            shuffled[:, k] = generator.permutation(x[:, k])
+            found[k] += (whole - score(_predict(model, shuffled, test.y), y)) / repeats
+    return found
+
+
+def _agreement(names: list[str], real: Floats, made: Floats) -> dict[str, Any]:
+    from scipy.stats import spearmanr
+
+    order = np.argsort(-real, kind="stable")[:10]
+    flat = len(real) < 2 or np.ptp(real) == 0 or np.ptp(made) == 0
+    gains, made_gains = np.maximum(real, 0.0), np.maximum(made, 0.0)
+    most = max(float(gains.sum()), float(made_gains.sum()))
+    return {
+        # Ranks of columns that do not matter are noise; the overlap is of what matters: 1 where the two agree.
+        "overlap": float(np.minimum(gains, made_gains).sum() / most) if most > 0 else None,
+        "spearman": None if flat else float(spearmanr(real, made).statistic),
+        "columns": [{"column": names[k], "real": float(real[k]), "synthetic": float(made[k])} for k in order.tolist()],
+    }

@@ -1,0 +1,83 @@
+"""The figures that need rows, through whole runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.metrics.planted import mds_like
+from tests.tables import write_shards
+
+from shardsynth import Job, Run, plan_job, run_job
+from shardsynth.errors import JobError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(mds_like(1200, 5)[0], tmp_path_factory.mktemp("data") / "shards", 3)
+
+
+def job(data: Path, output: Path, evaluate: dict, **sample) -> Job:
+    return Job.parse(
+        {
+            "input": str(data),
+            "output": str(output),
+            "models": {"gaussian_copula": {}},
+            "sample": {"rows": 900, "rows_per_shard": 300, **sample},
+            "evaluate": evaluate,
+        }
+    )
+
+
+EVALUATE = {"holdout": 0.25, "target": "dead", "survival": {"time": "years", "event": "dead"}}
+
+
+@pytest.fixture(scope="module")
+def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_job(job(data, tmp_path_factory.mktemp("runs") / "three", EVALUATE))
+
+
+def test_every_figure_is_in_the_metrics(done: Run) -> None:
+    found = done.metrics("gaussian_copula")
+    assert found["privacy"]["rows"] == {
+        "synthetic": 900,
+        "training": found["rows"]["real"],
+        "holdout": found["rows"]["holdout"],
+        "compared": found["rows"]["holdout"],
+        "released": 900,
+    }
+    assert 0.3 < found["privacy"]["closest_record"]["closer_to_training"] < 0.7
+    assert found["utility"]["target"] == "dead" and 0.4 < found["utility"]["train_real"] < 1
+    assert found["utility"]["survival"]["rows"]["synthetic"] == 900
+    assert 0.4 < found["detection"]["auc"] <= 1 and found["detection"]["holdout"]["rows"] == found["rows"]["holdout"]
+
+
+def test_any_number_of_tasks_gives_the_same_figures(data: Path, done: Run, tmp_path: Path) -> None:
+    assert len(done.plan.tasks["score"]) == 3
+    one = run_job(job(data, tmp_path / "one", EVALUATE, tasks=1))
+    for key in ("privacy", "utility", "detection"):
+        assert one.metrics("gaussian_copula")[key] == done.metrics("gaussian_copula")[key]
+
+
+def test_what_scoring_kept_of_the_rows_is_gone(done: Run) -> None:
+    assert not [path for path in (done.dir.private / "scores").rglob("*") if path.is_file()]
+
+
+def test_without_a_holdout_there_is_no_privacy_figure(data: Path, tmp_path: Path) -> None:
+    found = run_job(job(data, tmp_path / "r", {"holdout": 0, "target": "dead"})).metrics("gaussian_copula")
+    assert found["privacy"] == {} and found["utility"] == {}
+    assert "holdout" not in found["detection"]
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "message"),
+    [
+        ({"target": "deadd"}, "evaluate.target: no column is called 'deadd'"),
+        ({"survival": {"time": "risk", "event": "dead"}}, "evaluate.survival.time: 'risk' is string; wanted a number"),
+        ({"survival": {"time": "years", "event": "risk"}}, "say which value is the event"),
+        ({"survival": {"time": "years"}}, "the key 'evaluate.survival.event' is missing"),
+    ],
+)
+def test_columns_that_do_not_fit(data: Path, tmp_path: Path, evaluate: dict, message: str) -> None:
+    with pytest.raises(JobError, match=message.replace("(", r"\(")):
+        plan_job(job(data, tmp_path / "r", evaluate))
