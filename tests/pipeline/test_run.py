@@ -21,6 +21,7 @@ import pytest
 from tests.tables import mixed_table, write_shards
 
 from shardsynth import Job, Run, load_model, plan_job, run_job
+from shardsynth.api import describe_model
 from shardsynth.errors import InputError, RunError, TaskError
 from shardsynth.pipeline.setup import write_job
 from shardsynth.pipeline.tasks import Worker
@@ -375,6 +376,16 @@ def test_load_model_and_sample(done):
         table = load_model(done.dir.model(name)).sample(50)
         assert table.schema.equals(done.plan.schema, check_metadata=True)
         assert table.equals(done.samples(name).to_table().slice(0, 50)) or name not in NATIVE_MODELS
+
+
+def test_native_models_take_conditions_and_show_their_losses(done):
+    for name in sorted(NATIVE_MODELS):
+        model = load_model(done.dir.model(name))
+        assert set(model.sample(50, conditions={"sex": "F"})["sex"].to_pylist()) == {"F"}
+        if name != "gaussian_copula":
+            assert pq.read_table(done.dir.losses(name)).num_rows == QUICK["epochs"]
+            assert not done.dir.checkpoint(name).exists()
+        assert any(name in line for line in describe_model(done.dir.model(name)))
 
 
 def test_clean_keeps_what_counts(done, data, tmp_path):

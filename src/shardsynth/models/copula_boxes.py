@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardsynth.errors import ConditionError
-from shardsynth.models.copula_selection import Selection, nearest_name, select
+from shardsynth.models.copula_selection import Selection, nearest_name, select, wanted_missing
 from shardsynth.models.copula_tables import GRID, REACH, Integers
 from shardsynth.models.fitted import FitColumn, Marginal
 from shardsynth.models.relations import Relation
@@ -103,7 +103,7 @@ class Compiler:
         if column.treatment == "relation":
             return self._computed(self._relation[name], tests)
         missing = self._missing_latent.get(number)
-        want_missing = _wanted_missing(tests)
+        want_missing = wanted_missing(tests)
         always = column.treatment == "empty"
         values = [test for test in tests if test.operator != "null"]
         if always:
@@ -200,7 +200,7 @@ class Compiler:
         return _joined(boxes)
 
     def _passes(self, relation: Relation, tests: Sequence[Condition], values: Any, absent: Any) -> NDArray[np.bool_]:
-        want_missing = _wanted_missing(tests)
+        want_missing = wanted_missing(tests)
         tested = [test for test in tests if test.operator != "null"]
         if want_missing is True and tested:
             raise ConditionError(f"column {relation.name!r}: cannot be missing and have a value")
@@ -244,14 +244,6 @@ class Compiler:
     def _use_parents(relation: Relation, why: str) -> ConditionError:
         parents = ", ".join(map(repr, relation.parents))
         return ConditionError(f"column {relation.name!r} {why} ({relation.describe()}): put the condition on {parents}")
-
-
-def _wanted_missing(tests: Sequence[Condition]) -> bool | None:
-    """Whether the tests want the value missing (True), present (False), or say nothing about it."""
-    wanted = {bool(test.values[0]) for test in tests if test.operator == "null"}
-    if len(wanted) == 2:
-        raise ConditionError(f"column {tests[0].column!r}: cannot be both missing and not missing")
-    return wanted.pop() if wanted else None
 
 
 def _division(start: int, stop: int, parts: int) -> list[int]:

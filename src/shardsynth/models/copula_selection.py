@@ -51,6 +51,14 @@ def select(column: FitColumn, form: Form, tests: Sequence[Condition]) -> Selecti
     return Selection(parts)
 
 
+def wanted_missing(tests: Sequence[Condition]) -> bool | None:
+    """Whether the tests of a column want it missing (True), present (False), or say nothing about it."""
+    wanted = {bool(test.values[0]) for test in tests if test.operator == "null"}
+    if len(wanted) == 2:
+        raise ConditionError(f"column {tests[0].column!r}: cannot be both missing and not missing")
+    return wanted.pop() if wanted else None
+
+
 def nearest_name(name: str, names: Sequence[str]) -> str:
     """What to add to an error about a misspelt name: the nearest one, or those there are."""
     close = get_close_matches(name, names, 1, 0.5) or [n for n in names if n.lower() == name.lower()]
@@ -136,8 +144,8 @@ def _select_axis(
     """Pieces of each segment of an axis marginal."""
     marginal = column.marginal
     assert marginal is not None
-    step = _step(column.precision)
-    allowed = _allowed(column, form, tests, step)
+    step = grid_step(column.precision)
+    allowed = allowed_intervals(column, form, tests, step)
     length = max(float(marginal.hi.max() - marginal.lo.min()), 1.0)
     parts: dict[int, list[tuple[float, float, float]]] = {}
     for k, (lo, hi) in enumerate(zip(marginal.lo.tolist(), marginal.hi.tolist())):
@@ -158,7 +166,9 @@ def _select_axis(
     return parts
 
 
-def _allowed(column: FitColumn, form: Form, tests: Sequence[Condition], step: float) -> list[tuple[float, float]]:
+def allowed_intervals(
+    column: FitColumn, form: Form, tests: Sequence[Condition], step: float
+) -> list[tuple[float, float]]:
     """Closed intervals of the axis in which all tests hold, in order."""
     allowed = [(-inf, inf)]
     for test in tests:
@@ -190,7 +200,7 @@ def _allowed(column: FitColumn, form: Form, tests: Sequence[Condition], step: fl
     return sorted(allowed)
 
 
-def _step(precision: Precision | None) -> float:
+def grid_step(precision: Precision | None) -> float:
     """Distance of neighbouring values; 0 without a grid."""
     if precision is None or precision.kind == "float":
         return 0.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import schema_from_text, schema_to_text
 from shardsynth.data.values import Precision
-from shardsynth.errors import ConditionError, ModelError
+from shardsynth.errors import ModelError
 from shardsynth.models.copula_columns import Form
 from shardsynth.models.copula_tables import Ragged
 from shardsynth.models.deep_codes import DeepCoding, Layout
@@ -27,6 +27,10 @@ from shardsynth.models.fitted import FitColumn, Marginal
 from shardsynth.models.modes import Modes
 from shardsynth.models.networks import Decoder, Generator
 from shardsynth.sampling.streams import stream_key
+
+if TYPE_CHECKING:
+    from shardsynth.models.deep_conditions import DeepConditions
+    from shardsynth.sampling.conditions import Conditions
 
 _FORMAT = 1
 Network = Union[Generator, Decoder]
@@ -90,19 +94,18 @@ class DeepModel:
             seed: Any integer.
             first_row: Global number of the first row, from 0.
             n: Rows; 32,768 and more at a time are fast.
-            conditions: Not yet for deep models.
+            conditions: Draw rows that meet these; ``prepare`` them once when drawing repeatedly.
 
         Returns:
             A batch whose schema equals ``schema``, metadata included.
 
         Raises:
-            ConditionError: Conditions were given.
+            ConditionError: The conditions cannot be met.
         """
-        if conditions is not None:
-            raise ConditionError(
-                f"model {self.name!r} ({self.options.family}) cannot be drawn under conditions; gaussian_copula can"
-            )
-        drawn = self._sampler.draw(stream_key(seed, self.name), first_row, n, threads=self.threads)
+        if conditions is None:
+            drawn = self.sampler.draw(stream_key(seed, self.name), first_row, n, threads=self.threads)
+        else:
+            drawn = self.prepare(conditions).draw(seed, first_row, n)
         arrays = self._learned(drawn)
         columns = [
             arrays[c.name] if c.name in arrays else self._unlearned(c, f.type, first_row, n)
@@ -110,11 +113,15 @@ class DeepModel:
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
-    def prepare(self, conditions: Any) -> Any:
-        """Not yet."""
-        raise ConditionError(
-            f"model {self.name!r} ({self.options.family}) cannot be drawn under conditions; gaussian_copula can"
-        )
+    def prepare(self, conditions: Conditions | DeepConditions) -> DeepConditions:
+        """Conditions in terms of this model: a pilot says what share of the proposals will be accepted.
+
+        Raises:
+            ConditionError: They cannot be met, or hardly; says how many rows of the pilot met them.
+        """
+        from shardsynth.models.deep_conditions import DeepConditions
+
+        return conditions if isinstance(conditions, DeepConditions) else DeepConditions(self, conditions)
 
     def with_threads(self, threads: int) -> DeepModel:
         """The same model, making so many blocks at the same time."""
@@ -136,7 +143,8 @@ class DeepModel:
         return self.coding.notes
 
     @cached_property
-    def _sampler(self) -> Sampler:
+    def sampler(self) -> Sampler:
+        """Makes rows in codes."""
         log_rows = self.rows if self.options.condvec == "log" else None
         reached = reached_shares(self.coding, log_rows=log_rows) if self.options.is_gan else np.zeros(0)
         return Sampler(
@@ -153,7 +161,8 @@ class DeepModel:
         return [c.name for c in self.coding.columns if c.folded is not None and len(c.folded)]
 
     @cached_property
-    def _forms(self) -> dict[str, Form]:
+    def forms(self) -> dict[str, Form]:
+        """How each learned column's values are held."""
         return {
             c.name: Form.of(c, f.type, self.formats.get(c.name))
             for c, f in zip(self.coding.table, self.schema)
@@ -162,17 +171,27 @@ class DeepModel:
 
     def _learned(self, drawn: Drawn) -> dict[str, pa.Array]:
         """Arrow arrays of the learned columns."""
-        arrays, axis = {}, 0
+        arrays = {}
         for number, column in enumerate(self.coding.columns):
-            codes, places, uniform = drawn.codes[number], None, None
-            if column.is_axis:
-                places, axis = drawn.places[axis], axis + 1
-            elif column.name in self._folded:
-                uniform = drawn.uniform[self._folded.index(column.name)]
-            form = self._forms[column.name]
-            values = form.of_raw(column.values(codes, places, uniform))
-            arrays[column.name] = form.array(np.ascontiguousarray(values), column.missing(codes))
+            codes, raw = self.raw(drawn, number)
+            form = self.forms[column.name]
+            arrays[column.name] = form.array(np.ascontiguousarray(form.of_raw(raw)), column.missing(codes))
         return arrays
+
+    def raw(self, drawn: Drawn, number: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Codes [n] of a learned column, and its category indices or axis values [n]."""
+        column, codes = self.coding.columns[number], drawn.codes[number]
+        places, uniform = None, None
+        if column.is_axis:
+            places = drawn.places[self._axes[number]]
+        elif column.name in self._folded:
+            uniform = drawn.uniform[self._folded.index(column.name)]
+        return codes, column.values(codes, places, uniform)
+
+    @cached_property
+    def _axes(self) -> NDArray[np.int64]:
+        """Which of the places each learned column has."""
+        return np.cumsum([column.is_axis for column in self.coding.columns]) - 1
 
     def _unlearned(self, column: FitColumn, data_type: pa.DataType, first_row: int, n: int) -> pa.Array:
         """Arrow array of a column that the networks do not see."""
@@ -180,7 +199,7 @@ class DeepModel:
             return pa.nulls(n, data_type)
         if column.treatment == "constant":
             assert column.marginal is not None
-            form = self._forms[column.name]
+            form = self.forms[column.name]
             return form.array(np.repeat(form.of_raw(column.marginal.lo[:1]), n), None)
         if column.name not in self.generators:
             raise ModelError(f"column {column.name!r}: the model has no generator for it")

@@ -54,6 +54,22 @@ class Drawn:
     places: NDArray[np.float32]
     uniform: NDArray[np.float64]
 
+    def slice(self, first: int, last: int) -> Drawn:
+        """Rows ``first <= i < last``."""
+        return Drawn(self.codes[:, first:last], self.places[:, first:last], self.uniform[:, first:last])
+
+    def take(self, rows: NDArray[np.int64]) -> Drawn:
+        """The rows of these numbers."""
+        return Drawn(self.codes[:, rows], self.places[:, rows], self.uniform[:, rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Drawn]) -> Drawn:
+        """Rows of all parts, in order."""
+        return cls(*(np.concatenate([getattr(d, name) for d in parts], axis=1) for name in _DRAWN))
+
+
+_DRAWN = ("codes", "places", "uniform")
+
 
 def fold(generator: Generator) -> list[tuple[Tensor, Tensor]]:
     """Weight [out, in] and bias [out] of each linear layer with its batch normalisation folded in."""
@@ -182,11 +198,9 @@ class Sampler:
         if made:
             self._last = (key, flat, blocks[-1]), made[-1]
         skip = first_row - blocks.start * BLOCK
-        parts = [
-            np.concatenate([getattr(d, name) for d in made], axis=1)[:, skip : skip + n]
-            for name in ("codes", "places", "uniform")
-        ]
-        return Drawn(*parts)
+        if not made:
+            made = [self.block(key, 0, flat)]
+        return Drawn.joined(made).slice(skip, skip + n)
 
     def _blocks(self, key: tuple[int, int], blocks: range, flat: int | None, threads: int) -> Sequence[Drawn]:
         known = self._last  # ranges that follow each other share a block: the second need not make it again

@@ -101,11 +101,12 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
                     ) from error
                 if console is not None:
                     console.print(f"{done}/{len(todo)} tasks", end="\r" if console.is_terminal else "\n")
-    _write_manifest(run, request, plan, ranges, source.schema)
+    acceptance = _write_manifest(run, request, plan, ranges, source.schema)
     seconds = max(time.monotonic() - started, 1e-9)
     made = f"{plan['rows']:,} rows in {plan['n_parts']} parts in {request.output}"
     first, last = plan["first_row"], plan["first_row"] + plan["rows"]
-    return f"{made} (rows {first:,} to {last:,} of the model's stream, {seconds:.1f} s)"
+    met = "" if acceptance is None else f"; {acceptance:.2%} of the proposals met the condition"
+    return f"{made} (rows {first:,} to {last:,} of the model's stream, {seconds:.1f} s{met})"
 
 
 def _asked(request: SampleRequest, card: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +220,8 @@ def _sample_task(root: str, index: int, first_part: int, last_part: int, source:
 
 def _write_manifest(
     run: RunDir, request: SampleRequest, plan: dict[str, Any], ranges: list[tuple[int, int]], schema: pa.Schema
-) -> None:
+) -> float | None:
+    """Write the manifest; the share of proposals that conditions accepted, None without conditions."""
     parts: list[dict[str, Any]] = []
     drawn = {"proposals": 0, "accepted": 0}
     for index in range(len(ranges)):
@@ -245,3 +247,5 @@ def _write_manifest(
     if manifest["rows"] != plan["rows"]:
         raise TaskError(f"{request.output}: the parts hold {manifest['rows']} rows, {plan['rows']} were asked for")
     write_json(request.output / "_manifest.json", manifest)
+    acceptance: float | None = manifest["acceptance"]
+    return acceptance
