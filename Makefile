@@ -9,7 +9,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt PIP_BUILD_
   $(VENV)/bin/python -m pip install -q -q -c constraints.txt
 
 .NOTPARALLEL:
-.PHONY: help setup setup-test setup-lint demo test lint bars clean
+.PHONY: help setup setup-test setup-lint demo test lint bars slurm-up slurm-down clean
 
 help:
 	@echo "make setup   install into $(VENV), with torch and SDV"
@@ -17,6 +17,7 @@ help:
 	@echo "make test    all tests (PYTEST_ARGS='-k import')"
 	@echo "make lint    ruff, ruff format, mypy"
 	@echo "make bars    all benchmarks, one after the other: long"
+	@echo "make slurm-up, make slurm-down   a Slurm of four nodes on this machine, to play with (Debian packages, root)"
 	@echo "make clean   remove $(VENV), caches and builds; runs/ stays"
 
 setup: $(VENV)/.with-all
@@ -56,6 +57,12 @@ bars: setup-test
 	@failed=; for bar in $$(grep -l __main__ benchmarks/*.py); do \
 	  echo "== $$bar"; $(VENV)/bin/python $$bar || failed="$$failed $$bar"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+slurm-up:
+	@$(PYTHON) tests/slurm/cluster.py up .slurm
+
+slurm-down:
+	@$(PYTHON) tests/slurm/cluster.py down .slurm
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+#: One cluster for all folders whose tests need a Slurm.
+pytest_plugins = ["tests.slurm.fixtures"]
+
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 

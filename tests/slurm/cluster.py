@@ -26,6 +26,8 @@ from pathlib import Path
 NODES = ("n1", "n2", "n3", "n4")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-install-db", "sbatch", "sacct")
 MAX_ARRAY_SIZE = 101
+#: Set in the daemons' environment alone: what `stop` may end.
+_MARK = "SHARDSYNTH_TEST_CLUSTER"
 
 
 def missing_programs() -> list[str]:
@@ -71,7 +73,7 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """Environment in which Slurm's commands speak to this cluster."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SQUEUE", "SACCT"))}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SQUEUE", "SACCT", _MARK))}
         return {**kept, "SLURM_CONF": str(self.conf), "PATH": kept.get("PATH", "") + ":/usr/sbin:/sbin"}
 
     def command(self, *arguments: str, check: bool = True) -> str:
@@ -144,7 +146,7 @@ class Cluster:
         if self.accounting:
             account = (
                 "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n"
-                f"AccountingStoragePort={ports[6]}\nAccountingStorageEnforce=associations,limits\n"
+                f"AccountingStoragePort={ports[6]}\nAccountingStorageEnforce=associations,limits,qos\n"
                 f"AccountingStoragePass={self.munge_socket}\n"
                 "AccountingStorageTRES=gres/gpu"
             )
@@ -259,8 +261,9 @@ StorageLoc=slurm
     def _daemon(self, name: str, *command: str) -> None:
         with (self.folder / "log" / f"{name}.out").open("ab") as log:
             process = subprocess.Popen(
-                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+                command, env={**self.environment, _MARK: str(self.folder)},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
         known = self._pids()
         known[name] = process.pid
         (self.folder / "pids.json").write_text(json.dumps(known))
@@ -307,29 +310,23 @@ StorageLoc=slurm
 
     def _kill(self, name: str, number: signal.Signals) -> None:
         pid = self._pids().get(name)
-        if pid and _is_ours(pid, self.conf):
+        if pid and _is_ours(pid, self.folder):
             _signal(pid, number)
-            wait_until(f"the end of {name}", lambda: not _is_ours(pid, self.conf), 15)
+            wait_until(f"the end of {name}", lambda: not _is_ours(pid, self.folder), 15)
+
+    def _processes(self) -> set[int]:
+        """Every daemon and job of this cluster, and what they started."""
+        ours = [int(f.name) for f in Path("/proc").iterdir() if f.name.isdigit() and _is_ours(int(f.name), self.folder)]
+        return {*ours, *(child for pid in ours for child in _descendants(pid))}
 
     # --- stop --------------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """End every process that runs with this cluster's configuration, jobs included, and delete the folder."""
-        for name in ("slurmctld", *(f"slurmd-{node}" for node in NODES), "slurmdbd", "mariadbd", "munged"):
-            pid = self._pids().get(name)
-            if pid and _is_ours(pid, self.conf):
-                _signal(pid, signal.SIGTERM if name == "mariadbd" else signal.SIGKILL)
+        """End the cluster's daemons and jobs, and delete the folder."""
         end = time.monotonic() + 10
-        while ours := [
-            int(folder.name)
-            for folder in Path("/proc").iterdir()
-            if folder.name.isdigit() and _is_ours(int(folder.name), self.conf)
-        ]:
-            if time.monotonic() > end - 8:
-                for pid in ours:
-                    _signal(pid, signal.SIGKILL)
-            if time.monotonic() > end:
-                break
+        while (ours := self._processes()) and time.monotonic() < end:
+            for pid in ours:
+                _signal(pid, signal.SIGKILL)
             time.sleep(0.1)
         socket_folder = self.folder / "mariadb.socket"
         if socket_folder.exists():
@@ -367,13 +364,18 @@ def _unix_sockets_of(folder: Path, text: str) -> str:
     return ""
 
 
-def _is_ours(pid: int, conf: Path) -> bool:
-    """Whether a living process was started with this cluster's SLURM_CONF; only such ones are ever signalled."""
+def _is_ours(pid: int, folder: Path) -> bool:
+    """Whether a living process is one of this cluster's daemons or jobs; only such ones are ever signalled.
+
+    A shell that exported SLURM_CONF is not: jobs have a job's number, too.
+    """
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z" and f"SLURM_CONF={conf}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
+    job = f"SLURM_CONF={folder}/slurm.conf".encode() in words and any(w.startswith(b"SLURM_JOB_ID=") for w in words)
+    return state != "Z" and (job or f"{_MARK}={folder}".encode() in words)
 
 
 def _descendants(pid: int) -> list[int]:

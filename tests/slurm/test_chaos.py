@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster import NODES, wait_until
+from tests.slurm.cluster import NODES, wait_until
+from tests.slurm.runs import outcome, shardsynth
 
 import shardsynth as ss
-from conftest import outcome, shardsynth
 from shardsynth.pipeline.lifecycle import read_status, recorded
 
 SEED = int(os.environ.get("CHAOS_SEED", time.time_ns() % 100_000))
@@ -95,7 +95,7 @@ class Chaos:
         said = []
 
         def resume():
-            from conftest import SHARDSYNTH
+            from tests.slurm.runs import SHARDSYNTH
 
             done = subprocess.run([*SHARDSYNTH, "resume", str(self.root)], capture_output=True, text=True, check=False)
             said.append((done.returncode, (done.stdout + done.stderr).strip().splitlines()[-1:]))

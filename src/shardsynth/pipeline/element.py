@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,9 @@ def run_shares(root: Path, stage: str, indices: list[int], threads: int, slots: 
     """Split the tasks over ``slots`` processes of this machine; the worst of their exit codes."""
     from shardsynth.pipeline.plan import split_range
 
+    # A Python that is just starting ignores what asks it to stop, rather than dying of it; so it is told again below.
+    for name in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(name, signal.SIG_IGN)
     children = [
         subprocess.Popen(
             [sys.executable, "-m", "shardsynth.pipeline.element", str(root), "--stage", stage]
@@ -150,18 +154,18 @@ def run_shares(root: Path, stage: str, indices: list[int], threads: int, slots: 
         )
         for first, last in split_range(len(indices), slots)
     ]
-
-    def forward(number: int, frame: Any) -> None:
-        for name in (signal.SIGTERM, signal.SIGUSR2):
-            signal.signal(name, signal.SIG_IGN)
-        for child in children:
-            child.terminate()
-
+    stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(name, forward)
+        signal.signal(name, lambda number, frame: stop.set())
+    while any(child.poll() is None for child in children):
+        if stop.is_set():
+            for child in children:
+                child.send_signal(signal.SIGUSR2)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            next((child for child in children if child.returncode is None), children[0]).wait(timeout=1)
     code = 0
     for child in children:
-        code = _worse(code, 1 if child.wait() < 0 else child.returncode)
+        code = _worse(code, child.returncode if child.returncode >= 0 else 128 - child.returncode)
     return code
 
 

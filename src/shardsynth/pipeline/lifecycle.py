@@ -20,10 +20,9 @@ from shardsynth.pipeline.failures import Cause, cause_of, own_words
 from shardsynth.pipeline.ledger import Ledger, Submitted
 from shardsynth.pipeline.packing import task_rows
 from shardsynth.pipeline.plan import READ_BY, Plan
+from shardsynth.pipeline.ranges import format_ranges
 from shardsynth.pipeline.rundir import RunDir
-from shardsynth.pipeline.slurm import Element, SlurmError
-
-_WAITING = ("PENDING", "SUSPENDED", "REQUEUED", "RESIZING")
+from shardsynth.pipeline.slurm import Element, Known, SlurmError
 
 
 @dataclass
@@ -132,11 +131,10 @@ def read_status(run: RunDir, plan: Plan) -> RunStatus:
     }
     latest: dict[tuple[str, int], tuple[Element, dict[str, Any]]] = {}
     if arrays and missing:
-        queued, ended, status.slurm_says = _ask_slurm(Ledger(run), arrays, missing)
+        known, status.slurm_says = _ask_slurm(Ledger(run), arrays, missing)
         for array in arrays:
             for number, indices in enumerate(array.elements):
-                key = (array.job or 0, number)
-                element = queued.get(key) or ended.get(key)
+                element = known.get((array.job or 0, number))
                 if element is None:
                     continue
                 status.stages[array.stage].requeued += element.restarts
@@ -145,9 +143,9 @@ def read_status(run: RunDir, plan: Plan) -> RunStatus:
                         latest[array.stage, index] = (element, array.asked)
     for (stage, index), (element, asked) in latest.items():
         cause = cause_of(element, asked)
-        if element.state in _WAITING:
+        if element.state in slurm.WAITING:
             status.stages[stage].pending += 1
-        elif element.state in ("RUNNING", "COMPLETING"):
+        elif element.state in slurm.RUNNING:
             status.stages[stage].running += 1
         elif cause is not None:
             status.stages[stage].failed += 1
@@ -169,31 +167,33 @@ def _from_records(plan: Plan, stage: str, times: dict[int, float]) -> StageStatu
     return status
 
 
-Known = dict[tuple[int, int], Element]
-
-
-def _ask_slurm(ledger: Ledger, arrays: list[Submitted], missing: set[tuple[str, int]]) -> tuple[Known, Known, str]:
+def _ask_slurm(ledger: Ledger, arrays: list[Submitted], missing: set[tuple[str, int]]) -> tuple[Known, str]:
     """What is queued or running, and, where that leaves missing tasks unexplained, what has ended: one call each.
 
-    The accounting learns of an element when its dependencies are met, so the controller is asked first.
+    The accounting learns of an element when its dependencies are met, and of its end late: the controller comes first.
     """
     try:
-        queued = {(element.job, element.number): element for _, element in slurm.queued(ledger.prefix())}
+        known = {(element.job, element.number): element for _, element in slurm.at_controller(ledger.prefix())}
     except SlurmError as error:
-        return {}, {}, f"Slurm does not answer ({error}): only what is committed is known"
-    held = {
+        return {}, f"Slurm does not answer ({error}): only what is committed is known"
+    if missing <= _held_by(arrays, {key for key, e in known.items() if cause_of(e, {}) is None}):
+        return known, ""
+    try:
+        return slurm.with_peaks(known, slurm.in_accounting(a.job for a in arrays if a.job is not None)), ""
+    except SlurmError:
+        explained = missing <= _held_by(arrays, set(known))
+        return known, "" if explained else "no accounting here: why some elements ended is not known"
+
+
+def _held_by(arrays: list[Submitted], elements: set[tuple[int, int]]) -> set[tuple[str, int]]:
+    """Tasks of these elements."""
+    return {
         (array.stage, index)
         for array in arrays
         for number, indices in enumerate(array.elements)
-        if (array.job or 0, number) in queued
+        if (array.job or 0, number) in elements
         for index in indices
     }
-    if missing <= held:
-        return queued, {}, ""
-    try:
-        return queued, slurm.ended(array.job for array in arrays if array.job is not None), ""
-    except SlurmError:
-        return queued, {}, "no accounting here: why elements failed is not known"
 
 
 def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
@@ -229,18 +229,25 @@ def _only_intermediates_left(plan: Plan, status: RunStatus) -> bool:
 
 
 def failure_lines(run: RunDir, plan: Plan, status: RunStatus, most: int = 10) -> list[str]:
-    """One line per failed task: what happened, what to change."""
-    lines = []
+    """What happened to failed tasks and what to change: one line for all of a stage and model that say the same."""
+    grouped: dict[tuple[str, str, str], list[int]] = {}
     for stage, index in sorted({*status.causes, *status.words}, key=lambda key: (STAGES.index(key[0]), key[1])):
         cause = status.causes.get((stage, index))
         words = status.words.get((stage, index), "")
-        model = plan.tasks[stage][index].model
         told = (cause.advice if cause else "") if not words or (cause and cause.kind in ("oom", "time")) else words
-        if not told:
-            continue
-        lines.append(f"{stage} {index}{f' ({model})' if model else ''}: {told}")
-    more = [f"and {len(lines) - most} more"] if len(lines) > most else []
+        if told:
+            grouped.setdefault((stage, plan.tasks[stage][index].model, told), []).append(index)
+    lines = [
+        f"{stage} {_few(indices)}{f' ({model})' if model else ''}: {told}"
+        for (stage, model, told), indices in grouped.items()
+    ]
+    more = [f"and {len(lines) - most} more kinds of failure"] if len(lines) > most else []
     return lines[:most] + more
+
+
+def _few(indices: list[int]) -> str:
+    text = format_ranges(indices)
+    return text if len(text) <= 40 else f"{text[:40].rpartition(',')[0]} and others, {len(indices):,} tasks"
 
 
 def _duration(seconds: float) -> str:
@@ -291,7 +298,8 @@ def watch_screen(run: RunDir, plan: Plan, console: Any) -> Iterator[Any]:
 
 def cancel(run: RunDir) -> list[str]:
     """Cancel everything of the run that is queued or running; what is committed stays."""
-    queued = slurm.queued(Ledger(run).prefix())
+    known = slurm.at_controller(Ledger(run).prefix())
+    queued = [(name, e) for name, e in known if e.state in slurm.WAITING or e.state in slurm.RUNNING]
     jobs = sorted({element.job for _, element in queued})
     slurm.cancel(str(job) for job in jobs)
     return [f"cancelled {len(queued)} elements of {len(jobs)} jobs; `shardsynth resume {run.root}` goes on"]

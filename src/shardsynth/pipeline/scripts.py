@@ -120,6 +120,14 @@ _PASSED = (
     "SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_RESTART_COUNT SLURM_CPUS_PER_TASK CUDA_VISIBLE_DEVICES"
 )
 
+_LISTENER = """\
+# Slurm tells job steps alone when the grace of a pre-emption begins: this one only waits to be ended by that (143).
+(
+  srun --overlap --ntasks=1 --cpus-per-task=1 --mem=0 --gres=none --mpi=none --input=none sleep infinity >/dev/null 2>&1
+  [ "$?" -ne 143 ] || kill -USR2 "$$"
+) &
+"""
+
 _LIFE = """\
 # Wait for the tasks; hand on what asks them to stop (USR2 reaches this shell alone), again and again, since a Python
 # that is just starting still ignores it.
@@ -128,7 +136,7 @@ trap '' USR2 TERM
 child=$!
 stop=0
 trap 'stop=1; kill -USR2 "$child" 2>/dev/null' USR2 TERM
-code=0
+@LISTENER@code=0
 while kill -0 "$child" 2>/dev/null; do
   if [ "$stop" -eq 1 ]; then
     kill -USR2 "$child" 2>/dev/null
@@ -154,7 +162,7 @@ exit "$code"
 """
 
 
-def body(python: list[str], setup: list[str], run_line: str, arguments: str) -> str:
+def body(python: list[str], setup: list[str], run_line: str, arguments: str, *, listen: bool = True) -> str:
     """A script below its ``#SBATCH`` lines.
 
     Args:
@@ -162,6 +170,7 @@ def body(python: list[str], setup: list[str], run_line: str, arguments: str) -> 
         setup: The site's own lines.
         run_line: Assignment of the run's path to ``run``.
         arguments: The element's arguments, as shell text.
+        listen: Whether jobs may be pre-empted here.
     """
     hints = "# shellcheck disable=SC2016,SC2288 # a path may hold anything; it is quoted, and inert\n"
     lines = [run_line, *([hints.rstrip()] if any("$" in w or "`" in w for w in python) else [])]
@@ -177,12 +186,20 @@ def body(python: list[str], setup: list[str], run_line: str, arguments: str) -> 
         + (exported + "\n" if exported else "")
         + '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit 73; }\n'
         + f"set -- -m shardsynth.pipeline.element {arguments}\n\n"
-        + _LIFE
+        + _LIFE.replace("@LISTENER@", _LISTENER if listen else "")
     )
 
 
 def array_script(
-    *, name: str, elements: int, after: list[str], lines: list[str], python: list[str], setup: list[str], run: Path
+    *,
+    name: str,
+    elements: int,
+    after: list[str],
+    lines: list[str],
+    python: list[str],
+    setup: list[str],
+    run: Path,
+    listen: bool = True,
 ) -> str:
     """The script of one array of a run; its elements stand in ``private/slurm/<name>.elements``.
 
@@ -194,6 +211,7 @@ def array_script(
         python: How Python is started.
         setup: The site's own lines.
         run: The run directory, absolute.
+        listen: Whether jobs may be pre-empted here.
     """
     header = [f"--job-name={name}", f"--array=0-{elements - 1}"]
     if after:
@@ -208,5 +226,5 @@ def array_script(
         "#!/bin/bash\n"
         + "".join(f"#SBATCH {option}\n" for option in header)
         + "\n"
-        + body(python, setup, run_line, arguments)
+        + body(python, setup, run_line, arguments, listen=listen)
     )

@@ -7,6 +7,7 @@
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional  # noqa: UP035 - evaluated at run time on Python 3.9
 
@@ -86,8 +87,8 @@ def limits_at(site: Site, found: Limits) -> Limits:
     array_size = min(found.array_size, site.limits.max_array_size or found.array_size)
     asked = site.limits.max_submit_jobs
     if asked is not None and asked < found.jobs:
-        return Limits(array_size, asked, "the site file's max_submit_jobs")
-    return Limits(array_size, found.jobs, found.reason)
+        return replace(found, array_size=array_size, jobs=asked, reason="the site file's max_submit_jobs")
+    return replace(found, array_size=array_size)
 
 
 def resources(site: Site, cluster: Cluster, stage: str, model: str) -> Resources:

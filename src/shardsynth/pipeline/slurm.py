@@ -33,10 +33,8 @@ _ADVICE = (
     ),
     ("time limit", "`sinfo -o '%P %l'` shows the partitions' limits; set `time:`"),
     ("unable to contact slurm controller", "is the controller up? `scontrol ping`"),
+    ("invalid feature", "`sinfo -o '%P %f'` shows the nodes' features; set `constraint:`"),
     ("permission denied", "the partition or account is not open to you"),
-)
-FINISHED_BADLY = frozenset(
-    ["BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"]
 )
 
 
@@ -51,8 +49,8 @@ def clean_environment() -> dict[str, str]:
     return kept
 
 
-def call(*arguments: str, timeout: float = 120) -> str:
-    """Run one of Slurm's commands; its output.
+def call(*arguments: str, timeout: float = 120, text: str = "") -> str:
+    """Run one of Slurm's commands, with ``text`` as its standard input; its output.
 
     Raises:
         SlurmError: It is absent, does not answer or refuses.
@@ -63,7 +61,7 @@ def call(*arguments: str, timeout: float = 120) -> str:
         done = subprocess.run(
             arguments,
             env=clean_environment(),
-            stdin=subprocess.DEVNULL,
+            input=text,
             capture_output=True,
             text=True,
             errors="replace",
@@ -101,11 +99,13 @@ class Limits:
         array_size: Elements of one array (MaxArraySize caps the index).
         jobs: Elements that may be queued at once, all arrays together.
         reason: The limit that ``jobs`` comes from.
+        preempts: Whether jobs may be pre-empted.
     """
 
     array_size: int = 1001
     jobs: int = 10_000
     reason: str = "MaxJobCount"
+    preempts: bool = True
 
 
 def read_limits() -> Limits:
@@ -121,7 +121,7 @@ def read_limits() -> Limits:
         if limit < jobs:
             jobs, reason = limit, "MaxSubmitJobs"
     queued = len(call("squeue", "--noheader", "--me", "--array", "--format=%i").split())
-    return Limits(array_size, max(0, jobs - queued), reason)
+    return Limits(array_size, max(0, jobs - queued), reason, not config.get("PreemptType", "").endswith("none"))
 
 
 def _submit_limits() -> list[int]:
@@ -144,6 +144,15 @@ def submit_script(script: Path, output: str) -> int:
     """Hand a batch script to Slurm; the job's number."""
     text = call("sbatch", "--parsable", f"--output={output}", str(script))
     return int(text.strip().splitlines()[-1].split(";")[0])
+
+
+def check_script(text: str) -> None:
+    """Ask Slurm whether it would take a batch script (`sbatch --test-only`), also where it would only let it wait.
+
+    Raises:
+        SlurmError: It would not: no such partition or account, no node that large, over a limit.
+    """
+    call("sbatch", "--test-only", text=text)
 
 
 @dataclass(frozen=True)
@@ -173,16 +182,41 @@ class Element:
     node: str = ""
 
 
-def queued(name_prefix: str) -> list[tuple[str, Element]]:
-    """Job name and element of everything pending or running whose name starts so; one squeue call."""
-    wanted = "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:40|,NodeList:200|,RestartCnt:|,Name:200|"
-    text = call("squeue", "--noheader", "--me", "--array", f"--Format={wanted}")
+Known = dict[tuple[int, int], Element]
+#: Neither over nor about to start again elsewhere.
+WAITING = frozenset(["PENDING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "CONFIGURING"])
+RUNNING = frozenset(["RUNNING", "COMPLETING"])
+
+
+def at_controller(name_prefix: str) -> list[tuple[str, Element]]:
+    """Job name and element of everything whose name starts so: pending, running, or over for minutes (MinJobAge)."""
+    wanted = "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:40|,NodeList:200|,RestartCnt:|,exit_code:|,Name:200|"
+    text = call("squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={wanted}")
     found = []
     for line in text.splitlines():
-        job, number, state, reason, node, restarts, name = (word.strip() for word in line.split("|")[:7])
+        job, number, state, reason, node, restarts, status, name = (word.strip() for word in line.split("|")[:8])
         if name.startswith(name_prefix):
-            element = Element(int(job), _number(number), state, reason, restarts=_number(restarts), node=node)
+            waited = int(status) if status.isdigit() else 0  # as of wait(2)
+            by_signal = waited & 127
+            element = Element(
+                int(job),
+                _number(number),
+                state.split()[0],
+                reason,
+                exit_code=0 if by_signal else waited >> 8,
+                killed_by=by_signal,
+                restarts=max(0, _number(restarts)),
+                node=node,
+            )
             found.append((name, element))
+    return found
+
+
+def with_peaks(controller: Known, accounting: Known) -> Known:
+    """Both together: the controller knows first, the accounting longer, and alone the memory that was used."""
+    found = dict(accounting)
+    for key, element in controller.items():
+        found[key] = _with_peak(element, accounting[key].peak_bytes) if key in accounting else element
     return found
 
 
@@ -190,7 +224,7 @@ def _number(text: str) -> int:
     return int(text) if text.isdigit() else -1
 
 
-def ended(jobs: Iterable[int]) -> dict[tuple[int, int], Element]:
+def in_accounting(jobs: Iterable[int]) -> Known:
     """What the accounting knows of the elements of these arrays; one sacct call.
 
     Raises:
@@ -203,7 +237,7 @@ def ended(jobs: Iterable[int]) -> dict[tuple[int, int], Element]:
         "sacct", "--noheader", "--parsable2", "--duplicates", f"--jobs={wanted}",
         "--format=JobID,State,ExitCode,MaxRSS,NodeList",
     )  # fmt: skip
-    found: dict[tuple[int, int], Element] = {}
+    found: Known = {}
     for line in text.splitlines():
         name, state, code, peak, node = line.split("|")
         name, dot, _ = name.partition(".")

@@ -36,13 +36,14 @@ def standing_of(ledger: Ledger, before: list[Submitted], missing: list[Task]) ->
     wanted = {(task.stage, task.index): task for task in missing}
     end = time.monotonic() + _SETTLE_SECONDS
     while True:
-        found = slurm.queued(ledger.prefix()) if before else []
+        known = slurm.at_controller(ledger.prefix()) if before else []
+        found = [(name, e) for name, e in known if e.state in slurm.WAITING or e.state in slurm.RUNNING]
         ending = [(name, e) for name, e in found if e.state == "COMPLETING" and _tasks(by_name, name, e, wanted)]
         if not ending or time.monotonic() > end:
             break
         time.sleep(0.5)
     standing = Standing()
-    started = {e.job for _, e in found if e.state != "PENDING"}
+    started = {e.job for _, e in known if e.state != "PENDING"}
     for name, element in found:
         if element.state == "COMPLETING":
             continue

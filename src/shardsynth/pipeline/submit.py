@@ -6,6 +6,7 @@ is no longer coming is cancelled and submitted again.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Script:
     asked: Resources
     lines: list[str]
     python: list[str]
+    listen: bool
 
 
 def plan_for_slurm(job: Job) -> Plan:
@@ -96,7 +98,7 @@ def submit_missing(
         tasks = missing_tasks(plan, run)
         arrays = make_arrays(plan, tasks, plan.job.cluster.pack, limits)
         for number, array in enumerate(arrays):
-            script = _script(plan, site, root, array, f"shardsynth-00000000-{number:04d}-{array.stage}", {})
+            script = _script(plan, site, limits, root, array, f"shardsynth-00000000-{number:04d}-{array.stage}", {})
             after = [
                 f"afterok:{i + 1}"
                 for i, a in enumerate(arrays[:number])
@@ -119,12 +121,26 @@ def submit_missing(
             return []
         causes = causes_of(before, todo) if before else {}
         arrays = make_arrays(plan, todo, plan.job.cluster.pack, limits)
-        return _submit(plan, site, ledger, arrays, standing, causes, before, say)
+        if before:
+            check_arrays(plan, site, limits, root, arrays)
+        return _submit(plan, site, limits, ledger, arrays, standing, causes, before, say)
+
+
+def check_arrays(plan: Plan, site: Site, limits: slurm.Limits, root: Path, arrays: list[Array]) -> None:
+    """Ask Slurm whether it would take every array; SlurmError where not."""
+    asked: set[tuple[str, ...]] = set()
+    for array in arrays:
+        script = _script(plan, site, limits, root, array, "shardsynth-check", {})
+        key = (str(len(array.elements)), *script.lines)
+        if key not in asked:
+            asked.add(key)
+            slurm.check_script(_text(script, [], site, root))
 
 
 def _submit(
     plan: Plan,
     site: Site,
+    limits: slurm.Limits,
     ledger: Ledger,
     arrays: list[Array],
     standing: Standing,
@@ -142,7 +158,7 @@ def _submit(
     made: list[Submitted] = []
     for array in arrays:
         name = f"{prefix}{len(before) + len(made):04d}-{array.stage}"
-        script = _script(plan, site, root, array, name, _raised(plan, array, causes))
+        script = _script(plan, site, limits, root, array, name, _raised(plan, array, causes))
         after = _dependencies(plan, array.group, jobs)
         lines = "".join(f"{array.stage} {format_ranges(element)}\n" for element in array.elements)
         write_atomic(elements_file(root, name), lines, 0o600)
@@ -160,7 +176,9 @@ def _submit(
     return made
 
 
-def _script(plan: Plan, site: Site, root: Path, array: Array, name: str, raised: dict[str, Any]) -> Script:
+def _script(
+    plan: Plan, site: Site, limits: slurm.Limits, root: Path, array: Array, name: str, raised: dict[str, Any]
+) -> Script:
     asked = resources(site, plan.job.cluster, array.stage, array.model)
     if raised:
         asked = asked.model_copy(update=raised)
@@ -168,7 +186,7 @@ def _script(plan: Plan, site: Site, root: Path, array: Array, name: str, raised:
     reads = sorted({str(Path(shard.path).parent) for shard in plan.shards})
     image = plan.job.cluster.container
     python = command(site, str(Path(image).absolute()) if image else None, root, reads, bool(asked.gpus or asked.gres))
-    return Script(array, name, asked, options(asked, threads, site.mail), python)
+    return Script(array, name, asked, options(asked, threads, site.mail), python, limits.preempts)
 
 
 def _text(script: Script, after: list[str], site: Site, root: Path) -> str:
@@ -180,6 +198,7 @@ def _text(script: Script, after: list[str], site: Site, root: Path) -> str:
         python=script.python,
         setup=site.setup,
         run=root,
+        listen=script.listen,
     )
 
 
@@ -200,7 +219,7 @@ def _dependencies(plan: Plan, group: Group, jobs: dict[Group, set[str]]) -> list
 
 
 def causes_of(before: list[Submitted], tasks: list[Task]) -> dict[tuple[str, int], tuple[Cause, dict[str, Any]]]:
-    """Why the latest element of each task ended, and what it had asked for; nothing where there is no accounting."""
+    """Why the latest element of each task ended, and what it had asked for, as far as Slurm knows."""
     wanted = {(task.stage, task.index) for task in tasks}
     latest: dict[tuple[str, int], tuple[Submitted, int]] = {}
     for submitted in before:
@@ -208,10 +227,10 @@ def causes_of(before: list[Submitted], tasks: list[Task]) -> dict[tuple[str, int
             for index in element:
                 if (submitted.stage, index) in wanted and submitted.job is not None:
                     latest[submitted.stage, index] = (submitted, number)
-    try:
-        known = slurm.ended(s.job for s, _ in latest.values() if s.job is not None)
-    except SlurmError:
-        return {}
+    names = {submitted.name for submitted in before}
+    known = {(e.job, e.number): e for name, e in slurm.at_controller("shardsynth-") if name in names}
+    with contextlib.suppress(SlurmError):  # no accounting: the controller remembers the last minutes
+        known = slurm.with_peaks(known, slurm.in_accounting(s.job for s, _ in latest.values() if s.job is not None))
     found = {}
     for key, (submitted, number) in latest.items():
         ended = known.get((submitted.job or 0, number))
@@ -294,6 +313,7 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
             say(line)
         if worth_asking(plan, arrays, site) and not confirm():
             raise JobError("not submitted: a large run was not confirmed; `--yes` submits without asking")
+        check_arrays(plan, site, limits, run.root, arrays)
         run.write_plan(job.to_yaml(), plan.to_json())
     submit_missing(run, plan, dry_run=dry_run, say=say)
     return run

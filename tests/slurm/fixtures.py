@@ -1,25 +1,21 @@
+"""Fixtures of the tests that need a Slurm: one cluster per session, whichever folder asks first (tests/conftest.py).
+
+`cluster` is running; `idle` is the same one with all nodes up and nothing queued; `make_job` writes job files over
+small shards; `undisturbed` is what `shardsynth run` makes of the default one, which every Slurm run must equal.
+"""
+
 from __future__ import annotations
 
-import hashlib
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, missing_programs, wait_until
-
-# The cluster tests take minutes and belong to work that is still going on: SHARDSYNTH_SLURM=1 runs them.
-collect_ignore_glob = [] if os.environ.get("SHARDSYNTH_SLURM") else ["test_*.py"]
-
-SHARDSYNTH = [sys.executable, "-m", "shardsynth.cli"]
+from tests.slurm.cluster import Cluster, missing_programs, wait_until
+from tests.slurm.runs import outcome, shardsynth
 
 
 def _needs_slurm():
@@ -31,18 +27,22 @@ def _needs_slurm():
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
-    """A running cluster of this test session; SLURM_CONF points at it, so that Python code finds it, too."""
+def session_cluster(tmp_path_factory):
+    """The one cluster of this test session; tests ask for `cluster`."""
     _needs_slurm()
     started = time.monotonic()
     cluster = Cluster(tmp_path_factory.mktemp("slurm")).start()
     print(f"the cluster started in {time.monotonic() - started:.1f} s")
-    before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH", "OMP_NUM_THREADS")}
-    os.environ.update({"SLURM_CONF": str(cluster.conf), "PATH": cluster.environment["PATH"], "OMP_NUM_THREADS": "1"})
     yield cluster
     cluster.stop()
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture
+def cluster(session_cluster, monkeypatch):
+    """A running cluster; the test's SLURM_CONF points at it, so that Python code finds it, too."""
+    monkeypatch.setenv("SLURM_CONF", str(session_cluster.conf))
+    monkeypatch.setenv("PATH", session_cluster.environment["PATH"])
+    return session_cluster
 
 
 @pytest.fixture
@@ -94,34 +94,9 @@ def make_job(shards, tmp_path_factory):
     return make
 
 
-def shardsynth(*arguments, code=0, **options):
-    """The command line in a process of its own, as a login shell would call it."""
-    done = subprocess.run(
-        [*SHARDSYNTH, *(str(a) for a in arguments)],
-        capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL, **options,
-    )  # fmt: skip
-    assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
-
-
-def outcome(root):
-    """Checksums of what may leave the house and must not depend on who ran it."""
-    root = Path(root)
-    files = [p for name in ("samples", "models") for p in (root / name).rglob("*") if p.is_file()]
-    wanted = [p for p in files if p.suffix in (".parquet", ".safetensors") or p.name == "model.json"]
-    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in wanted}
-
-
 @pytest.fixture(scope="session")
 def undisturbed(make_job, tmp_path_factory):
     """The same job through `run` on this machine: what every Slurm run must equal."""
     root = tmp_path_factory.mktemp("undisturbed") / "run"
     shardsynth("run", make_job(root), "--here")
     return outcome(root)
-
-
-def wait_for_run(root, seconds=120):
-    """Wait for a submitted run, as a notebook would."""
-    import shardsynth as ss
-
-    return ss.Run(root).wait(seconds)
