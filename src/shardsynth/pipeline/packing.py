@@ -6,12 +6,11 @@ staying under what the site lets one user queue.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Union
 
 from shardsynth.errors import JobError
-from shardsynth.job import Cluster
 from shardsynth.models.native import NATIVE
 from shardsynth.pipeline.plan import Plan, Task
 from shardsynth.pipeline.schedule import Group
@@ -72,7 +71,13 @@ def task_seconds(plan: Plan, task: Task) -> float:
     return 0.1 + task_rows(plan, task) / rate
 
 
-def make_arrays(plan: Plan, tasks: Iterable[Task], pack: Pack, limits: Limits) -> list[Array]:
+def make_arrays(
+    plan: Plan,
+    tasks: Iterable[Task],
+    pack: Pack,
+    limits: Limits,
+    cpus: Callable[[str, str], int | None] = lambda stage, model: None,
+) -> list[Array]:
     """Pack tasks into elements and elements into arrays, groups in order.
 
     Args:
@@ -80,6 +85,7 @@ def make_arrays(plan: Plan, tasks: Iterable[Task], pack: Pack, limits: Limits) -
         tasks: What is to do, stages in order.
         pack: Tasks of one element, or ``auto``.
         limits: What the site allows.
+        cpus: CPUs that an element of a stage and model asks for.
 
     Raises:
         JobError: They cannot fit; says which pack would.
@@ -92,7 +98,7 @@ def make_arrays(plan: Plan, tasks: Iterable[Task], pack: Pack, limits: Limits) -
             f"{len(groups)} stages and models need one job each, and {limits.reason} leaves room for {limits.jobs}: "
             "wait until some of your jobs are done, or name fewer models"
         )
-    packs = {group: _pack_of(plan, members, pack) for group, members in groups.items()}
+    packs = {group: _pack_of(plan, members, pack, cpus(*group)) for group, members in groups.items()}
     room = min(limits.jobs, MOST_ELEMENTS) if pack == "auto" else limits.jobs
     if _elements(groups, packs) > room and len(groups) <= room:
         fitting = fitting_pack(groups, packs, room)
@@ -114,17 +120,12 @@ def make_arrays(plan: Plan, tasks: Iterable[Task], pack: Pack, limits: Limits) -
     return arrays
 
 
-def _pack_of(plan: Plan, members: list[Task], pack: Pack) -> int:
+def _pack_of(plan: Plan, members: list[Task], pack: Pack, cpus: int | None) -> int:
     if pack != "auto":
         return int(pack)
     mean = sum(task_seconds(plan, task) for task in members) / len(members)
-    return max(1, int(TARGET_SECONDS * slots_of(plan.job.cluster, members[0]) / mean))
-
-
-def slots_of(cluster: Cluster, task: Task) -> int:
-    """Tasks that run at once in one element: its CPUs over a task's threads."""
-    asked = cluster.stages[task.stage].cpus if task.stage in cluster.stages else None
-    return max(1, (asked or 1) // task.threads)
+    at_once = max(1, (cpus or 1) // members[0].threads)
+    return max(1, int(TARGET_SECONDS * at_once / mean))
 
 
 def _elements(groups: dict[Group, list[Task]], packs: dict[Group, int]) -> int:

@@ -3,40 +3,65 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
-from shardsynth.job import STAGES, Job
+from shardsynth.job import STAGES, Job, Resources
 from shardsynth.pipeline.files import write_atomic
 from shardsynth.pipeline.packing import make_arrays
 from shardsynth.pipeline.plan import Plan
 from shardsynth.pipeline.rundir import RunDir
-from shardsynth.pipeline.scripts import body, check_path, command, options
+from shardsynth.pipeline.scripts import body, check_path, command, options, start_lines
 from shardsynth.pipeline.site import Site, limits_at, load_site, resources
 from shardsynth.pipeline.slurm import Limits
 from shardsynth.pipeline.submit import plan_for_slurm
 
 _SHARE = '"$run" --stage {stage} --share "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"'
+#: How the scripts under slurm/ find Python: the clone that sbatch was called in, an image, or what is given.
+_FIND_PYTHON = """\
+python=("${SHARDSYNTH_PYTHON:-python3}")
+[ ! -x .venv/bin/python ] || python=("${SHARDSYNTH_PYTHON:-$PWD/.venv/bin/python}")
+if [ -n "${SHARDSYNTH_IMAGE:-}" ]; then
+  python=(apptainer exec --cleanenv "--bind=$run${SHARDSYNTH_BIND:+,$SHARDSYNTH_BIND}" "$SHARDSYNTH_IMAGE" python3)
+  [ -z "${CUDA_VISIBLE_DEVICES:-}" ] || python=("${python[@]:0:2}" --nv "${python[@]:2}")
+fi
+"""
+#: Elements and options of the scripts under slurm/, where sbatch is not told otherwise.
+_SHIPPED = {stage: (10 if stage in ("profile", "count", "sample", "score") else 1) for stage in STAGES}
 
 
-def plain_script(stage: str, elements: int, lines: list[str], python: list[str], setup: list[str]) -> str:
+def plain_script(stage: str, elements: int, lines: list[str], start: list[str], setup: list[str]) -> str:
     """The script of one stage: ``sbatch --array=0-99 stage.sbatch RUN``; the run's path is its argument.
 
     Args:
         stage: The stage.
         elements: Elements of the array, where sbatch is not told otherwise.
         lines: sbatch options.
-        python: How Python is started.
+        start: Lines that set ``python``.
         setup: The site's own lines.
     """
     header = [f"--job-name=shardsynth-{stage}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
     header.append(f"--output=shardsynth-{stage}-%A_%a.log")
-    usage = f'run="${{1:?usage: sbatch --array=0-9 {stage}.sbatch RUN}}"'
+    usage = f'run="${{1:?usage: sbatch --array=0-9 {stage}.sbatch RUN}}"\nrun="$(realpath -- "$run")"'
+    image = any("apptainer" in line for line in start)
     return (
         "#!/bin/bash\n"
         + "".join(f"#SBATCH {option}\n" for option in header)
         + "\n"
-        + body(python, setup, usage, _SHARE.format(stage=stage))
+        + body(start, setup, usage, _SHARE.format(stage=stage), image=image, listen=True)
     )
+
+
+def shipped_scripts() -> dict[str, str]:
+    """The files under slurm/: name -> text."""
+    start = _FIND_PYTHON.splitlines()
+    files = {
+        f"{stage}.sbatch": plain_script(stage, elements, options(Resources(), 1), start, [])
+        for stage, elements in _SHIPPED.items()
+    }
+    where = ['run="${1:?usage: bash slurm/submit.sh RUN}"', 'scripts="$(cd "$(dirname "$0")" && pwd)"']
+    files["submit.sh"] = submit_all(where, list(_SHIPPED), "$PWD")
+    return files
 
 
 def write_plain_scripts(job: Job, folder: Path | None) -> list[str]:
@@ -59,9 +84,11 @@ def write_plain_scripts(job: Job, folder: Path | None) -> list[str]:
         image = str(Path(job.cluster.container).absolute()) if job.cluster.container else None
         reads = sorted({str(Path(shard.path).parent) for shard in plan.shards})
         python = command(site, image, run.root, reads, bool(asked.gpus or asked.gres))
-        text = plain_script(stage, elements, options(asked, threads, site.mail), python, site.setup)
+        text = plain_script(stage, elements, options(asked, threads, site.mail), start_lines(python), site.setup)
         write_atomic(folder / f"{stage}.sbatch", text)
-    write_atomic(folder / "submit.sh", submit_all(run.root, folder, list(counts)), 0o755)
+    inert = "# shellcheck disable=SC2016 # quoted, so whatever the path holds is inert"
+    where = [inert, f"run={shlex.quote(str(run.root))}", inert, f"scripts={shlex.quote(str(folder))}"]
+    write_atomic(folder / "submit.sh", submit_all(where, list(counts), "$scripts"), 0o755)
     return [
         f"{len(counts)} scripts in {folder}",
         f"all of them, chained: bash {shlex.quote(str(folder / 'submit.sh'))}",
@@ -78,20 +105,28 @@ def _elements(plan: Plan, site: Site) -> dict[str, int]:
     }
 
 
-def submit_all(run: Path, folder: Path, stages: list[str]) -> str:
-    """A script that submits the stages one after the other, each after the one before."""
+def submit_all(where: list[str], stages: list[str], logs: str) -> str:
+    """A script that submits the stages one after the other, each after the one before.
+
+    Args:
+        where: Lines that set ``run`` and ``scripts``.
+        stages: The stages, in order.
+        logs: Folder of the elements' logs, as shell text.
+    """
     return (
         "#!/bin/bash\n"
         "# Each stage waits for the one before. Run again after a failure: committed tasks are not done again.\n"
         "set -eu\n"
-        "# shellcheck disable=SC2016 # quoted, so whatever the paths hold is inert\n"
-        f"run={shlex.quote(str(run))}\n"
-        "# shellcheck disable=SC2016\n"
-        f"scripts={shlex.quote(str(folder))}\n"
-        "after=()\n"
-        f"for stage in {' '.join(stages)}; do\n"
-        '  job=$(sbatch --parsable --chdir="$scripts" "${after[@]}" "$scripts/$stage.sbatch" "$run")\n'
+        + "".join(f"{line}\n" for line in where)
+        + "after=()\n"
+        + f"for stage in {' '.join(stages)}; do\n"
+        + f'  job=$(sbatch --parsable --chdir="{logs}" ${{after[@]+"${{after[@]}}"}} "$scripts/$stage.sbatch" "$run")\n'
         '  echo "job ${job%%;*}: $stage"\n'
         '  after=(--dependency="afterok:${job%%;*}" --kill-on-invalid-dep=yes)\n'
         "done\n"
     )
+
+
+if __name__ == "__main__":  # python -m shardsynth.pipeline.plain slurm: writes the scripts there
+    for name, text in shipped_scripts().items():
+        write_atomic(Path(sys.argv[1]) / name, text, 0o755 if name.endswith(".sh") else 0o644)

@@ -17,7 +17,7 @@ from shardsynth.job import Resources
 from shardsynth.pipeline.site import Site
 
 SIGNAL_SECONDS = 90
-_OPTION = re.compile(r"^[a-z][a-z0-9-]*$")
+_OPTION = re.compile(r"[a-z][a-z0-9-]*")
 #: Options that the script itself sets.
 _RESERVED = {
     "array",
@@ -30,7 +30,7 @@ _RESERVED = {
     "no-requeue",
     "wrap",
 }
-_TIME = re.compile(r"^(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2})$")
+_TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}", re.ASCII)
 
 
 def check_path(path: Path, what: str = "the run's path") -> None:
@@ -55,7 +55,7 @@ def check_run_path(output: str) -> None:
 
 def minutes(time: str) -> float:
     """Slurm's time notation as minutes; JobError otherwise."""
-    if not _TIME.match(time):
+    if not _TIME.fullmatch(time):
         raise JobError(f"time: {time!r} is not Slurm's notation; write minutes, 1:30:00 or 2-12:00:00")
     days, dash, clock = time.rpartition("-")
     numbers = [int(part) for part in clock.split(":")]
@@ -71,7 +71,9 @@ def minutes(time: str) -> float:
 
 def options(asked: Resources, threads: int, mail: str | None = None) -> list[str]:
     """The sbatch options of a stage's resources; JobError for one that cannot be given."""
-    lines = [f"--cpus-per-task={max(asked.cpus or 1, threads)}", "--nodes=1", "--ntasks=1"]
+    lines = ["--nodes=1", "--ntasks=1"]
+    if asked.cpus is not None or not asked.options.get("exclusive"):  # a whole node gives all its CPUs
+        lines.insert(0, f"--cpus-per-task={max(asked.cpus or 1, threads)}")
     if asked.mem_gb is not None:
         lines.append(f"--mem={max(1, round(asked.mem_gb * 1024))}M")
     if asked.time is not None:
@@ -87,7 +89,7 @@ def options(asked: Resources, threads: int, mail: str | None = None) -> list[str
     if mail is not None:
         lines += [_option("mail-user", mail), "--mail-type=FAIL"]
     for name, value in asked.options.items():
-        if not _OPTION.match(name) or name in _RESERVED:
+        if not _OPTION.fullmatch(name) or name in _RESERVED:
             raise JobError(f"options: {name!r} is not an sbatch option to give here (long name, without dashes)")
         if value is not False:
             lines.append(f"--{name}" if value is True else _option(name, str(value)))
@@ -95,7 +97,7 @@ def options(asked: Resources, threads: int, mail: str | None = None) -> list[str
 
 
 def _option(name: str, value: str) -> str:
-    if not re.match(r"^[\w.,:;@/&|!*()\[\]=+-]+$", value, re.ASCII):
+    if not re.fullmatch(r"[\w.,:;@/&|!*()\[\]=+-]+", value, re.ASCII):
         raise JobError(f"{name}: {value!a} holds a character that is not safe in a batch script")
     return f"--{name}={value}"
 
@@ -116,9 +118,13 @@ def command(site: Site, container: str | None, run: Path, reads: list[str], gpus
     return [site.apptainer, "exec", "--cleanenv", *(["--nv"] if gpus else []), *binds, container, "python3"]
 
 
-_PASSED = (
-    "SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_RESTART_COUNT SLURM_CPUS_PER_TASK CUDA_VISIBLE_DEVICES"
-)
+_PASS_ON = """\
+# An image sees nothing of the job's environment but this.
+for name in SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_RESTART_COUNT SLURM_CPUS_PER_TASK \\
+  CUDA_VISIBLE_DEVICES OMP_NUM_THREADS PYTHONSAFEPATH PYTHONUNBUFFERED PYTHONHASHSEED; do
+  [ -z "${!name+set}" ] || export "APPTAINERENV_$name=${!name}"
+done
+"""
 
 _LISTENER = """\
 # Slurm tells job steps alone when the grace of a pre-emption begins: this one only waits to be ended by that (143).
@@ -162,28 +168,31 @@ exit "$code"
 """
 
 
-def body(python: list[str], setup: list[str], run_line: str, arguments: str, *, listen: bool = True) -> str:
+def start_lines(python: list[str]) -> list[str]:
+    """Shell lines that say how Python is started, the array ``python``."""
+    hints = ["# shellcheck disable=SC2016,SC2288 # a path may hold anything; it is quoted, and inert"]
+    lines = hints if any("$" in word or "`" in word for word in python) else []
+    lines = [*lines, f"python=({' '.join(shlex.quote(word) for word in python)})"]
+    return lines
+
+
+def body(start: list[str], setup: list[str], run_line: str, arguments: str, *, image: bool, listen: bool) -> str:
     """A script below its ``#SBATCH`` lines.
 
     Args:
-        python: How Python is started.
+        start: Lines that set ``python``.
         setup: The site's own lines.
         run_line: Assignment of the run's path to ``run``.
         arguments: The element's arguments, as shell text.
+        image: Whether Python may be one in an image.
         listen: Whether jobs may be pre-empted here.
     """
-    hints = "# shellcheck disable=SC2016,SC2288 # a path may hold anything; it is quoted, and inert\n"
-    lines = [run_line, *([hints.rstrip()] if any("$" in w or "`" in w for w in python) else [])]
-    lines.append(f"python=({' '.join(shlex.quote(word) for word in python)})")
-    lines += ["", *setup] if setup else []
-    in_image = len(python) > 1
-    exported = "\n".join(f'export APPTAINERENV_{name}="${{{name}:-}}"' for name in _PASSED.split()) if in_image else ""
     return (
-        "\n".join(lines)
-        + '\n\nexport SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"\n'
+        "\n".join([run_line, *start, *(["", *setup] if setup else [])])
+        + '\n\nexport SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"\n'
         + "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0\n"
         + 'export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"\n'
-        + (exported + "\n" if exported else "")
+        + (_PASS_ON if image else "")
         + '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit 73; }\n'
         + f"set -- -m shardsynth.pipeline.element {arguments}\n\n"
         + _LIFE.replace("@LISTENER@", _LISTENER if listen else "")
@@ -226,5 +235,5 @@ def array_script(
         "#!/bin/bash\n"
         + "".join(f"#SBATCH {option}\n" for option in header)
         + "\n"
-        + body(python, setup, run_line, arguments, listen=listen)
+        + body(start_lines(python), setup, run_line, arguments, image=len(python) > 1, listen=listen)
     )

@@ -96,7 +96,7 @@ def submit_missing(
     limits = check_site(site, plan)
     if dry_run:
         tasks = missing_tasks(plan, run)
-        arrays = make_arrays(plan, tasks, plan.job.cluster.pack, limits)
+        arrays = _pack(plan, site, limits, tasks)
         for number, array in enumerate(arrays):
             script = _script(plan, site, limits, root, array, f"shardsynth-00000000-{number:04d}-{array.stage}", {})
             after = [
@@ -120,10 +120,17 @@ def submit_missing(
             say(f"nothing to submit: {len(missing)} tasks are queued or running" if missing else "all done")
             return []
         causes = causes_of(before, todo) if before else {}
-        arrays = make_arrays(plan, todo, plan.job.cluster.pack, limits)
+        arrays = _pack(plan, site, limits, todo)
         if before:
             check_arrays(plan, site, limits, root, arrays)
         return _submit(plan, site, limits, ledger, arrays, standing, causes, before, say)
+
+
+def _pack(plan: Plan, site: Site, limits: slurm.Limits, tasks: list[Task]) -> list[Array]:
+    def cpus(stage: str, model: str) -> int | None:
+        return resources(site, plan.job.cluster, stage, model).cpus
+
+    return make_arrays(plan, tasks, plan.job.cluster.pack, limits, cpus)
 
 
 def check_arrays(plan: Plan, site: Site, limits: slurm.Limits, root: Path, arrays: list[Array]) -> None:
@@ -307,7 +314,7 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
     site = load_site(job.cluster.profile)
     limits = check_site(site, plan)
     tasks = missing_tasks(plan, run)
-    arrays = make_arrays(plan, tasks, job.cluster.pack, limits)
+    arrays = _pack(plan, site, limits, tasks)
     if not dry_run:
         for line in estimate_lines(plan, arrays, site):
             say(line)
