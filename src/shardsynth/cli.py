@@ -267,6 +267,9 @@ def import_table(
     null: Annotated[
         Optional[list[str]], typer.Option("--null", help="Text that means missing (may be given several times).")
     ] = None,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="Errors quote the value at fault: it may be a patient's.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Turn CSV, TSV, Excel or Feather into Parquet shards."""
@@ -289,6 +292,7 @@ def import_table(
         sheet=sheet,
         null_values=null,
         encoding=encoding,
+        show_values=show_values,
     )
     print(f"{len(paths)} shards in {output}")
 

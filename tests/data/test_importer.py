@@ -298,7 +298,7 @@ def test_excel_sheets(tmp_path):
         (
             "a,b\n1,2\nsecret,4\n",
             {"types": {"a": "int8"}},
-            "column 'a', row 2 (the header not counted): the value does",
+            "column 'a', row 2 (the header not counted): the value (--show-values quotes it) does not fit int8",
         ),
         ("a,b\n1,2\n300,4\n", {"types": {"a": "int8"}}, "does not fit int8"),
     ],
@@ -308,6 +308,11 @@ def test_content_at_fault(tmp_path, content, options, message):
     assert message in said
     assert "table.csv" in said
     assert "secret" not in said, "no value of the data in an error"
+
+
+def test_the_value_at_fault_is_quoted_when_asked(tmp_path):
+    said = refused(tmp_path, "a,b\n1,2\nsecret,4\n", types={"a": "int8"}, show_values=True)
+    assert "row 2 (the header not counted): the value 'secret' does not fit int8" in said
 
 
 def test_the_row_of_a_misfit_counts_over_blocks(tmp_path):

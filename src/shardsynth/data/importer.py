@@ -32,6 +32,7 @@ def import_table(
     sheet: str | None = None,
     null_values: list[str] | None = None,
     encoding: str = "utf-8",
+    show_values: bool = False,
 ) -> list[Path]:
     """Turn one file into Parquet shards ``part-00000.parquet`` ... in a new folder.
 
@@ -52,13 +53,14 @@ def import_table(
         sheet: Excel sheet; may be left out when the workbook has only one.
         null_values: Texts that mean missing, instead of ``text_types.NULL_TEXTS``.
         encoding: Encoding of a text file; a byte order mark overrules the default.
+        show_values: An error also quotes the value at fault: it may be a patient's.
 
     Returns:
         The shards, in order; at least one, even if it has no rows.
 
     Raises:
         InputError: The source or an option cannot be used, or the destination holds something.
-        ShardError: The file's content is at fault: where, and the type wanted, but never the value.
+        ShardError: The file's content is at fault: where, and the type wanted, and the value only with ``show_values``.
         SpaceError: The disk or the quota is full; nothing is left behind.
     """
     source, destination = Path(source), Path(destination)
@@ -72,7 +74,7 @@ def import_table(
     try:
         with _whole_or_nothing(destination) as folder:
             schema = _settle(source, table, wanted, nulls)
-            batches = _converted(source, table, schema, wanted, nulls)
+            batches = _converted(source, table, schema, wanted, nulls, show_values)
             parts: list[str] = []
             for shard in _shards(batches, schema, rows_per_shard):
                 part = folder / f"part-{len(parts):05d}.parquet"
@@ -137,7 +139,12 @@ def _settle(source: Path, table: ForeignTable, wanted: dict[str, Wanted], nulls:
 
 
 def _converted(
-    source: Path, table: ForeignTable, schema: pa.Schema, wanted: dict[str, Wanted], nulls: tuple[str, ...]
+    source: Path,
+    table: ForeignTable,
+    schema: pa.Schema,
+    wanted: dict[str, Wanted],
+    nulls: tuple[str, ...],
+    show_values: bool,
 ) -> Iterator[pa.RecordBatch]:
     targets = [wanted.get(each.name, Wanted(each.type)) for each in schema]
     first = 0
@@ -147,9 +154,10 @@ def _converted(
             try:
                 columns.append(convert(array, target, nulls))
             except Misfit as misfit:
+                value = f"the value {array[misfit.row].as_py()!r}" if show_values else "the value (--show-values quotes it)"
                 raise ShardError(
                     f"{source}: column {each.name!r}, row {first + misfit.row + 1} (the header not counted): "
-                    f"the value does not fit {target}; correct it or give the column another type, such as string"
+                    f"{value} does not fit {target}; correct it or give the column another type, such as string"
                 ) from None
         first += len(arrays[0])
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
