@@ -154,10 +154,10 @@ def _converted(
             try:
                 columns.append(convert(array, target, nulls))
             except Misfit as misfit:
-                value = f"the value {array[misfit.row].as_py()!r}" if show_values else "the value (--show-values quotes it)"
+                found = repr(array[misfit.row].as_py()) if show_values else "(--show-values quotes it)"
                 raise ShardError(
                     f"{source}: column {each.name!r}, row {first + misfit.row + 1} (the header not counted): "
-                    f"{value} does not fit {target}; correct it or give the column another type, such as string"
+                    f"the value {found} does not fit {target}; correct it or give the column another type, such as string"
                 ) from None
         first += len(arrays[0])
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
