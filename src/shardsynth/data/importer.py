@@ -157,7 +157,8 @@ def _converted(
                 found = repr(array[misfit.row].as_py()) if show_values else "(--show-values quotes it)"
                 raise ShardError(
                     f"{source}: column {each.name!r}, row {first + misfit.row + 1} (the header not counted): "
-                    f"the value {found} does not fit {target}; correct it or give the column another type, such as string"
+                    f"the value {found} does not fit {target}; "
+                    "correct it or give the column another type, such as string"
                 ) from None
         first += len(arrays[0])
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
