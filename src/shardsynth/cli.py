@@ -1,7 +1,9 @@
-"""The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
+"""The command line: parse, call, print. Nothing heavy is imported before a command needs it.
 
-from __future__ import annotations
+Annotations are not postponed here: on Python 3.9 typer would read them without what `Annotated` adds.
+"""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional  # typer evaluates the annotations
@@ -33,14 +35,25 @@ def main() -> None:
     except ShardsynthError as error:
         if "--debug" in sys.argv:
             raise
-        print(f"shardsynth: {error}", file=sys.stderr)
+        print(f"shardsynth: {error}{_image_hint(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:  # typer turns Ctrl-C into an exit without a word
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
         print("shardsynth: stopped; what is committed stays, `shardsynth resume` does the rest", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _image_hint(message: str) -> str:
+    """What a path that is not there most often means in a container; else nothing."""
+    if "APPTAINER_CONTAINER" not in os.environ:
+        return ""
+    if not any(words in message for words in ("no such file", "no job file", "no run here", "Read-only file system")):
+        return ""
+    return " (an image sees only what is bound: apptainer run --mount type=bind,src=FOLDER,dst=FOLDER ...)"
 
 
 def _version(value: bool) -> None:
@@ -99,6 +112,7 @@ def resume(
         bool, typer.Option("--verify", help="Compare the outputs' checksums, not only their sizes.")
     ] = False,
     here: Annotated[bool, typer.Option("--here", help="On this machine, though the run was submitted.")] = False,
+    image: Annotated[Optional[Path], typer.Option("--image", help="Go on in this Apptainer image (Slurm).")] = None,
     debug: Debug = False,
 ) -> None:
     """Run only what is missing: on Slurm where the run was submitted there, else on this machine."""
@@ -108,7 +122,7 @@ def resume(
     if not here and found.on_slurm:
         from shardsynth.pipeline.submit import submit_missing
 
-        submit_missing(found.dir, found.plan, verify=verify, say=print)
+        submit_missing(found.dir, found.plan, verify=verify, image=image, say=print)
         return
     found.resume(console=_console(), debug=debug, verify=verify)
     _report_end(found)
@@ -414,12 +428,18 @@ def sbatch(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Plan the job and write plain array scripts that do the same; submits nothing."""
+    """Plan the job and write plain array scripts that do the same; submits nothing.
+
+    Standard output is the script that submits them all: `shardsynth sbatch job.yaml > job.sh; bash job.sh`.
+    """
     from shardsynth.job import Job
     from shardsynth.pipeline.plain import write_plain_scripts
 
-    for line in write_plain_scripts(Job.load(job, overrides), output):
-        print(line)
+    script, lines = write_plain_scripts(Job.load(job, overrides), output)
+    if not sys.stdout.isatty():
+        print(script, end="")
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 def _console() -> Any:

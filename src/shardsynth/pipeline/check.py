@@ -11,8 +11,13 @@ from shardsynth.errors import JobError
 from shardsynth.job import Job
 
 
-def check_job(job: Job, dataset: Dataset) -> None:
+def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
     """Check model options, metadata and what is installed.
+
+    Args:
+        job: The job.
+        dataset: Its shards.
+        runs_here: Whether tasks run in this installation; in an image they find torch and SDV there.
 
     Raises:
         JobError: An option that the model does not have, or an engine that is not installed.
@@ -33,7 +38,7 @@ def check_job(job: Job, dataset: Dataset) -> None:
         read(Path(job.metadata), dataset.schema, validate=False)
     missing = [package for package in ("sdv", "torch") if find_spec(package) is None]  # looked for, not imported
     stock = [name for name, model in job.models.items() if model.engine == "sdv"]
-    if missing and (stock or job.metadata is None):
+    if runs_here and missing and (stock or job.metadata is None):
         what = f"models.{stock[0]} is a stock model" if stock else "detecting the metadata"
         raise JobError(f"{what}: needs {' and '.join(missing)}, not installed here: pip install 'shardsynth[all]'")
 

@@ -15,16 +15,21 @@ from typing import Any
 
 import yaml
 
-from shardsynth.errors import RunError
+from shardsynth.errors import JobError, RunError
 from shardsynth.pipeline import slurm
+from shardsynth.pipeline.container import Container, Mount
 from shardsynth.pipeline.files import write_atomic
-from shardsynth.pipeline.scripts import check_path, command, options
+from shardsynth.pipeline.image import identify
+from shardsynth.pipeline.scripts import check_path, options, start_lines
 from shardsynth.pipeline.site import Site, load_site, sites_folder
 from shardsynth.pipeline.slurm import SlurmError
 
 PROBE_SECONDS = 180
+#: A mounted image starts Python in a fraction of a second; one that is unpacked first takes five and more.
+SLOW_START_SECONDS = 2.0
 _PROBE = """\
 import json, os, platform, subprocess, sys, time
+begun = time.time()
 folder = sys.argv[1]
 try:
     with open(os.path.join(folder, "from-login")) as file:
@@ -42,8 +47,9 @@ except (OSError, subprocess.SubprocessError):
     gpus = []
 found = {
     "token": token, "version": version, "python": platform.python_version(), "time": time.time(), "gpus": gpus,
-    "cpus": len(os.sched_getaffinity(0)), "asked": int(os.environ.get("SLURM_CPUS_PER_TASK", "1")),
+    "begun": begun, "cpus": len(os.sched_getaffinity(0)), "asked": int(os.environ.get("SLURM_CPUS_PER_TASK", "1")),
     "node": os.environ.get("SLURMD_NODENAME", platform.node()),
+    "start": float(sys.argv[2]), "shared": os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize,
 }
 with open(os.path.join(folder, ".answer"), "w") as file:
     json.dump(found, file)
@@ -91,9 +97,8 @@ def check_all(
     if not note(_controller()):
         return checks
     note(_limits())
-    if image is not None:
-        fix = "`containers/build.sh` makes one"
-        note(Check("image", image.exists(), str(image) if image.exists() else f"no image at {image}", fix))
+    if image is not None and not note(_image(image)):
+        return checks
     for check in _in_a_job(folder, site, image):
         note(check)
     return checks
@@ -127,6 +132,24 @@ def _limits() -> Check:
     return Check("limits", limits.jobs > 20, found, "wait until some of your jobs are done")
 
 
+def _image(path: Path) -> Check:
+    try:
+        found = identify(path)
+    except JobError as error:
+        return Check("image", False, str(error).replace("cluster.container: ", ""), "the command's --image")
+    told = f"shardsynth {found['version']}, {found['device']}, torch {found['torch']}, build {found['build']}"
+    return Check("image", True, f"{path}: {told}")
+
+
+def _start_lines(site: Site, image: Path | None, place: Path, *, gpus: bool) -> list[str]:
+    """How the probe's Python starts: exactly as a task's would, in the image or on the host."""
+    if image is None:
+        return start_lines(site, None)
+    mounts = (Mount(os.path.realpath(place), str(place), writable=True),)
+    container = Container(site.apptainer, identify(image), mounts, gpus, site.unpack, tuple(site.apptainer_options))
+    return start_lines(site, container)
+
+
 def _in_a_job(folder: Path, site: Site, image: Path | None) -> list[Check]:
     """Submit one small job and look at what it saw."""
     place = folder.absolute() / f".shardsynth-doctor-{os.getpid()}"
@@ -141,20 +164,30 @@ def _in_a_job(folder: Path, site: Site, image: Path | None) -> list[Check]:
         (place / "from-login").write_text(token)
         (place / "probe.py").write_text(_PROBE)
         asked = site.defaults
-        python = command(site, str(image) if image else None, place, [], bool(asked.gpus or asked.gres))
         lines = options(asked, 1)
-        words = " ".join(_quoted(word) for word in [*python, str(place / "probe.py"), str(place)])
+        start = _start_lines(site, image, place, gpus=bool(asked.gpus or asked.gres))
+        words = [
+            "started=$(date +%s.%N)",
+            f'"${{python[@]}}" {_quoted(str(place / "probe.py"))} {_quoted(str(place))}'
+            ' "$started" 2>&1 | tee ' + _quoted(str(place / "said")),
+        ]
         header = "".join(f"#SBATCH {line}\n" for line in ["--job-name=shardsynth-doctor", *lines])
         script = place / "probe.sbatch"
-        script.write_text("\n".join([f"#!/bin/bash\n{header}", *site.setup, words, ""]))
+        script.write_text("\n".join([f"#!/bin/bash\n{header}", *site.setup, *start, *words, ""]))
         try:
             job = slurm.submit_script(script, str(place / "log"))
         except SlurmError as error:
             return [Check("sbatch", False, str(error), "a site file can say more: `--write-profile NAME`")]
         answer = _answer(place, job)
         if isinstance(answer, str):
-            return [Check(f"job {job}", False, answer, "is the folder shared, is Python there on the nodes? --folder")]
-        return _judge(answer, token, job, gpus=bool(asked.gpus or asked.gres))
+            fix = (
+                "see above"
+                if "shardsynth: " in answer
+                else "is the folder shared, is Python there on the nodes? --folder"
+            )
+            return [Check(f"job {job}", False, answer, fix)]
+        checks = _judge(answer, token, job, gpus=bool(asked.gpus or asked.gres))
+        return checks if image is None else [*checks, _start(answer, site)]
     finally:
         if job:
             with contextlib.suppress(SlurmError):
@@ -218,6 +251,17 @@ def _judge(answer: dict[str, Any], token: str, job: int, *, gpus: bool) -> list[
     return checks
 
 
+def _start(answer: dict[str, Any], site: Site) -> Check:
+    """How long the image took to start: where it cannot be mounted, every start unpacks it."""
+    seconds = answer["begun"] - answer["start"]
+    found = f"{seconds:.1f} s from Apptainer to Python" + (f", unpacked under {site.unpack}" if site.unpack else "")
+    fix = (
+        f"{answer['node']} cannot mount images (no /dev/fuse, no setuid Apptainer), so every element unpacks it; "
+        "`unpack: /a/local/folder` in the site file keeps one unpacked copy per node"
+    )
+    return Check("image's start", seconds < SLOW_START_SECONDS, found, fix)
+
+
 def draft_profile(name: str) -> str:
     """Write a site file from what Slurm tells; a line that says where. RunError where there is one already."""
     path = sites_folder() / f"{name}.yaml"
@@ -233,6 +277,8 @@ def draft_profile(name: str) -> str:
     data["setup"] = []
     if shutil.which("apptainer"):
         data["apptainer"] = shutil.which("apptainer")
+        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            data["apptainer_options"] = ["--unsquash"]
     with contextlib.suppress(SlurmError):
         account = slurm.call("sacctmgr", "--noheader", "--parsable2", "show", "user", os.environ.get("USER", "root"),
                              "format=DefaultAccount").strip()  # fmt: skip

@@ -192,11 +192,14 @@ def _run(chosen: argparse.Namespace) -> int:
     root = chosen.run.absolute()
     if chosen.tasks is not None:
         return run_tasks(root, chosen.stage, parse_ranges(chosen.tasks), chosen.threads or 1)
-    from shardsynth.pipeline.plan import Plan
+    from shardsynth.pipeline.image import check_inside, check_reads
+    from shardsynth.pipeline.plan import Plan, files_read
     from shardsynth.pipeline.rundir import RunDir
     from shardsynth.pipeline.threads import available_cpus
 
+    check_inside(root)
     plan = Plan.from_json(RunDir(root).read_plan())
+    check_reads(files_read(plan))
     if chosen.elements is not None:
         stage, indices = read_element(root, chosen.elements, chosen.number)
     else:

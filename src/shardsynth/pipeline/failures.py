@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shardsynth.errors import Saved
+from shardsynth.pipeline.container import WRONG_IMAGE
 from shardsynth.pipeline.element import NO_SPACE
 from shardsynth.pipeline.slurm import Element
 
@@ -22,7 +23,7 @@ class Cause:
 
     Attributes:
         kind: ``oom``, ``time``, ``disk``, ``node``, ``cancelled``, ``preempted``, ``saved``, ``killed``, ``site``,
-            ``input`` or ``task``.
+            ``image``, ``input`` or ``task``.
         advice: One line: what happened and what to change.
     """
 
@@ -62,6 +63,8 @@ def cause_of(element: Element, asked: dict[str, Any], *, asked_by_us: bool = Fal
         return Cause("disk", "the disk or the quota is full; make room, then `resume`")
     if code == NOT_WRITABLE or (element.killed_by == 53 and code == 0):
         return Cause("site", f"node {element.node} cannot write the run directory; choose a shared `output:`")
+    if code == WRONG_IMAGE:
+        return Cause("image", f"node {element.node} has not the image or the folders that were submitted; see the log")
     if code in _NO_COMMAND:
         return Cause("site", f"node {element.node} has no such Python or Apptainer; see the element's log")
     if code == Saved.exit_code:

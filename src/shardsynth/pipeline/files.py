@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Iterator
@@ -17,14 +18,16 @@ from typing import Any
 from shardsynth.errors import SpaceError
 
 _SEQUENCE = itertools.count()
+#: In containers, whose processes are all numbered from 1, host and process number do not tell two attempts apart.
+_PROCESS = secrets.token_hex(4)
 
 
 def attempt_name() -> str:
-    """Text that no other attempt at any task has: job, restart, host, process and a count within it."""
+    """Text that no other attempt at any task has: job, restart, host, process, chance and a count within it."""
     job = os.environ.get("SLURM_JOB_ID", "0")
     restart = os.environ.get("SLURM_RESTART_COUNT", "0")
     host = "".join(c for c in socket.gethostname() if c.isalnum() or c == "-")[:40]
-    return f"{job}-{restart}-{host}-{os.getpid()}-{next(_SEQUENCE)}"
+    return f"{job}-{restart}-{host}-{os.getpid()}-{_PROCESS}-{next(_SEQUENCE)}"
 
 
 def temporary_beside(path: Path) -> Path:

@@ -150,8 +150,23 @@ def read_status(run: RunDir, plan: Plan) -> RunStatus:
         elif cause is not None:
             status.stages[stage].failed += 1
             status.causes[stage, index] = cause
-    status.words = {k: v for k, v in own_words(run.private / "slurm" / "failures").items() if k in missing}
+    said = own_words(run.private / "slurm" / "failures")
+    status.words = {
+        **{key: words for key, cause in status.causes.items() if (words := _element_words(run, latest[key][0], cause))},
+        **{key: words for key, words in said.items() if key in missing},
+    }
     return status
+
+
+def _element_words(run: RunDir, element: Element, cause: Cause) -> str:
+    """The last error in the log of an element that came to no task: a wrong image, a folder that is not there."""
+    if cause.kind not in ("image", "input"):
+        return ""
+    try:
+        log = (run.private / "slurm" / "logs" / f"{element.job}_{element.number}.log").read_text(errors="replace")
+    except OSError:
+        return ""
+    return next((line[12:] for line in reversed(log.splitlines()) if line.startswith("shardsynth: ")), "")
 
 
 def _from_records(plan: Plan, stage: str, times: dict[int, float]) -> StageStatus:

@@ -70,6 +70,20 @@ def _check_part(run: RunDir, plan: Plan, model: str, part: dict[str, Any]) -> di
     }
 
 
+def images_of(run: RunDir, plan: Plan, model: str) -> list[dict[str, Any]]:
+    """The images in which a model was fitted and sampled, and how many tasks each did; empty where there was none."""
+    found: dict[str | None, dict[str, Any]] = {}
+    for stage in ("fit", "sample"):
+        for task in plan.model_tasks(stage, model):
+            image = (run.last_record(stage, task.index) or {}).get("image")
+            entry = found.setdefault(image and image["build"], {**(image or {"build": None}), "tasks": 0})
+            entry["tasks"] += 1
+    if len(found) > 1:
+        builds = ", ".join(f"{entry['tasks']} tasks in {build or 'no image'}" for build, entry in found.items())
+        print(f"mixed: {model} was fitted and sampled in several builds: {builds}", flush=True)
+    return [] if set(found) == {None} else list(found.values())
+
+
 def coalesce(
     run: RunDir, plan: Plan, model: str, attempt: Attempt, progress: Callable[[int], None]
 ) -> list[dict[str, Any]]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
 
+from shardsynth.errors import JobError
 from shardsynth.job import STAGES, Job, Resources
+from shardsynth.pipeline.container import PASS_ON, container_of
 from shardsynth.pipeline.files import write_atomic
+from shardsynth.pipeline.image import inside
 from shardsynth.pipeline.packing import make_arrays
 from shardsynth.pipeline.plan import Plan
 from shardsynth.pipeline.rundir import RunDir
-from shardsynth.pipeline.scripts import body, check_path, command, options, start_lines
+from shardsynth.pipeline.scripts import body, check_path, options, start_lines
 from shardsynth.pipeline.site import Site, limits_at, load_site, resources
 from shardsynth.pipeline.slurm import Limits
 from shardsynth.pipeline.submit import plan_for_slurm
@@ -37,24 +41,23 @@ def plain_script(stage: str, elements: int, lines: list[str], start: list[str], 
         stage: The stage.
         elements: Elements of the array, where sbatch is not told otherwise.
         lines: sbatch options.
-        start: Lines that set ``python``.
+        start: Lines that say how Python is started.
         setup: The site's own lines.
     """
     header = [f"--job-name=shardsynth-{stage}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
     header.append(f"--output=shardsynth-{stage}-%A_%a.log")
     usage = f'run="${{1:?usage: sbatch --array=0-9 {stage}.sbatch RUN}}"\nrun="$(realpath -- "$run")"'
-    image = any("apptainer" in line for line in start)
     return (
         "#!/bin/bash\n"
         + "".join(f"#SBATCH {option}\n" for option in header)
         + "\n"
-        + body(start, setup, usage, _SHARE.format(stage=stage), image=image, listen=True)
+        + body(start, setup, usage, _SHARE.format(stage=stage), listen=True)
     )
 
 
 def shipped_scripts() -> dict[str, str]:
     """The files under slurm/: name -> text."""
-    start = _FIND_PYTHON.splitlines()
+    start = [*PASS_ON, *_FIND_PYTHON.splitlines()]
     files = {
         f"{stage}.sbatch": plain_script(stage, elements, options(Resources(), 1), start, [])
         for stage, elements in _SHIPPED.items()
@@ -64,12 +67,16 @@ def shipped_scripts() -> dict[str, str]:
     return files
 
 
-def write_plain_scripts(job: Job, folder: Path | None) -> list[str]:
-    """Plan a job, write its run directory, a script per stage and ``submit.sh``; lines that say how to go on.
+def write_plain_scripts(job: Job, folder: Path | None) -> tuple[str, list[str]]:
+    """Plan a job, write its run directory, a script per stage and ``submit.sh``.
+
+    Returns:
+        The text of ``submit.sh``, which submits all of them, and lines that say how to go on.
 
     Raises:
         InputError: The job, the shards or a path are wrong.
     """
+    job = _in_this_image(job)
     plan = plan_for_slurm(job)
     run = RunDir(Path(job.output).absolute())
     site = load_site(job.cluster.profile)
@@ -81,18 +88,31 @@ def write_plain_scripts(job: Job, folder: Path | None) -> list[str]:
     for stage, elements in counts.items():
         asked = resources(site, job.cluster, stage, "")
         threads = max(task.threads for task in plan.tasks[stage])
-        image = str(Path(job.cluster.container).absolute()) if job.cluster.container else None
-        reads = sorted({str(Path(shard.path).parent) for shard in plan.shards})
-        python = command(site, image, run.root, reads, bool(asked.gpus or asked.gres))
-        text = plain_script(stage, elements, options(asked, threads, site.mail), start_lines(python), site.setup)
+        container = container_of(site, plan.image, plan, run.root, gpus=bool(asked.gpus or asked.gres))
+        start = start_lines(site, container)
+        text = plain_script(stage, elements, options(asked, threads, site.mail), start, site.setup)
         write_atomic(folder / f"{stage}.sbatch", text)
     inert = "# shellcheck disable=SC2016 # quoted, so whatever the path holds is inert"
     where = [inert, f"run={shlex.quote(str(run.root))}", inert, f"scripts={shlex.quote(str(folder))}"]
-    write_atomic(folder / "submit.sh", submit_all(where, list(counts), "$scripts"), 0o755)
-    return [
+    text = submit_all(where, list(counts), "$scripts")
+    write_atomic(folder / "submit.sh", text, 0o755)
+    return text, [
         f"{len(counts)} scripts in {folder}",
         f"all of them, chained: bash {shlex.quote(str(folder / 'submit.sh'))}",
     ]
+
+
+def _in_this_image(job: Job) -> Job:
+    """The job in the image that this very process runs in, where it names none: nothing is installed on the host."""
+    own = os.environ.get("APPTAINER_CONTAINER")
+    if job.cluster.container is not None or own is None or inside() is None:
+        return job
+    if not Path(own).exists():
+        raise JobError(
+            f"{own}: the image itself cannot be seen from within; bind its folder "
+            f"(--mount type=bind,src={Path(own).parent},dst={Path(own).parent},ro)"
+        )
+    return job.model_copy(update={"cluster": job.cluster.model_copy(update={"container": own})})
 
 
 def _elements(plan: Plan, site: Site) -> dict[str, int]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -80,6 +82,7 @@ class Plan:
         rows: Synthetic rows per model.
         chunk_rows: Rows that share one random stream in stock engines.
         tasks: Tasks of every stage.
+        image: What was written down of the image that the tasks run in, or None; no part of the identity.
     """
 
     job: Job
@@ -88,6 +91,7 @@ class Plan:
     rows: int
     chunk_rows: int
     tasks: dict[str, tuple[Task, ...]]
+    image: dict[str, Any] | None = None
 
     @property
     def input_rows(self) -> int:
@@ -135,12 +139,13 @@ class Plan:
         outcome.pop("cluster")
         data: dict[str, Any] = {
             "version": PLAN_VERSION,
-            "job": self.job.to_dict(),
+            "job": {**self.job.to_dict(), "metadata": _absolute(self.job.metadata)},
             "shards": [shard.to_json() for shard in self.shards],
             "schema": schema_to_text(self.schema),
             "rows": self.rows,
             "chunk_rows": self.chunk_rows,
             "tasks": {stage: [_task_to_json(task) for task in tasks] for stage, tasks in self.tasks.items()},
+            **({"image": self.image} if self.image else {}),
         }
         identity = json.dumps([outcome, data["shards"], data["rows"], data["chunk_rows"]], sort_keys=True)
         return {"identity": hashlib.sha256(identity.encode("utf-8")).hexdigest(), **data}
@@ -162,7 +167,13 @@ class Plan:
                 stage: tuple(_task_from_json(stage, index, task) for index, task in enumerate(tasks))
                 for stage, tasks in data["tasks"].items()
             },
+            data.get("image"),
         )
+
+
+def _absolute(path: str | None) -> str | None:
+    """Tasks run in other folders than the one that the job was planned in."""
+    return None if path is None else os.path.abspath(path)
 
 
 def _task_to_json(task: Task) -> dict[str, Any]:
@@ -187,6 +198,13 @@ def _task_from_json(stage: str, index: int, data: dict[str, Any]) -> Task:
         tuple(data.get("parts", (0, 0))),
         data.get("threads", 1),
     )
+
+
+def files_read(plan: Plan) -> Iterator[Path]:
+    """Folders of the shards, and the metadata: what tasks read from outside the run directory."""
+    yield from sorted({Path(shard.path).parent for shard in plan.shards})
+    if plan.job.metadata is not None:
+        yield Path(plan.job.metadata)
 
 
 def make_plan(job: Job, dataset: Dataset, cpus: int) -> Plan:

@@ -33,6 +33,7 @@ from shardsynth.pipeline.files import (
     sync_folder,
     write_atomic,
 )
+from shardsynth.pipeline.image import for_record
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,16 @@ class RunDir:
         return self.root / "tasks" / stage / f"{index // 1000}" / f"{index}{suffix}.json"
 
     def create(self) -> None:
-        """Make the folders, closed to others."""
+        """Make the folders, closed to others; RunError where they cannot be made."""
         for folder in (self.root, self.private):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise RunError(f"{folder}: cannot be made: {error.strerror}; choose another `output:`") from None
             with contextlib.suppress(OSError):
                 os.chmod(folder, 0o700)
+            if not os.access(folder, os.W_OK):
+                raise RunError(f"{folder}: cannot be written here (Read-only file system, or not yours)")
 
     def write_plan(self, job_yaml: str, plan: dict[str, Any]) -> None:
         """Record the job and the plan; RunError when the folder holds another one."""
@@ -238,6 +244,7 @@ class Attempt:
             "finished": round(time.time(), 3),
             "host": socket.gethostname(),
             "versions": {"shardsynth": __version__, "python": platform.python_version()},
+            **for_record(),
             **details,
         }
         content = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from shardsynth.errors import JobError
 from shardsynth.job import Resources
+from shardsynth.pipeline.container import Container
 from shardsynth.pipeline.site import Site
 
 SIGNAL_SECONDS = 90
@@ -102,29 +103,12 @@ def _option(name: str, value: str) -> str:
     return f"--{name}={value}"
 
 
-def command(site: Site, container: str | None, run: Path, reads: list[str], gpus: bool) -> list[str]:
-    """How a task's Python is started: on the host, or in the image with the run and the inputs bound.
+def start_lines(site: Site, container: Container | None) -> list[str]:
+    """Lines that end with the array ``python``: how a task's Python is started, on the host or in the image."""
+    if container is not None:
+        return container.script()
+    return [f"python=({shlex.quote(site.python or sys.executable)})"]
 
-    Args:
-        site: The site.
-        container: Apptainer image, or None.
-        run: The run directory.
-        reads: Folders that the tasks read.
-        gpus: Whether the tasks use GPUs.
-    """
-    if container is None:
-        return [site.python or sys.executable]
-    binds = [f"--bind={path}" for path in dict.fromkeys([*site.binds, str(run), *reads])]
-    return [site.apptainer, "exec", "--cleanenv", *(["--nv"] if gpus else []), *binds, container, "python3"]
-
-
-_PASS_ON = """\
-# An image sees nothing of the job's environment but this.
-for name in SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_RESTART_COUNT SLURM_CPUS_PER_TASK \\
-  CUDA_VISIBLE_DEVICES OMP_NUM_THREADS PYTHONSAFEPATH PYTHONUNBUFFERED PYTHONHASHSEED; do
-  [ -z "${!name+set}" ] || export "APPTAINERENV_$name=${!name}"
-done
-"""
 
 _LISTENER = """\
 # Slurm tells job steps alone when the grace of a pre-emption begins: this one only waits to be ended by that (143).
@@ -153,6 +137,7 @@ while kill -0 "$child" 2>/dev/null; do
 done
 wait "$child"
 code=$?
+if [ -n "${scratch:-}" ]; then rm -rf --one-file-system "$scratch"; fi
 
 # 75: asked to stop, and saved. Queue this element again, unless it is being cancelled, or Slurm queues it again itself.
 if [ "$code" -eq 75 ]; then
@@ -168,35 +153,30 @@ exit "$code"
 """
 
 
-def start_lines(python: list[str]) -> list[str]:
-    """Shell lines that say how Python is started, the array ``python``."""
-    hints = ["# shellcheck disable=SC2016,SC2288 # a path may hold anything; it is quoted, and inert"]
-    lines = hints if any("$" in word or "`" in word for word in python) else []
-    lines = [*lines, f"python=({' '.join(shlex.quote(word) for word in python)})"]
-    return lines
+#: For the whole script: whatever a path holds is quoted, and inert; the loop over names is one over words.
+_SHELLCHECK = "# shellcheck disable=SC2016,SC2054,SC2288 # a path may hold anything; it is quoted, and inert"
 
 
-def body(start: list[str], setup: list[str], run_line: str, arguments: str, *, image: bool, listen: bool) -> str:
+def body(start: list[str], setup: list[str], run_line: str, arguments: str, *, listen: bool) -> str:
     """A script below its ``#SBATCH`` lines.
 
     Args:
-        start: Lines that set ``python``.
+        start: Lines that say how Python is started.
         setup: The site's own lines.
         run_line: Assignment of the run's path to ``run``.
         arguments: The element's arguments, as shell text.
-        image: Whether Python may be one in an image.
         listen: Whether jobs may be pre-empted here.
     """
-    return (
-        "\n".join([run_line, *start, *(["", *setup] if setup else [])])
-        + '\n\nexport SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"\n'
-        + "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0\n"
-        + 'export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"\n'
-        + (_PASS_ON if image else "")
-        + '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit 73; }\n'
-        + f"set -- -m shardsynth.pipeline.element {arguments}\n\n"
-        + _LIFE.replace("@LISTENER@", _LISTENER if listen else "")
-    )
+    lines = [_SHELLCHECK, run_line, *(["", *setup, ""] if setup else [])]
+    lines += [
+        'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"',
+        "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0",
+        'export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"',
+        '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit 73; }',
+        *start,
+        f"set -- -m shardsynth.pipeline.element {arguments}",
+    ]
+    return "\n".join(lines) + "\n\n" + _LIFE.replace("@LISTENER@", _LISTENER if listen else "")
 
 
 def array_script(
@@ -205,7 +185,7 @@ def array_script(
     elements: int,
     after: list[str],
     lines: list[str],
-    python: list[str],
+    start: list[str],
     setup: list[str],
     run: Path,
     listen: bool = True,
@@ -217,7 +197,7 @@ def array_script(
         elements: How many.
         after: What it waits for, such as ``afterok:12``.
         lines: sbatch options.
-        python: How Python is started.
+        start: Lines that say how Python is started.
         setup: The site's own lines.
         run: The run directory, absolute.
         listen: Whether jobs may be pre-empted here.
@@ -226,14 +206,11 @@ def array_script(
     if after:
         header += [f"--dependency={','.join(after)}", "--kill-on-invalid-dep=yes"]
     header += [*lines, "--requeue", "--open-mode=append"]
-    quoted = shlex.quote(str(run))
-    run_line = f"run={quoted}"
-    if quoted != str(run):
-        run_line = f"# shellcheck disable=SC2016,SC2288 # quoted, so whatever the path holds is inert\n{run_line}"
+    run_line = f"run={shlex.quote(str(run))}"
     arguments = f'"$run" --elements {name} --number "$SLURM_ARRAY_TASK_ID"'
     return (
         "#!/bin/bash\n"
         + "".join(f"#SBATCH {option}\n" for option in header)
         + "\n"
-        + body(start_lines(python), setup, run_line, arguments, image=len(python) > 1, listen=listen)
+        + body(start, setup, run_line, arguments, listen=listen)
     )

@@ -38,6 +38,8 @@ class Site(BaseModel):
     limits: SiteLimits = SiteLimits()
     setup: List[str] = Field(default_factory=list)  # noqa: UP006
     apptainer: str = "apptainer"
+    apptainer_options: List[str] = Field(default_factory=list)  # noqa: UP006
+    unpack: Optional[str] = None  # noqa: UP045
     binds: List[str] = Field(default_factory=list)  # noqa: UP006
     python: Optional[str] = None  # noqa: UP045
     mail: Optional[str] = None  # noqa: UP045

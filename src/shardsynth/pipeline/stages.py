@@ -288,7 +288,7 @@ def read_part(path: Path) -> Iterator[pa.RecordBatch]:
 def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Check that a model's parts add up; write the manifest and the figures; coalesce the parts where asked."""
     from shardsynth.pipeline.evaluation import joined, row_figures
-    from shardsynth.pipeline.merging import check_parts, coalesce, figures
+    from shardsynth.pipeline.merging import check_parts, coalesce, figures, images_of
 
     plan, run, model = worker.plan, worker.run, task.model
     parts = check_parts(run, plan, model)
@@ -305,6 +305,8 @@ def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
         "versions": {"shardsynth": __version__, "pyarrow": pa.__version__, "numpy": np.__version__},
         "parts": parts,
     }
+    if images := images_of(run, plan, model):
+        manifest["images"] = images
     if plan.job.sample.coalesce_mb:
         manifest["coalesced"] = coalesce(run, plan, model, attempt, progress)
     _write_json(attempt, run.samples(model) / "_manifest.json", manifest)

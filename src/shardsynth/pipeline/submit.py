@@ -7,6 +7,7 @@ is no longer coming is cancelled and submitted again.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ from typing import Any
 from shardsynth.errors import JobError
 from shardsynth.job import STAGES, Job, Resources
 from shardsynth.pipeline import slurm
+from shardsynth.pipeline.container import container_of
 from shardsynth.pipeline.element import elements_file
 from shardsynth.pipeline.failures import Cause, cause_of
 from shardsynth.pipeline.files import human_bytes, write_atomic
+from shardsynth.pipeline.image import differences, identify
 from shardsynth.pipeline.ledger import Ledger, Submitted
 from shardsynth.pipeline.packing import Array, make_arrays, task_rows
 from shardsynth.pipeline.plan import Plan, Task, make_plan
 from shardsynth.pipeline.ranges import format_ranges
 from shardsynth.pipeline.rundir import RunDir
 from shardsynth.pipeline.schedule import Group, missing_tasks
-from shardsynth.pipeline.scripts import array_script, check_path, command, minutes, options
+from shardsynth.pipeline.scripts import array_script, check_path, minutes, options, start_lines
 from shardsynth.pipeline.site import Site, limits_at, load_site, resources
 from shardsynth.pipeline.slurm import SlurmError
 from shardsynth.pipeline.standing import Standing, left_to_submit, standing_of
@@ -37,7 +40,7 @@ class Script:
     name: str
     asked: Resources
     lines: list[str]
-    python: list[str]
+    start: list[str]
     listen: bool
 
 
@@ -52,11 +55,10 @@ def plan_for_slurm(job: Job) -> Plan:
     from shardsynth.pipeline.threads import available_cpus
 
     check_path(Path(job.output).absolute())
-    if job.cluster.container is not None and not Path(job.cluster.container).exists():
-        raise JobError(f"cluster.container: no image at {job.cluster.container}; `containers/build.sh` makes one")
+    image = None if job.cluster.container is None else identify(Path(job.cluster.container))
     dataset = open_shards(job.input)
-    check_job(job, dataset)
-    return make_plan(job, dataset, job.cluster.workers or available_cpus())
+    check_job(job, dataset, runs_here=image is None)
+    return dataclasses.replace(make_plan(job, dataset, job.cluster.workers or available_cpus()), image=image)
 
 
 def check_site(site: Site, plan: Plan) -> slurm.Limits:
@@ -73,8 +75,26 @@ def check_site(site: Site, plan: Plan) -> slurm.Limits:
     return limits
 
 
+def _with_image(run: RunDir, plan: Plan, image: Path | None, say: Any) -> Plan:
+    """The plan with the image as it is now; says what may differ where the run began in another one."""
+    path = image or (Path(plan.job.cluster.container) if plan.job.cluster.container else None)
+    if path is None:
+        return plan
+    before = run.read_plan().get("image") if run.plan_file.exists() else None
+    now = identify(path, plan.image or before)
+    for line in differences(before, now) if before else []:
+        say(line)
+    return dataclasses.replace(plan, image=now)
+
+
 def submit_missing(
-    run: RunDir, plan: Plan, *, verify: bool = False, dry_run: bool = False, say: Any = lambda line: None
+    run: RunDir,
+    plan: Plan,
+    *,
+    verify: bool = False,
+    dry_run: bool = False,
+    image: Path | None = None,
+    say: Any = lambda line: None,
 ) -> list[Submitted]:
     """Submit what is neither committed nor queued nor running.
 
@@ -83,6 +103,7 @@ def submit_missing(
         plan: The plan.
         verify: Compare checksums of committed outputs.
         dry_run: Print the scripts and submit nothing.
+        image: Run the tasks in this image, instead of the job's.
         say: Called with each line to show.
 
     Raises:
@@ -94,6 +115,7 @@ def submit_missing(
     check_path(root)
     site = load_site(plan.job.cluster.profile)
     limits = check_site(site, plan)
+    plan = _with_image(run, plan, image, say)
     if dry_run:
         tasks = missing_tasks(plan, run)
         arrays = _pack(plan, site, limits, tasks)
@@ -190,10 +212,9 @@ def _script(
     if raised:
         asked = asked.model_copy(update=raised)
     threads = max(plan.tasks[array.stage][index].threads for element in array.elements for index in element)
-    reads = sorted({str(Path(shard.path).parent) for shard in plan.shards})
-    image = plan.job.cluster.container
-    python = command(site, str(Path(image).absolute()) if image else None, root, reads, bool(asked.gpus or asked.gres))
-    return Script(array, name, asked, options(asked, threads, site.mail), python, limits.preempts)
+    container = container_of(site, plan.image, plan, root, gpus=bool(asked.gpus or asked.gres))
+    start = start_lines(site, container)
+    return Script(array, name, asked, options(asked, threads, site.mail), start, limits.preempts)
 
 
 def _text(script: Script, after: list[str], site: Site, root: Path) -> str:
@@ -202,7 +223,7 @@ def _text(script: Script, after: list[str], site: Site, root: Path) -> str:
         elements=len(script.array.elements),
         after=after,
         lines=script.lines,
-        python=script.python,
+        start=script.start,
         setup=site.setup,
         run=root,
         listen=script.listen,
