@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "slurm"))
 sys.path.insert(0, str(Path(__file__).parent))
 from images import PACKAGE, ROOT, Image, outcome, shardsynth
 
