@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardsynth.data.codec import code_dtype, from_codes, storage_dtype, to_array, to_storage
+from shardsynth.data.codec import code_dtype, decimal_exponent, from_codes, storage_dtype, to_array, to_storage
 from shardsynth.errors import ModelError
 
 INTEGERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
@@ -191,3 +191,27 @@ def test_datetimes_held_as_integers():
 def test_types_without_an_axis_are_named(data_type):
     with pytest.raises(ModelError, match="no axis"):
         storage_dtype(data_type)
+
+
+@given(st.lists(st.integers(-(10**12), 10**12), min_size=1, max_size=5), st.integers(0, 3))
+def test_decimals_whose_own_unit_is_too_fine_for_64_bits(cents, digits):
+    data_type = pa.decimal128(38, 18)  # Spark's own
+    largest = max(abs(n) for n in cents) / 10.0**digits
+    exponent = decimal_exponent(data_type, largest)
+    assert largest == 0 or 10**16 <= largest * 10.0**exponent <= 10**18 or exponent == 18
+    stored = to_storage(np.array(cents) / 10.0**digits * float(f"1e{exponent}"), storage_dtype(data_type))
+    array = to_array(data_type, stored, np.zeros(len(cents), bool), exponent=exponent)
+    wanted = [Decimal(n).scaleb(-digits) for n in cents]
+    assert array.type == data_type and all(
+        abs(a - b) <= Decimal(largest) * Decimal("1e-15") for a, b in zip(array.to_pylist(), wanted)
+    )
+
+
+def test_decimals_beyond_64_bits_keep_their_size():
+    data_type = pa.decimal128(38, 0)
+    exponent = decimal_exponent(data_type, 9e37)
+    assert exponent < 0
+    array = to_array(
+        data_type, to_storage(np.array([9e37, -2.5e36]) * float(f"1e{exponent}"), np.dtype("int64")), exponent=exponent
+    )
+    assert [float(v) for v in array.to_pylist()] == pytest.approx([9e37, -2.5e36], rel=1e-15)

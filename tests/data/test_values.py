@@ -146,3 +146,23 @@ def test_a_grid_does_not_depend_on_the_order_of_reading(ticks: list[int], digits
     ints = np.array(ticks, np.int64)
     a, b = Grid("integer").extended(ints[list(order)][:cut]), Grid("integer").extended(ints[list(order)][cut:])
     assert a.joined(b) == b.joined(a) == Grid("integer").extended(ints)
+
+
+@given(
+    st.sampled_from([pa.decimal128(38, 18), pa.decimal128(38, 0), pa.decimal256(76, 30), pa.decimal128(20, 2)]),
+    st.lists(st.integers(-(10**14), 10**14), min_size=1, max_size=5),
+    st.integers(0, 12),
+)
+def test_floats_become_the_decimals_they_came_from(data_type: pa.DataType, whole: list[int], digits: int) -> None:
+    digits = min(digits, data_type.scale)
+    wanted = pa.array([decimal.Decimal(n).scaleb(-digits) for n in whole], data_type)
+    values, nulls = native(wanted)
+    assert nulls is None and values.dtype == np.float64
+    assert to_arrow(values, data_type).equals(wanted)
+
+
+def test_decimals_as_wide_as_their_type_do_not_overflow() -> None:
+    for data_type in (pa.decimal128(38, 0), pa.decimal256(76, 76)):
+        most = decimal.Decimal("9" * data_type.precision).scaleb(-data_type.scale, decimal.Context(prec=80))
+        ends = pa.array([most, most.copy_negate()], data_type)
+        assert to_arrow(native(ends)[0], data_type).equals(ends)

@@ -167,3 +167,11 @@ def test_spread_values_are_uniform_over_their_segment():
 
 def test_cuts_are_even():
     assert even(np.array([0.5, 0.5 + 1.1 / GRID])).tolist() == [GRID // 2, GRID // 2 + 2]
+
+
+@pytest.mark.parametrize("reach", [2.0**63, 1.7e308])
+def test_a_marginal_as_wide_as_its_type_is_not_cut_into_atoms(reach):
+    ends = np.array([-reach, 0.0, reach])
+    marginal = Marginal("axis", np.array([0.5, 0.5]), ends[:-1], ends[1:])
+    cut, _ = cut_marginal(marginal, Precision("integer"))
+    assert (cut.hi > cut.lo).all() and cut.probability.sum() == pytest.approx(1)

@@ -72,6 +72,19 @@ def test_calendar_slots_are_whole_days_months_or_years(start: str, stop: str, la
     assert grid.edges[0] <= low and grid.edges[-1] > high
 
 
+@pytest.mark.parametrize("unit", ["D", "s", "ms"])
+def test_far_years_are_a_few_slots_too(unit: str) -> None:
+    reach = 2.0**31 if unit == "D" else 2.0**63 / 1000
+    grid = calendar_grid(-reach, reach, 60, unit)
+    assert 20 <= grid.slots <= 62
+    assert grid.edges[0] <= -reach and grid.edges[-1] > reach
+
+
+def test_a_range_that_float64_cannot_hold_is_drawn_with_open_ends() -> None:
+    grid = linear_grid(-1.7e308, 1.7e308, 20, None)
+    assert np.isfinite(grid.edges).all() and 10 <= grid.slots <= 22
+
+
 def test_times_of_day_have_no_date() -> None:
     grid = clock_grid(8 * 3.6e6, 17 * 3.6e6, 30, "ms")
     assert grid.starts[0] == "08:00"

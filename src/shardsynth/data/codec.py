@@ -7,6 +7,7 @@ timestamps and durations, the unscaled integer for decimals, nanoseconds for dat
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 
 _DAY = 86_400_000  # milliseconds: date64 holds whole days
+_INT64_DIGITS = 18  # decimal digits that an int64 always holds
 
 
 def is_text(data_type: pa.DataType) -> bool:
@@ -65,10 +67,23 @@ def storage_dtype(data_type: pa.DataType, datetime_format: str | None = None) ->
     raise ModelError(f"values of type {data_type} have no axis: give the column the sdtype categorical, id or drop it")
 
 
-def scale_of(data_type: pa.DataType) -> float:
-    """Storage units per axis unit: 10^scale for decimals, whose axis is the value; 1 for every other type."""
+def decimal_exponent(data_type: pa.DataType, largest: float) -> int:
+    """The e of the unit 10^-e in which values of a decimal type are stored; 0 for every other type.
+
+    Args:
+        data_type: The column's type.
+        largest: Largest absolute value on the axis.
+
+    Returns:
+        The scale, where 64 bits hold the values in its unit. Else (Spark's decimals of 38 digits, 18 of them after the
+        point) a coarser unit, down to a negative e, that still keeps 17 or 18 digits: more than the axis has.
+    """
     value_type = data_type.value_type if pa.types.is_dictionary(data_type) else data_type
-    return float(10.0**value_type.scale) if pa.types.is_decimal(value_type) else 1.0
+    if not pa.types.is_decimal(value_type):
+        return 0
+    if value_type.precision <= _INT64_DIGITS or largest <= 0:
+        return int(value_type.scale)
+    return int(min(value_type.scale, _INT64_DIGITS - 1 - math.floor(math.log10(largest))))
 
 
 def to_storage(axis: Array, dtype: np.dtype[Any]) -> Array:
@@ -110,6 +125,7 @@ def to_array(
     *,
     emit_nan: bool = False,
     datetime_format: str | None = None,
+    exponent: int | None = None,
 ) -> pa.Array:
     """Arrow array of ``data_type`` from storage values; buffers are shared with ``values`` wherever Arrow allows.
 
@@ -120,13 +136,21 @@ def to_array(
         missing: True where the value is missing; None when nothing is.
         emit_nan: Write missing floats as NaN instead of null; ``values`` is changed in place.
         datetime_format: strftime format of a datetime that the table holds as text or integers.
+        exponent: Of a decimal's unit (see ``decimal_exponent``); None: its scale.
 
     Raises:
         ModelError: Text without its format, or a dictionary type whose index is too narrow for the distinct values.
     """
     types = pa.types
     if types.is_dictionary(data_type):
-        dense = to_array(data_type.value_type, values, missing, emit_nan=emit_nan, datetime_format=datetime_format)
+        dense = to_array(
+            data_type.value_type,
+            values,
+            missing,
+            emit_nan=emit_nan,
+            datetime_format=datetime_format,
+            exponent=exponent,
+        )
         return _narrow(dense.dictionary_encode(), data_type)
     if is_formatted(data_type, datetime_format):
         return _formatted(data_type, values, missing, datetime_format)
@@ -134,6 +158,8 @@ def to_array(
         values[missing] = np.nan
         missing = None
     bitmap, nulls = validity(missing)
+    if exponent is not None and types.is_decimal(data_type) and exponent != data_type.scale:
+        return _rescaled(data_type, values, missing, exponent)
     if types.is_date64(data_type):
         values = values - values % _DAY
     if types.is_boolean(data_type):
@@ -190,6 +216,14 @@ def _narrow(array: pa.DictionaryArray, data_type: pa.DataType) -> pa.DictionaryA
             "write the column without a dictionary, or give it the sdtype categorical"
         ) from error
     return pa.DictionaryArray.from_arrays(indices, array.dictionary, ordered=data_type.ordered)
+
+
+def _rescaled(data_type: pa.DataType, values: Array, missing: Mask | None, exponent: int) -> pa.Array:
+    """Decimals of a wide type from counts of 10^-exponent, a coarser unit than the type's own."""
+    digits = min(data_type.precision - (data_type.scale - exponent), _INT64_DIGITS)  # that the type has room for
+    most = 10 ** max(digits, 0) - 1
+    widest = pa.decimal256(76, exponent) if decimal_width(data_type) == 256 else pa.decimal128(38, exponent)
+    return to_array(widest, np.clip(values, -most, most), missing).cast(data_type)
 
 
 def _sign_extended(values: Array, limbs: int) -> Array:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
 from shardsynth.data.grid import grid_for
-from shardsynth.data.values import needs_parsing
+from shardsynth.data.values import decimals_of, needs_parsing
 from shardsynth.errors import MetadataError, ModelError
 
 if TYPE_CHECKING:
@@ -255,8 +255,6 @@ def _whole(
 
 
 def _to_decimal(values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:
-    from decimal import ROUND_HALF_EVEN, Context, Decimal
-
     scaled = np.where(missing, 0.0, values) * 10.0**kind.scale
     limit = 10.0**kind.precision - 1
     scaled = np.rint(np.clip(scaled, -limit, limit))
@@ -267,12 +265,7 @@ def _to_decimal(values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any], kin
         wide = pa.decimal128(38, kind.scale)
         array = pa.Array.from_buffers(wide, len(scaled), [None, pa.py_buffer(halves.tobytes())])
         return pc.if_else(pa.array(missing), pa.scalar(None, wide), array).cast(kind)
-    context = Context(prec=kind.precision, rounding=ROUND_HALF_EVEN)
-    grid = Decimal(1).scaleb(-kind.scale)
-    exact = [
-        None if gap else Decimal(repr(float(v))).quantize(grid, context=context) for v, gap in zip(values, missing)
-    ]
-    return pa.array(exact, kind)
+    return pc.if_else(pa.array(missing), pa.scalar(None, kind), decimals_of(np.where(missing, 0.0, values), kind))
 
 
 def _counts(series: pd.Series[Any], kind: pa.DataType) -> np.ndarray[Any, Any]:

@@ -273,7 +273,7 @@ def to_arrow(values: Array, type_: pa.DataType) -> pa.Array:
         return pa.array(values.astype(np.bool_))
     if pa.types.is_decimal(type_):
         if values.dtype != np.int64:
-            return pa.array(values.astype(np.float64)).cast(type_)
+            return decimals_of(values.astype(np.float64), type_)
         from decimal import Decimal
 
         return pa.array([Decimal(int(v)).scaleb(-type_.scale) for v in values], type_)
@@ -281,3 +281,27 @@ def to_arrow(values: Array, type_: pa.DataType) -> pa.Array:
         dtype = np.int32 if type_.bit_width == 32 else np.int64
         return pa.array(values.astype(dtype)).view(type_)
     return pa.array(values.astype(type_.to_pandas_dtype()), type_)
+
+
+def decimals_of(values: Floats, type_: pa.DataType) -> pa.Array:
+    """Floats as decimals: the shortest ones that mean the same floats, 0.1 rather than 0.1000000000000000055.
+
+    Args:
+        values: float64[n], finite; what the type has no digits for becomes its largest or smallest value.
+        type_: A decimal type.
+    """
+    from decimal import Context, Decimal
+
+    context, unit = Context(prec=80), Decimal(1).scaleb(-type_.scale)
+    most = Decimal("9" * type_.precision).scaleb(-type_.scale, context)
+
+    def shortest(value: float, layout: str) -> Decimal:
+        return max(most.copy_negate(), min(most, Decimal(format(value, layout)).quantize(unit, context=context)))
+
+    # Arrow's own float64 of a decimal may be a last bit off: what it reads back decides how many digits are needed.
+    short = pa.array([shortest(value, ".15g") for value in values.tolist()], type_)
+    same = (np.asarray(short.cast(pa.float64()).to_numpy(zero_copy_only=False)) == values).tolist()
+    if all(same):
+        return short
+    chosen = zip(short.to_pylist(), values.tolist(), same)
+    return pa.array([found if kept else shortest(value, ".17g") for found, value, kept in chosen], type_)

@@ -14,7 +14,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shardsynth.data.codec import code_dtype, from_codes, is_formatted, scale_of, storage_dtype, to_array, to_storage
+from shardsynth.data.codec import (
+    code_dtype,
+    decimal_exponent,
+    from_codes,
+    is_formatted,
+    storage_dtype,
+    to_array,
+    to_storage,
+)
 from shardsynth.data.values import Precision
 from shardsynth.data.values import native as native_values
 from shardsynth.errors import ModelError
@@ -38,6 +46,7 @@ class Form:
         categories: The categories if the values are codes.
         stored: For a category column held as storage values: the value of each code.
         datetime_format: Format of datetimes held as text or integers.
+        exponent: Storage values are counts of 10^-exponent: 0, but for decimals.
     """
 
     column: FitColumn
@@ -46,12 +55,17 @@ class Form:
     categories: pa.Array | None = None
     stored: Array | None = None
     datetime_format: str | None = None
+    exponent: int = 0
 
     @classmethod
     def of(cls, column: FitColumn, data_type: pa.DataType, datetime_format: str | None = None) -> Form:
         """The cheapest form for a column of a type."""
         if column.categories is None:
-            return cls(column, data_type, storage_dtype(data_type, datetime_format), datetime_format=datetime_format)
+            dtype = storage_dtype(data_type, datetime_format)
+            ends = (column.marginal.lo, column.marginal.hi) if column.marginal is not None else ()
+            largest = max((float(np.abs(end).max(initial=0.0)) for end in ends), default=0.0)
+            exponent = decimal_exponent(data_type, largest)
+            return cls(column, data_type, dtype, datetime_format=datetime_format, exponent=exponent)
         # An imported model may draw "missing" as one of the categories, code -1: that needs codes.
         coded = column.marginal is not None and bool((column.marginal.lo < 0).any())
         stored = None if coded or pa.types.is_dictionary(data_type) else _stored(column.categories)
@@ -68,6 +82,12 @@ class Form:
         if precision.kind == "integer" and self.dtype.kind in "iu" and self._scale == 1:
             dtype = np.uint64 if self.dtype == np.uint64 else np.int64
             return to_storage(precision.integers(np.asarray(values, np.float64), dtype), self.dtype)
+        if precision.kind == "decimal" and self.dtype.kind in "iu" and self.exponent > precision.digits:
+            # In integers from the grid on: 552.73 * 1e15 is no whole number of hundredths in float64.
+            unit = 10 ** (self.exponent - precision.digits)
+            most = np.iinfo(self.dtype).max // unit
+            steps = np.rint(np.asarray(values, np.float64) * 10.0**precision.digits)
+            return to_storage(np.clip(steps, -most, most).astype(np.int64) * unit, self.dtype)
         return to_storage(precision.snap(np.asarray(values, np.float64)) * self._scale, self.dtype)
 
     def axis(self, values: Array) -> Array:
@@ -79,7 +99,8 @@ class Form:
         if self.categories is not None:
             return from_codes(self.type, self.categories, values, missing)
         emit_nan = self.column.emit_nan
-        return to_array(self.type, values, missing, emit_nan=emit_nan, datetime_format=self.datetime_format)
+        layout = self.datetime_format
+        return to_array(self.type, values, missing, emit_nan=emit_nan, datetime_format=layout, exponent=self.exponent)
 
     def spread(self, marginal: Marginal) -> Spread:
         """How values are spread over the segments of an axis marginal."""
@@ -111,7 +132,7 @@ class Form:
 
     @property
     def _scale(self) -> float:
-        return scale_of(self.type) if self.dtype.kind in "iu" else 1.0
+        return float(f"1e{self.exponent}")  # read from text: the nearest float64 on any machine
 
 
 def _stored(categories: pa.Array) -> Array | None:
@@ -120,7 +141,7 @@ def _stored(categories: pa.Array) -> Array | None:
         dtype = storage_dtype(categories.type)
     except ModelError:
         return None
-    if is_formatted(categories.type, None):
+    if is_formatted(categories.type, None) or pa.types.is_decimal(categories.type):
         return None
     values, _ = native_values(categories)
     if dtype.kind == "b":

@@ -166,9 +166,11 @@ def _atoms(marginal: Marginal, precision: Precision) -> Marginal:
     if not unit or marginal.kind == "category" or np.array_equal(marginal.lo, marginal.hi):
         return marginal
     first, last = precision.snap(marginal.lo), precision.snap(marginal.hi)
-    points = np.rint((last - first) / unit).astype(np.int64) + 1
-    if points.sum() > _MOST_ATOMS:
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.rint((last - first) / unit)
+    if not steps.sum() + len(steps) <= _MOST_ATOMS:  # in floats: the whole range of int64 overflows an integer
         return marginal
+    points = steps.astype(np.int64) + 1
     segment = np.repeat(np.arange(len(points)), points)
     place = np.arange(len(segment)) - np.repeat(np.cumsum(points) - points, points)
     value = precision.snap(first[segment] + place * unit)

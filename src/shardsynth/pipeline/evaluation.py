@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.data import archive
-from shardsynth.data.values import decoded, plain_type
+from shardsynth.data.values import decoded, plain_type, without_views
 from shardsynth.summaries.rows import hash_rows, share_threshold
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ScoredRows:
         chosen = np.flatnonzero(hashes <= self._most)
         if not len(chosen):
             return
-        picked = batch.take(pa.array(chosen))
+        picked = without_views(batch).take(pa.array(chosen))
         self._tables.append(pa.Table.from_arrays([decoded(a) for a in picked.columns], schema=self._schema))
         self._flags.append(hashes[chosen] <= self._searched)
 

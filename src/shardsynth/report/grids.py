@@ -5,6 +5,7 @@ The edges are round numbers or dates, never values of the data: an edge on the p
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from shardsynth.report.text import decimals, number, short_number
 Floats = npt.NDArray[np.float64]
 
 _MOST_TICKS = 6
+_WIDEST = 1e307
 _DECADES = (
     (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0),
     (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
@@ -102,6 +104,8 @@ def linear_grid(
         least_step: Least width of a slot, a multiple of ``unit``.
     """
     span = max(high - low, 0.0)
+    if span > _WIDEST:  # float64 cannot add up slots so wide: what lies outside falls in the open ends
+        return linear_grid(max(low, -_WIDEST / 2), min(high, _WIDEST / 2), slots, unit, origin, least_step)
     if unit:
         origin = origin % unit
         raw = max((span + unit) / slots, least_step) / unit
@@ -185,7 +189,8 @@ def calendar_grid(low: float, high: float, slots: int, unit: str) -> Grid:
             moments = (ordinals * size).astype("datetime64[s]")
             form: Literal["D", "m", "s"] = "D" if size >= 86400 else ("m" if size >= 60 else "s")
             return _calendar(moments, ordinals, form, per_second)
-    months = next((size for size in _MONTHS if size * 30.44 * 86400 >= wanted), _MONTHS[-1])
+    millennia = (12 * 10**power * factor for power in itertools.count(3) for factor in (1, 2, 5))  # far years exist
+    months = next(size for size in itertools.chain(_MONTHS, millennia) if size * 30.44 * 86400 >= wanted)
     first_month = int(np.datetime64(math.floor(start), "s").astype("datetime64[M]").astype(np.int64)) // months
     last_month = int(np.datetime64(math.floor(stop), "s").astype("datetime64[M]").astype(np.int64)) // months
     counts = np.arange(first_month, last_month + 2, dtype=np.int64) * months
