@@ -9,12 +9,13 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt PIP_BUILD_
   $(VENV)/bin/python -m pip install -q -q -c constraints.txt
 
 .NOTPARALLEL:
-.PHONY: help setup setup-test setup-lint demo test lint bars slurm-up slurm-down clean
+.PHONY: image help setup setup-test setup-lint demo test lint bars slurm-up slurm-down clean
 
 help:
 	@echo "make setup   install into $(VENV), with torch and SDV"
 	@echo "make demo    a real table through all four models: minutes (DEMO_ARGS='-o runs/demo')"
 	@echo "make test    all tests (PYTEST_ARGS='-k import')"
+	@echo "make image   shardsynth.sif, with Apptainer (containers/README.md)"
 	@echo "make lint    ruff, ruff format, mypy"
 	@echo "make bars    all benchmarks, one after the other: long"
 	@echo "make slurm-up, make slurm-down   a Slurm of four nodes on this machine, to play with (Debian packages, root)"
@@ -47,6 +48,9 @@ demo: setup
 
 test: setup-test
 	$(VENV)/bin/python -m pytest -p tests.noskip_plugin $(PYTEST_ARGS)
+
+image:
+	containers/build.sh
 
 lint: setup-lint
 	$(VENV)/bin/ruff check .
