@@ -32,6 +32,7 @@ def test_defaults_and_round_trip():
         ({"models": {"../up": {"model": "tvae"}}}, "becomes a folder"),
         ({"models": {"tvae": 3}}, "models.tvae: wanted a mapping of options, found int"),
         ({"models": {}}, "at least one model"),
+        ({"models": [["tvae", "ctgan"]]}, "a list of model names"),
         ({"models": {"ctgan": {"engine": "stock"}}}, "models.ctgan.engine: Input should be 'native' or 'sdv'"),
         ({"sample": {"rows": "lots"}}, "sample.rows: 'lots' is not a row count"),
         ({"seed": "many"}, "seed: Input should be a valid integer"),
@@ -54,6 +55,12 @@ def test_yaml_errors_name_the_line(tmp_path):
     path.write_text("input: [x\n")
     with pytest.raises(JobError, match="is not valid YAML"):
         Job.load(path)
+    path.write_text("a: " + "[" * 5000)
+    with pytest.raises(JobError, match="nested too deeply"):
+        Job.load(path)
+    path.write_text("")
+    with pytest.raises(JobError, match="found nothing"):
+        Job.load(path)
     path.write_text("- a\n- b\n")
     with pytest.raises(JobError, match="wanted a mapping"):
         Job.load(path)
@@ -75,7 +82,7 @@ def test_overrides(tmp_path):
 
 def test_row_counts():
     assert [parse_rows(text) for text in ("1e6", "1_000", "12,000", 5)] == [1_000_000, 1000, 12_000, 5]
-    for bad in ("1.5", "-3", "", True, "1e-3", None):
+    for bad in ("1.5", "-3", "", True, "1e-3", None, "1e400", float("inf"), "9" * 50):
         with pytest.raises(JobError):
             parse_rows(bad)
     assert Job.parse({**JOB, "sample": {"rows": "1.5x"}}).sample.total_rows(11) == 16

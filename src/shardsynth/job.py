@@ -30,9 +30,9 @@ def parse_rows(value: Any) -> int:
     if isinstance(value, bool):
         raise JobError("a row count was wanted, a true/false was found")
     text = str(value).replace("_", "").replace(",", "").strip()
-    if not _ROWS.match(text) or float(text) != int(float(text)):
-        raise JobError(f"{str(value)!r} is not a row count; write a whole number such as 1000000 or 1e6")
-    return int(float(text))
+    if not _ROWS.match(text) or not float(text) < 2**63 or float(text) != int(float(text)):
+        raise JobError(f"{str(value)[:40]!r} is not a row count; write a whole number such as 1000000 or 1e6")
+    return int(text) if text.isdigit() else int(float(text))
 
 
 def _rows(value: Any) -> int:
@@ -268,6 +268,8 @@ class Job(_Options):
         if isinstance(value, str):
             value = {value: {}}
         if isinstance(value, list):
+            if any(isinstance(name, (list, dict)) for name in value):
+                raise ValueError("wanted a list of model names, or a mapping of names to options")
             value = {str(name): {} for name in value}
         if not isinstance(value, dict) or not value:
             raise ValueError("wanted at least one model, such as `models: {gaussian_copula: {}}`")
@@ -285,9 +287,8 @@ class Job(_Options):
     def parse(cls, data: Any, source: str = "job") -> Job:
         """Job from plain data; JobError names the key, the value's type and the nearest valid key."""
         if not isinstance(data, dict):
-            raise JobError(
-                f"{source}: wanted a mapping of keys such as `input:` and `models:`, found {type(data).__name__}"
-            )
+            found = "nothing" if data is None else type(data).__name__
+            raise JobError(f"{source}: wanted a mapping of keys such as `input:` and `models:`, found {found}")
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -336,6 +337,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _load_yaml(text: str, source: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except RecursionError:
+        raise JobError(f"{source}: is nested too deeply to be a job file") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -367,7 +370,7 @@ def _model(name: str, options: Any) -> Any:
     if not isinstance(options, dict):
         raise ValueError(f"models.{name}: wanted a mapping of options, found {type(options).__name__}")
     if not re.match(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", name):
-        raise ValueError(f"models: the name {name!r} becomes a folder: use letters, digits, '_', '-' and '.'")
+        raise ValueError(f"models: the name {name[:100]!r} becomes a folder: use letters, digits, '_', '-' and '.'")
     family = options.pop("model", name)
     if family not in FAMILIES:
         hint = _nearest(str(family), FAMILIES)
