@@ -1,8 +1,11 @@
-"""Deep models side by side with the stock ctgan package, in one run: `python benchmarks/deep.py [folder of shards]`.
+"""Deep models side by side with stock SDV, in one run: `python benchmarks/deep.py [folder of shards]`.
 
-Preparation, training steps a second, rows a second to Parquet, and quality after equal epochs. Stock and native take turns,
-each figure is the best of the turns: only the ratios of one run mean anything on a machine that others use too.
-CopulaGAN trains CTGAN's networks, so that stock CTGAN is its comparison here.
+Preparation (what precedes the first epoch), training steps a second and rows a second to Parquet: stock and native take
+turns, each figure is the best of the turns, and only the ratios of one run mean anything on a machine that others use
+too. Steps are those of the ctgan package, whose networks SDV trains (CopulaGAN trains CTGAN's); rows are made by SDV's
+synthesizers, and by as many native processes of one thread as there are CPUs, as `shardsynth sample` does.
+
+`--quality EPOCHS --seeds 3`: instead, the mean score of both after equal epochs, by SDMetrics' definitions.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import sys
 import tempfile
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +37,7 @@ from shardsynth.metrics.quality import quality  # noqa: E402
 from shardsynth.models.deep_codes import DeepCoding  # noqa: E402
 from shardsynth.models.deep_model import DeepModel  # noqa: E402
 from shardsynth.models.deep_options import DeepOptions  # noqa: E402
+from shardsynth.models.deep_table import encode_rows  # noqa: E402
 from shardsynth.summaries.counts import Counts  # noqa: E402
 from shardsynth.summaries.ranges import ScoreRanges  # noqa: E402
 
@@ -104,12 +110,50 @@ class Stock:
         return pa.table(arrays, schema=self.prepared.table.schema)
 
 
-def to_parquet(model: DeepModel, rows: int, path: Path) -> None:
+def sdv_synthesizer(family: str, table: pa.Table) -> Any:
+    """A stock synthesizer with all of SDV around it; one epoch at most: its speed does not depend on its weights."""
+    import sdv.single_table
+    from sdv.metadata import Metadata
+
+    from shardsynth.models.sdv_options import CLASSES
+    from shardsynth.models.sdv_state import silenced
+
+    frame = table.to_pandas()
+    for name in frame.columns[frame.dtypes == "category"]:
+        frame[name] = frame[name].astype(object)
+    with silenced():
+        metadata = Metadata.detect_from_dataframes({"table": frame})
+        made = getattr(sdv.single_table, CLASSES[family])(metadata, epochs=0 if family != "tvae" else 1)
+        made.fit({"table": frame})
+    return made
+
+
+_MODELS: dict[str, DeepModel] = {}
+
+
+def sample_part(folder: str, rows: int, number: int) -> float:
+    """In a process of its own: rows to a file; the seconds of all but the first call's loading."""
+    torch.set_num_threads(1)
+    if folder not in _MODELS:
+        _MODELS[folder] = DeepModel.load(Path(folder))
+        _MODELS[folder].draw(0, 0, 65_536)
+    return seconds(lambda: to_parquet(_MODELS[folder], rows, Path(folder) / f"{number}.parquet", number * rows))[0]
+
+
+def native_rate(pool: Any, folder: str, rows: int, processes: int) -> float:
+    """Rows a second of all processes together, each with its part."""
+    share = rows // processes
+    begun = time.perf_counter()
+    list(pool.map(sample_part, [folder] * processes, [share] * processes, range(processes)))
+    return share * processes / (time.perf_counter() - begun)
+
+
+def to_parquet(model: DeepModel, rows: int, path: Path, start: int = 0) -> None:
     with pq.ParquetWriter(
         path, model.schema, use_dictionary=model.dictionary_columns, write_statistics=False
     ) as writer:
         for first in range(0, rows, 65_536):
-            writer.write_batch(model.draw(0, first, min(65_536, rows - first)))
+            writer.write_batch(model.draw(0, start + first, min(65_536, rows - first)))
 
 
 def scores(prepared: Prepared, real: Counts, table: pa.Table) -> dict[str, Any]:
@@ -132,76 +176,114 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT.parent / "shared" / "data" / "adult")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--turns", type=int, default=3, help="turns of one epoch each")
-    parser.add_argument("--epochs", type=int, default=0, help="epochs for the comparison of quality; 0: none")
-    parser.add_argument("--rows", type=int, default=131_072, help="rows sampled (stock: a quarter)")
+    parser.add_argument("--quality", type=int, default=0, help="epochs of the comparison of quality; 0: speed instead")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of the comparison of quality")
+    parser.add_argument("--rows", type=int, default=524_288, help="rows sampled (stock: an eighth)")
+    parser.add_argument("--name", default="deep", help="of the file under results/")
     parser.add_argument("--families", nargs="*", default=["tvae", "ctgan", "copulagan"])
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)
 
+    begun = time.perf_counter()
     prepared = prepare(read(given.folder))
+    passes = time.perf_counter() - begun
     table = prepared.table
     stock = Stock(prepared)
+    if given.quality:
+        record(given.name, compare_quality(given, prepared, stock))
+        return
     lines = [f"{table.num_rows} rows x {table.num_columns}, {given.threads} threads; stock, native, ratio", ""]
 
     def native_preparation() -> None:
         coding = DeepCoding.fit(
             prepared.profile, prepared.coder, prepared.counts, DeepOptions.parse("ctgan", {}), table.schema
         )
-        coding.encode(prepared.coder, prepared.profile.sample, 0)
+        encode_rows(coding, prepared.coder, [prepared.profile.sample], prepared.profile.sample.num_rows, 0)
 
     native = min(seconds(native_preparation)[0] for _ in range(given.turns))
     lines.append(
-        f"preparation           {stock.preparation:10.2f} s {native:10.2f} s {stock.preparation / native:8.1f}"
+        f"preparation           {stock.preparation:10.2f} s {native:10.2f} s {stock.preparation / native:8.1f}   "
+        f"(with reading, profile and counts, which every model shares: {native + passes:.2f} s)"
     )
-    product = seconds(lambda: torch.mm(torch.ones(4096, 4096), torch.ones(4096, 4096)))[0]
-    product = min(product, seconds(lambda: torch.mm(torch.ones(4096, 4096), torch.ones(4096, 4096)))[0])
+    product = min(seconds(lambda: torch.mm(torch.ones(4096, 4096), torch.ones(4096, 4096)))[0] for _ in range(3))
     gflops = 2 * 4096**3 / product / 1e9
-    real = counts_of(prepared, table) if given.epochs else None
+    with ProcessPoolExecutor(given.threads, get_context("spawn")) as pool:
+        for family in given.families:
+            lines += compare_speed(family, given, prepared, stock, pool, gflops)
+            print(*lines[-2:], sep="\n", flush=True)
+    record(given.name, lines)
 
-    for family in given.families:
-        steps = -(-table.num_rows // 500) if family == "tvae" else table.num_rows // 500
-        base = min(seconds(lambda: stock.model(family, 0))[0] for _ in range(2))  # noqa: B023
-        small = {} if family == "tvae" else {"normalisation_rows": 1000}
-        none = min(seconds(lambda: _fit(family, prepared, 1, small, given.threads, 1))[0] for _ in range(2))  # noqa: B023
-        theirs, ours = [], []
+
+def compare_speed(
+    family: str, given: argparse.Namespace, prepared: Prepared, stock: Stock, pool: Any, gflops: float
+) -> list[str]:
+    """Steps a second and rows a second of one family."""
+    rows = prepared.table.num_rows
+    steps = -(-rows // 500) if family == "tvae" else rows // 500
+    base = min(seconds(lambda: stock.model(family, 0))[0] for _ in range(2))
+    small = {} if family == "tvae" else {"normalisation_rows": 1000}
+    none = min(seconds(lambda: _fit(family, prepared, 1, small, given.threads, 1))[0] for _ in range(2))
+    theirs, ours = [], []
+    for _ in range(given.turns):
+        theirs.append(steps / (seconds(lambda: stock.model(family, 1))[0] - base))
+        spent, model = seconds(lambda: _fit(family, prepared, 3, small, given.threads))
+        ours.append(3 * steps / max(spent - none, 1e-3))
+    lines = [f"{family:10s} steps/s    {max(theirs):10.1f}   {max(ours):10.1f}   {max(ours) / max(theirs):8.1f}"]
+    synthesizer = sdv_synthesizer(family, prepared.table)
+    slow, fast = [], []
+    assert model is not None
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder))
+        native_rate(pool, folder, 1000 * given.threads, given.threads)  # loads
+        few = given.rows // 8
         for _ in range(given.turns):
-            spent, stock_model = seconds(lambda: stock.model(family, 1))  # noqa: B023
-            theirs.append(steps / (spent - base))
-            spent, native_model = seconds(lambda: _fit(family, prepared, 3, small, given.threads))  # noqa: B023
-            ours.append(3 * steps / max(spent - none, 1e-3))
-        lines.append(
-            f"{family:10s} steps/s    {max(theirs):10.1f}   {max(ours):10.1f}   {max(ours) / max(theirs):8.1f}"
-        )
-        stock_rate, native_rate = [], []
-        with tempfile.TemporaryDirectory() as folder:
-            for _ in range(given.turns):
-                few = given.rows // 4
-                spent = seconds(lambda: stock_model.sample(few).to_parquet(f"{folder}/s.parquet"))[0]  # noqa: B023
-                stock_rate.append(few / spent)
-                spent = seconds(lambda: to_parquet(native_model, given.rows, Path(folder) / "n.parquet"))[0]  # noqa: B023
-                native_rate.append(given.rows / spent)
-        share = max(native_rate) * MFLOP[family] / 1e3 / gflops
-        lines.append(
-            f"{family:10s} rows/s     {max(stock_rate):10.0f}   {max(native_rate):10.0f}   "
-            f"{max(native_rate) / max(stock_rate):8.1f}   {share:.0%} of the products' floor ({gflops:.0f} GFLOP/s)"
-        )
-        if real is not None:
-            n = table.num_rows
-            a = scores(prepared, real, stock.table(stock.model(family, given.epochs).sample(n)))
-            model = _fit(family, prepared, given.epochs, {}, given.threads)
-            b = scores(prepared, real, pa.Table.from_batches([model.draw(0, 0, n)]))
-            lines.append(
-                f"{family:10s} quality    {a['score']:10.3f}   {b['score']:10.3f}              all pairs "
-                f"{a['all_pairs']['score']:.3f} {b['all_pairs']['score']:.3f}, shapes {a['column_shapes']:.3f} "
-                f"{b['column_shapes']:.3f} after {given.epochs} epochs"
-            )
-        print(*lines[-3:], sep="\n", flush=True)
-    record("deep", lines)
+            slow.append(few / seconds(lambda: _write_stock(synthesizer, few, f"{folder}/stock.parquet"))[0])
+            fast.append(native_rate(pool, folder, given.rows, given.threads))
+    share = max(fast) * MFLOP[family] / 1e3 / gflops
+    lines.append(
+        f"{family:10s} rows/s     {max(slow):10.0f}   {max(fast):10.0f}   {max(fast) / max(slow):8.1f}   "
+        f"{share:.0%} of the products' floor ({gflops:.0f} GFLOP/s)"
+    )
+    return lines
+
+
+def _write_stock(synthesizer: Any, rows: int, path: str) -> None:
+    from shardsynth.models.sdv_state import silenced
+
+    with silenced():
+        synthesizer.sample(rows)["table"].to_parquet(path)
+
+
+def compare_quality(given: argparse.Namespace, prepared: Prepared, stock: Stock) -> list[str]:
+    """Mean scores over the seeds, of as many rows as the table has."""
+    real, n = counts_of(prepared, prepared.table), prepared.table.num_rows
+    lines = [
+        f"{n} rows x {prepared.table.num_columns}, {given.quality} epochs, {given.seeds} seeds, {given.threads} threads;"
+        " means of default score, all pairs, shapes",
+        "",
+    ]
+    for family in given.families:
+        found: dict[str, list[list[float]]] = {"stock": [], "native": []}
+        for seed in range(given.seeds):
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+            made = stock.table(stock.model(family, given.quality).sample(n))
+            model = _fit(family, prepared, given.quality, {}, given.threads, seed=seed)
+            assert model is not None
+            for engine, drawn in (("stock", made), ("native", pa.Table.from_batches([model.draw(seed, 0, n)]))):
+                score = scores(prepared, real, drawn)
+                found[engine].append([score["score"], score["all_pairs"]["score"], score["column_shapes"]])
+                print(family, seed, engine, *(f"{v:.4f}" for v in found[engine][-1]), flush=True)
+        for engine, values in found.items():
+            mean, spread = np.mean(values, axis=0), np.std(values, axis=0)
+            cells = "   ".join(f"{m:.4f} (sd {s:.4f})" for m, s in zip(mean, spread))
+            lines.append(f"{family:10s} {engine:7s} {cells}")
+    return lines
 
 
 def _fit(
-    family: str, prepared: Prepared, epochs: int, options: dict[str, Any], threads: int, stop: int = 0
+    family: str, prepared: Prepared, epochs: int, options: dict[str, Any], threads: int, stop: int = 0, seed: int = 3
 ) -> DeepModel | None:
     """A native fit; with ``stop``, up to so many steps only: what is not training."""
     from shardsynth.errors import Saved
@@ -214,6 +296,7 @@ def _fit(
             {"epochs": epochs, **options},
             threads=threads,
             device="cpu",
+            seed=seed,
             should_stop=(lambda: next(done) >= stop) if stop else None,
         )
     except Saved:

@@ -56,6 +56,11 @@ class Rare(_Options):
 class Fit(_Options):
     """What the models are fitted on."""
 
+    rows: Literal["sample", "all"] = Field(
+        "sample",
+        description="Rows that native deep models are trained on: a uniform `sample` of `sample_rows` of the training "
+        "rows, or `all` of them, read once from the shards and kept as codes in files of the run directory.",
+    )
     sample_rows: int = Field(
         200_000,
         ge=1,

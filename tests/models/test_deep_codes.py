@@ -13,6 +13,7 @@ from tests.models.deep_tables import Prepared, fit, prepare, read
 from shardsynth.errors import ModelError
 from shardsynth.models.deep_codes import DeepCoding, check_memory
 from shardsynth.models.deep_options import DeepOptions
+from shardsynth.models.deep_table import DeepTable, encode_rows
 from shardsynth.models.modes import fit_modes
 
 TINY = {"epochs": 1, "batch_size": 100, "compress_dims": [8], "decompress_dims": [8], "embedding_dim": 4}
@@ -21,6 +22,11 @@ TINY = {"epochs": 1, "batch_size": 100, "compress_dims": [8], "decompress_dims":
 def coding(prepared: Prepared, family: str = "ctgan", **options: object) -> DeepCoding:
     parsed = DeepOptions.parse(family, options)
     return DeepCoding.fit(prepared.profile, prepared.coder, prepared.counts, parsed, prepared.table.schema)
+
+
+def encode(columns: DeepCoding, prepared: Prepared) -> DeepTable:
+    sample = prepared.profile.sample
+    return encode_rows(columns, prepared.coder, [sample], sample.num_rows, 0)
 
 
 def histogram(values: np.ndarray, bins: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -94,7 +100,7 @@ def test_codes_are_compact_and_missing_is_a_mode() -> None:
     )
     prepared = prepare(table)
     columns = coding(prepared)
-    rows = columns.encode(prepared.coder, prepared.profile.sample, 0)
+    rows = encode(columns, prepared)
     assert rows.codes.dtype == np.int8 and rows.places.dtype == np.float32
     missing = columns.columns[0].missing(rows.codes[:, 0])
     assert missing is not None
@@ -107,7 +113,7 @@ def test_copulagan_writes_atoms_exactly_and_follows_the_marginal() -> None:
     value = np.where(rng.random(4000) < 0.4, 0.0, rng.gamma(2, 3, 4000))
     prepared = prepare(pa.table({"x": value}))
     (column,) = coding(prepared, "copulagan").columns
-    rows = coding(prepared, "copulagan").encode(prepared.coder, prepared.profile.sample, 0)
+    rows = encode(coding(prepared, "copulagan"), prepared)
     back = column.values(rows.codes[:, 0], rows.places[:, 0], None)
     assert abs((back == 0).mean() - 0.4) < 0.03
     assert np.corrcoef(back, prepared.profile.sample["x"].to_numpy())[0, 1] > 0.99
@@ -193,6 +199,6 @@ def test_adult_is_coded_in_a_moment(adult_dir: Path) -> None:
     prepared = prepare(read(adult_dir))
     begun = time.perf_counter()
     columns = coding(prepared)
-    rows = columns.encode(prepared.coder, prepared.profile.sample, 0)
+    rows = encode(columns, prepared)
     assert time.perf_counter() - begun < 5
     assert rows.codes.nbytes + rows.places.nbytes < 50 * len(rows)

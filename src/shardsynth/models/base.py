@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -74,6 +74,9 @@ class Fitting:
         checkpoint: File to resume from and to save to; None for none.
         should_stop: Asked now and then by a long fit, which then saves its state and raises ``Saved``.
         progress: Gets lines for the log.
+        rows: Gives all training rows, batch by batch; None: a trained model learns from the row sample.
+        scratch: Folder for files that such a model maps into memory.
+        score: Quality of drawn rows, for a training that looks at it.
     """
 
     profile: Profile
@@ -90,6 +93,9 @@ class Fitting:
     checkpoint: Path | None = None
     should_stop: Callable[[], bool] | None = None
     progress: Callable[[str], None] | None = None
+    rows: Callable[[], Iterable[pa.RecordBatch]] | None = None
+    scratch: Path | None = None
+    score: Callable[[pa.RecordBatch], float] | None = None
 
 
 @dataclass(frozen=True)

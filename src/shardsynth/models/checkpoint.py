@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from shardsynth.errors import Saved
+from shardsynth.models.early_stopping import QualityCheck
 
 _PROGRESS_SECONDS = 10.0
 
@@ -31,6 +32,7 @@ class TrainingState:
         generator: The one source of randomness.
         history: Losses, float32[epochs, losses], on the device.
         step: Steps done.
+        check: The quality check; None without one.
     """
 
     modules: Mapping[str, nn.Module]
@@ -38,6 +40,7 @@ class TrainingState:
     generator: torch.Generator
     history: Tensor
     step: int = 0
+    check: QualityCheck | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """The state as named tensors on the CPU."""
@@ -47,6 +50,8 @@ class TrainingState:
         for name, optimiser in self.optimisers.items():
             for number, moments in optimiser.state_dict()["state"].items():
                 found.update({f"optimiser.{name}.{number}.{key}": value for key, value in moments.items()})
+        if self.check is not None:
+            found.update(self.check.tensors())
         return {key: value.detach().cpu().contiguous().clone() for key, value in found.items()}
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
@@ -63,6 +68,8 @@ class TrainingState:
             optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
         self.generator.set_state(tensors["random"])
         self.history.copy_(tensors["history"])
+        if self.check is not None:
+            self.check.restore(tensors)
         self.step = step
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from shardsynth.models.checkpoint import TrainingState, Watch
-from shardsynth.models.deep_codes import DeepTable, Layout
+from shardsynth.models.deep_codes import Layout
 from shardsynth.models.deep_options import DeepOptions
+from shardsynth.models.deep_table import DeepTable
+from shardsynth.models.early_stopping import QualityCheck
 from shardsynth.models.networks import Discriminator, Generator, Spans, activate, condition_loss, gumbel
 
 
@@ -41,12 +44,23 @@ class Conditions:
     columns: int
 
     @classmethod
-    def of(cls, codes: Tensor, layout: Layout, *, log_frequency: bool) -> Conditions | None:
-        """Conditions for training rows int[n, spans]; None without a category column."""
+    def of(
+        cls, codes: Tensor, layout: Layout, *, log_frequency: bool, order: Tensor | None = None
+    ) -> Conditions | None:
+        """Conditions for training rows int[n, spans]; None without a category column.
+
+        Args:
+            codes: The rows.
+            layout: Where columns lie.
+            log_frequency: Whether categories are drawn by the log of their counts.
+            order: int32[columns * rows] to put the order in, where that is too large for memory.
+        """
         if not len(layout.conditional):
             return None
-        reached, column, category, first, rows, order = [], [], [], [], [], []
+        reached, column, category, first, rows = [], [], [], [], []
         n = len(codes)
+        if order is None:
+            order = torch.empty(len(layout.conditional) * n, dtype=torch.int32, device=codes.device)
         for number, span in enumerate(layout.conditional.tolist()):
             own = codes[:, span].long()
             size = int(layout.size[span])
@@ -59,14 +73,14 @@ class Conditions:
             category.append(torch.arange(size, device=codes.device))
             first.append(number * n + torch.cumsum(count, 0) - count)
             rows.append(count)
-            order.append(torch.argsort(own, stable=True).int())
+            order[number * n : (number + 1) * n] = torch.argsort(own, stable=True)
         return cls(
             torch.cat(reached),
             torch.cat(column),
             torch.cat(category),
             torch.cat(first),
             torch.cat(rows),
-            torch.cat(order),
+            order,
             len(layout.conditional),
         )
 
@@ -89,6 +103,7 @@ def train_ctgan(
     seed: int,
     device: torch.device,
     watch: Callable[[int, int], Watch],
+    check: QualityCheck | None = None,
 ) -> tuple[Generator, Tensor]:
     """Train a generator against its critic.
 
@@ -99,9 +114,11 @@ def train_ctgan(
         seed: Everything random follows from it.
         device: Where to train.
         watch: Makes the watch from the number of steps and of steps per epoch.
+        check: Scores the generator every few epochs, and may end the training.
 
     Returns:
-        The generator, and float32[epochs, 2] on the CPU: both losses at each epoch's last step, the generator's first.
+        The generator (the best one, if it was checked), and float32[epochs done, 2] on the CPU: both losses at each
+        epoch's last step, the generator's first.
 
     Raises:
         Saved: Asked to stop; the checkpoint has everything.
@@ -110,7 +127,11 @@ def train_ctgan(
     batch, latent = options.batch_size, options.embedding_dim
     spans = Spans(layout, device)
     codes, places = torch.from_numpy(table.codes).to(device), torch.from_numpy(table.places).to(device)
-    conditions = Conditions.of(codes, layout, log_frequency=options.log_frequency)
+    on_disk = table.scratch is not None and device.type == "cpu"
+    order = table.array("order", (len(layout.conditional) * len(table),), np.int32) if on_disk else None
+    conditions = Conditions.of(
+        codes, layout, log_frequency=options.log_frequency, order=None if order is None else torch.from_numpy(order)
+    )
     wide = layout.condition_width
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -132,6 +153,7 @@ def train_ctgan(
         {"generator": generator_adam, "discriminator": critic_adam},
         random,
         torch.zeros(options.epochs, 2, device=device),
+        check=check,
     )
     watching = watch(total, steps_per_epoch)
     watching.begin(state)
@@ -148,7 +170,7 @@ def train_ctgan(
         return raw, activate(raw, gumbel(batch, layout.width, random, device), spans), flat, vectors
 
     generator.train()
-    while state.step < total:
+    while state.step < total and not (check is not None and check.stopped):
         for _ in range(options.discriminator_steps):
             with torch.no_grad():
                 _, fake, flat, vectors = generated()
@@ -185,8 +207,12 @@ def train_ctgan(
         if state.step % steps_per_epoch == 0:
             epoch = state.step // steps_per_epoch - 1
             state.history[epoch, 0], state.history[epoch, 1] = generator_loss.detach(), critic_loss.detach()
+            if check is not None:
+                check.after_epoch(epoch, generator)
         watching.after(state)
-    return generator.eval(), state.history.cpu()
+    if check is not None:
+        check.keep_best(generator)
+    return generator.eval(), state.history[: state.step // steps_per_epoch].cpu()
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from torch import Tensor
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
-from shardsynth.errors import InputError
+from shardsynth.errors import InputError, JobError
 from shardsynth.models.checkpoint import Watch
 from shardsynth.models.ctgan import settle_normalisation, train_ctgan
-from shardsynth.models.deep_codes import DeepCoding, DeepTable, check_memory
+from shardsynth.models.deep_codes import DeepCoding, check_memory
 from shardsynth.models.deep_model import DeepModel, Network, reached_shares
 from shardsynth.models.deep_options import DeepOptions
+from shardsynth.models.deep_table import DeepTable, encode_rows
+from shardsynth.models.early_stopping import QualityCheck
 from shardsynth.models.tvae import train_tvae
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile
@@ -47,6 +50,9 @@ def fit_deep(
     should_stop: Callable[[], bool] | None = None,
     generators: Mapping[str, dict[str, Any]] | None = None,
     name: str | None = None,
+    rows: Callable[[], Iterable[pa.RecordBatch]] | None = None,
+    scratch: Path | None = None,
+    score: Callable[[pa.RecordBatch], float] | None = None,
 ) -> DeepModel:
     """Fit a deep model.
 
@@ -66,6 +72,9 @@ def fit_deep(
         should_stop: Asked after every step.
         generators: From ``identifiers.learn_all``, for columns of role ``id`` and ``pii``.
         name: The model's name in its run; the family if None.
+        rows: Gives all training rows; None: the networks are trained on the row sample.
+        scratch: Folder for files to map into memory, so that they need not fit into it.
+        score: Quality of drawn rows; wanted with ``check_epochs``.
 
     Returns:
         The model; its ``loss`` is the history by epoch.
@@ -81,49 +90,76 @@ def fit_deep(
     tell = progress or (lambda line: None)
     where = choose_device(device or options.device)
     coding = DeepCoding.fit(profile, coder, counts, options, schema)
-    rows = profile.sample
-    tell(check_memory(coding.columns, options, rows.num_rows, available_memory(where), str(where)))
+    total = counts.rows if rows is not None else profile.sample.num_rows
+    held = 0 if scratch is not None and where.type == "cpu" else total
+    tell(check_memory(coding.columns, options, held, available_memory(where), str(where)))
     for note in coding.notes:
         tell(note)
-    table = coding.encode(coder, rows, seed)
+    batches: Iterable[Any] = rows() if rows is not None else [profile.sample]
+    table = encode_rows(coding, coder, batches, total, seed, scratch)
     identity = _identity(options, coding, table, seed)
+    formats = {c.name: str(c.options["datetime_format"]) for c in columns if c.options.get("datetime_format")}
+    named = name or family
+
+    def model(network: Network, loss: pa.Table | None = None) -> DeepModel:
+        made = dict(generators or {})
+        return DeepModel(schema, options, coding, network, counts.rows, made, formats, named, loss, max(1, threads))
 
     def watch(total: int, steps_per_epoch: int) -> Watch:
         every = 60.0 * options.checkpoint_minutes
         return Watch(total, steps_per_epoch, checkpoint, identity, every, should_stop, progress)
 
+    def measure(network: Any) -> float:
+        trial = copy.deepcopy(network)
+        if options.is_gan:
+            _settle(trial, coding, options, counts.rows, seed, where, most=_CHUNK)
+        assert score is not None
+        found = score(replace(model(trial.cpu().eval()), name=f"{named}: check").draw(seed, 0, options.check_rows))
+        tell(f"quality {found:.4f}")
+        return found
+
+    if options.check_epochs and score is None:
+        raise JobError(f"{family}: check_epochs wants a run's counts to score the rows by")
+    check = QualityCheck(options.check_epochs, options.patience, measure) if options.check_epochs else None
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, threads))
     try:
         train = train_ctgan if options.is_gan else train_tvae
-        network, losses = train(table, coding.layout, options, seed=seed, device=where, watch=watch)
+        network, losses = train(table, coding.layout, options, seed=seed, device=where, watch=watch, check=check)
         if options.is_gan:
             _settle(network, coding, options, counts.rows, seed, where)
     finally:
         torch.set_num_threads(before)
+    return model(network.cpu(), _history(options, losses, check))
+
+
+def _history(options: DeepOptions, losses: Tensor, check: QualityCheck | None) -> pa.Table:
+    """Losses by epoch, and the quality where it was looked at."""
     names = ("generator_loss", "discriminator_loss") if options.is_gan else ("loss",)
-    history = {"epoch": np.arange(options.epochs), **{n: losses[:, i].numpy() for i, n in enumerate(names)}}
-    formats = {c.name: str(c.options["datetime_format"]) for c in columns if c.options.get("datetime_format")}
-    return DeepModel(
-        schema,
-        options,
-        coding,
-        network.cpu(),
-        counts.rows,
-        dict(generators or {}),
-        formats,
-        name or family,
-        pa.table(history),
-        max(1, threads),
-    )
+    history: dict[str, Any] = {"epoch": np.arange(len(losses))}
+    history.update({name: losses[:, i].numpy() for i, name in enumerate(names)})
+    if check is not None:
+        scores: list[float | None] = [None] * len(losses)
+        for number, found in enumerate(check.scores):
+            scores[(number + 1) * check.every - 1] = found
+        history["quality"] = pa.array(scores, pa.float64())
+    return pa.table(history)
 
 
 def _settle(
-    network: Network, coding: DeepCoding, options: DeepOptions, rows: int, seed: int, device: torch.device
+    network: Network,
+    coding: DeepCoding,
+    options: DeepOptions,
+    rows: int,
+    seed: int,
+    device: torch.device,
+    *,
+    most: int = 10**9,
 ) -> None:
     """Settle a generator's batch normalisation on rows generated under the conditions of sampling."""
     reached = torch.from_numpy(reached_shares(coding, log_rows=rows if options.condvec == "log" else None)).to(device)
-    size = min(_CHUNK, options.normalisation_rows)
+    total = min(options.normalisation_rows, most)
+    size = min(_CHUNK, total)
 
     def noise(chunk: int) -> Tensor:
         random = torch.Generator(device).manual_seed(seed + 7_919 * (chunk + 1))
@@ -135,7 +171,7 @@ def _settle(
         vectors = torch.zeros(size, len(reached), device=device).scatter_(1, flat[:, None], 1.0)
         return torch.cat([latent, vectors], dim=1)
 
-    settle_normalisation(network, noise, -(-options.normalisation_rows // size))
+    settle_normalisation(network, noise, -(-total // size))
 
 
 def choose_device(device: str) -> torch.device:
@@ -204,6 +240,6 @@ def _identity(options: DeepOptions, coding: DeepCoding, table: DeepTable, seed: 
     digest = hashlib.blake2b(json.dumps([same.to_json(), seed], sort_keys=True).encode(), digest_size=16)
     for column in coding.columns:
         digest.update(f"{column.name}:{column.size}".encode())
-    digest.update(table.codes.tobytes())
-    digest.update(table.places.tobytes())
+    for block in table.blocks():
+        digest.update(block.tobytes())
     return digest.hexdigest()

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.errors import ModelError
@@ -81,22 +79,6 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class DeepTable:
-    """Training rows in codes.
-
-    Attributes:
-        codes: int8 or int16 [n, s], the position within each one-hot span.
-        places: float32[n, c], place within the mode of each numeric column, 0 where missing.
-    """
-
-    codes: NDArray[Any]
-    places: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-
-@dataclass(frozen=True)
 class DeepCoding:
     """The columns of a deep model.
 
@@ -145,30 +127,6 @@ class DeepCoding:
         rest = {c.name: FitColumn(c.name, c.role, c.role if c.role in ("id", "pii") else "empty") for c in coder.table}
         return cls(tuple(table.get(name) or rest[name] for name in schema.names), tuple(learned), tuple(notes))
 
-    def encode(self, coder: TableCoder, rows: pa.Table, seed: int) -> DeepTable:
-        """Training rows in codes.
-
-        Args:
-            coder: What the columns were coded with.
-            rows: Rows with the coder's columns.
-            seed: Draws modes where several fit, and stand-ins for protected categories.
-        """
-        rng = np.random.default_rng([seed, 5])
-        encoded = coder.encode(rows)
-        widest = max(column.size for column in self.columns)
-        dtype = np.int8 if widest <= 127 else np.int16
-        codes = np.empty((rows.num_rows, len(self.columns)), dtype)
-        places = np.zeros((rows.num_rows, len(self.layout.tanh)), np.float32)
-        axis = 0
-        for number, column in enumerate(self.columns):
-            i = coder.index[column.name]
-            own, inside = column.encode(coder.columns[i], encoded.codes[i], encoded.axis[i], rng)
-            codes[:, number] = own
-            if inside is not None:
-                places[:, axis] = inside
-                axis += 1
-        return DeepTable(codes, places)
-
 
 def needed_bytes(layout: Layout, options: DeepOptions, rows: int) -> Mapping[str, int]:
     """Bytes that training wants on its device: ``parameters`` (with Adam's), ``batch`` and ``table``."""
@@ -195,6 +153,13 @@ def needed_bytes(layout: Layout, options: DeepOptions, rows: int) -> Mapping[str
 
 def check_memory(columns: Sequence[DeepColumn], options: DeepOptions, rows: int, available: int, device: str) -> str:
     """The width and memory that training will need, as a line for the log.
+
+    Args:
+        columns: What is learned.
+        options: Sizes of the networks and of a batch.
+        rows: Rows whose codes lie in the device's memory.
+        available: Its bytes.
+        device: Its name.
 
     Raises:
         ModelError: More than the device has; names the widest columns and what to change.

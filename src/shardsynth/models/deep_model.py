@@ -138,6 +138,11 @@ class DeepModel:
         return [c.name for c in self.coding.table if c.categories is not None or c.treatment == "constant"]
 
     @property
+    def columns(self) -> tuple[FitColumn, ...]:
+        """One per field of the schema."""
+        return self.coding.table
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Facts for the report."""
         return self.coding.notes

@@ -50,6 +50,10 @@ class DeepOptions:
         weight_threshold: Modes with less of the rows are dropped.
         checkpoint_minutes: Minutes between two checkpoints.
         normalisation_rows: Generated rows on which a trained generator's batch normalisation is settled.
+        check_epochs: Epochs between two looks at the quality of the rows (all pairs, by SDMetrics' definitions); the
+            best weights are kept. 0: never.
+        patience: Such looks without a better score after which training stops.
+        check_rows: Rows that are scored.
         default_marginal: CopulaGAN's transform of numeric columns: ``empirical``, or one of SDV's names.
         marginals: The same by column name.
         protection: What the model may hold of rare values.
@@ -81,6 +85,9 @@ class DeepOptions:
     weight_threshold: float = 0.005
     checkpoint_minutes: float = 10.0
     normalisation_rows: int = 100_000
+    check_epochs: int = 0
+    patience: int = 3
+    check_rows: int = 20_000
     default_marginal: str = EMPIRICAL
     marginals: Mapping[str, str] = field(default_factory=dict)
     protection: Protection = field(default_factory=Protection)
@@ -136,9 +143,13 @@ class DeepOptions:
             "discriminator_steps",
             "max_clusters",
             "normalisation_rows",
+            "patience",
+            "check_rows",
         ):
             if getattr(self, key) < 1:
                 raise JobError(f"{self.family}: {key} is {getattr(self, key)}; wanted at least 1")
+        if self.check_epochs < 0:
+            raise JobError(f"{self.family}: check_epochs is {self.check_epochs}; wanted 0 (never) or more")
         if self.max_categories < 2:
             raise JobError(f"{self.family}: max_categories is {self.max_categories}; wanted at least 2")
         if self.family == "tvae":

@@ -80,8 +80,12 @@ def _deep(family: str) -> Family:
             should_stop=given.should_stop,
             generators=given.generators,
             name=given.name,
+            rows=given.rows,
+            scratch=given.scratch,
+            score=given.score,
         )
-        return Fitted(model, given.profile.sample.num_rows, model.notes, model.loss)
+        rows = given.counts.rows if given.rows is not None else given.profile.sample.num_rows
+        return Fitted(model, rows, model.notes, model.loss)
 
     def load(folder: Path) -> Model:
         _need_torch(family)

@@ -34,6 +34,7 @@ from shardsynth.models.sdv_state import silenced
 if TYPE_CHECKING:
     import pandas as pd
 
+    from shardsynth.models.deep_model import DeepModel
     from shardsynth.models.gaussian_copula import GaussianCopula
 
 __all__ = ["export", "import_stock", "to_stock"]
@@ -71,7 +72,7 @@ def export(model: GaussianCopula, path: str | Path) -> dict[str, float]:
 
 def to_stock(model: GaussianCopula) -> tuple[Any, dict[str, float]]:
     """The stock synthesizer of a model, and the KS distance per number or date."""
-    columns = [_column(model, i) for i in range(len(model.columns))]
+    columns = [column_of(model, i) for i in range(len(model.columns))]
     derived = derive(model)
     columns = [_as_category(column) if column.name in derived.functions else column for column in columns]
     batch = model.draw(0, 0, _FITTED_ROWS)
@@ -81,7 +82,8 @@ def to_stock(model: GaussianCopula) -> tuple[Any, dict[str, float]]:
         return synthesizer, _parametrised(synthesizer, model, columns, frame, derived)
 
 
-def _column(model: GaussianCopula, index: int) -> Column:
+def column_of(model: GaussianCopula | DeepModel, index: int) -> Column:
+    """A column as SDV's metadata describe it."""
     fitted, field = model.columns[index], model.schema.field(index)
     options = {"datetime_format": model.formats[fitted.name]} if fitted.name in model.formats else {}
     role = "empty" if fitted.treatment == "empty" else fitted.role
@@ -98,10 +100,10 @@ def _skeleton(model: GaussianCopula, columns: Sequence[Column], frame: pd.DataFr
     from sdv.metadata import Metadata
     from sdv.single_table import GaussianCopulaSynthesizer
 
-    table = _described(model, columns, frame)
+    table = described(model, columns, frame)
     for name, share in _missing_shares(model).items():
         if name in frame:
-            _ensure_both(frame, name, share)
+            ensure_both(frame, name, share)
     data = {TABLE: frame}
     synthesizer = GaussianCopulaSynthesizer(
         Metadata.load_from_dict({"tables": {TABLE: table}, "METADATA_SPEC_VERSION": "V2"}), default_distribution="norm"
@@ -121,21 +123,21 @@ def _skeleton(model: GaussianCopula, columns: Sequence[Column], frame: pd.DataFr
     return synthesizer
 
 
-def _described(model: GaussianCopula, columns: Sequence[Column], frame: pd.DataFrame) -> dict[str, Any]:
+def described(model: GaussianCopula | DeepModel, columns: Sequence[Column], frame: pd.DataFrame) -> dict[str, Any]:
     """SDV's metadata of the exported table."""
-    described: dict[str, Any] = {}
-    table: dict[str, Any] = {"columns": described}
+    entries: dict[str, Any] = {}
+    table: dict[str, Any] = {"columns": entries}
     for column in columns:
         generator = model.generators.get(column.name, {})
-        described[column.name] = {"sdtype": column.sdtype}
+        entries[column.name] = {"sdtype": column.sdtype}
         if column.role == "datetime" and frame[column.name].dtype.kind != "M":
-            described[column.name] = {"sdtype": "numerical"}
+            entries[column.name] = {"sdtype": "numerical"}
         elif generator.get("kind") == "pii":
-            described[column.name] = {"sdtype": generator["function"], "pii": True}
+            entries[column.name] = {"sdtype": generator["function"], "pii": True}
         elif column.role in ("id", "pii"):
-            described[column.name] = {"sdtype": "id"}
+            entries[column.name] = {"sdtype": "id"}
             if generator.get("kind") == "string":
-                described[column.name]["regex_format"] = _plain_regex(generator["regex"])
+                entries[column.name]["regex_format"] = _plain_regex(generator["regex"])
             frame[column.name] = _stand_in(frame[column.name], column)
             if "primary_key" not in table:
                 table["primary_key"] = column.name
@@ -163,7 +165,7 @@ def _missing_shares(model: GaussianCopula) -> dict[str, float]:
     return shares
 
 
-def _ensure_both(frame: pd.DataFrame, name: str, share: float) -> None:
+def ensure_both(frame: pd.DataFrame, name: str, share: float) -> None:
     """See to it that a column that can be missing is so in some fitted row, and has a value in another."""
     gaps = frame[name].isna()
     if share > 0 and not gaps.any():
@@ -212,7 +214,7 @@ def _parametrised(
         made = stock_marginal(marginal, fitted, factor, narrow or np.float64)
         lost[column.name] = made.distance
         outputs[column.name] = _Output(made.univariate, latent)
-        _set_axis(transformer, synthesizer._data_processor.formatters.get(column.name), made, frame[column.name])
+        set_axis(transformer, synthesizer._data_processor.formatters.get(column.name), made, frame[column.name])
         if narrow is not None:
             _set_dtype(synthesizer._data_processor, column.name, np.dtype(narrow))
         if column.name + _IS_NULL in synthesizer._model.columns:
@@ -226,11 +228,11 @@ def _intervals(column: Column, fitted: FitColumn, share: float, derived: Derived
     """Category -> interval of the uniform latent, in latent order; missing last."""
     if fitted.name in derived.functions:
         function = derived.functions[fitted.name]
-        shown = _labels(column, pa.array([value for value in function if value is not None], column.value_type))
+        shown = labels_of(column, pa.array([value for value in function if value is not None], column.value_type))
         return dict(zip([*shown, None], function.values()))
     marginal = derived.marginals.get(fitted.name, fitted.marginal)
     assert marginal is not None and fitted.categories is not None
-    labels = _labels(column, fitted.categories)
+    labels = labels_of(column, fitted.categories)
     ends = marginal.cumulative * (1.0 - share)
     intervals: dict[Any, list[float]] = {}
     start = 0.0
@@ -245,7 +247,7 @@ def _intervals(column: Column, fitted: FitColumn, share: float, derived: Derived
     return intervals
 
 
-def _labels(column: Column, values: pa.Array) -> list[Any]:
+def labels_of(column: Column, values: pa.Array) -> list[Any]:
     """Categories as ``frames`` shows them to SDV."""
     return list(frames.to_pandas(pa.table([values], [column.name]), [column])[column.name].tolist())
 
@@ -270,7 +272,8 @@ def _encode(hyper: Any, name: str, dtype: Any, values: Floats, share: Floats) ->
     hyper._transformers_sequence = [encoder if x is former else x for x in hyper._transformers_sequence]
 
 
-def _set_axis(transformer: Any, formatter: Any, made: StockMarginal, series: pd.Series[Any]) -> None:
+def set_axis(transformer: Any, formatter: Any, made: StockMarginal, series: pd.Series[Any]) -> None:
+    """Where SDV clips a number or date, and how it rounds."""
     transformer._min_value, transformer._max_value = made.low, made.high
     if series.dtype.kind == "M":
         return

@@ -64,7 +64,7 @@ def stock_marginal(marginal: Marginal, column: FitColumn, factor: int = 1, dtype
     u = (np.arange(_POINTS) + 0.5) / _POINTS
     wanted = (precision.snap(marginal.quantile(u)) * factor).astype(dtype)
     low, high = (float(v) for v in precision.snap(np.array([marginal.lo[0], marginal.hi[-1]])) * factor)
-    digits = _digits(precision, factor)
+    digits = digits_of(precision, factor)
 
     def judged(univariate: Any) -> StockMarginal:
         values = np.clip(univariate.percent_point(u), low, high)
@@ -112,7 +112,8 @@ def ks_distance(one: Floats, other: Floats) -> float:
     return float(np.abs(left - right).max(initial=0.0))
 
 
-def _digits(precision: Precision, factor: int) -> int | None:
+def digits_of(precision: Precision, factor: int) -> int | None:
+    """Decimals that SDV rounds to; None: not."""
     if factor != 1:
         return None
     if precision.kind == "integer":

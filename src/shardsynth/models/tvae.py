@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from shardsynth.models.checkpoint import TrainingState, Watch
-from shardsynth.models.deep_codes import DeepTable, Layout
+from shardsynth.models.deep_codes import Layout
 from shardsynth.models.deep_options import DeepOptions
+from shardsynth.models.deep_table import DeepTable
+from shardsynth.models.early_stopping import QualityCheck
 from shardsynth.models.networks import Decoder, Encoder, Spans, elbo
 
 
@@ -21,6 +23,7 @@ def train_tvae(
     seed: int,
     device: torch.device,
     watch: Callable[[int, int], Watch],
+    check: QualityCheck | None = None,
 ) -> tuple[Decoder, Tensor]:
     """Train a decoder with its encoder.
 
@@ -31,9 +34,10 @@ def train_tvae(
         seed: Everything random follows from it.
         device: Where to train.
         watch: Makes the watch from the number of steps and of steps per epoch.
+        check: Scores the decoder every few epochs, and may end the training.
 
     Returns:
-        The decoder, and float32[epochs, 1] on the CPU: each epoch's mean loss.
+        The decoder (the best one, if it was checked), and float32[epochs done, 1] on the CPU: each epoch's mean loss.
 
     Raises:
         Saved: Asked to stop; the checkpoint has everything.
@@ -56,12 +60,13 @@ def train_tvae(
         {"adam": adam},
         random,
         torch.zeros(options.epochs, 1, device=device),
+        check=check,
     )
     watching = watch(total, steps_per_epoch)
     watching.begin(state)
 
     shuffled: Tensor | None = None
-    while state.step < total:
+    while state.step < total and not (check is not None and check.stopped):
         epoch, place = divmod(state.step, steps_per_epoch)
         if shuffled is None or place == 0:  # the order of an epoch follows from its number: resuming finds it again
             order = torch.Generator(device).manual_seed(seed + 1_000_003 * (epoch + 1))
@@ -82,5 +87,9 @@ def train_tvae(
 
         state.history[epoch, 0] += loss.detach() / steps_per_epoch
         state.step += 1
+        if check is not None and state.step % steps_per_epoch == 0:
+            check.after_epoch(epoch, decoder)
         watching.after(state)
-    return decoder.eval(), state.history.cpu()
+    if check is not None:
+        check.keep_best(decoder)
+    return decoder.eval(), state.history[: state.step // steps_per_epoch].cpu()

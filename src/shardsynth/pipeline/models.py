@@ -47,25 +47,29 @@ def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     plan, run = worker.plan, worker.run
     chosen = plan.job.models[task.model]
     columns = worker.columns_of(worker.metadata())
-    checkpoint = run.checkpoint(task.model)
-    fitted = NATIVE[chosen.model].fit(
-        Fitting(
-            worker.profile("train"),
-            worker.coder(),
-            worker.counts("train"),
-            worker.relations(),
-            plan.schema,
-            columns,
-            native_options(plan.job, task.model),
-            _generators(worker, columns, task.model),
-            seed=plan.job.seed,
-            name=task.model,
-            threads=task.threads,
-            checkpoint=checkpoint,
-            should_stop=stopping.asked,
-            progress=lambda line: print(line, flush=True),
+    with tempfile.TemporaryDirectory(prefix="training-", dir=run.private) as scratch:
+        streams = plan.job.fit.rows == "all"
+        fitted = NATIVE[chosen.model].fit(
+            Fitting(
+                worker.profile("train"),
+                worker.coder(),
+                worker.counts("train"),
+                worker.relations(),
+                plan.schema,
+                columns,
+                native_options(plan.job, task.model),
+                _generators(worker, columns, task.model),
+                seed=plan.job.seed,
+                name=task.model,
+                threads=task.threads,
+                checkpoint=run.checkpoint(task.model),
+                should_stop=stopping.asked,
+                progress=lambda line: print(line, flush=True),
+                rows=(lambda: _training_rows(plan)) if streams else None,
+                scratch=Path(scratch) if streams else None,
+                score=lambda batch: _score(worker, batch),
+            )
         )
-    )
     folder = run.model(task.model)
     with tempfile.TemporaryDirectory(dir=run.private) as temporary:
         fitted.model.save(Path(temporary))
@@ -75,6 +79,31 @@ def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     _write_losses(run, task.model, fitted.losses, attempt)
     rows = worker.counts("train").rows
     return {"fitted_rows": fitted.rows, "sampled": fitted.rows < rows, "notes": list(fitted.notes)}
+
+
+def _training_rows(plan: Plan) -> Iterator[pa.RecordBatch]:
+    """All rows but those of the holdout, shard after shard."""
+    from shardsynth.pipeline.stages import input_rows
+
+    for task in plan.tasks["count"]:
+        for batch, _, held in input_rows(plan, task, stopping.check):
+            yield batch.filter(pa.array(~held)) if held.any() else batch
+
+
+def _score(worker: Worker, batch: pa.RecordBatch) -> float:
+    """Quality of drawn rows against the training rows, over all pairs; the shapes alone where there are no pairs."""
+    from shardsynth.metrics.quality import quality
+    from shardsynth.summaries.counts import Counts
+    from shardsynth.summaries.ranges import ScoreRanges
+
+    coder = worker.coder()
+    ranges = ScoreRanges.empty(coder.columns)
+    ranges.update(batch)
+    drawn = Counts.empty(coder, fit=False, score=ranges)
+    drawn.update(batch, 0)
+    found = quality(worker.counts("train"), drawn, coder)
+    score = found["all_pairs"]["score"]
+    return float(found["column_shapes"] or 0.0) if score is None else float(score)
 
 
 def _write_losses(run: RunDir, model: str, losses: pa.Table | None, attempt: Attempt) -> None:

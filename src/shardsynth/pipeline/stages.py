@@ -35,7 +35,7 @@ Progress = Callable[[int], None]
 Rows = Iterator[tuple[pa.RecordBatch, int, npt.NDArray[np.bool_]]]
 
 
-def _input_rows(plan: Plan, task: Task, progress: Progress) -> Rows:
+def input_rows(plan: Plan, task: Task, progress: Progress) -> Rows:
     """Batches of a task's pieces, their first global row number, and which rows are held out."""
     done = 0
     evaluate = plan.job.evaluate
@@ -69,7 +69,7 @@ def profile(worker: Worker, task: Task, attempt: Attempt, progress: Progress) ->
             salt="sample" if name == "train" else "holdout sample",
         )
         parts[name] = Profile.empty(plan.schema, options)
-    for batch, row, held in _input_rows(plan, task, progress):
+    for batch, row, held in input_rows(plan, task, progress):
         parts["train"].update(batch, row, ~held)
         if share:
             parts["holdout"].update(batch, row, held)
@@ -133,7 +133,7 @@ def count(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
         relations=worker.relations(),
     )
     holdout = Counts.empty(coder, fit=False, score=ScoreRanges.from_profile(worker.profile("holdout"), coder.columns))
-    for batch, row, held in _input_rows(plan, task, progress):
+    for batch, row, held in input_rows(plan, task, progress):
         train.update(batch, row, ~held)
         if held.any():
             holdout.update(batch, row, held)

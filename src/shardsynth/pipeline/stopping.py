@@ -23,6 +23,12 @@ def asked() -> bool:
     return _asked.is_set()
 
 
+def check(*_: object) -> None:
+    """Raise ``Saved`` if this process was asked to stop: for what is started again from its beginning."""
+    if asked():
+        raise Saved("asked to stop before there was anything to save: it will start again")
+
+
 def install(grace: float = GRACE_SECONDS) -> None:
     """Handle USR2 and SIGTERM in this process; call it in the main thread, before anything heavy."""
 
