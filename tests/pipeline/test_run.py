@@ -388,6 +388,17 @@ def test_native_models_take_conditions_and_show_their_losses(done):
         assert any(name in line for line in describe_model(done.dir.model(name)))
 
 
+def test_training_on_all_rows_with_a_look_at_the_quality(data, tmp_path):
+    models = {"tvae": {**QUICK, "check_epochs": 2, "check_rows": 500}}
+    fit = {"rows": "all", "sample_rows": 100}
+    run = run_job(job(data, tmp_path / "r", models=models, fit=fit, evaluate={"holdout": 0.25}))
+    losses = pq.read_table(run.dir.losses("tvae"))
+    assert [score is None for score in losses["quality"].to_pylist()] == [True, False, True]
+    rows = run.metrics("tvae")["rows"]
+    assert rows["fitted"] == rows["real"] > 250 and not rows["sampled"]
+    assert not list(run.dir.private.glob("training-*"))
+
+
 def test_clean_keeps_what_counts(done, data, tmp_path):
     run = run_job(job(data, tmp_path / "r"))
     before = final_files(run.dir.root)

@@ -91,9 +91,9 @@ def _skeleton(model: DeepModel, columns: Sequence[Column], frame: pd.DataFrame) 
 
     table = described(model, columns, frame)
     nullable = {column.name for column in model.coding.columns if column.nullable}
-    for column in model.columns:
-        if column.treatment in ("latent", "constant"):
-            ensure_both(frame, column.name, 1.0 if column.name in nullable else 0.0)
+    for fitted in model.columns:
+        if fitted.treatment in ("latent", "constant"):
+            ensure_both(frame, fitted.name, 1.0 if fitted.name in nullable else 0.0)
     given = model.options.to_json()
     options = {key: given[key] for key in OPTIONS[model.options.family] if key in given and key != "epochs"}
     made = getattr(sdv.single_table, CLASSES[model.options.family])(
