@@ -31,7 +31,8 @@ while (($#)); do
 done
 [[ -n $output ]] || output=$([[ $device == cpu ]] && echo shardsynth.sif || echo shardsynth-cuda.sif)
 command -v apptainer >/dev/null || die "apptainer: not found; load its module, or see https://apptainer.org/docs"
-output=$(realpath -m -- "$output")$([[ $output == */ ]] && echo / || true)
+slash=$([[ $output != */ ]] || echo /)
+output=$(realpath -m -- "$output")$slash
 [[ -d $(dirname "$output") ]] || die "$(dirname "$output"): no such folder"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/shardsynth-build.XXXXXX")
@@ -93,5 +94,9 @@ echo "build.sh: building $output ($device, $commit)"
 cd "$top"
 apptainer build --force --notest "${flags[@]}" "${binds[@]}" "${header[@]}" --build-arg "device=$device" \
   --build-arg "commit=$commit" --build-arg "wheels=$inside" "$output" Apptainer.def
-if [[ $tested == yes ]]; then apptainer test --containall --no-home "$output"; fi
+if [[ $tested == yes ]]; then
+  closed=(--containall --no-home)
+  if [[ $(id -u) != 0 && ! -w /dev/fuse ]]; then closed+=(--unsquash); fi # nothing here can mount an image
+  apptainer test "${closed[@]}" "$output"
+fi
 du -sh --apparent-size "$output"

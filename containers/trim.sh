@@ -13,7 +13,7 @@ rm -rf pyarrow/include pyarrow/src pyarrow/includes pyarrow/libarrow_flight* pya
 rm -rf pyarrow/*.pyx pyarrow/*.pxi pyarrow/*.pxd
 for library in pyarrow/lib*.so; do
     if [ -e "$library" ]; then
-        full=$(ls "$library".*.*.* 2>/dev/null | head -n 1)
+        full=$(find pyarrow -name "$(basename "$library").*.*.*" | head -n 1)
         if [ -n "$full" ] && cmp -s "$library" "$full"; then
             for name in "$library" "$library".*; do
                 if [ "$name" != "$full" ]; then ln -sf "$(basename "$full")" "$name"; fi
