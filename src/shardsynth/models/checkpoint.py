@@ -7,7 +7,7 @@ written beside itself and renamed, so that there is always a whole one.
 from __future__ import annotations
 
 import os
-import socket
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -84,7 +84,8 @@ def save_checkpoint(path: Path, state: TrainingState, identity: str) -> None:
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    # In containers, host and process number do not tell two attempts apart.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     save_file(state.tensors(), partial, {"step": str(state.step), "identity": identity})
     with open(partial, "rb+") as file:
         os.fsync(file.fileno())
