@@ -1,16 +1,57 @@
-"""Copula fits made by hand: the sampler's tests must not depend on how a fit is found."""
+"""Copulas for tests: fitted as a run does it, and by hand (a sampler test must not depend on how a fit is found)."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from scipy.stats import norm, rankdata
 
+from shardsynth.data import metadata as md
+from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision, axis
+from shardsynth.models.copula_fit import fit_copula
 from shardsynth.models.fitted import CopulaFit, FitColumn, Latent, Marginal
+from shardsynth.models.gaussian_copula import GaussianCopula
+from shardsynth.models.guessing import guess_relations
 from shardsynth.models.relations import FunctionRelation, Operand, Relation
+from shardsynth.sampling.identifiers import learn_all
+from shardsynth.summaries.counts import Counts
+from shardsynth.summaries.profile import Profile, ProfileOptions
+
+
+def folder_table(folder: Path, names: list[str] | None = None) -> pa.Table:
+    tables = [pq.read_table(file, columns=names) for file in sorted(folder.glob("*.parquet"))]
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def profiled(table: pa.Table) -> tuple[Profile, dict[str, Any], list[Column]]:
+    profile, offset = Profile.empty(table.schema, ProfileOptions(total_rows=len(table))), 0
+    for batch in table.to_batches():
+        profile.update(batch, offset)
+        offset += batch.num_rows
+    profile.cut()
+    metadata = md.detect(profile.sample, profile, table.schema)
+    return profile, metadata, md.columns(metadata, table.schema)
+
+
+def native(table: pa.Table, **options: Any) -> GaussianCopula:
+    """A native model of a table, fitted as a run does it."""
+    profile, metadata, columns = profiled(table)
+    coder = TableCoder.from_profile(profile, columns)
+    relations = guess_relations(columns, profile.sample, {c.column.name: c.precision for c in coder.columns})
+    counts, offset = Counts.empty(coder, fit=True, score=None, relations=relations), 0
+    for batch in table.to_batches():
+        counts.update(batch, offset)
+        offset += batch.num_rows
+    generators = learn_all(profile.sample, columns, md.keys_of(metadata), seed=0)
+    found = fit_copula(profile, coder, counts, options, relations)
+    return GaussianCopula.from_fit(found, table.schema, columns, generators=generators)
 
 
 def simple_fit(table: pa.Table, relations: list[Relation] = (), categories: set[str] = frozenset()) -> CopulaFit:

@@ -11,59 +11,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
+from tests.models.copula_builder import folder_table, native, profiled
 
 from shardsynth.data import frames
-from shardsynth.data import metadata as md
-from shardsynth.data.coding import TableCoder
-from shardsynth.data.columns import Column
 from shardsynth.errors import ModelError
-from shardsynth.models.copula_fit import fit_copula
 from shardsynth.models.gaussian_copula import GaussianCopula
-from shardsynth.models.guessing import guess_relations
 from shardsynth.models.sdv import fit_stock
 from shardsynth.models.sdv_export import export, import_stock, to_stock
 from shardsynth.models.sdv_marginals import ks_distance
-from shardsynth.sampling.identifiers import learn_all
-from shardsynth.summaries.counts import Counts
-from shardsynth.summaries.profile import Profile, ProfileOptions
 
 ROWS = 40_000  # of stock SDV, whose seed is fixed: a missing rate's standard error is at most 0.0025
 MANY = 400_000  # of a native model: 0.0008
 
 
-def profiled(table: pa.Table) -> tuple[Profile, dict[str, Any], list[Column]]:
-    profile, offset = Profile.empty(table.schema, ProfileOptions(total_rows=len(table))), 0
-    for batch in table.to_batches():
-        profile.update(batch, offset)
-        offset += batch.num_rows
-    profile.cut()
-    metadata = md.detect(profile.sample, profile, table.schema)
-    return profile, metadata, md.columns(metadata, table.schema)
-
-
-def native(table: pa.Table, **options: Any) -> GaussianCopula:
-    """A native model of a table, fitted as a run does it."""
-    profile, metadata, columns = profiled(table)
-    coder = TableCoder.from_profile(profile, columns)
-    relations = guess_relations(columns, profile.sample)
-    counts, offset = Counts.empty(coder, fit=True, score=None, relations=relations), 0
-    for batch in table.to_batches():
-        counts.update(batch, offset)
-        offset += batch.num_rows
-    generators = learn_all(profile.sample, columns, md.keys_of(metadata), seed=0)
-    found = fit_copula(profile, coder, counts, options, relations)
-    return GaussianCopula.from_fit(found, table.schema, columns, generators=generators)
-
-
 def drawn(model: GaussianCopula, rows: int = MANY) -> pd.DataFrame:
     return frames.to_pandas(model.draw(5, 0, rows))
-
-
-def folder_table(folder: Path, names: list[str] | None = None) -> pa.Table:
-    tables = [pq.read_table(file, columns=names) for file in sorted(folder.glob("*.parquet"))]
-    return pa.concat_tables(tables).unify_dictionaries()
 
 
 def assert_alike(

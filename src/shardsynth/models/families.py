@@ -62,7 +62,7 @@ def distribution_functions(
 
     name, parameters = distribution["distribution"], distribution["learned_parameters"]
     if name == "gaussian_kde":
-        return _kde_functions(np.asarray(parameters["dataset"], dtype=np.float64))
+        return _kde_functions(np.asarray(parameters["dataset"], dtype=np.float64), parameters.get("bw_method"))
     frozen = getattr(stats, name)(**parameters)
     return frozen.cdf, frozen.ppf
 
@@ -215,19 +215,22 @@ def _plain_cdf(name: str) -> Callable[..., Floats]:
 
 
 def _kde(count: Floats, lo: Floats, hi: Floats) -> dict[str, Any]:
-    """At most 200 quantiles, interpolated inside the bins: the data set of a kernel density."""
+    """At most 200 quantiles, interpolated inside the bins, and Scott's factor for all the rows that they stand for."""
     below = np.concatenate([[0.0], np.cumsum(count)]) / count.sum()
     u = (np.arange(_KNOTS) + 0.5) / _KNOTS
     k = np.clip(np.searchsorted(below, u, side="right") - 1, 0, len(count) - 1)
     inside = (u - below[k]) / np.maximum(below[k + 1] - below[k], 1e-300)
-    return {"dataset": (lo[k] + (hi[k] - lo[k]) * inside).tolist()}
+    return {"dataset": (lo[k] + (hi[k] - lo[k]) * inside).tolist(), "bw_method": float(count.sum()) ** -0.2}
 
 
-def _kde_functions(dataset: Floats) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
-    """Scott's rule, as ``scipy.stats.gaussian_kde``; quantiles by interpolation of a fine table."""
+def _kde_functions(
+    dataset: Floats, factor: float | None = None
+) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
+    """As ``scipy.stats.gaussian_kde``, by default with Scott's factor; quantiles by interpolation of a fine table."""
     from scipy.special import ndtr
 
-    scale = max(float(np.std(dataset, ddof=1)) * len(dataset) ** -0.2, 1e-12 * max(1.0, float(np.abs(dataset).max())))
+    factor = len(dataset) ** -0.2 if factor is None else factor
+    scale = max(float(np.std(dataset, ddof=1)) * factor, 1e-12 * max(1.0, float(np.abs(dataset).max())))
 
     def cdf(x: Floats) -> Floats:
         return np.asarray(ndtr((np.asarray(x)[..., None] - dataset) / scale).mean(axis=-1))
