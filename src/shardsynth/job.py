@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from shardsynth.errors import JobError
 
-FAMILIES = ("gaussian_copula", "copulagan", "ctgan", "tvae")  # each has an entry in models/native.py
+FAMILIES = ("autoregressive", "gaussian_copula", "copulagan", "ctgan", "tvae")  # each has an entry in models/native.py
 STOCK_FAMILIES = ("gaussian_copula", "copulagan", "ctgan", "tvae")
 _ROWS = re.compile(r"^\d+(\.\d+)?([eE]\+?\d+)?$")
 _TIMES = re.compile(r"^(\d+(\.\d+)?)\s*x$")

@@ -56,9 +56,9 @@ def fit_copula(
 
         return fit_like_sdv(profile, coder, counts, options)
     notes: list[str] = []
-    verified = _verified(counts, relations, notes)
+    verified = verified_relations(counts, relations, notes)
     orders = _orders(counts, coder, {r.name for r in verified})
-    fitted, bound = _fit_columns(profile, coder, counts, options, orders, verified, notes)
+    fitted, bound = fit_columns(profile, coder, counts, options, orders, verified, notes)
     latents, correlation = _latents(counts, coder, fitted, orders, notes)
     place = {c.name: i for i, c in enumerate(coder.table)}
     columns = [fitted.get(c.name) or _unlearned(c.name, c.role) for c in coder.table]
@@ -78,7 +78,7 @@ def _unlearned(name: str, role: str) -> FitColumn:
     return FitColumn(name, role, role if role in ("id", "pii") else "empty")
 
 
-def _verified(counts: Counts, relations: Sequence[Relation] | None, notes: list[str]) -> list[Relation]:
+def verified_relations(counts: Counts, relations: Sequence[Relation] | None, notes: list[str]) -> list[Relation]:
     """Guessed relations that no row breaks."""
     guessed: list[Any] = list(counts.relations if relations is None else relations)
     if len(guessed) != len(counts.violations):
@@ -106,7 +106,7 @@ def _orders(counts: Counts, coder: TableCoder, derived: set[str]) -> dict[int, I
     return orders
 
 
-def _fit_columns(
+def fit_columns(
     profile: Profile,
     coder: TableCoder,
     counts: Counts,

@@ -96,8 +96,31 @@ def _deep(family: str) -> Family:
     return Family(check, fit, load, trains=True)
 
 
+def _autoregressive() -> Family:
+    def check(options: Mapping[str, Any]) -> object:
+        from shardsynth.models.autoregressive_options import AutoregressiveOptions
+
+        return AutoregressiveOptions.parse(options)
+
+    def fit(given: Fitting) -> Fitted:
+        _need_torch("autoregressive")
+        from shardsynth.models.autoregressive import fit_autoregressive
+
+        model = fit_autoregressive(given)
+        return Fitted(model, given.profile.sample.num_rows, model.notes, model.loss)
+
+    def load(folder: Path) -> Model:
+        _need_torch("autoregressive")
+        from shardsynth.models.autoregressive_model import AutoregressiveModel
+
+        return AutoregressiveModel.load(folder)
+
+    return Family(check, fit, load, trains=True)
+
+
 #: Every family of ``job.FAMILIES`` that has a native engine.
 NATIVE: dict[str, Family] = {
+    "autoregressive": _autoregressive(),
     "gaussian_copula": _copula(),
     "copulagan": _deep("copulagan"),
     "ctgan": _deep("ctgan"),

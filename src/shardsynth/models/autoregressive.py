@@ -1,0 +1,110 @@
+"""Fitting the autoregressive model: code the columns, train the network, settle the frequencies, hand over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from shardsynth.errors import ModelError
+from shardsynth.models.autoregressive_codes import Codes, Coding
+from shardsynth.models.autoregressive_model import AutoregressiveModel
+from shardsynth.models.autoregressive_options import AutoregressiveOptions
+from shardsynth.models.autoregressive_sampler import calibrated_biases
+from shardsynth.models.autoregressive_training import Shape, bins_of, train
+from shardsynth.models.base import Fitting
+from shardsynth.models.checkpoint import Watch
+from shardsynth.models.deep import available_memory, choose_device
+from shardsynth.models.options import FitOptions
+
+_CALIBRATION_ROWS = 32_768
+
+
+def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
+    """Fit the model; its ``loss`` is the history by check.
+
+    Raises:
+        JobError: An option is unknown or impossible.
+        ModelError: A column cannot be learned, or the device is too small.
+        InputError: A GPU was asked for, or given to this task, and cannot be used.
+        Saved: ``should_stop`` said so; run it again to go on.
+    """
+    options = AutoregressiveOptions.parse(given.options)
+    device = choose_device(options.device)
+    tell = given.progress or (lambda line: None)
+    rows = given.profile.sample
+    coding = Coding.fit(
+        given.profile,
+        given.coder,
+        given.counts,
+        FitOptions(protection=options.protection),
+        bins=options.bins or bins_of(rows.num_rows),
+        most_categories=options.max_categories,
+        relations=given.relations,
+    )
+    shape = Shape.of(options, rows.num_rows, len(coding.columns))
+    tell(_check_memory(coding, shape, rows.num_rows, available_memory(device), str(device)))
+    codes = coding.encode(given.coder, rows, given.seed)
+    shares = [column.share for column in coding.columns]
+    identity = _identity(options, shape, coding, codes, given.seed)
+
+    def watch(total: int, steps_per_epoch: int) -> Watch:
+        every = 60.0 * options.checkpoint_minutes
+        return Watch(total, steps_per_epoch, given.checkpoint, identity, every, given.should_stop, given.progress)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, given.threads))
+    try:
+        network, history = train(
+            codes, coding.sizes, shares, options, shape, seed=given.seed, device=device, watch=watch
+        )
+        network = network.cpu().requires_grad_(False)
+        calibration = torch.zeros(sum(coding.sizes))
+        if options.calibrate:
+            calibration = calibrated_biases(network, shares, _CALIBRATION_ROWS, given.seed)
+    finally:
+        torch.set_num_threads(before)
+    model = AutoregressiveModel(
+        given.schema,
+        options,
+        coding,
+        network,
+        calibration,
+        given.counts.rows,
+        dict(given.generators),
+        {c.name: str(c.options["datetime_format"]) for c in given.columns if c.options.get("datetime_format")},
+        given.name or "autoregressive",
+        pa.table({"epoch": np.arange(len(history)), "loss": history[:, 0].numpy(), "held_out": history[:, 1].numpy()}),
+        max(1, given.threads),
+    )
+    _ = model.order  # a column to balance that cannot be is an error of the job
+    return model
+
+
+def _check_memory(coding: Coding, shape: Shape, rows: int, available: int, device: str) -> str:
+    """What training will need, as a line for the log; ModelError if it is more than the device has."""
+    sizes, columns = sum(coding.sizes), len(coding.columns)
+    width = shape.embedding + shape.hidden
+    parameters = sizes * shape.embedding + columns * shape.embedding * shape.hidden + int(1.3 * sizes * width)
+    step = 4 * shape.batch * (6 * columns * width + 4 * int(1.3 * sizes))
+    total = 20 * parameters + step + 2 * rows * columns
+    line = (
+        f"autoregressive: {columns} columns of {sizes} codes, {parameters / 1e6:.1f} M parameters, batches of "
+        f"{shape.batch}, about {total / 2**30:.2f} GiB of {available / 2**30:.1f} on {device}"
+    )
+    if total > available:
+        raise ModelError(f"{line}: too much; lower batch_size, bins or max_categories (now {max(coding.sizes)} codes)")
+    return line
+
+
+def _identity(options: AutoregressiveOptions, shape: Shape, coding: Coding, codes: Codes, seed: int) -> str:
+    """Says which training a checkpoint belongs to: options, sizes, columns, data and seed."""
+    same = replace(options, device="", checkpoint_minutes=0.0, temperature=1.0, top_p=1.0, balance="", calibrate=True)
+    parts = [same.to_json(), [shape.embedding, shape.hidden, shape.batch], list(coding.sizes), seed]
+    digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
+    digest.update(codes.tobytes())
+    return digest.hexdigest()
