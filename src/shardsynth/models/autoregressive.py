@@ -50,6 +50,7 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
     tell(_check_memory(coding, shape, rows.num_rows, available_memory(device), str(device)))
     codes = coding.encode(given.coder, rows, given.seed)
     shares = [column.share for column in coding.columns]
+    places = [column.places for column in coding.columns]
     identity = _identity(options, shape, coding, codes, given.seed)
 
     def watch(total: int, steps_per_epoch: int) -> Watch:
@@ -60,9 +61,8 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
     torch.set_num_threads(max(1, given.threads))
     try:
         network, history = train(
-            codes, coding.sizes, shares, options, shape, seed=given.seed, device=device, watch=watch
+            codes, coding.sizes, shares, places, options, shape, seed=given.seed, device=device, watch=watch
         )
-        network = network.cpu().requires_grad_(False)
         calibration = torch.zeros(sum(coding.sizes))
         if options.calibrate:
             calibration = calibrated_biases(network, shares, _CALIBRATION_ROWS, given.seed)

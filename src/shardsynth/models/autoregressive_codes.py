@@ -76,9 +76,18 @@ class CodedColumn:
         return np.asarray(shares, np.float64)
 
     @cached_property
+    def places(self) -> Floats | None:
+        """float64[size]: place of each code of an axis in its order, in 0 to 1 (NaN: missing); None for categories."""
+        if self.fit.categories is not None:
+            return None
+        middle = 0.5 * (self._reached[:-1] + self._reached[1:])
+        return np.asarray(np.append(middle, np.nan) if self.nullable else middle, np.float64)
+
+    @cached_property
     def _reached(self) -> Floats:
         """float64[m + 1]: cumulative probability of the values at the border of each code."""
-        return np.append(0.0, _marginal(self.fit).cumulative)[np.append(0, self.ends)]
+        reached: Floats = np.append(0.0, _marginal(self.fit).cumulative)[np.append(0, self.ends)]
+        return reached
 
     @cached_property
     def _single(self) -> bool:

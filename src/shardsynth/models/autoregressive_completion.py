@@ -57,7 +57,8 @@ def complete(model: AutoregressiveModel, rows: pa.Table, seed: int, first_row: i
         own = np.full((len(known), BLOCK), -1, np.int16)
         start, stop = max(block * BLOCK, first_row), min((block + 1) * BLOCK, first_row + n)
         own[:, start - block * BLOCK : stop - block * BLOCK] = known[:, start - first_row : stop - first_row]
-        return _block(model, key, block, own)
+        made: list[NDArray[Any]] = _block(model, key, block, own)
+        return made
 
     codes, lanes = in_blocks(first_row, n, model.threads, make)
     drawn = model.assembled(model.writer.arrays(codes, lambda column: places(lanes[column])), first_row, n)

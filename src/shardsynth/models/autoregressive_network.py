@@ -19,6 +19,8 @@ from torch.nn import functional
 
 #: Logit of a position that pads a column to the width of its group.
 _NEVER = -1e9
+#: Smooth functions of a numeric column.
+_COSINES = 12
 #: Up to so many columns, contexts are a product; beyond, running sums.
 _FEW_COLUMNS = 256
 #: A group's widest column has at most so many times the codes of its narrowest (or 4 codes).
@@ -28,28 +30,54 @@ _SPREAD = 1.5
 class Network(nn.Module):  # type: ignore[misc]
     """Conditional distributions of every column.
 
+    The codes of a numeric column are in order. Besides what each code learns for itself, such a column learns smooth
+    functions of the order, a few cosines, for its embeddings and for its logits: with few rows to a bin these carry the
+    dependence. ``folded`` adds them up; a folded network is a plain one.
+
     Args:
         sizes: Codes of each column.
         embedding: Width of the context.
         hidden: Width of each column's hidden layer.
+        places: Per column float64[size], the place of each code in the order in 0 to 1, NaN for missing; None for
+            columns without order. None: no column has one.
     """
 
-    def __init__(self, sizes: Sequence[int], embedding: int, hidden: int) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        embedding: int,
+        hidden: int,
+        places: Sequence[NDArray[np.float64] | None] | None = None,
+    ) -> None:
         super().__init__()
         self.sizes, self.width, self.hidden = tuple(sizes), embedding, hidden
         count = len(self.sizes)
-        starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)
-        self.register_buffer("starts", torch.from_numpy(starts)[:, None], persistent=False)
         self.groups = _groups(self.sizes)
-        self.embeddings = nn.Parameter(torch.empty(sum(self.sizes), embedding))
+        starts, first = torch.zeros(count, 1, dtype=torch.int64), 0
+        for columns, widest in self.groups:
+            starts[columns, 0] = first + widest * torch.arange(len(columns))
+            first += widest * len(columns)
+        self.register_buffer("starts", starts, persistent=False)
         self.inner = nn.Parameter(torch.empty(count, embedding, hidden))
         self.inner_bias = nn.Parameter(torch.zeros(count, 1, hidden))
-        self.outer = nn.ParameterList(
-            nn.Parameter(torch.empty(len(columns), hidden + embedding, widest)) for columns, widest in self.groups
+        shapes = [(len(columns), widest) for columns, widest in self.groups]
+        self.embeddings = nn.ParameterList(nn.Parameter(torch.zeros(n, k, embedding)) for n, k in shapes)
+        self.outer = nn.ParameterList(nn.Parameter(torch.zeros(n, hidden + embedding, k)) for n, k in shapes)
+        self.bias = nn.ParameterList(nn.Parameter(torch.full((n, 1, k), _NEVER)) for n, k in shapes)
+        self.smooth = places is not None and any(p is not None for p in places)
+        if not self.smooth or places is None:
+            return
+        self.smooth_embeddings = nn.ParameterList(nn.Parameter(torch.zeros(n, _COSINES, embedding)) for n, _ in shapes)
+        self.smooth_outer = nn.ParameterList(
+            nn.Parameter(torch.zeros(n, hidden + embedding, _COSINES)) for n, _ in shapes
         )
-        self.bias = nn.ParameterList(
-            nn.Parameter(torch.full((len(columns), 1, widest), _NEVER)) for columns, widest in self.groups
-        )
+        for number, (columns, widest) in enumerate(self.groups):
+            basis = torch.zeros(len(columns), widest, _COSINES)
+            for row, column in enumerate(columns):
+                own = places[column]
+                if own is not None:
+                    basis[row, : len(own)] = torch.from_numpy(_cosines(own)).float()
+            self.register_buffer(f"basis_{number}", basis, persistent=False)
 
     def start(self, shares: Sequence[NDArray[np.float64]], random: torch.Generator) -> Network:
         """Random weights, and biases that give the columns' own frequencies; returns the network.
@@ -58,16 +86,47 @@ class Network(nn.Module):  # type: ignore[misc]
             shares: float64[size] per column.
             random: The source of randomness.
         """
+        scale = 1.5 / math.sqrt(len(self.sizes))
         with torch.no_grad():
-            self.embeddings.normal_(0.0, 1.5 / math.sqrt(len(self.sizes)), generator=random)
             self.inner.normal_(0.0, 1.0 / math.sqrt(self.width), generator=random)
-            for weight in self.outer:
-                weight.normal_(0.0, 0.01, generator=random)
-            for (columns, _), bias in zip(self.groups, self.bias):
+            for number, (columns, _) in enumerate(self.groups):
+                self.embeddings[number].normal_(0.0, scale, generator=random)
+                self.outer[number].normal_(0.0, 0.01, generator=random)
+                if self.smooth:
+                    self.smooth_embeddings[number].normal_(0.0, scale, generator=random)
+                    ordered = getattr(self, f"basis_{number}").abs().sum((1, 2), keepdim=True) > 0
+                    self.embeddings[number].mul_(torch.where(ordered, 0.1, 1.0))
                 for place, column in enumerate(columns):
-                    own = torch.from_numpy(np.log(shares[column] + 1e-6)).to(bias)
-                    bias[place, 0, : self.sizes[column]] = own
+                    own = torch.from_numpy(np.log(shares[column] + 1e-6)).to(self.bias[number])
+                    self.bias[number][place, 0, : self.sizes[column]] = own
         return self
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def folded(self) -> Network:
+        """The same distributions without smooth functions, on the CPU."""
+        plain = Network(self.sizes, self.width, self.hidden)
+        plain.inner.copy_(self.inner)
+        plain.inner_bias.copy_(self.inner_bias)
+        for number in range(len(self.groups)):
+            plain.embeddings[number].copy_(self._embeddings(number))
+            plain.outer[number].copy_(self._outer(number))
+            plain.bias[number].copy_(self.bias[number])
+        plain.eval().requires_grad_(False)
+        return plain
+
+    def _embeddings(self, number: int) -> Tensor:
+        """Embeddings of a group's codes, float32[columns, widest, width]."""
+        own: Tensor = self.embeddings[number]
+        if not self.smooth:
+            return own
+        return torch.baddbmm(own, getattr(self, f"basis_{number}"), self.smooth_embeddings[number])
+
+    def _outer(self, number: int) -> Tensor:
+        """Weights of a group's logits, float32[columns, hidden + width, widest]."""
+        own: Tensor = self.outer[number]
+        if not self.smooth:
+            return own
+        return torch.baddbmm(own, self.smooth_outer[number], getattr(self, f"basis_{number}").transpose(1, 2))
 
     def losses(
         self, codes: Tensor, orders: Tensor, dropout: float = 0.0, random: torch.Generator | None = None
@@ -87,8 +146,8 @@ class Network(nn.Module):  # type: ignore[misc]
             hidden = hidden * kept / (1.0 - dropout)
         features = torch.cat([hidden, context], dim=2)
         found: list[Tensor] = []
-        for (columns, widest), weight, bias in zip(self.groups, self.outer, self.bias):
-            logits = torch.baddbmm(bias, features[columns], weight)
+        for number, (columns, widest) in enumerate(self.groups):
+            logits = torch.baddbmm(self.bias[number], features[columns], self._outer(number))
             wanted = codes[columns].reshape(-1)
             loss = functional.cross_entropy(logits.reshape(-1, widest), wanted, reduction="none")
             found.append(loss.view(len(columns), -1).mean(1))
@@ -99,7 +158,8 @@ class Network(nn.Module):  # type: ignore[misc]
         """Sum of the embeddings of the columns before each, float32[columns, rows, width]."""
         count, rows = codes.shape
         groups = len(orders)
-        embedded = self.embeddings[codes + self.starts]
+        tables = [self._embeddings(number).view(-1, self.width) for number in range(len(self.groups))]
+        embedded = torch.cat(tables)[codes + self.starts]
         place = torch.argsort(orders, dim=1)
         if count <= _FEW_COLUMNS:  # one product with the matrix of who stands before whom
             before = (place[:, None, :] < place[:, :, None]).to(embedded.dtype)
@@ -112,21 +172,26 @@ class Network(nn.Module):  # type: ignore[misc]
 
     def head(self, column: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weights of one column: inner [width, hidden], its bias, outer [hidden + width, size], its bias."""
-        for (columns, _), weight, bias in zip(self.groups, self.outer, self.bias):
-            if column in columns:
-                place, size = columns.index(column), self.sizes[column]
-                return (
-                    self.inner[column],
-                    self.inner_bias[column, 0],
-                    weight[place][:, :size],
-                    bias[place, 0, :size],
-                )
-        raise IndexError(column)
+        number, place = self._place(column)
+        size = self.sizes[column]
+        outer, bias = self._outer(number)[place, :, :size], self.bias[number][place, 0, :size]
+        return self.inner[column], self.inner_bias[column, 0], outer, bias
 
     def embedding(self, column: int) -> Tensor:
         """Embeddings of one column's codes, float32[size, width]."""
-        first = int(self.starts[column])
-        return self.embeddings[first : first + self.sizes[column]]
+        number, place = self._place(column)
+        return self._embeddings(number)[place, : self.sizes[column]]
+
+    def _place(self, column: int) -> tuple[int, int]:
+        """Group of a column, and its place there."""
+        return next((i, columns.index(column)) for i, (columns, _) in enumerate(self.groups) if column in columns)
+
+
+def _cosines(place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64[size, _COSINES]: cosines of rising frequency and falling size; 0 for missing."""
+    order = np.arange(1, _COSINES + 1)
+    values = np.cos(np.pi * place[:, None] * order) / np.sqrt(order)
+    return np.where(np.isnan(values), 0.0, values)
 
 
 def _groups(sizes: Sequence[int]) -> list[tuple[list[int], int]]:

@@ -59,7 +59,7 @@ class Shape:
 
 def bins_of(rows: int) -> int:
     """Codes of a numeric column for so many rows: finer bins for more rows."""
-    return _power_of_two(1.2 * math.sqrt(rows), 16, 128)
+    return _power_of_two(0.7 * math.sqrt(rows), 16, 128)
 
 
 def _power_of_two(wanted: float, least: int, most: int) -> int:
@@ -107,6 +107,7 @@ def train(
     codes: NDArray[np.int16],
     sizes: Sequence[int],
     shares: Sequence[NDArray[np.float64]],
+    places: Sequence[NDArray[np.float64] | None],
     options: AutoregressiveOptions,
     shape: Shape,
     *,
@@ -120,6 +121,7 @@ def train(
         codes: int16[rows, columns].
         sizes: Codes of each column.
         shares: Their shares, by column.
+        places: Their places in the order of a numeric column; see ``Network``.
         options: Hyper-parameters.
         shape: Sizes of the network and of a step.
         seed: Everything random follows from it.
@@ -146,7 +148,7 @@ def train(
     parts = max(p for p in range(1, _ORDERS + 1) if batch % p == 0 and (p == 1 or batch >= p))
 
     random = torch.Generator(device).manual_seed(seed)
-    network = Network(sizes, shape.embedding, shape.hidden).start(shares, torch.Generator().manual_seed(seed))
+    network = Network(sizes, shape.embedding, shape.hidden, places).start(shares, torch.Generator().manual_seed(seed))
     network = network.to(device)
     best = copy.deepcopy(network)
     adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), fused=True)
@@ -190,7 +192,7 @@ def train(
             if schedule.turn == number + 1:
                 network.load_state_dict(best.state_dict())
         watching.after(state)
-    return best.eval(), state.history[: schedule.end].cpu()
+    return best.folded(), state.history[: schedule.end].cpu()
 
 
 def _schedule(state: TrainingState, options: AutoregressiveOptions, per_round: int, most: int) -> Schedule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,8 @@ def write_job(source: str | list[str], output: Path, run_folder: str | None, *, 
 
 _HEADER = """\
 # Written by `shardsynth init`; every key is described in docs/job-file.md.
-# Models: gaussian_copula (fitted from counts, on CPUs), copulagan, ctgan, tvae (trained; GPUs help).
+# Models: autoregressive (the most faithful; trained, on CPUs too), gaussian_copula (fitted from counts, on CPUs),
+# copulagan, ctgan, tvae (trained; GPUs help).
 """
 
 
@@ -93,7 +95,7 @@ def _job(source: str | list[str], run_folder: str, metadata: Path, groups: list[
         "output": run_folder,
         "metadata": str(metadata),
         "seed": 0,
-        "models": {"gaussian_copula": {}},
+        "models": {**({"autoregressive": {}} if find_spec("torch") else {}), "gaussian_copula": {}},
         "sample": {"rows": "1x"},
         "evaluate": evaluate,
     }
