@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shardsynth.errors import ModelError, RunError
+from shardsynth.errors import ConditionError, ModelError, RunError
 from shardsynth.job import STAGES, Job
 from shardsynth.pipeline.files import human_bytes, read_json, write_json
 from shardsynth.pipeline.models import model_card, open_distributions, open_source
@@ -304,6 +304,27 @@ class Model:
         if conditions is None:
             self._source = source
         return pa.Table.from_batches(source.batches(range(first_row, first_row + rows)), source.schema)
+
+    def complete(self, rows: pa.Table, *, first_row: int = 0) -> pa.Table:
+        """Rows with their missing values filled in, given the values that they have (autoregressive, ``order: any``).
+
+        Args:
+            rows: Some or all of the model's columns, in the input's types.
+            first_row: Global number of the first row: parts of a table can be completed on their own.
+
+        Raises:
+            ConditionError: The model cannot complete rows, or does not know a category of theirs.
+            InputError: A column is not the model's, or not of its type.
+        """
+        from shardsynth.models.native import load_native
+
+        model: Any = (
+            load_native(self.folder, str(self.card.get("family"))) if self.card.get("engine") == "native" else None
+        )
+        if not hasattr(model, "complete"):
+            raise ConditionError(f"{self.folder}: {self.card.get('family')} cannot complete rows; autoregressive can")
+        completed: pa.Table = model.complete(rows, self.seed, first_row)
+        return completed
 
     @property
     def learned_distributions(self) -> dict[str, Any]:

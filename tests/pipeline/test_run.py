@@ -35,9 +35,10 @@ ALL_MODELS = {
     "ctgan": QUICK_GAN,
     "copulagan": QUICK_GAN,
     "tvae": QUICK,
+    "autoregressive": {"max_epochs": 3, "embedding": 16, "hidden": 16},
     "stock_tvae": {"model": "tvae", **STOCK},
 }
-NATIVE_MODELS = {"gaussian_copula", "ctgan", "copulagan", "tvae"}
+NATIVE_MODELS = {"autoregressive", "gaussian_copula", "ctgan", "copulagan", "tvae"}
 
 
 def job(data: Path, output: Path, **changes) -> Job:

@@ -127,4 +127,8 @@ def _filled(given: pa.Array, drawn: pa.Array) -> pa.Array:
         return pc.if_else(absent, drawn, given)
     value_type = given.type.value_type
     plain = pc.if_else(absent, drawn.cast(value_type), given.cast(value_type))
-    return plain.dictionary_encode().cast(given.type)
+    found = pc.index_in(plain, value_set=drawn.dictionary)
+    if found.null_count:  # values that the model does not hold
+        return plain.dictionary_encode().cast(given.type)
+    indices = found.cast(given.type.index_type)
+    return pa.DictionaryArray.from_arrays(indices, drawn.dictionary, ordered=given.type.ordered)
