@@ -68,8 +68,30 @@ class Fit(_Options):
     )
 
 
+class Quota(_Options):
+    """So many rows that meet a condition."""
+
+    where: Union[str, Dict[str, Any]] = Field(
+        description='Text such as `Gender == "F" and 60 <= AGE < 80 and notnull(WBC)`, or a mapping of columns to a value, '
+        "a list of values, null, or a mapping of operators, such as `{AGE: {'>=': 60}}`."
+    )
+    rows: Optional[int] = Field(None, ge=0, description="Rows that meet it; or `share`.")
+    share: Optional[float] = Field(None, ge=0, le=1, description="Share of `sample.rows` that meets it; or `rows`.")
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _row_count(cls, value: Any) -> Any:
+        return None if value is None else _rows(value)
+
+    @model_validator(mode="after")
+    def _check(self) -> Quota:
+        if (self.rows is None) == (self.share is None):
+            raise ValueError("wanted either `rows` or `share`, such as `{where: ..., share: 0.25}`")
+        return self
+
+
 class Sample(_Options):
-    """How many rows are made, and in what pieces."""
+    """How many rows are made, under which conditions, and in what pieces."""
 
     rows: Union[int, str] = Field("1x", description='Rows per model: a number, or "1x", "10x" of the input rows.')
     rows_per_shard: int = Field(1_000_000, ge=1, description="Rows of one output part.")
@@ -80,6 +102,15 @@ class Sample(_Options):
         "Another value gives other rows.",
     )
     tasks: Optional[int] = Field(None, ge=1, description="Tasks per model for sampling (default: one per output part).")
+    conditions: List[Quota] = Field(
+        [],
+        description="Conditions with the rows or the share of each, made in this order before the rows without one. "
+        "Native engines; exact for the Gaussian copula. Scores still compare with all real rows.",
+    )
+    balance: Optional[str] = Field(
+        None,
+        description="Column of categories: every class that enough rows have is made equally often, one after the other.",
+    )
     coalesce_mb: Optional[int] = Field(
         None,
         ge=1,
@@ -92,6 +123,14 @@ class Sample(_Options):
         if value is None or (isinstance(value, str) and _TIMES.match(value)):
             return value
         return _rows(value)
+
+    @model_validator(mode="after")
+    def _check(self) -> Sample:
+        if self.balance is not None and self.conditions:
+            raise ValueError("balance and conditions exclude each other; give the shares of the classes as conditions")
+        if sum(quota.share or 0.0 for quota in self.conditions) > 1 + 1e-9:
+            raise ValueError("the shares of the conditions add up to more than 1")
+        return self
 
     def total_rows(self, input_rows: int) -> int:
         """Rows to make per model for an input of ``input_rows`` rows."""

@@ -29,8 +29,13 @@ BATCH_ROWS = 65_536
 class Source(Protocol):
     """Rows by their global number: the same row whatever range it is asked in."""
 
+    schema: pa.Schema
+
     def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
         """The rows, in order, in the input's schema."""
+
+    def acceptance(self) -> dict[str, Any] | None:
+        """Proposals made and accepted for conditions since the last call; None where there are none."""
 
 
 def fit_model(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
@@ -43,6 +48,7 @@ def fit_model(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
 def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     from shardsynth.models.base import Fitting
     from shardsynth.models.native import NATIVE
+    from shardsynth.pipeline.quotas import QuotaSource, blocks_of
 
     plan, run = worker.plan, worker.run
     chosen = plan.job.models[task.model]
@@ -70,6 +76,8 @@ def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
                 score=lambda batch: _score(worker, batch),
             )
         )
+    # A condition that the model cannot meet is one error here, before any sampling task starts.
+    QuotaSource(fitted.model, plan.job.seed, blocks_of(worker), BATCH_ROWS)
     folder = run.model(task.model)
     with tempfile.TemporaryDirectory(dir=run.private) as temporary:
         fitted.model.save(Path(temporary))
@@ -223,6 +231,22 @@ class StockSource:
     def acceptance(self) -> dict[str, int] | None:
         """No conditions, no proposals."""
         return None
+
+
+def open_run_source(worker: Worker, model: str) -> Source:
+    """A fitted model of a run as a source of the run's rows, under the conditions of its job.
+
+    Raises:
+        ConditionError: A condition that the model cannot meet.
+    """
+    from shardsynth.pipeline.quotas import QuotaSource, blocks_of
+
+    plan, folder = worker.plan, worker.run.model(model)
+    source = open_source(folder, seed=plan.job.seed, name=model, chunk_rows=plan.chunk_rows)
+    blocks = blocks_of(worker)
+    if not blocks:
+        return source
+    return QuotaSource(source.model, plan.job.seed, blocks, BATCH_ROWS)
 
 
 def model_card(folder: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from shardsynth.data.shards import Dataset, Shard
 from shardsynth.errors import JobError
 from shardsynth.job import STAGES, Job
 from shardsynth.models.native import NATIVE
+from shardsynth.pipeline.quotas import check_quotas
 
 PLAN_VERSION = 1
 CHUNK_ROWS = 50_000
@@ -225,6 +226,7 @@ def make_plan(job: Job, dataset: Dataset, cpus: int) -> Plan:
             raise JobError(f"evaluate.{option}: no column is called {name!r}")
     _check_survival(job, dataset.schema)
     rows = job.sample.total_rows(dataset.rows)
+    check_quotas(job, dataset.schema.names, rows)
     chunk_rows = job.sample.chunk_rows or min(CHUNK_ROWS, job.sample.rows_per_shard)
     plan = Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, {})
     packs = pack_pieces(dataset.shards, job.cluster.rows_per_task)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth import __version__
-from shardsynth.job import STAGES
+from shardsynth.job import STAGES, Job
 from shardsynth.pipeline.files import read_json, write_atomic
 from shardsynth.summaries.counts import Counts
 
@@ -81,9 +81,17 @@ def report_data(worker: Worker) -> ReportData:
             "shards": f"{len(plan.shards):,}",
             "columns": f"{len(plan.schema):,}",
             "chunk rows": f"{plan.chunk_rows:,}",
+            **_conditions(job),
         },
         min_count=least,
     )
+
+
+def _conditions(job: Job) -> dict[str, str]:
+    """That the synthetic rows were asked to differ from the real ones, which all scores here compare them with."""
+    if not job.sample.conditions and job.sample.balance is None:
+        return {}
+    return {"conditions": "balanced classes" if job.sample.balance is not None else f"{len(job.sample.conditions)}"}
 
 
 def _versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from shardsynth.data.columns import schema_to_text
 from shardsynth.data.shards import read_batches
 from shardsynth.data.writer import PartWriter
 from shardsynth.errors import MergeError
-from shardsynth.pipeline.models import Source, fit_model, open_source
+from shardsynth.pipeline.models import Source, fit_model, open_run_source
 from shardsynth.pipeline.plan import Plan, Task
 from shardsynth.pipeline.rundir import Attempt, RunDir
 from shardsynth.summaries.rows import holdout_mask
@@ -191,10 +191,7 @@ def sample(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> 
     from shardsynth.summaries.ranges import ScoreRanges
 
     plan, run = worker.plan, worker.run
-    source = worker.cached(
-        f"source {task.model}",
-        lambda: open_source(run.model(task.model), seed=plan.job.seed, name=task.model, chunk_rows=plan.chunk_rows),
-    )
+    source = worker.cached(f"source {task.model}", lambda: open_run_source(worker, task.model))
     columns = worker.coder().columns
     head_rows = worker.profile("holdout").rows
     ranges = {"all": ScoreRanges.empty(columns), "head": ScoreRanges.empty(columns)}
@@ -216,7 +213,7 @@ def sample(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> 
         attempt.checksum(path, written["sha256"])
         parts.append({"part": part, **written})
     _write_json(attempt, ranges_file(run, task), {name: found.to_json() for name, found in ranges.items()})
-    return attempt.commit(rows=row - first, parts=parts)
+    return attempt.commit(rows=row - first, parts=parts, acceptance=source.acceptance())
 
 
 def ranges_file(run: RunDir, task: Task) -> Path:
@@ -289,6 +286,7 @@ def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     """Check that a model's parts add up; write the manifest and the figures; coalesce the parts where asked."""
     from shardsynth.pipeline.evaluation import joined, row_figures
     from shardsynth.pipeline.merging import check_parts, coalesce, figures, images_of
+    from shardsynth.pipeline.quotas import blocks_of, described
 
     plan, run, model = worker.plan, worker.run, task.model
     parts = check_parts(run, plan, model)
@@ -307,6 +305,9 @@ def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     }
     if images := images_of(run, plan, model):
         manifest["images"] = images
+    if blocks := blocks_of(worker):
+        records = [run.last_record("sample", each.index) or {} for each in plan.model_tasks("sample", model)]
+        manifest["conditions"] = described(blocks, records)
     if plan.job.sample.coalesce_mb:
         manifest["coalesced"] = coalesce(run, plan, model, attempt, progress)
     _write_json(attempt, run.samples(model) / "_manifest.json", manifest)

@@ -1,0 +1,170 @@
+"""So many rows under each condition: `sample.conditions` and `sample.balance` of the job file.
+
+The global rows of a model are cut into blocks, one after the other: a block per condition, in the order of the job
+file, then the rows without one. A row depends on the model, the seed, its number and its block's condition alone, so
+that any number of tasks makes the same rows. Any model that can be drawn under conditions will do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from shardsynth.errors import ConditionError, JobError
+from shardsynth.job import Job
+from shardsynth.sampling.conditions import Condition, Conditions, parse_conditions
+
+if TYPE_CHECKING:
+    from shardsynth.pipeline.tasks import Worker
+
+#: More classes than this are no balance but a design of their own.
+_MOST_CLASSES = 1_000
+
+
+@dataclass(frozen=True)
+class Block:
+    """Global rows that are drawn under one condition, or under none."""
+
+    rows: range
+    where: Conditions | None
+
+
+def check_quotas(job: Job, names: Sequence[str], rows: int) -> None:
+    """JobError for what can be known to be wrong before anything is read.
+
+    Args:
+        job: The job.
+        names: The input's columns.
+        rows: Rows to make per model.
+    """
+    asked = job.sample
+    if not asked.conditions and asked.balance is None:
+        return
+    for name, model in job.models.items():
+        if model.engine == "sdv":
+            raise JobError(
+                f"models.{name}: stock models take no conditions here; use engine: native, or leave out "
+                "sample.conditions and sample.balance"
+            )
+    if asked.balance is not None:
+        _known(asked.balance, names, "sample.balance")
+    for place, quota in enumerate(asked.conditions):
+        try:
+            where = parse_conditions(quota.where)
+        except ConditionError as error:
+            raise JobError(f"sample.conditions[{place}]: {error}") from None
+        for column in where.columns:
+            _known(column, names, f"sample.conditions[{place}]")
+    wanted = sum(_rows_of(quota, rows) for quota in asked.conditions)
+    if wanted > rows:
+        raise JobError(
+            f"sample.conditions ask for {wanted:,} rows, sample.rows is {rows:,}; ask for fewer, or raise it"
+        )
+
+
+def _known(column: str, names: Sequence[str], where: str) -> None:
+    if column not in names:
+        near = difflib.get_close_matches(column, names, n=1)
+        raise JobError(f"{where}: no column is called {column!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def _rows_of(quota: Any, total: int) -> int:
+    return int(quota.rows) if quota.rows is not None else round(quota.share * total)
+
+
+def blocks_of(worker: Worker) -> tuple[Block, ...]:
+    """The blocks of a run's models, in order; empty without conditions.
+
+    Raises:
+        JobError: `balance` names a column of numbers, or one of too many classes.
+    """
+    plan = worker.plan
+    asked = plan.job.sample
+    if asked.balance is not None:
+        classes = _classes(worker, asked.balance)
+        edges = [k * plan.rows // len(classes) for k in range(len(classes) + 1)]
+        chosen = [Conditions((Condition.of(asked.balance, "==", value),)) for value in classes]
+        return tuple(Block(range(a, b), where) for a, b, where in zip(edges, edges[1:], chosen))
+    blocks, start = [], 0
+    for quota in asked.conditions:
+        stop = start + _rows_of(quota, plan.rows)
+        blocks.append(Block(range(start, stop), parse_conditions(quota.where)))
+        start = stop
+    if blocks and start < plan.rows:
+        blocks.append(Block(range(start, plan.rows), None))
+    return tuple(blocks)
+
+
+def _classes(worker: Worker, name: str) -> list[Any]:
+    """Categories of a column that enough training rows have: those that a model may hold."""
+    coder = worker.coder()
+    if name not in coder.index or coder.columns[coder.index[name]].values is None:
+        raise JobError(f"sample.balance: {name!r} is no column of categories; give sample.conditions with ranges")
+    column = coder.columns[coder.index[name]]
+    assert column.values is not None
+    rows = worker.counts("train").hist[coder.index[name]][: len(column.values)]
+    least = 1 if worker.plan.job.rare.as_ == "keep" else max(1, worker.plan.job.rare.min_count)
+    kept: list[Any] = column.values.filter(pa.array(np.asarray(rows) >= least)).to_pylist()
+    if not 1 <= len(kept) <= _MOST_CLASSES:
+        raise JobError(
+            f"sample.balance: {name!r} has {len(kept):,} classes of {least} rows or more; wanted 1 to {_MOST_CLASSES:,}"
+        )
+    return kept
+
+
+class QuotaSource:
+    """Rows of a native model, each under its block's condition.
+
+    Args:
+        model: The model.
+        seed: The job's.
+        blocks: From ``blocks_of``.
+        batch_rows: Rows to draw at once.
+
+    Raises:
+        ConditionError: A condition that the model cannot meet; names the nearest that it can.
+    """
+
+    def __init__(self, model: Any, seed: int, blocks: Sequence[Block], batch_rows: int) -> None:
+        self.model, self.seed, self.blocks, self._batch_rows = model, seed, blocks, batch_rows
+        self.schema: pa.Schema = model.schema
+        self._prepared = [None if block.where is None else model.prepare(block.where) for block in blocks]
+
+    def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
+        """See ``pipeline.models.Source``."""
+        for block, prepared in zip(self.blocks, self._prepared):
+            start, stop = max(rows.start, block.rows.start), min(rows.stop, block.rows.stop)
+            for first in range(start, stop, self._batch_rows):
+                yield self.model.draw(self.seed, first, min(self._batch_rows, stop - first), conditions=prepared)
+
+    def acceptance(self) -> dict[str, Any]:
+        """Proposals made and accepted since the last call: in all, and by block."""
+        found = [{"proposals": 0, "accepted": 0} if p is None else p.acceptance() for p in self._prepared]
+        total = {key: sum(one[key] for one in found) for key in ("proposals", "accepted")}
+        return {**total, "blocks": [[one["proposals"], one["accepted"]] for one in found]}
+
+
+def described(blocks: Sequence[Block], records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a manifest says of the blocks: condition, rows, and the share of proposals that were accepted.
+
+    Args:
+        blocks: From ``blocks_of``.
+        records: Commit records of the sampling tasks.
+    """
+    drawn = np.zeros((len(blocks), 2), dtype=np.int64)
+    for record in records:
+        drawn += np.array((record.get("acceptance") or {}).get("blocks", np.zeros_like(drawn)), dtype=np.int64)
+    return [
+        {
+            "where": None if block.where is None else str(block.where),
+            "first_row": block.rows.start,
+            "rows": len(block.rows),
+            "acceptance": accepted / proposals if proposals else None,
+        }
+        for block, (proposals, accepted) in zip(blocks, drawn.tolist())
+    ]
