@@ -63,10 +63,22 @@ def wait_until(what: str, check, seconds: float = 30.0, pause: float = 0.1):
 class Cluster:
     """The cluster of one folder; `stop` also ends what another process started there."""
 
-    def __init__(self, folder: Path, *, accounting: bool = True, task_plugin: str = "task/none") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        accounting: bool = True,
+        task_plugin: str = "task/none",
+        nodes: int = 4,
+        cpus: int = 1,
+        min_job_age: int = 300,
+    ) -> None:
         self.folder = Path(folder).resolve()
         self.accounting = accounting
         self.task_plugin = task_plugin
+        self.nodes = NODES[:nodes]
+        self.cpus = cpus
+        self.min_job_age = min_job_age
         self.conf = self.folder / "slurm.conf"
         self.host = socket.gethostname().split(".")[0]
 
@@ -109,9 +121,9 @@ class Cluster:
                 wait_until("slurmdbd", lambda: self._listening(ports[6]))
                 self._add_accounts()
             self.start_controller()
-            for node in NODES:
+            for node in self.nodes:
                 self.start_node(node)
-            wait_until("four idle nodes", lambda: self.node_states() == dict.fromkeys(NODES, "idle"), 60)
+            wait_until("idle nodes", lambda: self.node_states() == dict.fromkeys(self.nodes, "idle"), 60)
         except BaseException as error:
             logs = self.log_tails()
             self.stop()
@@ -138,9 +150,14 @@ class Cluster:
     def _write_configuration(self, ports: list[int]) -> None:
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")
         nodes = "\n".join(
-            f"NodeName={node} NodeHostname={self.host} NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=4000"
+            f"NodeName={node} NodeHostname={self.host} NodeAddr=127.0.0.1 Port={port} CPUs={self.cpus} RealMemory=4000"
             + (" Gres=gpu:a100:1" if node in NODES[2:] else "")
-            for node, port in zip(NODES, ports)
+            for node, port in zip(self.nodes, ports)
+        )
+        gpu = (
+            "PartitionName=gpu Nodes=n[3-4] PriorityTier=1 PreemptMode=CANCEL GraceTime=30"
+            if len(self.nodes) > 3
+            else ""
         )
         account = "AccountingStorageType=accounting_storage/none"
         if self.accounting:
@@ -180,7 +197,7 @@ SlurmdTimeout=8
 SlurmctldTimeout=5
 InactiveLimit=0
 KillWait=4
-MinJobAge=300
+MinJobAge={self.min_job_age}
 MaxArraySize={MAX_ARRAY_SIZE}
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,sched_min_interval=100000,bf_interval=1,batch_sched_delay=0
@@ -188,12 +205,12 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 {nodes}
 PartitionName=DEFAULT MaxTime=UNLIMITED DefMemPerCPU=900
-PartitionName=cpu Nodes=n[1-4] Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
-PartitionName=gpu Nodes=n[3-4] PriorityTier=1 PreemptMode=CANCEL GraceTime=30
-PartitionName=urgent Nodes=n[1-4] PriorityTier=9 PreemptMode=OFF
+PartitionName=cpu Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
+{gpu}
+PartitionName=urgent Nodes=ALL PriorityTier=9 PreemptMode=OFF
 """
         )
-        (self.folder / "gres.conf").write_text("NodeName=n[3-4] Name=gpu Type=a100 File=/dev/null\n")
+        (self.folder / "gres.conf").write_text("NodeName=n[3-4] Name=gpu Type=a100 File=/dev/null\n" if gpu else "")
         dbd = self.folder / "slurmdbd.conf"
         dbd.touch(mode=0o600)
         dbd.write_text(
@@ -290,6 +307,24 @@ StorageLoc=slurm
         """State of every node."""
         lines = self.command("sinfo", "-h", "-N", "-p", "urgent", "-o", "%N %t", check=False).split("\n")
         return dict(line.split() for line in lines if line.strip())
+
+    def reset(self) -> None:
+        """Cancel everything and bring every node back."""
+        self.command("scancel", "--user=root", check=False)
+        for node, state in self.node_states().items():
+            if state.rstrip("*") in ("down", "drain", "drng", "unk"):
+                self.command("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+        wait_until("idle nodes", lambda: set(self.node_states().values()) == {"idle"}, 60, 0.3)
+
+    def start_soon(self) -> None:
+        """Let what was requeued start now: Slurm waits until the old attempt's credential is void."""
+
+        def delayed() -> list[str]:
+            lines = self.command("squeue", "-h", "--array", "-t", "PENDING", "-o", "%i %r", check=False).splitlines()
+            return [line.split()[0] for line in lines if line.endswith(" BeginTime")]
+
+        for job in wait_until("a requeued element", delayed, 15):
+            self.command("scontrol", "update", f"jobid={job}", "starttime=now", check=False)
 
     def stop_controller(self) -> None:
         """Kill slurmctld as a crash would."""

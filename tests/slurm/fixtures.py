@@ -9,13 +9,9 @@ from __future__ import annotations
 import os
 import time
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import yaml
-from tests.slurm.cluster import Cluster, missing_programs, wait_until
-from tests.slurm.runs import outcome, shardsynth
+from tests.slurm.cluster import Cluster, missing_programs
+from tests.slurm.runs import outcome, shardsynth, write_job, write_small_shards
 
 
 def _needs_slurm():
@@ -37,6 +33,26 @@ def session_cluster(tmp_path_factory):
     cluster.stop()
 
 
+@pytest.fixture(scope="module")
+def module_bare_cluster(tmp_path_factory):
+    """One node of two CPUs that binds its tasks, no accounting, and a controller that soon forgets what ended."""
+    _needs_slurm()
+    cluster = Cluster(
+        tmp_path_factory.mktemp("bare"), accounting=False, task_plugin="task/affinity", nodes=1, cpus=2, min_job_age=4
+    ).start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def bare_cluster(module_bare_cluster, monkeypatch):
+    """The cluster without accounting; the test's SLURM_CONF points at it."""
+    monkeypatch.setenv("SLURM_CONF", str(module_bare_cluster.conf))
+    monkeypatch.setenv("PATH", module_bare_cluster.environment["PATH"])
+    yield module_bare_cluster
+    module_bare_cluster.reset()
+
+
 @pytest.fixture
 def cluster(session_cluster, monkeypatch):
     """A running cluster; the test's SLURM_CONF points at it, so that Python code finds it, too."""
@@ -49,28 +65,13 @@ def cluster(session_cluster, monkeypatch):
 def idle(cluster):
     """The cluster with every node back and nothing queued, before and after."""
     yield cluster
-    cluster.command("scancel", "--user=root", check=False)
-    for node, state in cluster.node_states().items():
-        if state.rstrip("*") in ("down", "drain", "drng", "unk"):
-            cluster.command("scontrol", "update", f"nodename={node}", "state=resume", check=False)
-    wait_until("idle nodes", lambda: set(cluster.node_states().values()) == {"idle"}, 60, 0.3)
+    cluster.reset()
 
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory):
     """Four small shards of 500 rows: an int, a category, a decimal with missing values."""
-    folder = tmp_path_factory.mktemp("shards")
-    rng = np.random.default_rng(0)
-    for i in range(4):
-        table = pa.table(
-            {
-                "age": pa.array(rng.integers(20, 90, 500), pa.int8()),
-                "sex": pa.array(rng.choice(["F", "M"], 500)).dictionary_encode(),
-                "hb": pa.array(rng.normal(10, 2, 500).round(1), mask=rng.random(500) < 0.1),
-            }
-        )
-        pq.write_table(table, folder / f"part-{i}.parquet", row_group_size=250)
-    return folder
+    return write_small_shards(tmp_path_factory.mktemp("shards"))
 
 
 @pytest.fixture(scope="session")
@@ -78,18 +79,7 @@ def make_job(shards, tmp_path_factory):
     """Writes a job file over the small shards; keys are given as in YAML."""
 
     def make(output, **changes):
-        job = {
-            "input": str(shards),
-            "output": str(output),
-            "models": {"gaussian_copula": {}},
-            "sample": {"rows": 3000, "rows_per_shard": 100},
-            "evaluate": {"holdout": 0.2},
-            "cluster": {"rows_per_task": 500, "pack": 5, **changes.pop("cluster", {})},
-            **changes,
-        }
-        path = tmp_path_factory.mktemp("job") / "job.yaml"
-        path.write_text(yaml.safe_dump(job))
-        return path
+        return write_job(tmp_path_factory.mktemp("job") / "job.yaml", shards, output, **changes)
 
     return make
 

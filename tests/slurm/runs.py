@@ -7,7 +7,42 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
 SHARDSYNTH = [sys.executable, "-m", "shardsynth.cli"]
+
+
+def write_small_shards(folder):
+    """Four small shards of 500 rows: an int, a category, a decimal with missing values; the folder."""
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        table = pa.table(
+            {
+                "age": pa.array(rng.integers(20, 90, 500), pa.int8()),
+                "sex": pa.array(rng.choice(["F", "M"], 500)).dictionary_encode(),
+                "hb": pa.array(rng.normal(10, 2, 500).round(1), mask=rng.random(500) < 0.1),
+            }
+        )
+        pq.write_table(table, folder / f"part-{i}.parquet", row_group_size=250)
+    return folder
+
+
+def write_job(path, shards, output, **changes):
+    """A job file over the small shards; keys are given as in YAML; its path."""
+    job = {
+        "input": str(shards),
+        "output": str(output),
+        "models": {"gaussian_copula": {}},
+        "sample": {"rows": 3000, "rows_per_shard": 100},
+        "evaluate": {"holdout": 0.2},
+        "cluster": {"rows_per_task": 500, "pack": 5, **changes.pop("cluster", {})},
+        **changes,
+    }
+    path.write_text(yaml.safe_dump(job))
+    return path
 
 
 def shardsynth(*arguments, code=0, **options):
@@ -26,3 +61,17 @@ def outcome(root):
     files = [p for name in ("samples", "models") for p in (root / name).rglob("*") if p.is_file()]
     wanted = [p for p in files if p.suffix in (".parquet", ".safetensors") or p.name == "model.json"]
     return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in wanted}
+
+
+def element_processes(root):
+    """Python processes on this machine that run elements of a run."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if "shardsynth.pipeline.element" in words and str(root) in words:
+                found.append(int(folder.name))
+    return found

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -135,7 +136,7 @@ def check_progress(root: Path, stage: str, indices: list[int], limit: int) -> No
         fruitless += 1
     if fruitless > limit:
         raise RunError(
-            f"{stage} {format_ranges(indices)}: started {fruitless} times without finishing one more task; "
+            f"started {fruitless} times without finishing one more task; "
             "give it more time, a partition that is not pre-empted, or smaller tasks"
         )
 
@@ -207,8 +208,16 @@ def _run(chosen: argparse.Namespace) -> int:
     if not indices:
         print(f"{stage}: nothing for this element", flush=True)
         return 0
-    check_progress(root, stage, indices, plan.job.cluster.max_requeues)
+    try:
+        check_progress(root, stage, indices, plan.job.cluster.max_requeues)
+    except RunError as error:
+        for index in indices:
+            if not RunDir(root).record(stage, index).exists():
+                _note(root, stage, index, {"ok": False, "error": str(error), "exit_code": error.exit_code})
+        raise
     cpus = available_cpus()
+    asked = os.environ.get("SLURM_CPUS_PER_TASK")
+    print(f"{platform.node()}: {cpus} CPUs{f' of {asked} asked for' if asked else ''}", flush=True)
     threads = min(max(plan.tasks[stage][index].threads for index in indices), cpus)
     slots = min(cpus // threads, len(indices))
     if slots > 1:

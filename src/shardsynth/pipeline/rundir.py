@@ -243,6 +243,7 @@ class Attempt:
             "seconds": round(time.time() - self.started, 3),
             "finished": round(time.time(), 3),
             "host": socket.gethostname(),
+            "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
             "versions": {"shardsynth": __version__, "python": platform.python_version()},
             **for_record(),
             **details,

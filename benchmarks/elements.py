@@ -1,0 +1,102 @@
+"""What an array element costs beyond its work, and 500 of them on four nodes with MaxArraySize 101.
+
+An element with one task and one with 101 run one after the other on one node of a real Slurm; the time between the ends of elements
+holds scheduling, batch script, Python's start, imports, the task and the end of the job. Imports and the task itself
+are measured beside it and taken off. Needs root and Debian's Slurm packages (slurm/README.md).
+
+Bars: under 3 s an element beyond imports, under 0.1 s for each further task; 500 of 500 elements done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from results import record
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.slurm.cluster import Cluster, missing_programs, wait_until
+from tests.slurm.runs import shardsynth, write_job, write_small_shards
+
+ELEMENTS, FURTHER = 8, 100
+
+
+def import_seconds() -> float:
+    """Python with all that a sampling task imports, the best of three."""
+    code = "import pyarrow.parquet, shardsynth.pipeline.tasks, shardsynth.pipeline.stages, shardsynth.models.gaussian_copula"
+    found = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def sampling(cluster: Cluster, folder: Path, shards: Path, name: str, parts: int, **options: object) -> Path:
+    """Run a job to the end of its sampling; its folder."""
+    root = folder / name
+    job = write_job(
+        folder / f"{name}.yaml", shards, root, sample={"rows": 20 * parts, "rows_per_shard": 20}, cluster=options
+    )
+    said = shardsynth("submit", job, "--yes")
+    print(re.search(r"job \d+: sample.*", said)[0], flush=True)
+    wait_until("all samples", lambda: len(list((root / "tasks" / "sample").rglob("*.json"))) == parts, 900, 0.2)
+    shardsynth("cancel", root)
+    cluster.reset()
+    return root
+
+
+def ends(root: Path) -> list[tuple[float, float]]:
+    """When each sampling task ended, and its seconds, in order."""
+    records = [json.loads(path.read_text()) for path in (root / "tasks" / "sample").rglob("*.json")]
+    return sorted((one["finished"], one["seconds"]) for one in records)
+
+
+def main() -> None:
+    if missing_programs() or os.geteuid() != 0:
+        sys.exit(f"not measured: needs root and {', '.join(missing_programs()) or 'nothing else'}")
+    many = int(os.environ.get("ELEMENTS", "500"))
+    with tempfile.TemporaryDirectory(prefix="ss-elements-") as name:
+        folder = Path(name)
+        (folder / "shards").mkdir()
+        shards = write_small_shards(folder / "shards")
+        cluster = Cluster(folder / "slurm").start()
+        os.environ.update(SLURM_CONF=str(cluster.conf), PATH=cluster.environment["PATH"])
+        try:
+            one_node = {"defaults": {"options": {"nodelist": "n1"}}}
+            single = sampling(cluster, folder, shards, "single", ELEMENTS, pack=1, **one_node)
+            packed = sampling(cluster, folder, shards, "packed", FURTHER + 1, pack=FURTHER + 1, **one_node)
+            started = time.monotonic()
+            spread = sampling(cluster, folder, shards, "spread", many, pack=1)
+            seconds = time.monotonic() - started
+            arrays = len(list((spread / "private" / "slurm").glob("*-sample.elements")))
+        finally:
+            cluster.stop()
+        times = ends(single)
+        element = (times[-1][0] - times[0][0]) / (len(times) - 1)
+        work = sum(task for _, task in times[1:]) / (len(times) - 1)
+        imports = import_seconds()
+        inside = ends(packed)
+        further = (inside[-1][0] - inside[0][0]) / FURTHER
+        done = len(ends(spread))
+    overhead = element - imports - work
+    lines = [
+        f"one element of one task, end to end             {element:8.2f} s",
+        f"  of which imports (measured alone)             {imports:8.2f} s",
+        f"  of which the task itself (its commit record)  {work:8.2f} s",
+        f"an element's overhead beyond imports            {overhead:8.2f} s   bar: under 3 s",
+        f"each further task in an element, its work too   {further:8.3f} s   bar: under 0.1 s",
+        f"{many} elements in {arrays} arrays on 4 nodes (2 CPUs): {done} done in {seconds:.0f} s, the stages before included",
+    ]
+    record("elements", lines)
+    sys.exit(0 if overhead < 3 and further < 0.1 and done == many else 1)
+
+
+if __name__ == "__main__":
+    main()

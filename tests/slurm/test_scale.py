@@ -1,0 +1,76 @@
+"""A run of more than 10^5 tasks: what a person waits for, and what it leaves on a shared file system."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+
+from tests.slurm.runs import shardsynth
+
+import shardsynth as ss
+
+PARTS = 50_000
+
+
+def seconds_of(*arguments):
+    started = time.perf_counter()
+    said = shardsynth(*arguments)
+    return time.perf_counter() - started, said
+
+
+def fabricate(run):
+    """Commit records, and outputs of the recorded size, for every task."""
+    content = b"not a part"
+    for stage, tasks in run.plan.tasks.items():
+        for task in tasks:
+            outputs = [run.dir.part(task.model, part) for part in range(*task.parts)] if stage == "sample" else []
+            for path in outputs:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            listed = [
+                {
+                    "path": str(p.relative_to(run.dir.root)),
+                    "temporary": f".{p.name}.x.tmp",
+                    "size": len(content),
+                    "sha256": "",
+                }
+                for p in outputs
+            ]
+            record = {"stage": stage, "index": task.index, "rows": 20, "outputs": listed, "seconds": 0.1}
+            path = run.dir.record(stage, task.index)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(record))
+
+
+def test_a_hundred_thousand_committed_tasks(idle, make_job, tmp_path):
+    root = tmp_path / "run"
+    job = make_job(root, sample={"rows": 20 * PARTS, "rows_per_shard": 20}, cluster={"pack": "auto"})
+    idle.command("scontrol", "update", "partition=cpu", "state=down")
+    try:
+        took, said = seconds_of("submit", job, "--yes")
+        elements = sum(int(n) for n in re.findall(r"tasks in (\d+) elements", said))
+        print(f"submit of {2 * PARTS:,} tasks: {took:.1f} s, {elements} elements")
+        files = sum(len(names) for _, _, names in os.walk(root))
+        assert files + elements < 5000, "every element leaves one log"
+        run = ss.Run(root)
+        fabricate(run)
+        missing = list(range(777, PARTS, 500))
+        for index in missing:
+            run.dir.record("sample", index).unlink()
+
+        took = min(seconds_of("status", root)[0] for _ in range(2))
+        print(f"status: {took:.2f} s")
+        assert took < 3
+        took, said = seconds_of("resume", root)
+        print(f"resume, all of it queued: {took:.2f} s: {said.strip()}")
+        assert took < 10 and re.search(rf"nothing to submit: {len(missing)} tasks", said)
+        shardsynth("cancel", root)
+        took, said = seconds_of("resume", root)
+        print(f"resume, nothing queued: {took:.2f} s")
+        assert took < 10 and re.search(rf"sample gaussian_copula: {len(missing)} tasks in \d+ elements", said)
+        assert "profile" not in said and "fit" not in said
+    finally:
+        shardsynth("cancel", root)
+        idle.command("scontrol", "update", "partition=cpu", "state=up")
