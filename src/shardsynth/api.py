@@ -158,7 +158,7 @@ class Run:
         return data
 
     def status(self, *, verify: bool = False) -> dict[str, dict[str, Any]]:
-        """Per stage: tasks, done, rows, seconds."""
+        """Per stage: tasks, done, rows, seconds; of a submitted run also running, pending and failed tasks."""
         missing = {(task.stage, task.index) for task in missing_tasks(self.plan, self.dir, verify=verify)}
         found: dict[str, dict[str, Any]] = {}
         for stage in STAGES:
@@ -172,6 +172,11 @@ class Run:
                 "rows": sum(record["rows"] for record in kept),
                 "seconds": round(sum(record["seconds"] for record in kept), 3),
             }
+        if self.on_slurm:
+            from shardsynth.pipeline.lifecycle import read_status
+
+            for stage, held in read_status(self.dir, self.plan).stages.items():
+                found[stage].update(running=held.running, pending=held.pending, failed=held.failed)
         return found
 
     def status_lines(self, *, verify: bool = False) -> list[str]:

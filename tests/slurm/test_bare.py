@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 
 import pytest
 from tests.slurm.cluster import wait_until
-from tests.slurm.runs import outcome, shardsynth
+from tests.slurm.runs import shardsynth
 
 import shardsynth as ss
 from shardsynth.pipeline.lifecycle import recorded
@@ -19,15 +18,15 @@ _TWO = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this machine
 
 @_TWO
 @pytest.mark.parametrize("cpus", [1, 2])
-def test_a_task_has_the_cpus_it_asked_for_and_only_those(bare_cluster, make_job, undisturbed, tmp_path, cpus):
+def test_a_task_has_the_cpus_it_asked_for_and_only_those(bare_cluster, make_job, tmp_path, cpus):
     root = tmp_path / "run"
     shardsynth("submit", make_job(root, cluster={"pack": 100, "defaults": {"cpus": cpus}}))
-    ss.Run(root).wait(150)
-    assert outcome(root) == undisturbed
-    log = shardsynth("logs", root, "sample", 0)
-    assert f"{cpus} CPUs of {cpus} asked for" in log, log
-    hosts = {json.loads(p.read_text())["affinity"] for p in (root / "tasks" / "sample").rglob("*.json")}
-    assert hosts == {cpus}, "a task's affinity is what was asked for"
+    run = ss.Run(root)
+    wait_until("the profile", lambda: len(recorded(run.dir, run.plan)["profile"]) == 4, 60, 0.1)
+    shardsynth("cancel", root)
+    assert f"{cpus} CPUs of {cpus} asked for" in shardsynth("logs", root, "profile", 0)
+    affinities = [json.loads(p.read_text())["affinity"] for p in (root / "tasks" / "profile").rglob("*.json")]
+    assert affinities == [cpus] * 4, "a task's affinity is what was asked for"
 
 
 @_TWO
@@ -39,17 +38,19 @@ def test_doctor_sees_the_binding_and_the_missing_accounting(bare_cluster, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parents_that_the_controller_has_forgotten_are_not_waited_for(bare_cluster, make_job, undisturbed, tmp_path):
+def test_parents_that_the_controller_has_forgotten_are_not_waited_for(bare_cluster, make_job, tmp_path):
     root = tmp_path / "run"
     shardsynth("submit", make_job(root))
     run = ss.Run(root)
-    wait_until("the fit", lambda: recorded(run.dir, run.plan)["fit"], 90, 0.1)
+    wait_until("the profile", lambda: recorded(run.dir, run.plan)["profile_merge"], 90, 0.1)
     shardsynth("cancel", root)
     wait_until("the end", lambda: bare_cluster.command("squeue", "-h") == "", 30)
     wait_until("its memory to fade", lambda: bare_cluster.command("squeue", "-h", "-t", "all") == "", 90, 1)
     said = shardsynth("status", root)
     assert "no accounting here: why some elements ended is not known" in said
     assert "nothing is queued: shardsynth resume" in said
-    time.sleep(0.1)
-    assert "fit" not in shardsynth("resume", root)
-    assert outcome(run.wait(150).dir.root) == undisturbed
+    before = len(recorded(run.dir, run.plan)["count"])
+    said = shardsynth("resume", root)
+    assert "profile" not in said and f"count: {4 - before} tasks in 1 elements" in said
+    wait_until("the counts", lambda: recorded(run.dir, run.plan)["count_merge"], 60, 0.1)
+    shardsynth("cancel", root)

@@ -12,42 +12,42 @@ from tests.slurm.cluster import MAX_ARRAY_SIZE, wait_until
 from tests.slurm.runs import outcome, shardsynth
 
 import shardsynth as ss
+from shardsynth.errors import TaskError
 from shardsynth.job import Job
 from shardsynth.pipeline.lifecycle import read_status
 from shardsynth.pipeline.slurm import SlurmError
 
 
-def test_submit_makes_the_same_bytes_as_run_in_a_path_that_is_hostile(idle, make_job, undisturbed, tmp_path):
+def test_submit_makes_the_same_bytes_as_run_in_a_path_that_is_hostile(
+    idle, make_job, undisturbed, tmp_path, monkeypatch
+):
+    """By the Python API, from a notebook that itself runs inside a job and in an environment full of traps."""
     root = tmp_path / "a 'b' \"c\" $(touch pwned) `id`; *"
-    said = shardsynth("submit", make_job(root), "--yes", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "7")
+    monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    run = ss.submit(Job.load(make_job(root)))
+    status = run.status()
+    assert status["report"]["pending"] == 1 and status["sample"]["tasks"] == 30
+    run.cancel()
+    with pytest.raises(TaskError, match="cancelled"):
+        run.wait(60)
+    said = shardsynth("submit", make_job(root))
     assert re.search(r"sample gaussian_copula: 30 tasks in 6 elements", said)
-    run = ss.Run(root).wait(120)
-    assert outcome(root) == undisturbed
+    assert outcome(run.wait(150).dir.root) == undisturbed
+    status = run.status()
+    assert {**status["sample"], "seconds": 0} == {
+        "tasks": 30, "done": 30, "rows": 3000, "seconds": 0, "running": 0, "pending": 0, "failed": 0
+    }  # fmt: skip
+    assert run.samples("gaussian_copula").to_table().num_rows == 3000
     assert run.quality("gaussian_copula").score > 0.8
     assert "all done" in shardsynth("status", root)
     assert "all done" in shardsynth("resume", root)
     assert not list(tmp_path.rglob("pwned")), "the path was executed"
     names = idle.command("sacct", "-X", "-n", "-P", "-S", "now-1hour", "--format=JobName,Comment,AdminComment")
-    assert "touch" not in names and "age" not in names
-
-
-def test_the_python_api_submits_waits_and_cancels(idle, make_job, undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "1")  # a notebook that runs inside a job itself
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
-    monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
-    run = ss.submit(Job.load(make_job(tmp_path / "run")))
-    run.cancel()
-    with pytest.raises(ss_errors().TaskError, match="cancelled"):
-        run.wait(60)
-    ss.submit(Job.load(make_job(tmp_path / "run")))
-    assert outcome(run.wait(120).dir.root) == undisturbed
-    assert run.samples("gaussian_copula").to_table().num_rows == 3000
-
-
-def ss_errors():
-    import shardsynth.errors
-
-    return shardsynth.errors
+    assert "shardsynth-" in names and "touch" not in names and "age" not in names
 
 
 def test_more_elements_than_one_array_holds(idle, make_job, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -278,7 +279,7 @@ def _raised(plan: Plan, array: Array, causes: dict[tuple[str, int], tuple[Cause,
             if "mem_gb" in changes and asked.get("mem_gb"):
                 raised["mem_gb"] = max(raised.get("mem_gb", 0.0), asked["mem_gb"] * float(changes["mem_gb"][1:]))
             if "time" in changes and asked.get("time"):
-                more = round(minutes(asked["time"]) * float(changes["time"][1:]) + 0.5)
+                more = math.ceil(minutes(asked["time"]) * float(changes["time"][1:]))
                 raised["time"] = str(max(int(raised.get("time", 0)), more))
     return raised
 
