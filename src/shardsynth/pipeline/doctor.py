@@ -207,7 +207,9 @@ def _answer(place: Path, job: int) -> dict[str, Any] | str:
     while time.monotonic() < end:
         if (place / "answer").exists():
             found: dict[str, Any] = json.loads((place / "answer").read_text())
-            return {**found, "seen": time.time(), "written": (place / "answer").stat().st_mtime}
+            seen = {**found, "seen": time.time(), "written": (place / "answer").stat().st_mtime}
+            _let_end(job)
+            return seen
         waiting = slurm.call("squeue", "--noheader", "--me", "--format=%A %T %r").splitlines()
         mine = [line for line in waiting if line.split()[0] == str(job)]
         gone = gone + 1 if not mine else 0
@@ -216,6 +218,14 @@ def _answer(place: Path, job: int) -> dict[str, Any] | str:
             return f"ended without an answer: {log[-1] if log else 'and left no log: its node cannot write there'}"
         time.sleep(0.5)
     return f"did not start within {PROBE_SECONDS} s"
+
+
+def _let_end(job: int) -> None:
+    """A few seconds for the job to end by itself and to clean up behind itself, before it is cancelled."""
+    for _ in range(20):
+        if str(job) not in slurm.call("squeue", "--noheader", "--me", "--format=%A").split():
+            return
+        time.sleep(0.25)
 
 
 def _judge(answer: dict[str, Any], token: str, job: int, *, gpus: bool) -> list[Check]:
