@@ -269,6 +269,32 @@ def test_the_sampler_computes_the_networks_probabilities() -> None:
     assert losses.numpy() == pytest.approx(total.numpy(), rel=1e-4)
 
 
+def test_contexts_of_wide_tables_are_running_sums_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = torch.Generator().manual_seed(3)
+    sizes = [2, 7, 30, 3, 4]
+    network = Network(sizes, 8, 6).start([np.full(s, 1 / s) for s in sizes], random)
+    codes = torch.stack([torch.randint(0, s, (16,), generator=random) for s in sizes])
+    orders = draw_orders(4, 5, random, fixed=False)
+    product = network.contexts(codes, orders).detach()
+    monkeypatch.setattr("shardsynth.models.autoregressive_network._FEW_COLUMNS", 0)
+    assert network.contexts(codes, orders).detach().numpy() == pytest.approx(product.numpy(), abs=1e-5)
+
+
+def test_a_folded_network_is_the_same() -> None:
+    random = torch.Generator().manual_seed(3)
+    sizes, places = [2, 9, 3], [None, np.append(np.linspace(0, 1, 8), np.nan), None]
+    network = Network(sizes, 8, 6, places).start([np.full(s, 1 / s) for s in sizes], random)
+    for parameter in network.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=random) * (parameter.data > -1e8)
+    codes = torch.stack([torch.randint(0, s, (16,), generator=random) for s in sizes])
+    orders = draw_orders(4, 3, random, fixed=False)
+    with torch.no_grad():
+        assert network.folded().losses(codes, orders).numpy() == pytest.approx(
+            network.losses(codes, orders).numpy(), rel=1e-5
+        )
+    assert not network.folded().smooth and network.smooth
+
+
 def test_orders_are_the_schemas_or_have_some_columns_first() -> None:
     orders = draw_orders(200, 6, torch.Generator().manual_seed(0), fixed=False)
     assert (orders.sort(1).values == torch.arange(6)).all()

@@ -83,8 +83,8 @@ def _block(
     given = torch.from_numpy(known)
     for column in range(len(known)):
         own = given[column]
-        embedding = sampler.embedding(column)[:, own.clamp(min=0).long()]
-        rows.context += torch.where(own >= 0, embedding, torch.zeros_like(embedding))
+        embedding = sampler.embedding(column)[own.clamp(min=0).long()]
+        rows.context += torch.where(own[:, None] >= 0, embedding, torch.zeros_like(embedding))
     shares = torch.from_numpy(lanes.codes)
     for column, coded in enumerate(model.coding.columns):
         lacking = given[column] < 0
@@ -95,7 +95,7 @@ def _block(
         present[len(coded.ends) :] = 0.0
         before = rows.context.clone()
         sampler.draw(rows, column, shares[column], allowed=present)
-        rows.context = torch.where(lacking, rows.context, before)
+        rows.context = torch.where(lacking[:, None], rows.context, before)
         rows.codes[column] = torch.where(lacking, rows.codes[column], given[column])
     found: list[NDArray[Any]] = [stacked(rows), lanes.places]
     return found

@@ -22,8 +22,6 @@ from shardsynth.sampling.streams import random_words
 
 #: Rows that are made together.
 BLOCK = 4_096
-#: Columns of more codes than this are searched by cumulative sums rather than walked.
-_WALK = 24
 _LANE = 2.0**-32
 
 Codes = NDArray[np.int16]
@@ -57,7 +55,7 @@ def places(lanes: NDArray[np.uint32]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class _Head:
-    """One column's weights, transposed: rows lie along the last axis."""
+    """One column's weights: inner [width, hidden], outer [size, hidden + width], embedding [size, width]."""
 
     inner: Tensor
     inner_bias: Tensor
@@ -72,7 +70,7 @@ class Rows:
 
     Attributes:
         codes: Column -> int16[n].
-        context: float32[width, n].
+        context: float32[n, width].
     """
 
     codes: dict[int, Tensor]
@@ -80,13 +78,13 @@ class Rows:
 
     def take(self, chosen: Tensor) -> Rows:
         """Some of the rows."""
-        return Rows({c: codes[chosen] for c, codes in self.codes.items()}, self.context[:, chosen])
+        return Rows({c: codes[chosen] for c, codes in self.codes.items()}, self.context[chosen])
 
     def put(self, chosen: Tensor, other: Rows) -> None:
         """Replace some of the rows."""
         for column, codes in other.codes.items():
             self.codes[column][chosen] = codes
-        self.context[:, chosen] = other.context
+        self.context[chosen] = other.context
 
 
 class Sampler:
@@ -119,11 +117,11 @@ class Sampler:
                 inner, inner_bias, outer, bias = (w.detach().to(self.device) for w in network.head(column))
                 embedding = network.embedding(column).detach().to(self.device)
                 head = _Head(
-                    inner.t().contiguous(),
-                    inner_bias[:, None],
+                    inner.contiguous(),
+                    inner_bias,
                     (outer.t() / temperature).contiguous(),
                     bias[:, None] / temperature,
-                    embedding.t().contiguous(),
+                    embedding.contiguous(),
                 )
                 self._heads.append(head)
                 own = calibration[first : first + size, None].to(self.device)
@@ -131,27 +129,27 @@ class Sampler:
                 first += size
 
     def embedding(self, column: int) -> Tensor:
-        """Embeddings of one column's codes, float32[width, size]."""
+        """Embeddings of one column's codes, float32[size, width]."""
         return self._heads[column].embedding
 
     def begin(self, n: int) -> Rows:
         """Rows of which nothing is known."""
-        return Rows({}, torch.zeros(self.width, n, device=self.device))
+        return Rows({}, torch.zeros(n, self.width, device=self.device))
 
     def weights(self, rows: Rows, column: int, *, calibrated: bool = False) -> Tensor:
         """Unnormalised probabilities of a column's codes, float32[size, n], the largest of each row being 1."""
         head, context = self._heads[column], rows.context
         bias = head.bias + self._calibration[column] if calibrated else head.bias
-        hidden = torch.addmm(head.inner_bias, head.inner, context).relu_()
-        width = hidden.shape[0]
-        logits = torch.addmm(bias, head.outer[:, :width], hidden).addmm_(head.outer[:, width:], context)
+        hidden = torch.addmm(head.inner_bias, context, head.inner).relu_()
+        width = hidden.shape[1]
+        logits = torch.addmm(bias, head.outer[:, :width], hidden.t()).addmm_(head.outer[:, width:], context.t())
         weights = logits.sub_(logits.amax(0)).exp_()
         return _nucleus(weights, self.top_p) if self.top_p < 1.0 else weights
 
     def enter(self, rows: Rows, column: int, codes: Tensor) -> None:
         """Let the rows have these codes int16[n] in a column."""
         rows.codes[column] = codes
-        rows.context += self._heads[column].embedding[:, codes.long()]
+        rows.context += self._heads[column].embedding.index_select(0, codes.int())
 
     def draw(
         self,
@@ -228,20 +226,13 @@ def in_blocks(first_row: int, n: int, threads: int, make: Callable[[int], Sequen
 
 
 def _chosen(weights: Tensor, uniform: Tensor) -> Tensor:
-    """int16[n]: codes drawn by weights [size, n]."""
+    """int16[n]: codes drawn by weights [size, n], which it overwrites."""
     size = weights.shape[0]
-    if size > _WALK:
-        reached = weights.cumsum(0)
-        return (reached < uniform * reached[-1]).sum(0).clamp_(max=size - 1).to(torch.int16)
-    codes = torch.zeros(weights.shape[1], dtype=torch.int16, device=weights.device)
-    total = weights[0].clone()
-    for k in range(1, size):  # added up as below: what has no weight is then never drawn
-        total += weights[k]
-    wanted, reached = total.mul_(uniform), weights[0].clone()
+    reached = weights  # added up in place, one code after the other
     for k in range(1, size):
-        codes += reached < wanted
-        reached += weights[k]
-    return codes
+        reached[k] += reached[k - 1]
+    passed = reached < (reached[-1] * uniform)
+    return passed.view(torch.uint8).sum(0, dtype=torch.int16).clamp_(max=size - 1)
 
 
 def _nucleus(weights: Tensor, top_p: float) -> Tensor:

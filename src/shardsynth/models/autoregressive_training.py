@@ -49,7 +49,7 @@ class Shape:
     def of(cls, options: AutoregressiveOptions, rows: int, columns: int) -> Shape:
         """Shape for a training sample of so many rows and learned columns."""
         embedding = options.embedding or (64 if rows < 200_000 else 128)
-        hidden = options.hidden or (64 if rows < 10_000 or columns > 300 else 128)
+        hidden = options.hidden or (64 if rows < 200_000 or columns > 300 else 128)
         batch = options.batch_size or _power_of_two(rows / 40, 32, 512)
         if not options.batch_size:
             while batch > 64 and batch * columns * (embedding + hidden) > _MOST_NUMBERS:

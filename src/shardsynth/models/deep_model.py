@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import schema_from_text, schema_to_text
-from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.copula_columns import Form
 from shardsynth.models.copula_tables import Ragged
@@ -23,7 +22,8 @@ from shardsynth.models.deep_codes import DeepCoding, Layout
 from shardsynth.models.deep_columns import DeepColumn
 from shardsynth.models.deep_options import DeepOptions
 from shardsynth.models.deep_sampler import Drawn, Sampler
-from shardsynth.models.fitted import FitColumn, Marginal
+from shardsynth.models.fitted import FitColumn
+from shardsynth.models.fitted_files import COLUMN_ARRAYS, column_arrays, column_card, column_of
 from shardsynth.models.modes import Modes
 from shardsynth.models.networks import Decoder, Generator
 from shardsynth.sampling.streams import stream_key
@@ -226,7 +226,7 @@ class DeepModel:
             "torch": torch.__version__,
             "schema": schema_to_text(self.schema),
             "options": self.options.to_json(),
-            "columns": [_fit_card(c) for c in self.coding.table],
+            "columns": [column_card(c) for c in self.coding.table],
             "learned": [{"name": c.name, "nullable": c.nullable, "normal": c.normal} for c in self.coding.columns],
             "generators": self.generators,
             "formats": self.formats,
@@ -260,9 +260,9 @@ class DeepModel:
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(f"{folder}: no readable model.json and model.safetensors ({error})") from error
         ragged = {
-            key: Ragged(tensors[key].numpy(), tensors[f"{key}.starts"].numpy()) for key in (*_FIT_KEYS, *_CODE_KEYS)
+            key: Ragged(tensors[key].numpy(), tensors[f"{key}.starts"].numpy()) for key in (*COLUMN_ARRAYS, *_CODE_KEYS)
         }
-        table = tuple(_fit_column(column, i, ragged) for i, column in enumerate(card["columns"]))
+        table = tuple(column_of(column, i, ragged) for i, column in enumerate(card["columns"]))
         by_name = {column.name: column for column in table}
         learned = tuple(_deep_column(c, i, by_name[c["name"]], ragged) for i, c in enumerate(card["learned"]))
         coding = DeepCoding(table, learned, tuple(card["notes"]))
@@ -281,7 +281,6 @@ class DeepModel:
         )
 
 
-_FIT_KEYS = {"probability": np.float64, "lo": np.float64, "hi": np.float64, "categories": np.uint8}
 _CODE_KEYS = {
     "share": np.float64,
     "mean": np.float64,
@@ -296,51 +295,16 @@ _CODE_KEYS = {
 def _arrays(coding: DeepCoding) -> dict[str, Ragged]:
     """The arrays of all columns, as few tensors."""
     none = np.zeros(0)
-    marginals = [c.marginal for c in coding.table]
-    found: dict[str, list[NDArray[Any]]] = {
-        key: [none if m is None else getattr(m, key) for m in marginals] for key in ("probability", "lo", "hi")
-    }
-    found["categories"] = [_to_bytes(c.categories) for c in coding.table]
+    found: dict[str, list[NDArray[Any]]] = {}
     found["share"] = [c.share for c in coding.columns]
     for key in ("mean", "std", "weight"):
         found[key] = [none if c.modes is None else getattr(c.modes, key) for c in coding.columns]
     for key in ("learned", "folded", "folded_share"):
         found[key] = [none if c.is_axis else getattr(c, key) for c in coding.columns]
-    return {key: Ragged.of(found[key], dtype) for key, dtype in {**_FIT_KEYS, **_CODE_KEYS}.items()}
-
-
-def _fit_card(column: FitColumn) -> dict[str, Any]:
-    """A column as JSON; its arrays lie in the safetensors file."""
-    marginal = column.marginal
     return {
-        "name": column.name,
-        "role": column.role,
-        "treatment": column.treatment,
-        "marginal": None if marginal is None else {"kind": marginal.kind, "p_missing": marginal.p_missing},
-        "precision": None if column.precision is None else column.precision.to_json(),
-        "emit_nan": column.emit_nan,
-        "distribution": column.distribution,
+        **column_arrays(coding.table),
+        **{key: Ragged.of(found[key], dtype) for key, dtype in _CODE_KEYS.items()},
     }
-
-
-def _fit_column(card: Mapping[str, Any], index: int, ragged: Mapping[str, Ragged]) -> FitColumn:
-    """Inverse of ``_fit_card``."""
-    marginal = None
-    if card["marginal"] is not None:
-        probability, lo, hi = (ragged[key][index] for key in ("probability", "lo", "hi"))
-        marginal = Marginal(card["marginal"]["kind"], probability, lo, hi, card["marginal"]["p_missing"])
-    precision = None if card["precision"] is None else Precision.from_json(card["precision"])
-    categories = _from_bytes(ragged["categories"][index])
-    return FitColumn(
-        card["name"],
-        card["role"],
-        card["treatment"],
-        marginal,
-        categories,
-        precision,
-        card["emit_nan"],
-        card["distribution"],
-    )
 
 
 def _deep_column(card: Mapping[str, Any], index: int, fitted: FitColumn, ragged: Mapping[str, Ragged]) -> DeepColumn:
@@ -351,22 +315,3 @@ def _deep_column(card: Mapping[str, Any], index: int, fitted: FitColumn, ragged:
         return DeepColumn(fitted, own["share"], card["nullable"], modes, card["normal"])
     codes = (own["learned"], own["folded"], own["folded_share"])
     return DeepColumn(fitted, own["share"], card["nullable"], None, False, *codes)
-
-
-def _to_bytes(categories: pa.Array | None) -> NDArray[np.uint8]:
-    """Categories as an Arrow IPC stream: any type, nothing lost, nothing executed on reading."""
-    if categories is None:
-        return np.zeros(0, np.uint8)
-    sink = pa.BufferOutputStream()
-    batch = pa.RecordBatch.from_arrays([categories], ["categories"])
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return np.frombuffer(sink.getvalue(), np.uint8)
-
-
-def _from_bytes(encoded: NDArray[np.uint8]) -> pa.Array | None:
-    """Inverse of ``_to_bytes``."""
-    if not len(encoded):
-        return None
-    categories = pa.ipc.open_stream(encoded.tobytes()).read_all().column(0).combine_chunks()
-    return categories.chunk(0) if isinstance(categories, pa.ChunkedArray) else categories

@@ -19,7 +19,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column, schema_from_text, schema_to_text
-from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.copula_arrays import arrays_for
 from shardsynth.models.copula_columns import Form, Plan, finished, make_plan
@@ -33,7 +32,8 @@ from shardsynth.models.copula_tables import (
     missing_cut,
     normal_levels,
 )
-from shardsynth.models.fitted import CopulaFit, FitColumn, Latent, Marginal
+from shardsynth.models.fitted import CopulaFit, FitColumn, Latent
+from shardsynth.models.fitted_files import COLUMN_ARRAYS, column_arrays, column_card, column_of
 from shardsynth.models.relations import Relation, relation_from_json
 from shardsynth.sampling.streams import stream_key
 
@@ -194,23 +194,15 @@ class GaussianCopula:
             "engine": "native",
             "name": self.name,
             "schema": schema_to_text(self.schema),
-            "columns": [_column_card(c) for c in self.columns],
+            "columns": [column_card(c) for c in self.columns],
             "latents": [{"kind": x.kind, "columns": list(x.columns), "p_missing": x.p_missing} for x in self.latents],
             "relations": [r.to_json() for r in self.relations],
             "generators": self.generators,
             "formats": self.formats,
             "notes": list(self.notes),
         }
-        marginals = [c.marginal for c in self.columns]
-        empty = np.zeros(0)
         tensors: dict[str, NDArray[Any]] = {"factor": self.factor, "levels": self.levels[len(self.levels) // 2 :]}
-        ragged = {
-            "cuts": Ragged.of(list(self.cuts), np.int32),
-            "probability": Ragged.of([empty if m is None else m.probability for m in marginals], np.float64),
-            "lo": Ragged.of([empty if m is None else m.lo for m in marginals], np.float64),
-            "hi": Ragged.of([empty if m is None else m.hi for m in marginals], np.float64),
-            "categories": Ragged.of([_ipc(c.categories) for c in self.columns], np.uint8),
-        }
+        ragged = {"cuts": Ragged.of(list(self.cuts), np.int32), **column_arrays(self.columns)}
         for key, value in ragged.items():
             tensors[key], tensors[f"{key}.starts"] = value.values, value.starts
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / "model.safetensors")
@@ -237,14 +229,11 @@ class GaussianCopula:
             tensors = load_file(folder / "model.safetensors")
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(f"{folder}: no readable model.json and model.safetensors ({error})") from error
-        ragged = {
-            key: Ragged(tensors[key], tensors[f"{key}.starts"])
-            for key in ("cuts", "probability", "lo", "hi", "categories")
-        }
+        ragged = {key: Ragged(tensors[key], tensors[f"{key}.starts"]) for key in ("cuts", *COLUMN_ARRAYS)}
         upper = tensors["levels"]
         return cls(
             schema_from_text(card["schema"]),
-            tuple(_column_of(column, i, ragged) for i, column in enumerate(card["columns"])),
+            tuple(column_of(column, i, ragged) for i, column in enumerate(card["columns"])),
             tuple(Latent(x["kind"], tuple(x["columns"]), x["p_missing"]) for x in card["latents"]),
             tuple(ragged["cuts"][i].astype(np.int64) for i in range(len(card["latents"]))),
             tensors["factor"],
@@ -298,49 +287,3 @@ def _few_values(column: FitColumn) -> bool:
     """Whether all values are atoms."""
     marginal = column.marginal
     return marginal is not None and bool(np.array_equal(marginal.lo, marginal.hi))
-
-
-def _column_card(column: FitColumn) -> dict[str, Any]:
-    """A column as JSON; its arrays lie in the safetensors file."""
-    marginal = column.marginal
-    return {
-        "name": column.name,
-        "role": column.role,
-        "treatment": column.treatment,
-        "marginal": None if marginal is None else {"kind": marginal.kind, "p_missing": marginal.p_missing},
-        "precision": None if column.precision is None else column.precision.to_json(),
-        "emit_nan": column.emit_nan,
-        "distribution": column.distribution,
-    }
-
-
-def _column_of(card: Mapping[str, Any], index: int, ragged: Mapping[str, Ragged]) -> FitColumn:
-    """Inverse of ``_column_card``."""
-    marginal = None
-    if card["marginal"] is not None:
-        probability, lo, hi = (ragged[key][index] for key in ("probability", "lo", "hi"))
-        marginal = Marginal(card["marginal"]["kind"], probability, lo, hi, card["marginal"]["p_missing"])
-    precision = None if card["precision"] is None else Precision.from_json(card["precision"])
-    encoded = ragged["categories"][index]
-    categories = pa.ipc.open_stream(encoded.tobytes()).read_all().column(0).combine_chunks() if len(encoded) else None
-    return FitColumn(
-        card["name"],
-        card["role"],
-        card["treatment"],
-        marginal,
-        categories.chunk(0) if isinstance(categories, pa.ChunkedArray) else categories,
-        precision,
-        card["emit_nan"],
-        card["distribution"],
-    )
-
-
-def _ipc(categories: pa.Array | None) -> NDArray[np.uint8]:
-    """Categories as an Arrow IPC stream: any type, nothing lost, nothing executed on reading."""
-    if categories is None:
-        return np.zeros(0, np.uint8)
-    sink = pa.BufferOutputStream()
-    batch = pa.RecordBatch.from_arrays([categories], ["categories"])
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return np.frombuffer(sink.getvalue(), np.uint8)
