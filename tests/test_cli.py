@@ -55,6 +55,34 @@ def test_the_users_mistakes_are_one_line_and_exit_2(tmp_path, arguments, message
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_path_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    done = shardsynth("import", "t.csv", "-o", "file/out", cwd=tmp_path)
+    assert done.returncode == 2 and "file" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_bug_is_one_line_without_values(tmp_path):
+    code = (
+        "import sys; from shardsynth import cli\n"
+        "def broken(): raise ValueError('SECRET')\n"
+        "cli.app = broken; sys.argv = ['shardsynth']; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "SECRET" not in done.stderr and "Traceback" not in done.stderr
+    assert "unexpected ValueError" in done.stderr and "--debug" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_do_no_harm(tmp_path, closed):
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    command = f"{sys.executable} -m shardsynth.cli import t.csv -o out {closed}"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=False).returncode == 0
+    assert list((tmp_path / "out").glob("*.parquet"))
+    command = f"{sys.executable} -m shardsynth.cli status nowhere {closed}"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=False).returncode == 2
+
+
 def test_debug_shows_the_traceback(tmp_path):
     done = shardsynth("run", "nowhere.yaml", "--debug", cwd=tmp_path)
     assert done.returncode != 0 and "Traceback" in done.stderr

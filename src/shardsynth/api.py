@@ -257,11 +257,12 @@ def plan_job(job: Job) -> Run:
     """Look at the shards, plan the job and write the run directory; an equal plan that is there is kept."""
     from shardsynth.data.shards import open_shards
     from shardsynth.pipeline.check import check_job
+    from shardsynth.pipeline.metadata import metadata_digest
     from shardsynth.pipeline.threads import available_cpus
 
     dataset = open_shards(job.input)
     check_job(job, dataset)
-    plan = make_plan(job, dataset, job.cluster.workers or available_cpus())
+    plan = make_plan(job, dataset, job.cluster.workers or available_cpus(), metadata_digest(job))
     RunDir(Path(job.output)).write_plan(job.to_yaml(), plan.to_json())
     return Run(job.output)
 

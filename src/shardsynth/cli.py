@@ -5,6 +5,7 @@ Annotations are not postponed here: on Python 3.9 typer would read them without 
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, Optional  # typer evaluates the annotations
 
@@ -28,8 +29,13 @@ Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
+#: What is wrong with a path that the user gave.
+_ABOUT_PATHS = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+
+
 def main() -> None:
     """Entry point: one clear line per error; 2 for the user's mistakes, 1 for failures."""
+    _open_standard_streams()
     try:
         app()
     except ShardsynthError as error:
@@ -45,6 +51,21 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        # Two names: the second is the target of a rename or a link.
+        names = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        print(f"shardsynth: {names or type(error).__name__}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, _ABOUT_PATHS) else 1)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        # Not the message: it may hold values of the data.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
+        print(f"shardsynth: unexpected {where}: a bug; --debug shows the traceback", file=sys.stderr)
+        sys.exit(1)
 
 
 def _image_hint(message: str) -> str:
@@ -54,6 +75,17 @@ def _image_hint(message: str) -> str:
     if not any(words in message for words in ("no such file", "no job file", "no run here", "Read-only file system")):
         return ""
     return " (an image sees only what is bound: apptainer run --mount type=bind,src=FOLDER,dst=FOLDER ...)"
+
+
+def _open_standard_streams() -> None:
+    """A service manager may start us without them: the next file opened would take their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _version(value: bool) -> None:

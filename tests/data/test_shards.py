@@ -156,3 +156,15 @@ def test_a_changed_shard_is_refused(tmp_path):
     path.unlink()
     with pytest.raises(ShardError, match="was there when the run was planned"):
         next(read_batches(dataset.shards[0], dataset.schema))
+
+
+def test_linked_folders_are_read_and_a_link_to_nowhere_is_named(tmp_path):
+    for name in ("elsewhere", "data"):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table({"a": [1, 2]}), tmp_path / name / "0.parquet")
+    (tmp_path / "data" / "site").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "data")
+    assert open_shards(str(tmp_path / "data")).rows == 4
+    (tmp_path / "data" / "gone.parquet").symlink_to(tmp_path / "nowhere.parquet")
+    with pytest.raises(ShardError, match=r"gone\.parquet"):
+        open_shards(str(tmp_path / "data"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from shardsynth import Job, Run, plan_job
+from shardsynth.errors import MetadataError, RunError
+from shardsynth.pipeline.setup import write_job
 from shardsynth.pipeline.tasks import Worker
 
 ROWS = 120
@@ -112,3 +115,21 @@ def test_decimals_of_spark_keep_their_size(tmp_path):
     assert set(found["category"].to_pylist()) == {Decimal("0.1"), Decimal("12.7"), Decimal("-99.3"), None}
     assert max(found["huge"].to_pylist()) > 5 * 10**35
     assert set(found["full"].to_pylist()) <= set(table["full"].to_pylist())
+
+
+def test_metadata_that_changed_is_another_run(tmp_path):
+    (tmp_path / "d").mkdir()
+    pq.write_table(pa.table({"a": [1, 2, 3, 4] * 10, "z": list(range(40))}), tmp_path / "d" / "0.parquet")
+    list(write_job(str(tmp_path / "d"), tmp_path / "job.yaml", str(tmp_path / "r")))
+    job = Job.load(tmp_path / "job.yaml")
+    run = plan_job(job)
+    metadata = tmp_path / "job.metadata.json"
+    changed = json.loads(metadata.read_text())
+    changed["tables"]["table"]["columns"]["a"]["sdtype"] = "categorical"
+    metadata.write_text(json.dumps(changed))
+    with pytest.raises(RunError, match="other metadata"):
+        plan_job(job)
+    worker = Worker(run.dir.root)
+    worker.run_task("profile", 0)
+    with pytest.raises(MetadataError, match="the metadata changed since the run was planned"):
+        worker.run_task("profile_merge", 0)

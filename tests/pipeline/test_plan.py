@@ -61,6 +61,8 @@ def test_a_plan_survives_json_and_its_identity_ignores_the_cluster():
     assert Plan.from_json(plan.to_json()) == plan
     other = make_plan(job(cluster={"executor": "debug"}), dataset([10, 0, 5]), 2)
     assert other.to_json()["identity"] == plan.to_json()["identity"]
+    assert make_plan(job(), dataset([10, 0, 5]), 2, "aa").to_json()["identity"] != plan.to_json()["identity"]
+    assert Plan.from_json(make_plan(job(), dataset([10, 0, 5]), 2, "aa").to_json()).metadata == "aa"
     changed = make_plan(job(seed=1), dataset([10, 0, 5]), 2)
     assert changed.to_json()["identity"] != plan.to_json()["identity"]
 

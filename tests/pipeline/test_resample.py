@@ -47,6 +47,28 @@ def ask(run: Run, output: Path, name: str = "gaussian_copula", **options) -> pa.
     return made(output)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rows_per_shard": 0}, "--rows-per-shard: wanted 1 or more, found 0"),
+        ({"tasks": 0}, "--tasks: wanted 1 or more, found 0"),
+        ({"seed": -1}, "--seed: wanted a number from 0"),
+        ({"seed": 2**63}, "--seed: wanted a number from 0"),
+    ],
+)
+def test_impossible_numbers_are_named(run, tmp_path, options, message):
+    with pytest.raises(RunError, match=message):
+        ask(run, tmp_path / "a", **options)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_that_cannot_be_written_costs_no_rows(run, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises((RunError, OSError)):
+        ask(run, tmp_path / "file" / "out")
+    assert not list((run.dir.model("gaussian_copula") / "ledger").glob("*.json"))
+
+
 @pytest.mark.parametrize("name", ["gaussian_copula", "stock"])
 def test_rows_beyond_those_of_the_run_then_others(run, tmp_path, name):
     first = ask(run, tmp_path / "a", name)

@@ -114,7 +114,7 @@ def find_shards(source: str | list[str]) -> list[tuple[Path, tuple[tuple[str, st
     for item in [source] if isinstance(source, str) else source:
         path = Path(item)
         if path.is_dir():
-            files = [p for p in path.rglob("*") if p.is_file() and _visible(p.relative_to(path))]
+            files = [p for p in _files_under(path) if _visible(p.relative_to(path))]
             parquet = [p for p in files if p.suffix in (".parquet", ".pq")]
             if not parquet:
                 other = (
@@ -185,6 +185,17 @@ def _conform(batch: pa.RecordBatch, shard: Shard, schema: pa.Schema) -> pa.Recor
         scalar = None if value == _NULL_PARTITION else value
         arrays.append(pa.array([scalar], pa.string()).cast(field.type).take(pa.array([0] * batch.num_rows, pa.int32())))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _files_under(folder: Path) -> Iterator[Path]:
+    """Files in a folder and its subfolders, linked ones too; a link to nowhere is among them: opening it says so."""
+    seen: set[str] = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(root))
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(root, name)) not in seen]
+        for path in (Path(root, name) for name in names):
+            if path.is_file() or not path.exists():
+                yield path
 
 
 def _visible(relative: Path) -> bool:

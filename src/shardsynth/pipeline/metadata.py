@@ -5,10 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shardsynth.errors import MetadataError
+from shardsynth.job import Job
+from shardsynth.pipeline.files import sha256_of
 from shardsynth.pipeline.plan import Plan
 
 if TYPE_CHECKING:
     from shardsynth.summaries.profile import Profile
+
+
+def metadata_digest(job: Job) -> str | None:
+    """SHA-256 of the job's metadata file, which the plan freezes as it does the shards; None where it names none."""
+    if job.metadata is None:
+        return None
+    try:
+        return sha256_of(Path(job.metadata))
+    except OSError as error:
+        raise MetadataError(f"{job.metadata}: the metadata cannot be read: {error.strerror}") from None
 
 
 def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -23,6 +36,11 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
     else:
         from shardsynth.data.detection import complete
 
+        if plan.metadata is not None and metadata_digest(plan.job) != plan.metadata:
+            raise MetadataError(
+                f"{plan.job.metadata}: the metadata changed since the run was planned; "
+                "run the job again with another `output:`"
+            )
         given = read(Path(plan.job.metadata), plan.schema, validate=False)
         metadata = complete(given, profile.sample, profile, plan.schema)
     return metadata, public(metadata, profile, plan.job.rare.min_count)

@@ -84,6 +84,7 @@ class Plan:
         chunk_rows: Rows that share one random stream in stock engines.
         tasks: Tasks of every stage.
         image: What was written down of the image that the tasks run in, or None; no part of the identity.
+        metadata: SHA-256 of the job's metadata file, or None where the job names none.
     """
 
     job: Job
@@ -93,6 +94,7 @@ class Plan:
     chunk_rows: int
     tasks: dict[str, tuple[Task, ...]]
     image: dict[str, Any] | None = None
+    metadata: str | None = None
 
     @property
     def input_rows(self) -> int:
@@ -147,8 +149,10 @@ class Plan:
             "chunk_rows": self.chunk_rows,
             "tasks": {stage: [_task_to_json(task) for task in tasks] for stage, tasks in self.tasks.items()},
             **({"image": self.image} if self.image else {}),
+            **({"metadata": self.metadata} if self.metadata else {}),
         }
-        identity = json.dumps([outcome, data["shards"], data["rows"], data["chunk_rows"]], sort_keys=True)
+        parts = [outcome, data["shards"], data["rows"], data["chunk_rows"], self.metadata]
+        identity = json.dumps(parts, sort_keys=True)
         return {"identity": hashlib.sha256(identity.encode("utf-8")).hexdigest(), **data}
 
     @classmethod
@@ -169,6 +173,7 @@ class Plan:
                 for stage, tasks in data["tasks"].items()
             },
             data.get("image"),
+            data.get("metadata"),
         )
 
 
@@ -208,13 +213,14 @@ def files_read(plan: Plan) -> Iterator[Path]:
         yield Path(plan.job.metadata)
 
 
-def make_plan(job: Job, dataset: Dataset, cpus: int) -> Plan:
+def make_plan(job: Job, dataset: Dataset, cpus: int, metadata: str | None = None) -> Plan:
     """Plan a job over the shards.
 
     Args:
         job: The job.
         dataset: Its shards and schema.
         cpus: CPUs of this machine, for the thread counts of training where the job names none.
+        metadata: Checksum of the job's metadata file, where it names one.
 
     Raises:
         JobError: The job and the shards do not fit together.
@@ -242,7 +248,8 @@ def make_plan(job: Job, dataset: Dataset, cpus: int) -> Plan:
                 tasks[stage].append(Task(stage, len(tasks[stage]), model, parts=(first, last)))
         tasks["merge"].append(Task("merge", len(tasks["merge"]), model))
     tasks["report"] = [Task("report", 0)]
-    return Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, {stage: tuple(tasks[stage]) for stage in STAGES})
+    staged = {stage: tuple(tasks[stage]) for stage in STAGES}
+    return Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, staged, metadata=metadata)
 
 
 def _check_survival(job: Job, schema: pa.Schema) -> None:

@@ -70,6 +70,11 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
         ConditionError: A condition that the model cannot meet.
     """
     card = model_card(request.model)
+    for option, number in (("--rows-per-shard", request.rows_per_shard), ("--tasks", request.tasks)):
+        if number is not None and number < 1:
+            raise RunError(f"{option}: wanted 1 or more, found {number}")
+    if request.seed is not None and not 0 <= request.seed < 2**63:
+        raise RunError(f"--seed: wanted a number from 0 to 2^63 - 1, found {request.seed}")
     if request.where and card.get("engine") == "sdv":
         raise ConditionError("--where: stock models take no conditions here; use a native model")
     asked = _asked(request, card)
@@ -137,8 +142,10 @@ def _planned(run: RunDir, request: SampleRequest, card: dict[str, Any], asked: d
                 f"{request.output}: these rows are made already; choose another folder, with --continue for other rows"
             )
         return plan
-    if request.output.exists() and any(not path.name.startswith(".") for path in request.output.iterdir()):
+    # A folder _run without a plan was left by a call that ended before it had rows.
+    if request.output.exists() and any(p.name[0] != "." and p.name != run.root.name for p in request.output.iterdir()):
         raise RunError(f"{request.output}: the folder is not empty; choose another folder")
+    run.create()  # before rows are reserved: a folder that cannot be written costs none
     first_row = _reserve(request, card, asked)
     plan = {
         "identity": hashlib.sha256(json.dumps([asked, first_row]).encode()).hexdigest(),
@@ -148,8 +155,6 @@ def _planned(run: RunDir, request: SampleRequest, card: dict[str, Any], asked: d
         "rows": request.rows,
         "n_parts": max(1, -(-request.rows // request.rows_per_shard)),
     }
-    run.root.mkdir(parents=True, exist_ok=True)
-    run.create()
     write_json(run.plan_file, plan)
     return plan
 

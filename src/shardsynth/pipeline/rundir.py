@@ -120,7 +120,7 @@ class RunDir:
         content = (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
         if not create_once(self.plan_file, content) and self.read_plan()["identity"] != plan["identity"]:
             raise RunError(
-                f"{self.root}: the folder holds the run of another job or another input; "
+                f"{self.root}: the folder holds the run of another job, another input or other metadata; "
                 "choose another `output:`, or remove the folder"
             )
         if not self.job_file.exists():

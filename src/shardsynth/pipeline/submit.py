@@ -22,6 +22,7 @@ from shardsynth.pipeline.failures import Cause, cause_of
 from shardsynth.pipeline.files import human_bytes, write_atomic
 from shardsynth.pipeline.image import differences, identify
 from shardsynth.pipeline.ledger import Ledger, Submitted
+from shardsynth.pipeline.metadata import metadata_digest
 from shardsynth.pipeline.packing import Array, make_arrays, task_rows
 from shardsynth.pipeline.plan import Plan, Task, make_plan
 from shardsynth.pipeline.ranges import format_ranges
@@ -59,7 +60,9 @@ def plan_for_slurm(job: Job) -> Plan:
     image = None if job.cluster.container is None else identify(Path(job.cluster.container))
     dataset = open_shards(job.input)
     check_job(job, dataset, runs_here=image is None)
-    return dataclasses.replace(make_plan(job, dataset, job.cluster.workers or available_cpus()), image=image)
+    return dataclasses.replace(
+        make_plan(job, dataset, job.cluster.workers or available_cpus(), metadata_digest(job)), image=image
+    )
 
 
 def check_site(site: Site, plan: Plan) -> slurm.Limits:
