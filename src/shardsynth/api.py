@@ -312,7 +312,7 @@ class Model:
         return pa.Table.from_batches(source.batches(range(first_row, first_row + rows)), source.schema)
 
     def complete(self, rows: pa.Table, *, first_row: int = 0) -> pa.Table:
-        """Rows with their missing values filled in, given the values that they have (autoregressive, ``order: any``).
+        """Rows with what they lack drawn given what they have (gaussian_copula; autoregressive of ``order: any``).
 
         Args:
             rows: Some or all of the model's columns, in the input's types.
@@ -328,7 +328,8 @@ class Model:
             load_native(self.folder, str(self.card.get("family"))) if self.card.get("engine") == "native" else None
         )
         if not hasattr(model, "complete"):
-            raise ConditionError(f"{self.folder}: {self.card.get('family')} cannot complete rows; autoregressive can")
+            family = self.card.get("family")
+            raise ConditionError(f"{self.folder}: {family} cannot complete rows; gaussian_copula, autoregressive can")
         completed: pa.Table = model.complete(rows, self.seed, first_row)
         return completed
 

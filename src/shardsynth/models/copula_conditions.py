@@ -99,34 +99,13 @@ class Prepared:
             plan = make_plan(self._columns, model.latents, self._cuts, model.relations, model.forms)
             factor, fixed = model.factor.astype(np.int64), None
             if self._latents:
-                factor, fixed = self._given(factor), self._draw_fixed
+                factor, fixed = given_factor(factor, self._latents), self._draw_fixed
                 check_exact(factor, max(int(model.levels.max()), END))
             kernel = Kernel(
                 factor, model.levels, plan.channels, arrays_for(device), fixed=fixed, conditioned=len(self._latents)
             )
             self._samplers[device] = plan, kernel
         return self._samplers[device]
-
-    def _given(self, factor: Integers) -> Integers:
-        """[F, B]: latents are F e + B x given the conditioned latents x. Residuals of a sequential regression."""
-        size = len(self._latents)
-        rest = factor / GRID
-        weights = np.zeros((len(factor), size))  # of the conditioned latents, in each latent
-        for number, latent in enumerate(self._latents):
-            row, own = rest[latent].copy(), -weights[latent].copy()
-            own[number] += 1.0
-            variance = _total(row * row)
-            if variance < 1e-3:  # determined by those before it
-                continue
-            slope = _columns_total(rest * row[None, :]) / variance
-            rest = rest - slope[:, None] * row[None, :]
-            weights = weights + slope[:, None] * own[None, :]
-        full = np.rint(np.concatenate([rest, weights], axis=1) * GRID).astype(np.int64)
-        full = with_odd_rows(full)
-        for number, latent in enumerate(self._latents):  # themselves, exactly
-            full[latent] = 0
-            full[latent, factor.shape[1] + number] = GRID
-        return full
 
     def _draw_fixed(self, key: tuple[int, int], first_row: int, n: int) -> Integers:
         """The conditioned latents of rows, int64[n, c], odd units of 2^-22: each row's first accepted proposal."""
@@ -152,6 +131,35 @@ class Prepared:
         raise ConditionError(
             f"{self.conditions}: too improbable to sample ({_MOST_ATTEMPTS} proposals for one row); relax one of them"
         )
+
+
+def given_factor(factor: Integers, latents: Sequence[int]) -> Integers:
+    """[F, B]: latents are F e + B x given the conditioned latents x. Residuals of a sequential regression.
+
+    Args:
+        factor: int64[d, m], units of 2^-22.
+        latents: The conditioned ones, in the order of x.
+
+    Returns:
+        int64[d, m + c], rows of odd sum; a conditioned latent is its own x, exactly.
+    """
+    size = len(latents)
+    rest = factor / GRID
+    weights = np.zeros((len(factor), size))  # of the conditioned latents, in each latent
+    for number, latent in enumerate(latents):
+        row, own = rest[latent].copy(), -weights[latent].copy()
+        own[number] += 1.0
+        variance = _total(row * row)
+        if variance < 1e-3:  # determined by those before it
+            continue
+        slope = _columns_total(rest * row[None, :]) / variance
+        rest = rest - slope[:, None] * row[None, :]
+        weights = weights + slope[:, None] * own[None, :]
+    full = with_odd_rows(np.rint(np.concatenate([rest, weights], axis=1) * GRID).astype(np.int64))
+    for number, latent in enumerate(latents):
+        full[latent] = 0
+        full[latent, factor.shape[1] + number] = GRID
+    return full
 
 
 def _mass(ends: Sequence[tuple[int, int]]) -> float:

@@ -165,6 +165,12 @@ class GaussianCopula:
 
         return conditions if isinstance(conditions, Prepared) else Prepared.of(self, conditions)
 
+    def complete(self, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
+        """Rows with what they lack drawn given what they have; see ``copula_completion.complete``."""
+        from shardsynth.models.copula_completion import complete
+
+        return complete(self, rows, seed, first_row)
+
     @property
     def learned_distributions(self) -> dict[str, Any]:
         """Per column, SDV's ``{"distribution": name, "learned_parameters": {...}}``; {} for columns without one."""

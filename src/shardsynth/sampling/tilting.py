@@ -73,16 +73,20 @@ class TiltedSampler:
         """Uniforms per proposal: the box, each coordinate, acceptance."""
         return int(self._low.shape[1]) + 2
 
-    def propose(self, u: Floats) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
+    def propose(
+        self, u: Floats, box: NDArray[np.int64] | None = None
+    ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
         """One proposal per row of ``u``.
 
         Args:
             u: float64[n, c + 2], uniforms in (0, 1).
+            box: int64[n], the box that each row has to lie in; default: any, by weight and probability.
 
         Returns:
             Points float64[n, c], which are accepted, bool[n], and their boxes, int64[n].
         """
-        box = np.minimum(np.searchsorted(self._choice, u[:, 0]), len(self._choice) - 1)
+        if box is None:
+            box = np.minimum(np.searchsorted(self._choice, u[:, 0]), len(self._choice) - 1)
         points, ratio = self._sequence(box, u[:, 1:-1])
         return points * self._scale, u[:, -1] < ratio, box
 
