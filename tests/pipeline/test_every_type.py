@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shardsynth import Job, Run, plan_job
-from shardsynth.errors import MetadataError, RunError
+from shardsynth.errors import JobError, MetadataError, RunError
 from shardsynth.pipeline.setup import write_job
 from shardsynth.pipeline.tasks import Worker
 
@@ -133,3 +133,13 @@ def test_metadata_that_changed_is_another_run(tmp_path):
     worker.run_task("profile", 0)
     with pytest.raises(MetadataError, match="the metadata changed since the run was planned"):
         worker.run_task("profile_merge", 0)
+
+
+def test_a_run_inside_its_input_is_refused(tmp_path):
+    (tmp_path / "d").mkdir()
+    pq.write_table(pa.table({"a": [1, 2, 3]}), tmp_path / "d" / "0.parquet")
+    plain = {"input": str(tmp_path / "d"), "output": str(tmp_path / "d" / "run"), "models": "gaussian_copula"}
+    with pytest.raises(JobError, match="lies inside the input folder"):
+        plan_job(Job.parse(plain))
+    assert not (tmp_path / "d" / "run").exists()
+    plan_job(Job.parse({**plain, "output": str(tmp_path / "d" / "_run")}))  # readers of shards pass over it

@@ -27,6 +27,7 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
     from shardsynth.models.sdv_options import validate_options
     from shardsynth.pipeline.models import native_options
 
+    _check_apart(job)
     for name, model in job.models.items():
         if model.engine == "native":
             _named(name, lambda: NATIVE[model.model].check(native_options(job, name)))  # noqa: B023 - called at once
@@ -41,6 +42,16 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
     if runs_here and missing and (stock or job.metadata is None):
         what = f"models.{stock[0]} is a stock model" if stock else "detecting the metadata"
         raise JobError(f"{what}: needs {' and '.join(missing)}, not installed here: pip install 'shardsynth[all]'")
+
+
+def _check_apart(job: Job) -> None:
+    """Refuse a run directory inside an input folder: its samples would be read as shards the next time."""
+    output = Path(job.output).absolute()
+    for item in [job.input] if isinstance(job.input, str) else job.input:
+        folder = Path(item).absolute()
+        inside = output.relative_to(folder).parts if folder == output or folder in output.parents else None
+        if inside is not None and folder.is_dir() and not any(part.startswith(("_", ".")) for part in inside):
+            raise JobError(f"output: {job.output} lies inside the input folder {item}; choose another `output:`")
 
 
 def _named(model: str, check: Callable[[], object]) -> None:
