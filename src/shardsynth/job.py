@@ -284,6 +284,18 @@ class Model(_Options):
     options: Dict[str, Any] = Field(default_factory=dict, description="The family's own options, by SDV's names.")
 
 
+class Constraint(_Options):
+    """A rule that every row satisfies, in SDV's own JSON form."""
+
+    class_name: str = Field(
+        description="SDV's class: Inequality, Range, FixedCombinations, FixedIncrements or OneHotEncoding; or a class of "
+        "yours, derived from sdv.cag.ProgrammableConstraint, as `package.module:Class` or `file.py:Class`."
+    )
+    parameters: Dict[str, Any] = Field(
+        default_factory=dict, description="The class's parameters, by SDV's names: `{column_names: [WHO_2016, IPSSR]}`."
+    )
+
+
 class Job(_Options):
     """One job: shards in, models, synthetic shards and a report out."""
 
@@ -302,6 +314,11 @@ class Job(_Options):
     extremes: Literal["clip", "keep"] = Field(
         "clip",
         description="`clip`: a native model's ends are the fifth most extreme values, so that no single maximum is published.",
+    )
+    constraints: List[Constraint] = Field(
+        default_factory=list,
+        description="Rules that every row satisfies: a list of `{class_name, parameters}`, SDV's own constraints. "
+        "Learned on the row sample, kept by construction, checked by SDV on every row that is written.",
     )
     evaluate: Evaluate = Field(Evaluate(), description="How the synthetic rows are judged.")
     cluster: Cluster = Field(Cluster(), description="Where the tasks run.")

@@ -73,7 +73,7 @@ def _to_series(column: Column | None, name: str, array: pa.Array) -> Any:
         return np.round(values, kind.scale) if 0 <= kind.scale <= 22 else values
     if pa.types.is_floating(kind):
         values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        return values if pa.types.is_float64(kind) else _shortest(array, values)
+        return values if pa.types.is_float64(kind) else shortest(array.type, values)
     if pa.types.is_temporal(kind):
         counts = array.view(_storage(kind))
         dates = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
@@ -92,8 +92,9 @@ def _numbers(array: pa.Array, missing: bool) -> np.ndarray[Any, Any]:
     return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
-def _shortest(array: pa.Array, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    grid = grid_for(array.type).extended(values[np.isfinite(values)])
+def shortest(kind: pa.DataType, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Values of a narrow float type, in float64, as the shortest decimals that mean them; all of them or none."""
+    grid = grid_for(kind).extended(values[np.isfinite(values)])
     return np.round(values, grid.digits) if grid.kind == "decimal" else values
 
 

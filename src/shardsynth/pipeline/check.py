@@ -39,9 +39,14 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         read(Path(job.metadata), dataset.schema, validate=False)
     missing = [package for package in ("sdv", "torch") if find_spec(package) is None]  # looked for, not imported
     stock = [name for name, model in job.models.items() if model.engine == "sdv"]
-    if runs_here and missing and (stock or job.metadata is None):
-        what = f"models.{stock[0]} is a stock model" if stock else "detecting the metadata"
+    if runs_here and missing and (stock or job.metadata is None or job.constraints):
+        what = "checking constraints" if job.constraints else "detecting the metadata"
+        what = f"models.{stock[0]} is a stock model" if stock else what
         raise JobError(f"{what}: needs {' and '.join(missing)}, not installed here: pip install 'shardsynth[all]'")
+    if job.constraints:
+        from shardsynth.pipeline.constraint_checks import check_constraints
+
+        check_constraints(job, dataset)
 
 
 def _check_apart(job: Job) -> None:

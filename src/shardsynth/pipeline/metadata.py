@@ -30,9 +30,10 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
     What the user's file says stands, and sdv is not needed for it; what it leaves open comes from the exact counts.
     """
     from shardsynth.data.metadata import detect, public, read
+    from shardsynth.pipeline.constrained import adapted
 
     if plan.job.metadata is None:
-        metadata = detect(profile.sample, profile, plan.schema)
+        metadata = adapted(detect(profile.sample, profile, plan.schema), plan.job, plan.schema)
     else:
         from shardsynth.data.detection import complete
 

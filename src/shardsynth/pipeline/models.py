@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from shardsynth.errors import ModelError, ShardsynthError
 from shardsynth.job import Job
-from shardsynth.pipeline import stopping
+from shardsynth.pipeline import constrained, stopping
 from shardsynth.pipeline.files import read_json, write_json
 from shardsynth.pipeline.plan import Plan, Task
 from shardsynth.pipeline.rundir import Attempt, RunDir
@@ -22,6 +22,7 @@ from shardsynth.pipeline.rundir import Attempt, RunDir
 if TYPE_CHECKING:
     from shardsynth.data.columns import Column
     from shardsynth.pipeline.tasks import Worker
+    from shardsynth.sampling.constraints.table import TableConstraints
 
 BATCH_ROWS = 65_536
 
@@ -52,50 +53,58 @@ def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
 
     plan, run = worker.plan, worker.run
     chosen = plan.job.models[task.model]
-    columns = worker.columns_of(worker.metadata())
+    side = constrained.side(worker)
     with tempfile.TemporaryDirectory(prefix="training-", dir=run.private) as scratch:
         streams = plan.job.fit.rows == "all"
         fitted = NATIVE[chosen.model].fit(
             Fitting(
-                worker.profile("train"),
-                worker.coder(),
-                worker.counts("train"),
-                worker.relations(),
-                plan.schema,
-                columns,
+                side.profile,
+                side.coder,
+                side.counts,
+                side.relations,
+                side.schema,
+                side.columns,
                 native_options(plan.job, task.model),
-                _generators(worker, columns, task.model),
+                _generators(worker, side.columns, task.model),
                 seed=plan.job.seed,
                 name=task.model,
                 threads=task.threads,
                 checkpoint=run.checkpoint(task.model),
                 should_stop=stopping.asked,
                 progress=lambda line: print(line, flush=True),
-                rows=(lambda: _training_rows(plan)) if streams else None,
+                rows=(lambda: _training_rows(worker)) if streams else None,
                 scratch=Path(scratch) if streams else None,
                 score=lambda batch: _score(worker, batch),
             )
         )
     # A condition that the model cannot meet is one error here, before any sampling task starts.
-    QuotaSource(fitted.model, plan.job.seed, blocks_of(worker), BATCH_ROWS)
+    under = constrained.constraints(worker) if plan.job.constraints else None
+    QuotaSource(fitted.model, plan.job.seed, blocks_of(worker), BATCH_ROWS, under)
     folder = run.model(task.model)
     with tempfile.TemporaryDirectory(dir=run.private) as temporary:
         fitted.model.save(Path(temporary))
         for path in sorted(Path(temporary).iterdir()):
             shutil.copyfile(path, attempt.output(folder / path.name))
+    constrained.write_card(worker, attempt, folder)
     _write_provenance(plan, task.model, attempt.output(folder / "run.json"))
     _write_losses(run, task.model, fitted.losses, attempt)
     rows = worker.counts("train").rows
     return {"fitted_rows": fitted.rows, "sampled": fitted.rows < rows, "notes": list(fitted.notes)}
 
 
-def _training_rows(plan: Plan) -> Iterator[pa.RecordBatch]:
-    """All rows but those of the holdout, shard after shard."""
+def _training_rows(worker: Worker) -> Iterator[pa.RecordBatch]:
+    """All rows but those of the holdout, shard after shard, as the model sees them."""
     from shardsynth.pipeline.stages import input_rows
 
+    plan = worker.plan
+    table = constrained.constraints(worker) if plan.job.constraints else None
     for task in plan.tasks["count"]:
         for batch, _, held in input_rows(plan, task, stopping.check):
-            yield batch.filter(pa.array(~held)) if held.any() else batch
+            kept = batch.filter(pa.array(~held)) if held.any() else batch
+            if table is None:
+                yield kept
+            elif kept.num_rows:
+                yield table.transform(kept)
 
 
 def _score(worker: Worker, batch: pa.RecordBatch) -> float:
@@ -105,6 +114,9 @@ def _score(worker: Worker, batch: pa.RecordBatch) -> float:
     from shardsynth.summaries.ranges import ScoreRanges
 
     coder = worker.coder()
+    if worker.plan.job.constraints:
+        batch, fine = constrained.constraints(worker).restore(batch)
+        batch = batch.filter(pa.array(fine)) if fine.any() else batch
     ranges = ScoreRanges.empty(coder.columns)
     ranges.update(batch)
     drawn = Counts.empty(coder, fit=False, score=ranges)
@@ -159,19 +171,18 @@ def _fit_stock(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
 
     plan, run = worker.plan, worker.run
     chosen = plan.job.models[task.model]
-    profile = worker.profile("train")
-    metadata = worker.metadata()
-    columns = worker.columns_of(metadata)
-    _generators(worker, columns, task.model)
+    side = constrained.side(worker)
+    profile = side.profile
+    _generators(worker, side.columns, task.model)
     model = fit_stock(
         chosen.model,
         chosen.options,
         profile.sample,
-        columns,
-        metadata,
+        side.columns,
+        side.metadata,
         seed=plan.job.seed,
         threads=task.threads,
-        schema=plan.schema,
+        schema=side.schema,
     )
     pickle = run.stock_pickle(task.model)
     digest = model.save(attempt.output(pickle))
@@ -185,9 +196,10 @@ def _fit_stock(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
         "sha256": digest,
     }
     write_json(attempt.output(folder / "model.json"), card)
+    constrained.write_card(worker, attempt, folder)
     _write_provenance(plan, task.model, attempt.output(folder / "run.json"))
     _write_losses(run, task.model, model.losses(), attempt)
-    return {"fitted_rows": profile.sample.num_rows, "sampled": profile.sample.num_rows < profile.rows}
+    return {"fitted_rows": profile.sample.num_rows, "sampled": profile.sample.num_rows < worker.profile("train").rows}
 
 
 class NativeSource:
@@ -206,6 +218,18 @@ class NativeSource:
         """Proposals made and accepted for conditions since the last call."""
         found: dict[str, int] | None = None if self.conditions is None else self.conditions.acceptance()
         return found
+
+    @property
+    def block(self) -> int:
+        """Rows that are drawn together under constraints."""
+        return BATCH_ROWS // 2
+
+    def spare(self, block: int, piece: int, rows: int) -> pa.RecordBatch:
+        """Piece of the spare stream of a block."""
+        from shardsynth.sampling.streams import chunk_seed
+
+        seed = chunk_seed(self.seed, f"again {block}", piece)
+        return self.model.draw(seed, 0, rows, conditions=self.conditions)
 
 
 class StockSource:
@@ -232,6 +256,67 @@ class StockSource:
         """No conditions, no proposals."""
         return None
 
+    @property
+    def block(self) -> int:
+        """Rows that are drawn together under constraints."""
+        return self.chunk_rows
+
+    def spare(self, block: int, piece: int, rows: int) -> pa.RecordBatch:
+        """Piece of the spare stream of a block."""
+        from shardsynth.sampling.streams import chunk_seed
+
+        return self.model.draw(chunk_seed(self.seed, f"{self.name} again {block}", piece), 0, rows)
+
+
+class ConstrainedSource:
+    """Rows of a model that was fitted under constraints, in the schema of the table."""
+
+    def __init__(self, source: NativeSource | StockSource, table: TableConstraints, conditions: Any = None) -> None:
+        from shardsynth.sampling.constraints.again import ConstrainedRows, piece_rows
+        from shardsynth.sampling.constraints.conditions import divided
+
+        self.schema: pa.Schema = table.schema
+        self.model, self._inner, self._told = source.model, source, (0, 0)
+        self._conditions = conditions is not None
+        test = None
+        if conditions is not None and isinstance(source, NativeSource):
+            asked, test = divided(conditions, table, source.model)
+            if asked is not None:
+                source.conditions = source.model.prepare(asked)
+        generators = source.model.generators
+        self._rows = ConstrainedRows(
+            table,
+            lambda rows: _joined(source.batches(rows), source.schema),
+            source.spare,
+            block=source.block,
+            piece=piece_rows(generators),
+            own=frozenset(generators),
+            test=test,
+        )
+
+    def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
+        """See ``Source``."""
+        return self._rows.batches(rows)
+
+    def acceptance(self) -> dict[str, int]:
+        """Rows drawn and kept since the last call; under conditions, the proposals and those accepted as well."""
+        drawn, kept = self._rows.proposed - self._told[0], self._rows.accepted - self._told[1]
+        self._told = (self._rows.proposed, self._rows.accepted)
+        found = {"drawn": drawn, "kept": kept}
+        if self._conditions:
+            inner = self._inner.acceptance() or {"proposals": 0, "accepted": 0}
+            found.update(proposals=drawn + inner["proposals"] - inner["accepted"], accepted=kept)
+        return found
+
+
+def _joined(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    """Batches as one."""
+    found = list(batches)
+    if len(found) == 1:
+        return found[0]
+    table = pa.Table.from_batches(found, schema).unify_dictionaries().combine_chunks()
+    return table.to_batches()[0]
+
 
 def open_run_source(worker: Worker, model: str) -> Source:
     """A fitted model of a run as a source of the run's rows, under the conditions of its job.
@@ -246,7 +331,7 @@ def open_run_source(worker: Worker, model: str) -> Source:
     blocks = blocks_of(worker)
     if not blocks:
         return source
-    return QuotaSource(source.model, plan.job.seed, blocks, BATCH_ROWS)
+    return QuotaSource(source.model, plan.job.seed, blocks, BATCH_ROWS, constrained.read_card(folder))
 
 
 def model_card(folder: Path) -> dict[str, Any]:
@@ -263,7 +348,7 @@ def model_card(folder: Path) -> dict[str, Any]:
 
 def open_source(
     folder: Path, *, seed: int, name: str, chunk_rows: int, trust_pickle: bool = False, where: Any = None
-) -> NativeSource | StockSource:
+) -> NativeSource | StockSource | ConstrainedSource:
     """Open a model folder as a source of rows.
 
     Raises:
@@ -271,12 +356,14 @@ def open_source(
         ConditionError: A condition that the model cannot meet.
     """
     card = model_card(folder)
+    table = constrained.read_card(folder)
     if card.get("engine") == "sdv":
         from shardsynth.models.sdv import StockModel
 
         pickle = (folder / card["pickle"]).resolve()
         recorded = None if trust_pickle else recorded_checksum(folder, card)
-        return StockSource(StockModel.load(pickle, recorded, trust_pickle), seed, name, chunk_rows)
+        stock = StockSource(StockModel.load(pickle, recorded, trust_pickle), seed, name, chunk_rows)
+        return stock if table is None else ConstrainedSource(stock, table)
     from shardsynth.models.native import load_native
 
     model = load_native(folder, str(card.get("family")))
@@ -284,8 +371,10 @@ def open_source(
     if where:
         from shardsynth.sampling.conditions import parse_conditions
 
-        conditions = model.prepare(parse_conditions(where))
-    return NativeSource(model, seed, conditions)
+        conditions = parse_conditions(where)
+    if table is not None:
+        return ConstrainedSource(NativeSource(model, seed), table, conditions)
+    return NativeSource(model, seed, None if conditions is None else model.prepare(conditions))
 
 
 def recorded_checksum(folder: Path, card: dict[str, Any]) -> str | None:

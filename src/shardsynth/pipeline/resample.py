@@ -24,7 +24,7 @@ from shardsynth import __version__
 from shardsynth.data.columns import schema_to_text
 from shardsynth.errors import ConditionError, InputError, RunError, TaskError
 from shardsynth.pipeline.files import create_once, read_json, sha256_of, write_json
-from shardsynth.pipeline.models import NativeSource, StockSource, model_card, open_source
+from shardsynth.pipeline.models import ConstrainedSource, NativeSource, StockSource, model_card, open_source
 from shardsynth.pipeline.plan import CHUNK_ROWS, split_range
 from shardsynth.pipeline.rundir import RunDir
 from shardsynth.pipeline.threads import available_cpus, limit_threads, thread_environment
@@ -186,7 +186,7 @@ def _digest(condition: str | None) -> str | None:
     return hashlib.sha256(condition.encode("utf-8")).hexdigest() if condition else None
 
 
-def _open(asked: dict[str, Any], *, trust_pickle: bool) -> NativeSource | StockSource:
+def _open(asked: dict[str, Any], *, trust_pickle: bool) -> NativeSource | StockSource | ConstrainedSource:
     return open_source(
         Path(asked["model"]),
         seed=asked["seed"],

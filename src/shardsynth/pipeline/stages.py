@@ -20,6 +20,7 @@ from shardsynth.data.columns import schema_to_text
 from shardsynth.data.shards import read_batches
 from shardsynth.data.writer import PartWriter
 from shardsynth.errors import MergeError
+from shardsynth.pipeline import constrained, constraint_checks
 from shardsynth.pipeline.models import Source, fit_model, open_run_source
 from shardsynth.pipeline.plan import Plan, Task
 from shardsynth.pipeline.rundir import Attempt, RunDir
@@ -69,13 +70,17 @@ def profile(worker: Worker, task: Task, attempt: Attempt, progress: Progress) ->
             salt="sample" if name == "train" else "holdout sample",
         )
         parts[name] = Profile.empty(plan.schema, options)
+    checker = constraint_checks.Checker(plan.job, plan.schema) if plan.job.constraints else None
     for batch, row, held in input_rows(plan, task, progress):
+        if checker is not None:
+            checker.update(batch, row)
         parts["train"].update(batch, row, ~held)
         if share:
             parts["holdout"].update(batch, row, held)
     for name, part in parts.items():
         part.save(attempt.output(profile_part(run, task.index, name)))
-    return attempt.commit(rows=sum(piece.rows for piece in task.pieces))
+    violations = {} if checker is None else {"violations": checker.found}
+    return attempt.commit(rows=sum(piece.rows for piece in task.pieces), **violations)
 
 
 def profile_part(run: RunDir, index: int, name: str) -> Path:
@@ -91,6 +96,8 @@ def profile_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progre
     from shardsynth.summaries.profile import Profile
 
     plan, run = worker.plan, worker.run
+    if plan.job.constraints:
+        constraint_checks.refuse_input(worker, "profile")
     merged: dict[str, Profile] = {}
     for name in ("train", "holdout"):
         for number in range(len(plan.tasks["profile"])):
@@ -103,8 +110,11 @@ def profile_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progre
     metadata, public = complete_metadata(plan, train)
     columns = worker.columns_of(metadata)
     coder = TableCoder.from_profile(train, columns, min_count=plan.job.rare.min_count)
-    precisions = {found.column.name: found.precision for found in coder.columns}
-    relations = guess_relations(columns, train.sample, precisions, plan.job.rare.min_count)
+    learned, codes, sample = columns, coder, train.sample
+    if plan.job.constraints:
+        learned, codes, sample = constrained.learn(worker, attempt, train, coder, metadata)
+    precisions = {found.column.name: found.precision for found in codes.columns}
+    relations = guess_relations(learned, sample, precisions, plan.job.rare.min_count)
     for name, found in merged.items():
         found.save(attempt.output(run.private / "summary" / f"profile.{name}"))
     coder.save(attempt.output(run.private / "summary" / "coder"))
@@ -124,22 +134,27 @@ def count(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     from shardsynth.summaries.ranges import ScoreRanges
 
     plan, run, coder = worker.plan, worker.run, worker.coder()
+    inner = constraint_checks.InnerCounts(worker) if plan.job.constraints else None
     train = Counts.empty(
         coder,
-        fit=True,
+        fit=inner is None,
         score=ScoreRanges.from_profile(worker.profile("train"), coder.columns),
         seed=plan.job.seed,
         total_rows=worker.profile("train").rows,
-        relations=worker.relations(),
+        relations=worker.relations() if inner is None else (),
     )
     holdout = Counts.empty(coder, fit=False, score=ScoreRanges.from_profile(worker.profile("holdout"), coder.columns))
     for batch, row, held in input_rows(plan, task, progress):
         train.update(batch, row, ~held)
         if held.any():
             holdout.update(batch, row, held)
-    for name, part in (("train", train), ("holdout", holdout)):
+        if inner is not None:
+            inner.update(batch, row, ~held)
+    parts = {"train": train, "holdout": holdout, **({} if inner is None else {"inner": inner.counts})}
+    for name, part in parts.items():
         part.save(attempt.output(count_part(run, task.index, name)))
-    return attempt.commit(rows=sum(piece.rows for piece in task.pieces))
+    violations = {} if inner is None else {"violations": inner.violations}
+    return attempt.commit(rows=sum(piece.rows for piece in task.pieces), **violations)
 
 
 def count_part(run: RunDir, index: int, name: str) -> Path:
@@ -149,14 +164,18 @@ def count_part(run: RunDir, index: int, name: str) -> Path:
 
 def count_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Merge the counts of the real rows."""
-    plan, run, coder = worker.plan, worker.run, worker.coder()
+    plan, run = worker.plan, worker.run
+    coders = {"train": worker.coder(), "holdout": worker.coder()}
+    if plan.job.constraints:
+        constraint_checks.refuse_input(worker, "count")
+        coders["inner"] = constrained.inner_coder(worker)
     rows = 0
-    for name in ("train", "holdout"):
+    for name, coder in coders.items():
         merged = _merge_counts(coder, [count_part(run, i, name) for i in range(len(plan.tasks["count"]))])
         merged.save(attempt.output(run.private / "summary" / f"counts.{name}"))
-        rows += merged.rows
+        rows += merged.rows if name != "inner" else 0
     record = attempt.commit(rows=rows)
-    for name in ("train", "holdout"):
+    for name in coders:
         for number in range(len(plan.tasks["count"])):
             count_part(run, number, name).unlink(missing_ok=True)
     return record
@@ -250,11 +269,14 @@ def score(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     everything = Counts.empty(coder, fit=False, score=ranges["all"])
     head = Counts.empty(coder, fit=False, score=ranges["head"])
     kept = ScoredRows(worker, task.model)
+    judge = constraint_checks.Judge(worker) if plan.job.constraints else None
     first = row = plan.part_rows(task.parts[0]).start
     for part in range(*task.parts):
         for batch in read_part(run.part(task.model, part)):
             everything.update(batch, row)
             kept.add(batch, row)
+            if judge is not None:
+                judge.update(batch, row)
             if row < head_rows:
                 head.update(batch.slice(0, head_rows - row), row)
             row += batch.num_rows
@@ -262,7 +284,8 @@ def score(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     everything.save(attempt.output(score_part(run, task, "all")))
     head.save(attempt.output(score_part(run, task, "head")))
     kept.save(attempt.output(score_part(run, task, "rows")))
-    return attempt.commit(rows=row - first)
+    violations = {} if judge is None else {"violations": judge.found}
+    return attempt.commit(rows=row - first, **violations)
 
 
 def score_part(run: RunDir, task: Task, name: str) -> Path:
@@ -308,6 +331,8 @@ def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     if blocks := blocks_of(worker):
         records = [run.last_record("sample", each.index) or {} for each in plan.model_tasks("sample", model)]
         manifest["conditions"] = described(blocks, records)
+    if plan.job.constraints:
+        manifest["constraints"] = constraint_checks.verdict(worker, model)
     if plan.job.sample.coalesce_mb:
         manifest["coalesced"] = coalesce(run, plan, model, attempt, progress)
     _write_json(attempt, run.samples(model) / "_manifest.json", manifest)

@@ -1,0 +1,1 @@
+"""SDV's constraints, kept by construction; see ``table``."""

@@ -1,0 +1,124 @@
+"""SDV's own constraint objects: they judge the declarations, the row sample and every row that is written.
+
+Our steps only do their arithmetic, for speed and row by row; what a constraint means is what SDV's ``is_valid`` says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shardsynth.data import frames
+from shardsynth.data.columns import Column
+from shardsynth.data.metadata import TABLE
+from shardsynth.errors import JobError
+from shardsynth.sampling.constraints.declared import columns_in, describe, is_programmed
+
+Declared = Mapping[str, Any]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def build(declared: Declared, number: int) -> Any:
+    """SDV's object for a declaration.
+
+    Raises:
+        JobError: SDV refuses the parameters.
+    """
+    parameters = {**declared["parameters"]}
+    with _quiet():
+        import sdv.cag
+        from sdv.cag.programmable_constraint import ProgrammableConstraintHarness
+
+        try:
+            if is_programmed(declared):
+                from shardsynth.sampling.constraints.programmed import find_class
+
+                return ProgrammableConstraintHarness(find_class(declared["class_name"])(**parameters))
+            parameters["table_name"] = None
+            return getattr(sdv.cag, declared["class_name"]).load_constraint_from_dict(parameters)
+        except JobError:
+            raise
+        except Exception as error:
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise JobError(f"{describe(declared, number)}: SDV refuses it: {message}") from None
+
+
+def sdv_metadata(metadata: Mapping[str, Any]) -> Any:
+    """SDV's metadata object."""
+    with _quiet():
+        from sdv.metadata import Metadata
+
+        return Metadata.load_from_dict(dict(metadata))
+
+
+def check_metadata(declared: Sequence[Declared], metadata: Mapping[str, Any]) -> None:
+    """SDV's own validation of constraints against the metadata.
+
+    Raises:
+        JobError: With SDV's reason.
+    """
+    found = sdv_metadata(metadata)
+    for number, one in enumerate(declared):
+        constraint = build(one, number)
+        try:
+            with _quiet():
+                constraint.validate(metadata=found)
+        except Exception as error:
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise JobError(f"{describe(one, number)}: {message}") from None
+
+
+class Arbiter:
+    """SDV's objects for the constraints of SDV's own classes, fitted on the row sample."""
+
+    def __init__(
+        self, declared: Sequence[Declared], sample: pa.Table, columns: Sequence[Column], metadata: Mapping[str, Any]
+    ) -> None:
+        described = sdv_metadata(metadata)
+        by_name = {column.name: column for column in columns}
+        self._columns: list[list[Column]] = []
+        self._constraints: list[Any] = []
+        self._numbers: list[int] = []
+        for number, one in enumerate(declared):
+            if is_programmed(one):
+                continue
+            constraint = build(one, number)
+            mine = [by_name[name] for name in columns_in(one)]
+            try:
+                with _quiet():
+                    constraint.fit({TABLE: self._frame(one, sample, mine)}, described)
+            except Exception as error:
+                raise JobError(
+                    f"{describe(one, number)}: SDV refuses the row sample ({type(error).__name__}); "
+                    "the data must satisfy the constraint"
+                ) from error
+            self._columns.append(mine)
+            self._constraints.append(constraint)
+            self._numbers.append(number)
+        self._declared = [declared[number] for number in self._numbers]
+
+    @staticmethod
+    def _frame(declared: Declared, rows: pa.Table | pa.RecordBatch, columns: Sequence[Column]) -> Any:
+        frame = frames.to_pandas(rows.select([column.name for column in columns]), columns)
+        # pandas merges by value only where the dtypes agree, and a batch without gaps has other dtypes.
+        return frame.astype(object) if declared["class_name"] == "FixedCombinations" else frame
+
+    def valid(self, batch: pa.RecordBatch) -> dict[int, np.ndarray[Any, Any]]:
+        """Place of a constraint in the job -> bool[n], the rows that SDV calls valid."""
+        found = {}
+        for number, one, constraint, columns in zip(self._numbers, self._declared, self._constraints, self._columns):
+            with _quiet():
+                mask = constraint.is_valid({TABLE: self._frame(one, batch, columns)})[TABLE]
+            found[number] = np.asarray(mask, dtype=np.bool_)
+        return found

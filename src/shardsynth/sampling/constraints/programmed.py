@@ -1,0 +1,211 @@
+"""A user's own constraint: a class derived from SDV's ProgrammableConstraint, run by SDV's code on pandas frames.
+
+It is fitted on the row sample and applied batch by batch, so what it does to a row may depend on that row alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shardsynth.data import frames
+from shardsynth.data.columns import Column
+from shardsynth.errors import JobError, ModelError
+from shardsynth.sampling.constraints.step import Mask
+
+
+@dataclass(frozen=True)
+class Programmed:
+    """A fitted constraint of a user's class.
+
+    Attributes:
+        declared: Class (by import path) and parameters.
+        harness: SDV's harness around the user's object, fitted.
+        schema: Schema before it.
+        inner: Schema after it.
+        columns: One per field of ``schema``.
+        inner_columns: One per field of ``inner``.
+        metadata: SDV metadata of the table after it.
+        untouched: Columns that it hands on as they are.
+    """
+
+    declared: dict[str, Any]
+    harness: Any
+    schema: pa.Schema
+    inner: pa.Schema
+    columns: tuple[Column, ...]
+    inner_columns: tuple[Column, ...]
+    metadata: dict[str, Any]
+    untouched: frozenset[str]
+
+    def transform(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows as a model sees them."""
+        frame = self._run("transform", frames.to_pandas(batch, self.columns))
+        if len(frame) != batch.num_rows:
+            raise JobError(f"{self.declared['class_name']}: transform must keep every row, in order")
+        return self._arrow(frame.reset_index(drop=True), batch, self.inner, self.inner_columns)
+
+    def restore(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Mask]:
+        """Rows as they are written, and which of them could not be restored."""
+        frame = self._run("reverse_transform", frames.to_pandas(batch, self.inner_columns))
+        broken = np.ones(batch.num_rows, np.bool_)
+        broken[frame.index.to_numpy()] = False
+        if broken.all():
+            raise ModelError(f"{self.declared['class_name']}: reverse_transform leaves none of {len(broken)} rows")
+        if broken.any():  # rows that are drawn again hold, until then, those of another row
+            frame = frame.reindex(np.where(broken, frame.index[0], np.arange(len(broken))))
+        return self._arrow(frame.reset_index(drop=True), batch, self.schema, self.columns), broken
+
+    def valid(self, batch: pa.RecordBatch) -> Mask:
+        """Rows that satisfy it, by the user's ``is_valid``."""
+        return np.asarray(self._run("is_valid", frames.to_pandas(batch, self.columns)), dtype=np.bool_)
+
+    def _run(self, method: str, frame: Any) -> Any:
+        try:
+            return getattr(self.harness, method)(frame)
+        except Exception as error:
+            raise ModelError(
+                f"{self.declared['class_name']}: its {method} failed on {len(frame)} rows ({type(error).__name__})"
+            ) from error
+
+    def _arrow(self, frame: Any, batch: pa.RecordBatch, schema: pa.Schema, columns: Sequence[Column]) -> pa.RecordBatch:
+        ready = {name: batch.column(name) for name in self.untouched if name in batch.schema.names}
+        return frames.to_arrow(frame, schema, columns, ready=ready, clip=False)
+
+
+def find_class(path: str) -> Any:
+    """A user's class by its import path: ``package.module:Class``, ``package.module.Class`` or ``file.py:Class``.
+
+    Raises:
+        JobError: It cannot be imported, or is not derived from SDV's ProgrammableConstraint.
+    """
+    module_name, _, name = path.rpartition(":") if ":" in path else path.rpartition(".")
+    try:
+        if module_name.endswith(".py"):
+            module = _module_of(Path(module_name))
+        else:
+            if "" not in sys.path:
+                sys.path.insert(0, "")
+            module = importlib.import_module(module_name)
+    except Exception as error:
+        raise JobError(
+            f"constraint {path!r}: {module_name!r} cannot be imported here ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no message'})"
+        ) from None
+    from sdv.cag import ProgrammableConstraint
+
+    found = getattr(module, name, None)
+    if not (isinstance(found, type) and issubclass(found, ProgrammableConstraint)):
+        what = "has no class of that name" if found is None else "is not derived from sdv.cag.ProgrammableConstraint"
+        raise JobError(f"constraint {path!r}: {module_name!r} {what}")
+    return found
+
+
+def _module_of(path: Path) -> Any:
+    """The module of a file, under a name that a pickle of its objects finds again."""
+    resolved = path.resolve()
+    name = "shardsynth_constraint_" + hashlib.sha256(str(resolved).encode()).hexdigest()[:16]
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, resolved)
+        if spec is None or spec.loader is None or not resolved.exists():
+            raise FileNotFoundError(f"no file {path}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def save_programs(programs: Sequence[Programmed]) -> bytes:
+    """A pickle: it may hold values of real rows, and opening it runs code."""
+    return pickle.dumps([(p.declared["class_name"], pickle.dumps(p)) for p in programs])
+
+
+def load_programs(data: bytes, sha256: str | None) -> tuple[Programmed, ...]:
+    """Inverse of ``save_programs``; the classes are imported first.
+
+    Raises:
+        ModelError: It is not the file that was recorded, or cannot be opened here.
+    """
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ModelError("the pickle of the job's own constraints is not the one that this run wrote; fit again")
+    found = []
+    for name, inner in pickle.loads(data):
+        find_class(name)
+        try:
+            found.append(pickle.loads(inner))
+        except Exception as error:
+            raise ModelError(f"constraint {name!r}: its pickle cannot be opened ({type(error).__name__})") from error
+    return tuple(found)
+
+
+def fit_program(
+    declared: Mapping[str, Any],
+    number: int,
+    sample: pa.Table,
+    schema: pa.Schema,
+    columns: Sequence[Column],
+    metadata: dict[str, Any],
+) -> Programmed:
+    """Fit a user's constraint on the row sample, by SDV's code.
+
+    Raises:
+        JobError: Its own validation refuses the metadata or the rows, or it fails.
+    """
+    from shardsynth.data.metadata import columns as columns_of
+    from shardsynth.sampling.constraints.by_sdv import build, sdv_metadata
+
+    where = f"constraints[{number}] ({declared['class_name']})"
+    harness = build(declared, number)
+    frame = frames.to_pandas(sample, columns)
+    try:
+        described = sdv_metadata(metadata)
+        harness.fit(frame, described)
+        updated = harness.get_updated_metadata(described).to_dict()
+        transformed = harness.transform(frame)
+    except Exception as error:
+        raise JobError(f"{where}: its class refuses the table or fails on it ({type(error).__name__})") from error
+    if len(transformed) != len(frame):
+        raise JobError(f"{where}: transform must keep every row, in order")
+    (table,) = updated["tables"].values()
+    if set(transformed.columns) != set(table["columns"]):
+        raise JobError(f"{where}: get_updated_metadata and transform speak of different columns")
+    before = {column.name: column for column in columns}
+    untouched = {
+        name
+        for name in transformed.columns
+        if name in frame
+        and table["columns"][name].get("sdtype") == before[name].sdtype
+        and transformed[name].equals(frame[name])
+    }
+    fields = []
+    for name in transformed.columns:
+        if name in untouched:
+            fields.append(schema.field(name))
+        else:
+            fields.append(pa.field(name, pa.Array.from_pandas(transformed[name]).type))
+    inner = pa.schema(fields)
+    inner_metadata = {**updated, "tables": {next(iter(updated["tables"])): table}}
+    return Programmed(
+        dict(declared),
+        harness,
+        schema,
+        inner,
+        tuple(columns),
+        tuple(columns_of(inner_metadata, inner)),
+        inner_metadata,
+        frozenset(untouched),
+    )
