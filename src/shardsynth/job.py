@@ -320,6 +320,22 @@ class Job(_Options):
         description="Rules that every row satisfies: a list of `{class_name, parameters}`, SDV's own constraints. "
         "Learned on the row sample, kept by construction, checked by SDV on every row that is written.",
     )
+    anonymize: Dict[str, str] = Field(
+        default_factory=dict,
+        description="Column -> a Faker function (`name`, `email`, `company`, ...) that makes its values: not learned, "
+        "whatever the metadata say.",
+    )
+    pseudonymize: Dict[str, str] = Field(
+        default_factory=dict,
+        description="Column -> a key file (mode 0600, 16 bytes or more: `openssl rand -out FILE 32`). Its values are "
+        "replaced by keyed hashes as they are read, the same value by the same hash wherever the key is the same, and "
+        "then learned; the key is nowhere in the run.",
+    )
+    free_text: List[str] = Field(
+        default_factory=list,
+        description="Text columns that are learned as categories although they look like free text. Without it, "
+        "metadata that call such a column categorical are an error.",
+    )
     evaluate: Evaluate = Field(Evaluate(), description="How the synthetic rows are judged.")
     cluster: Cluster = Field(Cluster(), description="Where the tasks run.")
 

@@ -43,6 +43,10 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         what = "checking constraints" if job.constraints else "detecting the metadata"
         what = f"models.{stock[0]} is a stock model" if stock else what
         raise JobError(f"{what}: needs {' and '.join(missing)}, not installed here: pip install 'shardsynth[all]'")
+    if job.anonymize or job.pseudonymize or job.free_text:
+        from shardsynth.pipeline.personal import check_personal
+
+        check_personal(job, dataset.schema)
     if job.constraints:
         from shardsynth.pipeline.constraint_checks import check_constraints
 

@@ -31,9 +31,10 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
     """
     from shardsynth.data.metadata import detect, public, read
     from shardsynth.pipeline.constrained import adapted
+    from shardsynth.pipeline.personal import marked, refuse_free_text
 
     if plan.job.metadata is None:
-        metadata = adapted(detect(profile.sample, profile, plan.schema), plan.job, plan.schema)
+        metadata = marked(adapted(detect(profile.sample, profile, plan.schema), plan.job, plan.schema), plan.job)
     else:
         from shardsynth.data.detection import complete
 
@@ -43,5 +44,6 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
                 "run the job again with another `output:`"
             )
         given = read(Path(plan.job.metadata), plan.schema, validate=False)
-        metadata = complete(given, profile.sample, profile, plan.schema)
+        metadata = complete(marked(given, plan.job), profile.sample, profile, plan.schema)
+    refuse_free_text(metadata, profile.sample, plan.job)
     return metadata, public(metadata, profile, plan.job.rare.min_count)

@@ -22,6 +22,7 @@ from shardsynth.data.writer import PartWriter
 from shardsynth.errors import MergeError
 from shardsynth.pipeline import constrained, constraint_checks
 from shardsynth.pipeline.models import Source, fit_model, open_run_source
+from shardsynth.pipeline.personal import check_keys, pseudonyms
 from shardsynth.pipeline.plan import Plan, Task
 from shardsynth.pipeline.rundir import Attempt, RunDir
 from shardsynth.summaries.rows import holdout_mask
@@ -40,12 +41,14 @@ def input_rows(plan: Plan, task: Task, progress: Progress) -> Rows:
     """Batches of a task's pieces, their first global row number, and which rows are held out."""
     done = 0
     evaluate = plan.job.evaluate
+    replace = pseudonyms(plan.job)
     for piece in task.pieces:
         row = piece.first_row
         groups = range(piece.first_group, piece.last_group)
         for batch in read_batches(plan.shards[piece.shard], plan.schema, groups):
             key = batch.column(evaluate.group) if evaluate.group else None
-            yield batch, row, holdout_mask(plan.job.seed, evaluate.holdout, row, batch.num_rows, key)
+            rows = batch if replace is None else replace.replaced(batch)
+            yield rows, row, holdout_mask(plan.job.seed, evaluate.holdout, row, batch.num_rows, key)
             row += batch.num_rows
             done += batch.num_rows
             progress(done)
@@ -79,8 +82,10 @@ def profile(worker: Worker, task: Task, attempt: Attempt, progress: Progress) ->
             parts["holdout"].update(batch, row, held)
     for name, part in parts.items():
         part.save(attempt.output(profile_part(run, task.index, name)))
-    violations = {} if checker is None else {"violations": checker.found}
-    return attempt.commit(rows=sum(piece.rows for piece in task.pieces), **violations)
+    details: dict[str, Any] = {} if checker is None else {"violations": checker.found}
+    if replaced := pseudonyms(plan.job):
+        details["keys"] = replaced.fingerprints()
+    return attempt.commit(rows=sum(piece.rows for piece in task.pieces), **details)
 
 
 def profile_part(run: RunDir, index: int, name: str) -> Path:
@@ -134,6 +139,7 @@ def count(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     from shardsynth.summaries.ranges import ScoreRanges
 
     plan, run, coder = worker.plan, worker.run, worker.coder()
+    check_keys(worker, pseudonyms(plan.job))
     inner = constraint_checks.InnerCounts(worker) if plan.job.constraints else None
     train = Counts.empty(
         coder,
