@@ -82,7 +82,13 @@ class IncrementStep:
         times = np.clip(drawn, low, high)
         stored = (times * self._step if dtype.kind in "iu" else times * float(self.increment)).astype(dtype)
         absent = missing if missing.any() else None
-        made = to_array(kind, np.ascontiguousarray(stored), absent, emit_nan=self.held.emit_nan)
+        made = to_array(
+            kind,
+            np.ascontiguousarray(stored),
+            absent,
+            emit_nan=self.held.emit_nan,
+            exponent=self.held.exponent,
+        )
         return {self.columns[0]: made}, np.zeros(n, np.bool_)
 
     def _ends(self, dtype: np.dtype[Any]) -> tuple[int, int]:

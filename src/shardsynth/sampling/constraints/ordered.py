@@ -203,7 +203,13 @@ class OrderedStep:
                 axis = np.where(axis < floor, held.precision.snap(axis + unit), axis)
             axis = np.clip(axis, held.low, held.high)
             stored = to_storage(axis * (held.scale if dtype.kind in "iu" else 1), dtype)
-            array = to_array(held.column.value_type, stored, None, datetime_format=held.datetime_format)
+            array = to_array(
+                held.column.value_type,
+                stored,
+                None,
+                datetime_format=held.datetime_format,
+                exponent=held.exponent,
+            )
             written = self._values(i, array)[0]
         absent = missing if missing.any() else None
         found[held.column.name] = to_array(
@@ -212,6 +218,7 @@ class OrderedStep:
             absent,
             emit_nan=held.emit_nan,
             datetime_format=held.datetime_format,
+            exponent=held.exponent,
         )
         return written, ~missing
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shardsynth.data.codec import scale_of
+from shardsynth.data.codec import decimal_exponent
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision, kind_of, needs_parsing
 
@@ -56,7 +56,7 @@ class Held:
         """Whether the values are integers of some unit, exactly, in 64 bits."""
         kind, kind_name = self.column.value_type, kind_of(self.column.type)
         if kind_name == "decimal":
-            return bool(kind.precision <= WHOLE_DIGITS)
+            return bool(kind.precision <= WHOLE_DIGITS and kind.scale >= 0)
         return (
             kind_name in ("temporal", "boolean")
             or needs_parsing(self.column)
@@ -64,9 +64,15 @@ class Held:
         )
 
     @property
+    def exponent(self) -> int:
+        """The e of the unit 10^-e in which decimals are stored; 0 for every other type."""
+        largest = max((abs(end) for end in (self.low, self.high) if not np.isinf(end)), default=0.0)
+        return max(0, decimal_exponent(self.column.type, largest))
+
+    @property
     def scale(self) -> int:
         """Whole units per unit of the axis."""
-        return round(scale_of(self.column.type))
+        return int(10**self.exponent)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object, the type aside."""
