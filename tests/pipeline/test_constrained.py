@@ -267,3 +267,17 @@ def test_a_violation_fails_the_merge(tmp_path, monkeypatch):
             job(shards(tmp_path, ordered_table(), ORDERED), tmp_path / "r", constraints=ORDER, sample={"rows": 500}),
             "merge",
         )
+
+
+def test_so_many_rows_under_each_condition_under_constraints(data, tmp_path):
+    """Conditions of the job file on columns that the model has and on columns that it has not."""
+    asked = {
+        "rows": 900,
+        "rows_per_shard": 300,
+        "conditions": [{"where": 'city == "Metz"', "rows": 200}, {"where": "dose >= 300 and age < 80", "rows": 100}],
+    }
+    run = run_here(job(data, tmp_path / "r", sample=asked))
+    frame = made(run).to_pandas()
+    assert (frame["city"][:200] == "Metz").all() and (frame["zone"][:200] == 3).all()
+    assert (frame["dose"][200:300] >= 300).all() and (frame["age"][200:300] < 80).all()
+    assert len(frame) == 900 and len(set(frame["id"])) == 900
