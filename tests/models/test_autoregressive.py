@@ -131,6 +131,14 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
     assert resumed.loss.equals(fixed.loss)
 
 
+def test_all_rows_in_batches_are_learned_as_the_sample_is(source: Prepared, fixed: AutoregressiveModel) -> None:
+    """The sample holds every row of this table: the two trainings see the same."""
+    assert source.profile.sample.num_rows == source.table.num_rows
+    batches = source.profile.sample.to_batches(max_chunksize=3_000)
+    streamed = fit(source, {**QUICK, "order": "fixed"}, rows=lambda: batches)
+    assert streamed.draw(0, 0, 2_000).equals(fixed.draw(0, 0, 2_000))
+
+
 CONDITIONS = [
     'sex == "m"',
     'sex == "f" and 30 <= age < 50 and notnull(weight)',

@@ -42,13 +42,14 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
         given.coder,
         given.counts,
         FitOptions(protection=options.protection),
-        bins=options.bins or bins_of(rows.num_rows),
+        bins=options.bins or bins_of(rows.num_rows if given.rows is None else given.counts.rows),
         most_categories=options.max_categories,
         relations=given.relations,
     )
-    shape = Shape.of(options, rows.num_rows, len(coding.columns))
-    tell(_check_memory(coding, shape, rows.num_rows, available_memory(device), str(device)))
-    codes = coding.encode(given.coder, rows, given.seed)
+    count = rows.num_rows if given.rows is None else given.counts.rows
+    shape = Shape.of(options, count, len(coding.columns))
+    tell(_check_memory(coding, shape, count, available_memory(device), str(device)))
+    codes = _codes(given, coding)
     shares = [column.share for column in coding.columns]
     places = [column.places for column in coding.columns]
     identity = _identity(options, shape, coding, codes, given.seed)
@@ -83,6 +84,14 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
     )
     _ = model.order  # a column to balance that cannot be is an error of the job
     return model
+
+
+def _codes(given: Fitting, coding: Coding) -> Codes:
+    """Training rows in codes: of the row sample or, batch by batch, of all rows; a byte or two a column and row."""
+    if given.rows is None:
+        return coding.encode(given.coder, given.profile.sample, given.seed)
+    parts = [coding.encode(given.coder, batch, given.seed, part) for part, batch in enumerate(given.rows())]
+    return np.concatenate(parts)
 
 
 def _check_memory(coding: Coding, shape: Shape, rows: int, available: int, device: str) -> str:

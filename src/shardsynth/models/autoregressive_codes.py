@@ -241,15 +241,16 @@ class Coding:
             raise ModelError("autoregressive: no column is left to learn (all are ids, personal, empty or constant)")
         return cls(tuple(table), tuple(learned), tuple(bound), (*notes, *(r.describe() for r in bound)))
 
-    def encode(self, coder: TableCoder, rows: pa.Table, seed: int) -> Codes:
+    def encode(self, coder: TableCoder, rows: pa.Table | pa.RecordBatch, seed: int, part: int = 0) -> Codes:
         """Rows in codes, int16[n, columns].
 
         Args:
             coder: What the columns were coded with.
             rows: Rows with the coder's columns.
             seed: Draws stand-ins for protected categories.
+            part: Number of the batch, for rows that come in several.
         """
-        rng = np.random.default_rng([seed, 5])
+        rng = np.random.default_rng([seed, 5, part])
         encoded = coder.encode(rows)
         codes = np.empty((rows.num_rows, len(self.columns)), np.int16)
         for number, column in enumerate(self.columns):

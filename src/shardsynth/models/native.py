@@ -107,7 +107,8 @@ def _autoregressive() -> Family:
         from shardsynth.models.autoregressive import fit_autoregressive
 
         model = fit_autoregressive(given)
-        return Fitted(model, given.profile.sample.num_rows, model.notes, model.loss)
+        rows = given.counts.rows if given.rows is not None else given.profile.sample.num_rows
+        return Fitted(model, rows, model.notes, model.loss)
 
     def load(folder: Path) -> Model:
         _need_torch("autoregressive")
