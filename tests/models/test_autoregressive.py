@@ -242,6 +242,20 @@ def test_sampling_options(model: AutoregressiveModel, fixed: AutoregressiveModel
         fixed.with_sampling(balance="grade")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"balance": "grad"}, "no category column that is learned; there are 'grade'"),
+        ({"balance": "grade"}, "order: any"),
+    ],
+)
+def test_what_cannot_be_balanced_is_said_before_training(
+    source: Prepared, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(JobError, match=message):
+        fit(source, {**options, "order": "fixed", "max_epochs": 100_000})
+
+
 def test_a_column_of_many_categories() -> None:
     rng = np.random.default_rng(0)
     names = np.array([f"town-{i:03d}" for i in range(300)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from dataclasses import replace
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from shardsynth.errors import ModelError
+from shardsynth.errors import JobError, ModelError
 from shardsynth.models.autoregressive_codes import Codes, Coding
 from shardsynth.models.autoregressive_model import AutoregressiveModel
 from shardsynth.models.autoregressive_options import AutoregressiveOptions
@@ -46,6 +47,7 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
         most_categories=options.max_categories,
         relations=given.relations,
     )
+    _check_balance(options, coding)
     count = rows.num_rows if given.rows is None else given.counts.rows
     shape = Shape.of(options, count, len(coding.columns))
     tell(_check_memory(coding, shape, count, available_memory(device), str(device)))
@@ -69,7 +71,7 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
             calibration = calibrated_biases(network, shares, _CALIBRATION_ROWS, given.seed)
     finally:
         torch.set_num_threads(before)
-    model = AutoregressiveModel(
+    return AutoregressiveModel(
         given.schema,
         options,
         coding,
@@ -82,8 +84,19 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
         pa.table({"epoch": np.arange(len(history)), "loss": history[:, 0].numpy(), "held_out": history[:, 1].numpy()}),
         max(1, given.threads),
     )
-    _ = model.order  # a column to balance that cannot be is an error of the job
-    return model
+
+
+def _check_balance(options: AutoregressiveOptions, coding: Coding) -> None:
+    """JobError for a column that cannot be balanced, before anything is trained."""
+    categories = [c.name for c in coding.columns if c.fit.categories is not None]
+    if options.balance and options.balance not in categories:
+        near = difflib.get_close_matches(options.balance, categories, 1) or categories[:8]
+        raise JobError(
+            f"autoregressive: balance: {options.balance!r} is no category column that is learned; "
+            f"there are {', '.join(map(repr, near))}"
+        )
+    if options.balance and options.order == "fixed" and coding.columns[0].name != options.balance:
+        raise JobError(f"autoregressive: balance: {options.balance!r} wants order: any")
 
 
 def _codes(given: Fitting, coding: Coding) -> Codes:
