@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from tests.slurm.cluster import NODES
+from tests.slurm.cluster import NODES, PATIENCE
 from tests.slurm.runs import SHARDSYNTH, element_processes, outcome, shardsynth
 
 import shardsynth as ss
@@ -107,7 +107,7 @@ class Chaos:
 
 def _settled(run):
     quiet = 0
-    end = time.monotonic() + 150
+    end = time.monotonic() + PATIENCE * 150
     while quiet < 2:
         status = read_status(run.dir, run.plan)
         quiet = 0 if status.live else quiet + 1

@@ -26,6 +26,7 @@ from pathlib import Path
 NODES = ("n1", "n2", "n3", "n4")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-install-db", "sbatch", "sacct")
 MAX_ARRAY_SIZE = 101
+PATIENCE = 4
 #: Set in the daemons' environment alone: what `stop` may end.
 _MARK = "SHARDSYNTH_TEST_CLUSTER"
 
@@ -49,14 +50,14 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(what: str, check, seconds: float = 30.0, pause: float = 0.1):
-    """The first true value of ``check()``."""
-    end = time.monotonic() + seconds
+    """The first true value of ``check()``; on a loaded machine everything takes several times as long."""
+    end = time.monotonic() + PATIENCE * seconds
     while True:
         value = check()
         if value:
             return value
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds:.0f} s for {what}")
+            raise TimeoutError(f"waited {PATIENCE * seconds:.0f} s for {what}")
         time.sleep(pause)
 
 
@@ -72,6 +73,7 @@ class Cluster:
         nodes: int = 4,
         cpus: int = 1,
         min_job_age: int = 300,
+        attached: bool = True,
     ) -> None:
         self.folder = Path(folder).resolve()
         self.accounting = accounting
@@ -79,6 +81,7 @@ class Cluster:
         self.nodes = NODES[:nodes]
         self.cpus = cpus
         self.min_job_age = min_job_age
+        self.attached = attached  # the daemons end with the process that started them, however that ends
         self.conf = self.folder / "slurm.conf"
         self.host = socket.gethostname().split(".")[0]
 
@@ -276,6 +279,8 @@ StorageLoc=slurm
         self._daemon(f"slurmd-{node}", "slurmd", "-D", "-N", node)
 
     def _daemon(self, name: str, *command: str) -> None:
+        if self.attached:
+            command = ("setpriv", "--pdeathsig", "KILL", *command)
         with (self.folder / "log" / f"{name}.out").open("ab") as log:
             process = subprocess.Popen(
                 command, env={**self.environment, _MARK: str(self.folder)},
@@ -447,7 +452,7 @@ def main() -> None:
         packages = "slurm-wlm munge slurm-wlm-basic-plugins slurmdbd mariadb-server"
         sys.exit(f"not here: {', '.join(absent)}; apt-get install {packages}")
     started = time.monotonic()
-    cluster = Cluster(folder).start()
+    cluster = Cluster(folder, attached=False).start()
     print(f"four nodes are idle after {time.monotonic() - started:.0f} s; now: export SLURM_CONF='{cluster.conf}'")
 
 
