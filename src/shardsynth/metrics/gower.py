@@ -101,6 +101,7 @@ class Space:
         d = len(coder.columns)
         low, high = np.full(d, np.inf), np.full(d, -np.inf)
         gaps = np.zeros(d, np.bool_)
+        gaps[coder.missing_columns] = True  # a sample of the references may miss what a synthetic row has
         for table in references:
             encoded = coder.encode(table)
             for i, axis in enumerate(encoded.axis):
@@ -160,8 +161,8 @@ class Space:
         scaled = np.where(absent, 0.0, axis) - self.low[i]
         # A constant column: any other value is one apart, as a category.
         x = (scaled != 0).astype(np.float64) if width == 0 else np.clip(scaled / width, -1.0, 2.0)
-        if not self.gaps[i] and not absent.any():
-            return [x.astype(np.float32)]
+        if not self.gaps[i]:  # missing where no real row is: farther from any value than values are from each other
+            return [np.where(absent, 2.0, x).astype(np.float32)]
         parts = [np.where(absent, 0.0, x / 2), np.where(absent, 0.0, (1 - x) / 2), np.where(absent, 0.5, 0.0)]
         return [part.astype(np.float32) for part in parts]
 
