@@ -39,7 +39,7 @@ def job_in_image(image, site, make_job):
     return make
 
 
-def wait_for(slurm, root, seconds=180):
+def wait_for(slurm, root, seconds=400):
     """Until nothing of the run is queued; its status."""
     wait_until("the end of the run", lambda: slurm.command("squeue", "-h") == "", seconds, 0.5)
     return shardsynth("status", root, env=slurm.environment)
@@ -66,13 +66,13 @@ def test_the_demo_through_slurm_in_the_image_gives_the_bytes_of_a_run_without_it
 
 def test_a_pre_empted_training_is_queued_again_and_goes_on(idle, job_in_image, tmp_path):
     """The batch script, on the host, hears of the grace and queues it again: there is no scontrol in the image."""
-    models = {"ctgan": {"epochs": 3000, "generator_dim": [32], "discriminator_dim": [32], "device": "cpu"}}
+    models = {"ctgan": {"epochs": 1000, "generator_dim": [32], "discriminator_dim": [32], "device": "cpu"}}
     fit = {"fit": {"cpus": 1, "partition": "gpu", "gres": "gpu:a100:1"}}
     root = tmp_path / "run"
     shardsynth("submit", job_in_image(root, models=models, cluster={"stages": fit}), env=idle.environment)
     log = root / "private" / "logs" / "fit" / "0" / "0.log"
-    wait_until("the training", log.exists, 120, 0.1)
-    time.sleep(5)
+    wait_until("the training", lambda: log.exists() and "positions" in log.read_text(), 200, 0.1)
+    time.sleep(3)
     idle.command("sbatch", "--parsable", "-p", "urgent", "-N4", "-o", "/dev/null", "--wrap", "sleep 1")
     assert "all done" in wait_for(idle, root)
     assert "saved: queued again" in _log(root, "fit") and "started again by Slurm (restart 1)" in _log(root, "fit")
@@ -171,7 +171,7 @@ def test_a_host_with_python_3_9_and_without_torch_submits(idle, job_in_image, un
     subprocess.run([thin, "-c", absent], check=True)
     root = tmp_path / "run"
     shardsynth("submit", job_in_image(root, models=COPULA), python=thin, env=idle.environment)
-    wait_until("the end", lambda: idle.command("squeue", "-h") == "", 120, 0.5)
+    wait_until("the end", lambda: idle.command("squeue", "-h") == "", 400, 0.5)
     assert "all done" in shardsynth("status", root, python=thin, env=idle.environment)
     assert outcome(root) == {key: value for key, value in uncontained.items() if "gaussian_copula" in key}
 

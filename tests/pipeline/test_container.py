@@ -82,13 +82,16 @@ def test_shards_inside_the_run_directory_and_around_it_come_in_order(tmp_path):
     assert str(tmp_path / "run") in targets
 
 
-def test_the_metadata_file_is_mounted_and_found_from_any_folder(tmp_path, monkeypatch):
+def test_the_metadata_and_keys_are_mounted_and_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "m.json").write_text("{}")
-    plan = make([tmp_path / "a"], tmp_path / "run", metadata="m.json")
+    for name in ("m.json", "a.key"):
+        (tmp_path / name).write_text("{}")
+    plan = make([tmp_path / "a"], tmp_path / "run", metadata="m.json", pseudonymize={"a": "a.key"})
     read_again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert read_again.job.metadata == str(tmp_path / "m.json")
-    assert str(tmp_path / "m.json") in {mount.target for mount in mounts_of(plan, tmp_path / "run")}
+    assert read_again.job.pseudonymize == {"a": str(tmp_path / "a.key")}
+    targets = {mount.target: mount.writable for mount in mounts_of(plan, tmp_path / "run")}
+    assert targets[str(tmp_path / "m.json")] is False and targets[str(tmp_path / "a.key")] is False
 
 
 def test_the_image_is_in_the_plan_and_not_in_its_identity(tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shardsynth.pipeline.image import EXPECTED, stamp_file
-from shardsynth.pipeline.plan import Plan
+from shardsynth.pipeline.plan import Plan, single_files
 from shardsynth.pipeline.site import Site
 
 #: Exit code of a script whose image or folders are not on its node as they were submitted; the log says which.
@@ -78,9 +78,7 @@ def mounts_of(plan: Plan, run: Path, extra: Iterable[str] = ()) -> tuple[Mount, 
     if len(folders) > MOST_MOUNTS:
         folders = _outermost({common: os.path.realpath(common) for common in _common(folders)})
     found = [Mount(source, target) for target, source in folders.items()]
-    if plan.job.metadata is not None:
-        metadata = os.path.abspath(plan.job.metadata)
-        found.append(Mount(os.path.realpath(metadata), metadata))
+    found += [Mount(os.path.realpath(path), path) for path in single_files(plan)]
     for bind in extra:
         source, _, rest = bind.partition(":")
         target, _, mode = rest.partition(":")

@@ -142,7 +142,11 @@ class Plan:
         outcome.pop("cluster")
         data: dict[str, Any] = {
             "version": PLAN_VERSION,
-            "job": {**self.job.to_dict(), "metadata": _absolute(self.job.metadata)},
+            "job": {
+                **self.job.to_dict(),
+                "metadata": _absolute(self.job.metadata),
+                "pseudonymize": {name: _absolute(path) for name, path in self.job.pseudonymize.items()},
+            },
             "shards": [shard.to_json() for shard in self.shards],
             "schema": schema_to_text(self.schema),
             "rows": self.rows,
@@ -207,10 +211,16 @@ def _task_from_json(stage: str, index: int, data: dict[str, Any]) -> Task:
 
 
 def files_read(plan: Plan) -> Iterator[Path]:
-    """Folders of the shards, and the metadata: what tasks read from outside the run directory."""
+    """Folders of the shards, the metadata and keys: what tasks read from outside the run directory."""
     yield from sorted({Path(shard.path).parent for shard in plan.shards})
-    if plan.job.metadata is not None:
-        yield Path(plan.job.metadata)
+    for path in single_files(plan):
+        yield Path(path)
+
+
+def single_files(plan: Plan) -> list[str]:
+    """Absolute paths of the metadata file and of the pseudonyms' keys."""
+    named = [*([plan.job.metadata] if plan.job.metadata else []), *plan.job.pseudonymize.values()]
+    return list(dict.fromkeys(os.path.abspath(path) for path in named))
 
 
 def make_plan(job: Job, dataset: Dataset, cpus: int, metadata: str | None = None) -> Plan:
