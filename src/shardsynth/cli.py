@@ -107,16 +107,37 @@ def _options(
 
 @app.command()
 def init(
-    source: Annotated[list[str], typer.Argument(metavar="DATA...", help="Folder, glob or files of Parquet shards.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Job file to write.")],
+    source: Annotated[
+        Optional[list[str]], typer.Argument(metavar="DATA...", help="Folder, glob or files of Parquet shards.")
+    ] = None,
     run_folder: Annotated[Optional[str], typer.Option("--run", help="Run directory to name in it.")] = None,
+    from_config: Annotated[
+        Optional[Path],
+        typer.Option("--from-config", help="Take table, model and settings from a config.yaml of SDV 0.17's time."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the job file.")] = False,
     debug: Debug = False,
 ) -> None:
     """Look at the shards and write a job file with the detected metadata."""
+    from shardsynth.errors import JobError
     from shardsynth.pipeline.setup import write_job
 
-    for line in write_job(source if len(source) > 1 else source[0], output, run_folder, force=force):
+    if (from_config is None) == (not source):
+        raise JobError("init: wanted either DATA, the shards, or --from-config FILE, which names its own table")
+    old = None
+    if from_config is not None:
+        from shardsynth.pipeline.old_config import imported, read_old
+
+        if output.exists() and not force:
+            raise JobError(f"{output}: exists already; --force overwrites it, or choose another name")
+        old = read_old(from_config)
+        folder, *lines = imported(old, output)
+        source = [folder]
+        for line in lines:
+            print(line)
+    assert source is not None
+    for line in write_job(source if len(source) > 1 else source[0], output, run_folder, force=force, old=old):
         print(line)
 
 

@@ -13,13 +13,29 @@ from shardsynth.data.shards import Dataset, open_shards, read_batches
 from shardsynth.errors import JobError
 from shardsynth.job import Job
 from shardsynth.pipeline.files import human_bytes, write_atomic, write_json
+from shardsynth.pipeline.proposals import proposed_lines, verified_relations
 
 if TYPE_CHECKING:
+    from shardsynth.pipeline.old_config import OldConfig
     from shardsynth.summaries.profile import Profile
 
 
-def write_job(source: str | list[str], output: Path, run_folder: str | None, *, force: bool = False) -> Iterator[str]:
+def write_job(
+    source: str | list[str],
+    output: Path,
+    run_folder: str | None,
+    *,
+    force: bool = False,
+    old: OldConfig | None = None,
+) -> Iterator[str]:
     """Write a job file and, beside it, the metadata; yields lines that say what was found.
+
+    Args:
+        source: The shards.
+        output: Job file to write.
+        run_folder: Run directory to name in it.
+        force: Overwrite the job file.
+        old: What a configuration of SDV 0.17's time asks for.
 
     Raises:
         JobError: The job file exists and ``force`` is not set.
@@ -37,6 +53,11 @@ def write_job(source: str | list[str], output: Path, run_folder: str | None, *, 
     profile.check_finite()
     exact = detect(profile.sample, profile, dataset.schema)
     metadata_file = output.with_suffix(".metadata.json")
+    relations = verified_relations(dataset, profile, exact)
+    groups = _repeating_ids(exact["tables"][TABLE], profile)
+    job = _job(source, run_folder or f"runs/{output.stem}", metadata_file, groups)
+    if old is not None:
+        old.applied(exact, job)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(metadata_file, public(exact, profile, 5))
     table = exact["tables"][TABLE]
@@ -46,14 +67,15 @@ def write_job(source: str | list[str], output: Path, run_folder: str | None, *, 
     yield "columns by sdtype: " + ", ".join(f"{count} {name}" for name, count in sorted(kinds.items()))
     if table.get("primary_key"):
         yield f"primary key: {table['primary_key']!r}"
-    groups = _repeating_ids(table, profile)
     for name in groups:
         yield f"the id {name!r} repeats: all rows of one {name!r} go to one side of the holdout (evaluate.group)"
     for suspect in suspects(exact, profile.sample):
         yield f"column {suspect.column!r}: {suspect.reason}"
-    job = _job(source, run_folder or f"runs/{output.stem}", metadata_file, groups)
+    for relation in relations:
+        yield f"on all rows: {relation.describe()}"
     Job.parse(job, str(output))
-    write_atomic(output, _HEADER + yaml.safe_dump(job, sort_keys=False, allow_unicode=True))
+    comments = "".join(line + "\n" for line in proposed_lines(relations, profile.rows))
+    write_atomic(output, _HEADER + yaml.safe_dump(job, sort_keys=False, allow_unicode=True) + comments)
     yield f"wrote {output} and {metadata_file}; correct the sdtypes there, then: shardsynth run {output}"
 
 

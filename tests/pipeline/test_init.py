@@ -1,0 +1,132 @@
+"""`init`: what it proposes and flags, and old configurations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import yaml
+from tests.tables import write_shards
+from typer.testing import CliRunner
+
+from shardsynth import Job
+from shardsynth.cli import app
+from shardsynth.errors import JobError
+from shardsynth.pipeline.old_config import read_old
+from shardsynth.pipeline.setup import write_job
+
+
+def related(rows: int = 800) -> pa.Table:
+    rng = np.random.default_rng(0)
+    one, other = rng.random(rows) < 0.2, rng.random(rows) < 0.15
+    city = rng.choice(["Ulm", "Kiel", "Lyon", "Metz"], rows)
+    return pa.table(
+        {
+            "either": (one | other).astype(np.int8),
+            "one": one.astype(np.int8),
+            "other": other.astype(np.int8),
+            "city": city,
+            "country": np.array(["DE", "DE", "FR", "BE"])[[["Ulm", "Kiel", "Lyon", "Metz"].index(c) for c in city]],
+            "notes": [f"patient {n} said {n * 7 % 13} words about the weather" for n in range(rows)],
+        }
+    )
+
+
+def test_relations_are_proposed_commented_out_and_valid_once_they_are_not(tmp_path):
+    data = write_shards(related(), tmp_path / "d", 3)
+    said = list(write_job(str(data), tmp_path / "job.yaml", None))
+    assert any(line == "on all rows: either = one or other" for line in said)
+    assert any("'notes': free text" in line for line in said)
+    text = (tmp_path / "job.yaml").read_text()
+    assert "constraints" not in yaml.safe_load(text)
+    head, _, comments = text.partition("# # Relations")
+    uncommented = head + "".join(line[2:] + "\n" for line in ("# # Relations" + comments).splitlines())
+    declared = Job.parse(yaml.safe_load(uncommented)).constraints
+    columns = [set(one.parameters["column_names"]) for one in declared]
+    assert {"either", "one", "other"} in columns and {"city", "country"} in columns
+    assert "(seen on" in comments
+
+
+def test_a_relation_that_one_row_of_the_shards_breaks_is_not_proposed(tmp_path):
+    table = related()
+    country = table["country"].to_pylist()
+    country[700] = "FR" if country[700] == "DE" else "DE"
+    data = write_shards(table.set_column(4, "country", [country]), tmp_path / "d", 3)
+    list(write_job(str(data), tmp_path / "job.yaml", None))
+    assert '"country"' not in (tmp_path / "job.yaml").read_text()
+
+
+def config(folder: Path, **changes) -> Path:
+    block = {
+        "data_path": "patients.xlsx",
+        "primary_key": "ID",
+        "regex_primary_key": "P-[0-9]{6}",
+        "epochs": 7,
+        "batch_size": 100,
+        "num_rows": 500,
+        "Anonymization": {
+            "active": True,
+            "name_of_the_fields": ["patient", "mail"],
+            "category_of_the_fields": ["name", "email"],
+        },
+        "field_distributions": {"age": "gaussian", "dose": "gamma"},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({"models": {"active": "CopulaGAN", "CopulaGAN": {**block, **changes}}}))
+    return path
+
+
+def test_an_old_configuration_becomes_a_job_of_its_excel_table(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "ID": [f"X{n}" for n in range(60)],
+            "patient": [f"Ottokar {n}" for n in range(60)],
+            "mail": [f"o{n}@example.org" for n in range(60)],
+            "age": rng.integers(20, 90, 60),
+            "dose": rng.gamma(2, 3, 60).round(2),
+        }
+    )
+    frame.to_excel(tmp_path / "patients.xlsx", index=False)
+    arguments = ["init", "--from-config", str(config(tmp_path)), "-o", str(tmp_path / "job.yaml")]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    job = Job.load(tmp_path / "job.yaml")
+    model = job.models["copulagan"]
+    assert model.options == {
+        "epochs": 7,
+        "batch_size": 100,
+        "numerical_distributions": {"age": "norm", "dose": "gamma"},
+    }
+    assert job.sample.rows == 500 and job.anonymize == {"patient": "name", "mail": "email"}
+    (table,) = json.loads(Path(job.metadata).read_text())["tables"].values()
+    assert table["primary_key"] == "ID"
+    assert table["columns"]["ID"] == {"sdtype": "id", "regex_format": "P-[0-9]{6}"}
+    assert sorted(p.name for p in Path(job.input).iterdir()) == ["part-00000.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"data_path": None}, "data_path is missing"),
+        ({"field_distributions": {"age": "gama"}}, "did you mean 'gamma'"),
+        (
+            {"Anonymization": {"active": True, "name_of_the_fields": ["a", "b"], "category_of_the_fields": "name"}},
+            "2 fields are named, but 1",
+        ),
+        ({"Anonymization": {"activ": True}}, "did you mean 'active'"),
+    ],
+)
+def test_a_setting_that_cannot_be_kept_is_an_error(tmp_path, changes, words):
+    with pytest.raises(JobError, match=words):
+        read_old(config(tmp_path, **changes))
+
+
+def test_anonymization_that_is_switched_off_is_off(tmp_path):
+    off = {"active": False, "name_of_the_fields": ["patient"], "category_of_the_fields": ["name"]}
+    assert read_old(config(tmp_path, Anonymization=off)).anonymize == {}
