@@ -23,14 +23,14 @@ from shardsynth.pipeline.setup import write_job
 def related(rows: int = 800) -> pa.Table:
     rng = np.random.default_rng(0)
     one, other = rng.random(rows) < 0.2, rng.random(rows) < 0.15
-    city = rng.choice(["Ulm", "Kiel", "Lyon", "Metz"], rows)
+    ward = rng.choice(["Ulm", "Kiel", "Lyon", "Metz"], rows)
     return pa.table(
         {
             "either": (one | other).astype(np.int8),
             "one": one.astype(np.int8),
             "other": other.astype(np.int8),
-            "city": city,
-            "country": np.array(["DE", "DE", "FR", "BE"])[[["Ulm", "Kiel", "Lyon", "Metz"].index(c) for c in city]],
+            "ward": ward,
+            "wing": np.array(["DE", "DE", "FR", "BE"])[[["Ulm", "Kiel", "Lyon", "Metz"].index(c) for c in ward]],
             "notes": [f"patient {n} said {n * 7 % 13} words about the weather" for n in range(rows)],
         }
     )
@@ -47,17 +47,17 @@ def test_relations_are_proposed_commented_out_and_valid_once_they_are_not(tmp_pa
     uncommented = head + "".join(line[2:] + "\n" for line in ("# # Relations" + comments).splitlines())
     declared = Job.parse(yaml.safe_load(uncommented)).constraints
     columns = [set(one.parameters["column_names"]) for one in declared]
-    assert {"either", "one", "other"} in columns and {"city", "country"} in columns
+    assert {"either", "one", "other"} in columns and {"ward", "wing"} in columns
     assert "(seen on" in comments
 
 
 def test_a_relation_that_one_row_of_the_shards_breaks_is_not_proposed(tmp_path):
     table = related()
-    country = table["country"].to_pylist()
-    country[700] = "FR" if country[700] == "DE" else "DE"
-    data = write_shards(table.set_column(4, "country", [country]), tmp_path / "d", 3)
+    wing = table["wing"].to_pylist()
+    wing[700] = "FR" if wing[700] == "DE" else "DE"
+    data = write_shards(table.set_column(4, "wing", [wing]), tmp_path / "d", 3)
     list(write_job(str(data), tmp_path / "job.yaml", None))
-    assert '"country"' not in (tmp_path / "job.yaml").read_text()
+    assert '"wing"' not in (tmp_path / "job.yaml").read_text()
 
 
 def config(folder: Path, **changes) -> Path:
