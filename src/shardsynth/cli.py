@@ -245,8 +245,8 @@ def report(folder: RunFolder, debug: Debug = False) -> None:
 @app.command()
 def sample(
     model: ModelFolder,
-    rows: Annotated[str, typer.Option("--rows", help="Rows to make, such as 1e6.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the parts.")],
+    rows: Annotated[Optional[str], typer.Option("--rows", help="Rows to make, such as 1e6.")] = None,
     tasks: Annotated[Optional[int], typer.Option("--tasks", help="Tasks to cut the work into.")] = None,
     rows_per_shard: Annotated[str, typer.Option("--rows-per-shard", help="Rows of one part.")] = "1e6",
     seed: Annotated[Optional[int], typer.Option("--seed", help="Another seed than the run's.")] = None,
@@ -257,19 +257,27 @@ def sample(
     where: Annotated[
         Optional[str], typer.Option("--where", help="Condition, such as 'Gender == \"F\" and AGE >= 60'.")
     ] = None,
+    remaining: Annotated[
+        Optional[str],
+        typer.Option("--remaining-columns", help="Parquet rows of which some columns are known: complete them."),
+    ] = None,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Load a stock pickle that no run recorded.")
     ] = False,
     debug: Debug = False,
 ) -> None:
     """Sample a fitted model into Parquet parts and a manifest."""
+    from shardsynth.errors import InputError
     from shardsynth.job import parse_rows
     from shardsynth.pipeline.resample import SampleRequest, sample_model
 
+    if (rows is None) == (remaining is None):
+        raise InputError("wanted either --rows, such as --rows 1e6, or --remaining-columns with the rows to complete")
     request = SampleRequest(
         model=model,
         output=output,
-        rows=parse_rows(rows),
+        rows=0 if rows is None else parse_rows(rows),
+        remaining=remaining,
         rows_per_shard=parse_rows(rows_per_shard),
         tasks=tasks,
         seed=seed,

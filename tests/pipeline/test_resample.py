@@ -16,7 +16,7 @@ import pytest
 from tests.tables import mixed_table, write_shards
 
 from shardsynth import Job, Run, run_job
-from shardsynth.errors import ConditionError, ModelError, RunError
+from shardsynth.errors import ConditionError, InputError, ModelError, RunError
 from shardsynth.pipeline.resample import SampleRequest, sample_model
 
 
@@ -118,6 +118,25 @@ def test_conditions(run, tmp_path):
         ask(run, tmp_path / "b", name="stock", where="sex == 'F'")
     ledger = "".join(p.read_text() for p in (run.dir.model("gaussian_copula") / "ledger").iterdir())
     assert "sex" not in ledger
+
+
+def test_known_rows_are_completed_in_their_order(run, tmp_path):
+    known = mixed_table(700, seed=5).select(["sex", "stage", "age", "dose"]).drop_null()
+    write_shards(known, tmp_path / "known", 3)
+    folder = str(tmp_path / "known")
+    rows = ask(run, tmp_path / "a", rows=0, remaining=folder, rows_per_shard=90, tasks=4)
+    assert rows.schema.equals(run.plan.schema, check_metadata=True) and rows.num_rows == known.num_rows
+    for name in known.column_names:
+        assert rows[name].to_pylist() == known[name].to_pylist(), name
+    assert len(set(rows["patient"].to_pylist())) == rows.num_rows and 0 < rows["marker"].null_count < rows.num_rows
+    assert not (run.dir.model("gaussian_copula") / "ledger").exists()
+    assert ask(run, tmp_path / "b", rows=0, remaining=folder, rows_per_shard=500).equals(rows)
+    with pytest.raises(ConditionError, match="--remaining-columns"):
+        ask(run, tmp_path / "c", name="stock", rows=0, remaining=folder)
+    write_shards(known.rename_columns(["sex", "stage", "age", "doze"]), tmp_path / "other", 1)
+    with pytest.raises(InputError, match="'doze' is not one of the model's; did you mean 'dose'"):
+        ask(run, tmp_path / "c", rows=0, remaining=str(tmp_path / "other"))
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_stock_pickle_that_no_run_recorded_is_refused(run, tmp_path):

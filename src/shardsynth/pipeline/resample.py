@@ -12,7 +12,7 @@ import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ import pyarrow as pa
 from shardsynth import __version__
 from shardsynth.data.columns import schema_to_text
 from shardsynth.errors import ConditionError, InputError, RunError, TaskError
+from shardsynth.pipeline.completing import KnownSource, open_known
 from shardsynth.pipeline.files import create_once, read_json, sha256_of, write_json
-from shardsynth.pipeline.models import ConstrainedSource, NativeSource, StockSource, model_card, open_source
+from shardsynth.pipeline.models import ConstrainedSource, Source, model_card, open_source
 from shardsynth.pipeline.plan import CHUNK_ROWS, split_range
 from shardsynth.pipeline.rundir import RunDir
 from shardsynth.pipeline.threads import available_cpus, limit_threads, thread_environment
@@ -46,6 +47,7 @@ class SampleRequest:
         same_rows: Rows that were made before may be made again.
         where: Condition, as text.
         trust_pickle: Load a stock pickle that no run recorded.
+        remaining: Folder, glob or file of known rows to be completed, in their order; ``rows`` is their number.
     """
 
     model: Path
@@ -59,6 +61,7 @@ class SampleRequest:
     same_rows: bool = False
     where: str | None = None
     trust_pickle: bool = False
+    remaining: str | None = None
 
 
 def sample_model(request: SampleRequest, *, console: Any = None) -> str:
@@ -75,9 +78,12 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
             raise RunError(f"{option}: wanted 1 or more, found {number}")
     if request.seed is not None and not 0 <= request.seed < 2**63:
         raise RunError(f"--seed: wanted a number from 0 to 2^63 - 1, found {request.seed}")
+    if request.remaining is not None and (request.where or request.go_on or card.get("engine") == "sdv"):
+        raise ConditionError("--remaining-columns: goes without --where and --continue, and with native models")
     if request.where and card.get("engine") == "sdv":
         raise ConditionError("--where: stock models take no conditions here; use a native model")
     asked = _asked(request, card)
+    request = replace(request, rows=asked["rows"])
     # A bad model or condition is one error, before any row is reserved or any task starts.
     source = _open(asked, trust_pickle=request.trust_pickle)
     run = RunDir(request.output / "_run")
@@ -117,16 +123,18 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
 def _asked(request: SampleRequest, card: dict[str, Any]) -> dict[str, Any]:
     """What decides the rows: the model's files, its stream, how many."""
     folder = request.model.resolve()
+    known, digest = (None, None) if request.remaining is None else open_known(request.remaining)
     return {
         "model": str(folder),
         "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES},
         "name": card.get("name", folder.name),
         "seed": card.get("seed", 0) if request.seed is None else request.seed,
         "chunk_rows": card.get("chunk_rows", CHUNK_ROWS),
-        "rows": request.rows,
+        "rows": request.rows if known is None else known.rows,
         "rows_per_shard": request.rows_per_shard,
         "tasks": request.tasks,
         "where": request.where,
+        **({} if known is None else {"remaining": os.path.abspath(str(request.remaining)), "known": digest}),
     }
 
 
@@ -146,7 +154,8 @@ def _planned(run: RunDir, request: SampleRequest, card: dict[str, Any], asked: d
     if request.output.exists() and any(p.name[0] != "." and p.name != run.root.name for p in request.output.iterdir()):
         raise RunError(f"{request.output}: the folder is not empty; choose another folder")
     run.create()  # before rows are reserved: a folder that cannot be written costs none
-    first_row = _reserve(request, card, asked)
+    # What completes given rows is a stream of its own: asked twice, it is to give the same.
+    first_row = _reserve(request, card, asked) if request.remaining is None else 0
     plan = {
         "identity": hashlib.sha256(json.dumps([asked, first_row]).encode()).hexdigest(),
         "asked": asked,
@@ -186,8 +195,8 @@ def _digest(condition: str | None) -> str | None:
     return hashlib.sha256(condition.encode("utf-8")).hexdigest() if condition else None
 
 
-def _open(asked: dict[str, Any], *, trust_pickle: bool) -> NativeSource | StockSource | ConstrainedSource:
-    return open_source(
+def _open(asked: dict[str, Any], *, trust_pickle: bool) -> Source:
+    source = open_source(
         Path(asked["model"]),
         seed=asked["seed"],
         name=asked["name"],
@@ -195,6 +204,14 @@ def _open(asked: dict[str, Any], *, trust_pickle: bool) -> NativeSource | StockS
         trust_pickle=trust_pickle,
         where=asked["where"],
     )
+    if asked.get("remaining") is None:
+        return source
+    if isinstance(source, ConstrainedSource):
+        raise ConditionError("--remaining-columns: this model keeps constraints, under which it cannot complete rows")
+    known, digest = open_known(asked["remaining"])
+    if digest != asked["known"]:
+        raise InputError(f"{asked['remaining']}: the known rows changed since they were first read")
+    return KnownSource(source.model, asked["seed"], known)
 
 
 _MODEL_FILES = (".json", ".safetensors")
@@ -242,6 +259,7 @@ def _write_manifest(
         "first_row": plan["first_row"],
         "seed": plan["asked"]["seed"],
         "where": plan["asked"]["where"],
+        "completed": "remaining" in plan["asked"],
         "acceptance": drawn["accepted"] / drawn["proposals"] if drawn["proposals"] else None,
         "model_files": plan["asked"]["files"],
         "chunk_rows": plan["asked"]["chunk_rows"],
