@@ -55,7 +55,8 @@ class KnownSource:
         self.model, self.seed, self.known = model, seed, known
         self.schema: pa.Schema = model.schema
         # A column that is not the model's is one error, before any task starts.
-        model.complete(known.schema.empty_table().replace_schema_metadata(None), seed, 0)
+        nothing = [pa.nulls(1, field.type) for field in known.schema]
+        model.complete(pa.table(nothing, known.schema.names), seed, 0)
 
     def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
         """See ``pipeline.models.Source``."""
