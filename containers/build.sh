@@ -39,7 +39,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/shardsynth-build.XXXXXX")
 trap 'chmod -R u+w "$work" 2>/dev/null; rm -rf "$work"' EXIT
 
 # How this user may build: real root that holds every capability as it is; everyone else (and root in most virtual
-# machines) in a user namespace. Without subordinate ids Apptainer maps to root alone, which this recipe gets by with.
+# machines) in a user namespace, for which Apptainer wants subordinate ids, or a base whose files all are one user's.
 flags=()
 capabilities=$(awk '/^CapEff/ {print $2}' /proc/self/status)
 everything=$(((1 << ($(cat /proc/sys/kernel/cap_last_cap) + 1)) - 1))
