@@ -186,7 +186,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
 
     begun = time.perf_counter()
-    prepared = prepare(read(given.folder))
+    table = read(given.folder)
+    keys = [f.name for f in table.schema if pa.types.is_string(f.type) and len(table[f.name].unique()) == len(table)]
+    prepared = prepare(table.drop_columns(keys))
     passes = time.perf_counter() - begun
     table = prepared.table
     stock = Stock(prepared)

@@ -1,6 +1,8 @@
 """Peak memory of each stage at 10^6 and 10^7 Adult-like rows: it must not grow with the rows.
 
-usage: python benchmarks/memory.py [ROWS ...]      (default: 1e6 1e7)
+usage: python benchmarks/memory.py [--deep] [ROWS ...]      (default: 1e6 1e7)
+
+`--deep`: 50 columns (20 of them numbers), and one epoch of a TVAE and of a CTGAN on all rows. Bar: 6 GB at 10^7 rows.
 
 Each stage's tasks run in a process of their own, one after the other; its peak resident set is what the kernel says.
 The table: per stage, the peak at each size and the ratio of the last to the first. Bar: 1.3.
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +43,12 @@ print(json.dumps(peak_mib()))
 """
 
 
-def write_adult_like(folder: Path, rows: int, seed: int = 0) -> None:
+def write_adult_like(folder: Path, rows: int, make: Callable[[int, int], pa.Table] | None = None) -> None:
     """Shards with Adult's types and about its marginals: six numbers, eight categories, a class, some missing."""
     folder.mkdir(parents=True)
     for shard, first in enumerate(range(0, rows, ROWS_PER_SHARD)):
         pq.write_table(
-            adult_like(min(ROWS_PER_SHARD, rows - first), seed + shard), folder / f"part-{shard:05d}.parquet"
+            (make or adult_like)(min(ROWS_PER_SHARD, rows - first), shard), folder / f"part-{shard:05d}.parquet"
         )
 
 
@@ -85,10 +88,22 @@ def adult_like(rows: int, seed: int) -> pa.Table:
     )
 
 
-def measure(rows: int, folder: Path) -> dict[str, tuple[float, float]]:
+def wide(rows: int, seed: int) -> pa.Table:
+    """One shard's table, 50 columns: four of Adult's side by side, cut to 20 numbers and 30 categories."""
+    copies = [adult_like(rows, seed + 1000 * copy) for copy in range(4)]
+    columns = {f"{name}.{i}": table[name] for i, table in enumerate(copies) for name in table.column_names}
+    numbers = [name for name in columns if not pa.types.is_dictionary(columns[name].type)][:20]
+    categories = [name for name in columns if pa.types.is_dictionary(columns[name].type)][:30]
+    return pa.table({name: columns[name] for name in numbers + categories})
+
+
+def measure(rows: int, folder: Path, deep: bool) -> dict[str, tuple[float, float]]:
     """Peak MiB and seconds per stage."""
-    write_adult_like(folder / "data", rows)
+    write_adult_like(folder / "data", rows, wide if deep else adult_like)
     job = {"input": str(folder / "data"), "output": str(folder / "run"), "models": {"gaussian_copula": {}}}
+    if deep:
+        models = {"tvae": {"epochs": 1}, "ctgan": {"epochs": 1}}
+        job |= {"models": models, "fit": {"rows": "all"}, "sample": {"rows": 100_000}}
     plan_job(Job.parse(job))
     found = {}
     for stage in STAGES:
@@ -103,16 +118,17 @@ def measure(rows: int, folder: Path) -> dict[str, tuple[float, float]]:
 
 def main() -> None:
     """Measure, print the table, record it."""
-    sizes = [parse_rows(text) for text in sys.argv[1:]] or [1_000_000, 10_000_000]
+    deep = "--deep" in sys.argv[1:]
+    sizes = [parse_rows(text) for text in sys.argv[1:] if text != "--deep"] or [1_000_000, 10_000_000]
     measured = {}
     for rows in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            measured[rows] = measure(rows, Path(folder))
+            measured[rows] = measure(rows, Path(folder), deep)
     lines = ["stage           " + "".join(f"{f'{rows:,} rows':>28}" for rows in sizes) + "     ratio"]
     for stage in STAGES:
         cells = "".join(f"{measured[r][stage][0]:>14.0f} MiB {measured[r][stage][1]:>7.1f} s" for r in sizes)
         lines.append(f"{stage:<16}{cells}  {measured[sizes[-1]][stage][0] / measured[sizes[0]][stage][0]:>8.2f}")
-    record("memory", lines)
+    record("memory_deep" if deep else "memory", lines)
 
 
 if __name__ == "__main__":

@@ -357,29 +357,44 @@ def _shown(value: Any) -> str:
 
 
 def export_model(folder: Path, output: Path) -> Iterator[str]:
-    """Write a native copula as a stock SDV pickle; yields what the stock form loses, column by column."""
-    from shardsynth.models.gaussian_copula import GaussianCopula
-    from shardsynth.models.sdv_export import export
+    """Write a native model as a stock SDV pickle; yields what the stock form loses."""
+    from shardsynth.models.native import load_native
+    from shardsynth.models.sdv_options import CLASSES
 
-    if model_card(folder).get("engine") == "sdv":
+    card = model_card(folder)
+    if card.get("engine") == "sdv":
         raise ModelError(f"{folder}: is a stock model already; its pickle lies under the run's private/models")
-    lost = export(GaussianCopula.load(folder), output)
-    yield f"wrote {output}: a stock GaussianCopulaSynthesizer"
-    for column, distance in lost.items():
-        if distance > 0.005:
-            yield f"  {column}: KS distance {distance:.3f} to the native marginal"
+    family = str(card.get("family"))
+    if family not in CLASSES:
+        raise ModelError(f"{folder}: SDV has no {family} that it could become")
+    model: Any = load_native(folder, family)
+    if family == "gaussian_copula":
+        from shardsynth.models.sdv_export import export
+
+        lost = [
+            f"column {column!r}: KS distance {distance:.3f} to the native marginal"
+            for column, distance in export(model, output).items()
+            if distance > 0.005
+        ]
+    else:
+        from shardsynth.models import deep_export
+
+        lost = deep_export.export(model, output)
+    yield f"wrote {output}: a stock {CLASSES[family]}"
+    yield from (f"  {line}" for line in lost)
 
 
 def import_stock_model(source: Path, output: Path, *, trust_pickle: bool = False) -> Iterator[str]:
-    """Turn a fitted stock GaussianCopula pickle into a native model folder."""
-    from shardsynth.models.sdv_export import import_stock
+    """Turn the pickle of a fitted stock synthesizer into a native model folder."""
+    from shardsynth.models.sdv_import import import_stock
 
     if output.exists() and any(output.iterdir()):
         raise ModelError(f"{output}: the folder is not empty; choose another")
     model = import_stock(source, trust=trust_pickle)
     output.mkdir(parents=True, exist_ok=True)
     model.save(output)
-    yield f"wrote {output}: a native Gaussian copula; `shardsynth sample {output} --rows 1e6 -o out` samples it"
+    family = read_json(output / "model.json")["family"]
+    yield f"wrote {output}: a native {family}; `shardsynth sample {output} --rows 1e6 -o out` samples it"
 
 
 def submit(job: Job) -> Run:

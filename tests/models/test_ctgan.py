@@ -14,7 +14,7 @@ from tests.tables import mixed_table
 
 from shardsynth.errors import InputError, JobError, ModelError
 from shardsynth.models.ctgan import Conditions, settle_normalisation
-from shardsynth.models.deep import choose_device
+from shardsynth.models.deep import choose_device, runs_on
 from shardsynth.models.deep_codes import Layout
 from shardsynth.models.deep_model import DeepModel
 from shardsynth.models.deep_options import DeepOptions
@@ -77,12 +77,32 @@ def test_the_critic_its_penalty_and_its_derivatives_are_the_packages() -> None:
     expected = theirs.calc_gradient_penalty(real, fake.requires_grad_(), "cpu", 5)
     expected.backward()
     torch.manual_seed(1)
-    found = ours.gradient_penalty(real, fake, torch.rand(10, 1, 1)[:, 0])
+    found = ours.gradient_penalty(ours.first(real), ours.first(fake), torch.rand(10, 1, 1)[:, 0])
     found.backward()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     for (name, mine), its in zip(ours.named_parameters(), theirs.parameters()):
         if "bias" not in name:  # the input gradient of a piecewise linear network knows no bias
             torch.testing.assert_close(mine.grad, its.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_condition_vectors_by_their_positions_are_the_same_products() -> None:
+    torch.manual_seed(0)
+    generator, critic = Generator(14, (32, 24), 13), Discriminator(13 + 6, (32, 24), pac=5)
+    noise, rows, flat = torch.randn(50, 8), torch.randn(50, 13), torch.randint(0, 6, (50,))
+    vectors = torch.nn.functional.one_hot(flat, 6).float()
+    for whole, parts, network in (
+        (generator(torch.cat([noise, vectors], 1)), generator(noise, flat, 6), generator),
+        (critic.first(torch.cat([rows, vectors], 1)), critic.first(rows, flat, 6), critic),
+    ):
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
+        weight = torch.randn_like(whole)
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        expected = torch.autograd.grad((whole * weight).sum(), parameters, allow_unused=True)
+        found = torch.autograd.grad((parts * weight).sum(), parameters, allow_unused=True)
+        for mine, its in zip(found, expected):
+            assert (mine is None) == (its is None)
+            if mine is not None:
+                torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
 
 
 def test_activation_and_its_derivative_are_those_of_the_columns_one_by_one() -> None:
@@ -248,6 +268,20 @@ def test_options_have_the_packages_names_and_defaults() -> None:
         for name, parameter in inspect.signature(theirs.__init__).parameters.items():
             if name not in ("self", "verbose", "enable_gpu", "cuda"):
                 assert getattr(ours, name) == parameter.default, name
+
+
+@pytest.mark.parametrize(("built", "capability", "runs"), [
+    (["sm_75", "sm_80", "sm_86", "sm_90"], (9, 0), True),
+    (["sm_75", "sm_80", "sm_86", "sm_90"], (8, 9), True),  # the machine code of 8.6
+    (["sm_86", "sm_90"], (8, 0), False),
+    (["sm_80", "sm_90"], (7, 0), False),
+    (["sm_80", "sm_90"], (12, 0), False),
+    (["sm_80", "compute_90"], (12, 0), True),  # compiled by the driver
+    (["sm_90a"], (9, 0), True),
+    ([], (8, 0), False),
+])  # fmt: skip
+def test_which_devices_a_build_of_torch_runs_on(built: list, capability: tuple, runs: bool) -> None:
+    assert runs_on(built, *capability) is runs
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

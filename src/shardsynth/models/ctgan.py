@@ -158,42 +158,39 @@ def train_ctgan(
     watching = watch(total, steps_per_epoch)
     watching.begin(state)
 
-    def generated() -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Raw rows, activated rows, and the conditions they were made under (positions and vectors)."""
+    def generated() -> tuple[Tensor, Tensor, Tensor | None]:
+        """Raw rows, activated rows, and the conditions they were made under, as positions in the condition vector."""
         noise = torch.randn(batch, latent, generator=random, device=device)
-        flat = vectors = None
-        if conditions is not None:
-            flat = conditions.draw(batch, random)
-            vectors = spans.conditions(flat)
-            noise = torch.cat([noise, vectors], dim=1)
-        raw = generator(noise)
-        return raw, activate(raw, gumbel(batch, layout.width, random, device), spans), flat, vectors
+        flat = None if conditions is None else conditions.draw(batch, random)
+        raw = generator(noise, flat, wide)
+        return raw, activate(raw, gumbel(batch, layout.width, random, device), spans), flat
 
     generator.train()
     while state.step < total and not (check is not None and check.stopped):
         for _ in range(options.discriminator_steps):
             with torch.no_grad():
-                _, fake, flat, vectors = generated()
-                if conditions is None or flat is None or vectors is None:
+                _, fake, flat = generated()
+                both = None
+                if conditions is None or flat is None:
                     chosen = torch.randint(len(table), (batch,), generator=random, device=device)
-                    real = spans.one_hot(codes[chosen], places[chosen])
                 else:  # real rows meet the same conditions in another order: a pack never sees a pair of them
-                    shuffled = torch.randperm(batch, generator=random, device=device)
-                    chosen = conditions.matching_rows(flat[shuffled], random)
-                    real = torch.cat([spans.one_hot(codes[chosen], places[chosen]), vectors[shuffled]], dim=1)
-                    fake = torch.cat([fake, vectors], dim=1)
+                    shuffled = flat[torch.randperm(batch, generator=random, device=device)]
+                    chosen = conditions.matching_rows(shuffled, random)
+                    both = torch.cat([flat, shuffled])
+                real = spans.one_hot(codes[chosen], places[chosen])
                 alpha = torch.rand(batch // options.pac, 1, generator=random, device=device)
-            judged = critic(torch.cat([fake, real]), random)
-            judged_fake, judged_real = judged.chunk(2)
+            first = critic.first(torch.cat([fake, real]), both, wide)
+            judged_fake, judged_real = critic.judge(first, random)[1].chunk(2)
             critic_loss = judged_fake.mean() - judged_real.mean()
-            penalty = critic.gradient_penalty(real, fake, alpha, random)
+            first_fake, first_real = first.detach().chunk(2)
+            penalty = critic.gradient_penalty(first_real, first_fake, alpha, random)
             critic_adam.zero_grad(set_to_none=True)
             (critic_loss + penalty).backward()
             critic_adam.step()
 
         critic.requires_grad_(False)  # its weights get no gradient in the generator's step
-        raw, fake, flat, vectors = generated()
-        generator_loss = -critic(fake if vectors is None else torch.cat([fake, vectors], dim=1), random).mean()
+        raw, fake, flat = generated()
+        generator_loss = -critic.judge(critic.first(fake, flat, wide), random)[1].mean()
         if conditions is not None and flat is not None:
             generator_loss = generator_loss + condition_loss(
                 raw, conditions.column[flat], conditions.category[flat], spans

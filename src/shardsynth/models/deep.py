@@ -112,7 +112,7 @@ def fit_deep(
     def measure(network: Any) -> float:
         trial = copy.deepcopy(network)
         if options.is_gan:
-            _settle(trial, coding, options, counts.rows, seed, where, most=_CHUNK)
+            settle(trial, coding, options, counts.rows, seed, where, most=_CHUNK)
         assert score is not None
         found = score(replace(model(trial.cpu().eval()), name=f"{named}: check").draw(seed, 0, options.check_rows))
         tell(f"quality {found:.4f}")
@@ -127,7 +127,7 @@ def fit_deep(
         train = train_ctgan if options.is_gan else train_tvae
         network, losses = train(table, coding.layout, options, seed=seed, device=where, watch=watch, check=check)
         if options.is_gan:
-            _settle(network, coding, options, counts.rows, seed, where)
+            settle(network, coding, options, counts.rows, seed, where)
     finally:
         torch.set_num_threads(before)
     return model(network.cpu(), _history(options, losses, check))
@@ -146,7 +146,7 @@ def _history(options: DeepOptions, losses: Tensor, check: QualityCheck | None) -
     return pa.table(history)
 
 
-def _settle(
+def settle(
     network: Network,
     coding: DeepCoding,
     options: DeepOptions,
@@ -189,7 +189,11 @@ def choose_device(device: str) -> torch.device:
     reason = _unusable_gpu()
     if reason is None:
         return torch.device("cuda")
-    asked = "device: cuda was asked for" if device == "cuda" else f"this task was given a GPU ({given[0]})"
+    asked = "there is a GPU here"
+    if device == "cuda":
+        asked = "device: cuda was asked for"
+    elif given:
+        asked = f"this task was given a GPU ({given[0]})"
     raise InputError(f"{asked}, but it cannot be used: {reason}; or write device: cpu")
 
 
@@ -213,9 +217,28 @@ def _unusable_gpu() -> str | None:
         return f"torch for CUDA {torch.version.cuda} sees no device: is the driver older than it?"
     major, minor = torch.cuda.get_device_capability()
     built = torch.cuda.get_arch_list()
-    if f"sm_{major}{minor}" not in built and not any(a.startswith(f"sm_{major}") for a in built):
+    if not runs_on(built, major, minor):
         return f"its compute capability {major}.{minor} is not among those torch was built for ({', '.join(built)})"
     return None
+
+
+def runs_on(built: Sequence[str], major: int, minor: int) -> bool:
+    """Whether torch built for these architectures runs on a device of a compute capability.
+
+    Machine code (``sm_86``) runs on the same major version and a minor one that is no older; code that the driver
+    compiles (``compute_90``) on whatever is no older.
+    """
+    for name in built:
+        kind, _, number = name.partition("_")
+        digits = number.rstrip("af")
+        if not digits.isdigit():
+            continue
+        found = int(digits[:-1]), int(digits[-1])
+        if kind == "compute" and found <= (major, minor):
+            return True
+        if kind == "sm" and (number == digits or found == (major, minor)) and found[0] == major and found[1] <= minor:
+            return True
+    return False
 
 
 def available_memory(device: torch.device) -> int:

@@ -46,6 +46,7 @@ class DeepColumn:
         learned: int64[h], category of each of the first codes.
         folded: int64[t], categories behind the code h; empty if there is none.
         folded_share: float64[t], their shares, summing to 1.
+        coin: Share of values that are lost by chance, whatever the networks say (imported from SDV).
     """
 
     fit: FitColumn
@@ -56,6 +57,12 @@ class DeepColumn:
     learned: Integers | None = None
     folded: Integers | None = None
     folded_share: Floats | None = None
+    coin: float = 0.0
+
+    @property
+    def chancy(self) -> bool:
+        """Whether a value takes a uniform number of its own."""
+        return self.coin > 0 or (self.folded is not None and len(self.folded) > 0)
 
     @property
     def name(self) -> str:
@@ -72,9 +79,13 @@ class DeepColumn:
         """Codes, missing included."""
         return len(self.share)
 
-    def missing(self, codes: NDArray[Any]) -> Mask | None:
-        """Which codes [n] mean missing; None if none can."""
-        return codes == self.size - 1 if self.nullable else None
+    def missing(self, codes: NDArray[Any], uniform: Floats | None = None) -> Mask | None:
+        """Which rows, of codes [n] and, if chancy, uniform numbers float64[n], are missing; None if none can be."""
+        absent = codes == self.size - 1 if self.nullable else None
+        if self.coin > 0 and uniform is not None:
+            lost = uniform < self.coin
+            return lost if absent is None else absent | lost
+        return absent
 
     def values(self, codes: NDArray[Any], places: NDArray[Any] | None, uniform: Floats | None) -> NDArray[Any]:
         """Category indices int64[n], or axis values float64[n], of codes; something harmless where missing.
@@ -82,7 +93,7 @@ class DeepColumn:
         Args:
             codes: Codes [n].
             places: Places within the modes [n]; for an axis.
-            uniform: Uniform numbers float64[n]; where categories are folded.
+            uniform: Uniform numbers float64[n]; if chancy.
         """
         if self.modes is None:
             assert self.learned is not None

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from shardsynth.errors import ConditionError
 from shardsynth.models.copula_columns import Form
 from shardsynth.models.copula_selection import allowed_intervals, grid_step, nearest_name, select, wanted_missing
-from shardsynth.models.deep_columns import DeepColumn
 from shardsynth.models.deep_sampler import BLOCK, Drawn
 from shardsynth.sampling.conditions import Condition, Conditions
 from shardsynth.sampling.streams import stream_key
@@ -54,17 +53,16 @@ class Test:
     intervals: tuple[tuple[float, float], ...] | None = None
     step: float = 0.0
 
-    def passes(self, column: DeepColumn, form: Form, codes: NDArray[Any], raw: NDArray[Any]) -> Mask:
-        """bool[n] of rows in codes and in category indices or axis values."""
-        absent = column.missing(codes)
+    def passes(self, form: Form, raw: NDArray[Any], absent: Mask | None) -> Mask:
+        """bool[n] of category indices or axis values [n], and of which are missing."""
         if self.missing:
-            return np.zeros(len(codes), np.bool_) if absent is None else absent
-        mask = np.ones(len(codes), np.bool_) if absent is None else ~absent
+            return np.zeros(len(raw), np.bool_) if absent is None else absent
+        mask = np.ones(len(raw), np.bool_) if absent is None else ~absent
         if self.categories is not None:
             mask &= self.categories[raw]
         elif self.intervals is not None:
             values, slack = form.axis(form.of_raw(raw)), 0.25 * self.step  # as it will be written
-            inside = np.zeros(len(codes), np.bool_)
+            inside = np.zeros(len(raw), np.bool_)
             for low, high in self.intervals:
                 inside |= (values >= low - slack) & (values <= high + slack)
             mask &= inside
@@ -99,6 +97,7 @@ class DeepConditions:
             )
         self.rate = accepted / proposed
         self._proposed = self._accepted = 0
+        self._last: tuple[tuple[int, int], Drawn, int] | None = None
 
     def acceptance(self) -> dict[str, int]:
         """Proposals and accepted rows since the last call."""
@@ -116,20 +115,23 @@ class DeepConditions:
         return Drawn.joined(parts) if parts else self._propose((0, 0), 0, 0)
 
     def _chunk(self, seed: int, chunk: int, wanted: int) -> Drawn:
-        """The first rows of a chunk, at least ``wanted``."""
+        """The first rows of a chunk, at least ``wanted``; it is kept, since the next range often goes on in it."""
         key = stream_key(seed, f"{self._name}: chunk {chunk}")
-        parts: list[Drawn] = []
-        proposed = accepted = 0
+        rows, proposed = self._last[1:] if self._last is not None and self._last[0] == key else (None, 0)
+        parts: list[Drawn] = [] if rows is None else [rows]
+        accepted = sum(part.codes.shape[1] for part in parts)
         while accepted < wanted:
             blocks = int(1.05 * (wanted - accepted) / self.rate) // BLOCK + 1
             drawn = self._propose(key, proposed, min(blocks * BLOCK, _MOST_AT_ONCE))
             kept = np.flatnonzero(self._mask(drawn))
-            proposed += drawn.codes.shape[1]
-            accepted += len(kept)
             parts.append(drawn.take(kept))
-        self._proposed += proposed
-        self._accepted += accepted
-        return Drawn.joined(parts)
+            accepted += len(kept)
+            proposed += drawn.codes.shape[1]
+            self._accepted += len(kept)
+            self._proposed += drawn.codes.shape[1]
+        rows = Drawn.joined(parts)
+        self._last = key, rows, proposed
+        return rows
 
     def _propose(self, key: tuple[int, int], first: int, n: int) -> Drawn:
         return self._model.sampler.draw(key, first, n, flat=self.flat, threads=self._model.threads)
@@ -138,9 +140,8 @@ class DeepConditions:
         """bool[n]: proposals that pass all tests."""
         mask = np.ones(drawn.codes.shape[1], np.bool_)
         for test in self._tests:
-            column = self._model.coding.columns[test.number]
-            codes, raw = self._model.raw(drawn, test.number)
-            mask &= test.passes(column, self._model.forms[column.name], codes, raw)
+            form = self._model.forms[self._model.coding.columns[test.number].name]
+            mask &= test.passes(form, *self._model.raw(drawn, test.number))
         return mask
 
 
@@ -165,7 +166,8 @@ def _compile(model: DeepModel, conditions: Conditions) -> list[Test]:
             if values or not missing:
                 raise ConditionError(f"column {name!r} is always missing in the model")
             continue
-        if missing and (name not in learned or not model.coding.columns[learned[name]].nullable):
+        column = model.coding.columns[learned[name]] if name in learned else None
+        if missing and (column is None or not (column.nullable or column.coin > 0)):
             raise ConditionError(f"column {name!r} is never missing in the model: drop isnull({name})")
         found = _test(model, learned.get(name, -1), model.forms[name], values, bool(missing))
         if name in learned:

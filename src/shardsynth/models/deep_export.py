@@ -115,6 +115,7 @@ def _skeleton(model: DeepModel, columns: Sequence[Column], frame: pd.DataFrame) 
             )
     made.update_transformers(kept)
     made.fit({TABLE: frame})
+    made.epochs = made._model_kwargs["epochs"] = model.options.epochs  # as it was trained, not as it was put together
     return made
 
 
@@ -143,7 +144,7 @@ def _parametrised(synthesizer: Any, model: DeepModel, columns: Sequence[Column],
         _set_ends(processor, name, fitted[name], factor, series)
         if column.normal:
             assert column.fit.marginal is not None and normals is not None
-            made = stock_marginal(column.fit.marginal, column.fit, factor)
+            made = stock_marginal(column.fit.marginal, column.fit, factor, named_only=column.nullable)
             normals.field_transformers[name]._univariate = made.univariate
             if made.distance > 0.005:
                 yield f"column {name!r}: KS distance {made.distance:.3f} to the native marginal"

@@ -74,6 +74,7 @@ class DeepModel:
         name: Part of the key of its random stream.
         loss: Loss history, one row per epoch; not in the model folder.
         threads: Blocks of rows made at the same time; changes no row.
+        device: Where rows are made: ``cpu`` or ``cuda``; their last bits depend on it.
     """
 
     schema: pa.Schema
@@ -86,6 +87,7 @@ class DeepModel:
     name: str = ""
     loss: pa.Table | None = None
     threads: int = 1
+    device: str = "cpu"
 
     def draw(self, seed: int, first_row: int, n: int, conditions: Any = None) -> pa.RecordBatch:
         """Rows ``first_row`` to ``first_row + n - 1`` of the endless table that ``seed`` names.
@@ -123,6 +125,19 @@ class DeepModel:
 
         return conditions if isinstance(conditions, DeepConditions) else DeepConditions(self, conditions)
 
+    def on_device(self, device: str) -> DeepModel:
+        """The same model, making its rows there.
+
+        Args:
+            device: ``cpu``, ``cuda``, or ``auto``: a GPU where this process has one.
+
+        Raises:
+            InputError: A GPU is wanted, or Slurm gave this task one, and it cannot be used.
+        """
+        from shardsynth.models.deep import choose_device
+
+        return replace(self, device=choose_device(device).type)
+
     def with_threads(self, threads: int) -> DeepModel:
         """The same model, making so many blocks at the same time."""
         return replace(self, threads=threads)
@@ -157,13 +172,14 @@ class DeepModel:
             self.coding.layout,
             self.options.embedding_dim,
             reached,
-            folded=len(self._folded),
+            chancy=len(self._chancy),
             argmax=not self.options.is_gan and self.options.decode == "argmax",
+            device=self.device,
         )
 
     @cached_property
-    def _folded(self) -> list[str]:
-        return [c.name for c in self.coding.columns if c.folded is not None and len(c.folded)]
+    def _chancy(self) -> list[str]:
+        return [c.name for c in self.coding.columns if c.chancy]
 
     @cached_property
     def forms(self) -> dict[str, Form]:
@@ -178,20 +194,19 @@ class DeepModel:
         """Arrow arrays of the learned columns."""
         arrays = {}
         for number, column in enumerate(self.coding.columns):
-            codes, raw = self.raw(drawn, number)
+            if column.fit.treatment == "empty":  # imported: SDV's networks see columns without a value, too
+                continue
+            raw, missing = self.raw(drawn, number)
             form = self.forms[column.name]
-            arrays[column.name] = form.array(np.ascontiguousarray(form.of_raw(raw)), column.missing(codes))
+            arrays[column.name] = form.array(np.ascontiguousarray(form.of_raw(raw)), missing)
         return arrays
 
-    def raw(self, drawn: Drawn, number: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Codes [n] of a learned column, and its category indices or axis values [n]."""
+    def raw(self, drawn: Drawn, number: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Category indices or axis values [n] of a learned column, and which are missing."""
         column, codes = self.coding.columns[number], drawn.codes[number]
-        places, uniform = None, None
-        if column.is_axis:
-            places = drawn.places[self._axes[number]]
-        elif column.name in self._folded:
-            uniform = drawn.uniform[self._folded.index(column.name)]
-        return codes, column.values(codes, places, uniform)
+        places = drawn.places[self._axes[number]] if column.is_axis else None
+        uniform = drawn.uniform[self._chancy.index(column.name)] if column.chancy else None
+        return column.values(codes, places, uniform), column.missing(codes, uniform)
 
     @cached_property
     def _axes(self) -> NDArray[np.int64]:
@@ -227,7 +242,10 @@ class DeepModel:
             "schema": schema_to_text(self.schema),
             "options": self.options.to_json(),
             "columns": [column_card(c) for c in self.coding.table],
-            "learned": [{"name": c.name, "nullable": c.nullable, "normal": c.normal} for c in self.coding.columns],
+            "learned": [
+                {"name": c.name, "nullable": c.nullable, "normal": c.normal, "coin": c.coin}
+                for c in self.coding.columns
+            ],
             "generators": self.generators,
             "formats": self.formats,
             "notes": list(self.coding.notes),
@@ -312,6 +330,6 @@ def _deep_column(card: Mapping[str, Any], index: int, fitted: FitColumn, ragged:
     own = {key: ragged[key][index] for key in _CODE_KEYS}
     if len(own["mean"]):
         modes = Modes(own["mean"], own["std"], own["weight"])
-        return DeepColumn(fitted, own["share"], card["nullable"], modes, card["normal"])
+        return DeepColumn(fitted, own["share"], card["nullable"], modes, card["normal"], coin=card.get("coin", 0.0))
     codes = (own["learned"], own["folded"], own["folded_share"])
     return DeepColumn(fitted, own["share"], card["nullable"], None, False, *codes)

@@ -54,6 +54,7 @@ class DeepOptions:
             best weights are kept. 0: never.
         patience: Such looks without a better score after which training stops.
         check_rows: Rows that are scored.
+        replicas: Trainings from as many seeds, each a task of its own; the best by quality is kept.
         default_marginal: CopulaGAN's transform of numeric columns: ``empirical``, or one of SDV's names.
         marginals: The same by column name.
         protection: What the model may hold of rare values.
@@ -88,6 +89,7 @@ class DeepOptions:
     check_epochs: int = 0
     patience: int = 3
     check_rows: int = 20_000
+    replicas: int = 1
     default_marginal: str = EMPIRICAL
     marginals: Mapping[str, str] = field(default_factory=dict)
     protection: Protection = field(default_factory=Protection)
@@ -145,6 +147,7 @@ class DeepOptions:
             "normalisation_rows",
             "patience",
             "check_rows",
+            "replicas",
         ):
             if getattr(self, key) < 1:
                 raise JobError(f"{self.family}: {key} is {getattr(self, key)}; wanted at least 1")

@@ -47,7 +47,7 @@ class Drawn:
     Attributes:
         codes: int16[s, n], position within each one-hot span.
         places: float32[c, n], place within the mode of each numeric column, in -1 to 1.
-        uniform: float64[f, n], one uniform number per folded column.
+        uniform: float64[f, n], one uniform number per column that wants one.
     """
 
     codes: NDArray[np.int16]
@@ -146,7 +146,7 @@ class Sampler:
         embedding: Size of the noise.
         reached: float64[condition width], as ``Conditions.reached``, of the distribution to draw from; empty without
             conditions.
-        folded: How many columns want a uniform number.
+        chancy: How many columns want a uniform number.
         argmax: Take each span's largest output rather than draw from its softmax.
         device: Where to compute.
     """
@@ -158,11 +158,11 @@ class Sampler:
         embedding: int,
         reached: NDArray[np.float64],
         *,
-        folded: int = 0,
+        chancy: int = 0,
         argmax: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.layout, self.embedding, self.reached, self.folded = layout, embedding, reached, folded
+        self.layout, self.embedding, self.reached, self.chancy = layout, embedding, reached, chancy
         self.argmax, self.device = argmax, torch.device(device)
         # Positions in the sampler's order: places first, then spans of equal length side by side.
         self.order_of_spans = np.argsort(layout.size, kind="stable")
@@ -180,7 +180,7 @@ class Sampler:
             else:
                 self.forward = _GeneratorForward(network, embedding, order)
         self._lanes = embedding + len(layout.size) + (len(layout.tanh) if self.sigma is not None else 0)
-        self._whole = folded + (1 if len(reached) else 0)
+        self._whole = chancy + (1 if len(reached) else 0)
         self._last: tuple[tuple[Any, ...], Drawn] | None = None
 
     def draw(self, key: tuple[int, int], first_row: int, n: int, *, flat: int | None = None, threads: int = 1) -> Drawn:
@@ -235,14 +235,14 @@ class Sampler:
             places = np.clip(places + self.sigma * np.take(normal_table(), own.T), -1.0, 1.0)
         uniform = np.ascontiguousarray(small[:, self.embedding : self.embedding + len(self.layout.size)].T)
         share = torch.from_numpy((uniform.astype(np.float32) + 0.5) / _LANES).to(self.device)
-        return Drawn(self._codes(raw[numbers:], share), places, uniforms(words[:, : self.folded].T))
+        return Drawn(self._codes(raw[numbers:], share), places, uniforms(words[:, : self.chancy].T))
 
     def _conditions(self, words: NDArray[np.uint64], flat: int | None) -> Tensor | None:
         if not len(self.reached):
             return None
         if flat is not None:
             return torch.full((len(words),), flat, device=self.device)
-        drawn = uniforms(words[:, self.folded]) * np.ceil(self.reached[-1])
+        drawn = uniforms(words[:, self.chancy]) * np.ceil(self.reached[-1])
         place = np.minimum(np.searchsorted(self.reached, drawn, side="right"), len(self.reached) - 1)
         return torch.from_numpy(place).to(self.device)
 

@@ -115,9 +115,19 @@ class Residual(nn.Module):
         self.fc = nn.Linear(width, size)
         self.bn = nn.BatchNorm1d(size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[b, width] to [b, size + width]."""
-        return torch.cat([torch.relu(self.bn(self.fc(x))), x], dim=1)
+    def forward(self, x: Tensor, flat: Tensor | None = None, wide: int = 0) -> Tensor:
+        """[b, width] to [b, size + width]; see ``Generator.forward``."""
+        return torch.cat([torch.relu(self.bn(_linear(self.fc, x, flat, wide))), x], dim=1)
+
+
+def _linear(layer: nn.Linear, x: Tensor, flat: Tensor | None, wide: int) -> Tensor:
+    """A layer of [x, one-hot vectors of length ``wide``], the vectors given by their hot positions: rows of a table."""
+    if flat is None:
+        result: Tensor = layer(x)
+        return result
+    own = layer.weight.shape[1] - wide
+    dense = torch.nn.functional.linear(x, layer.weight[:, :own], layer.bias)
+    return dense + torch.nn.functional.embedding(flat, layer.weight[:, own:].t())
 
 
 class Generator(nn.Module):
@@ -132,10 +142,18 @@ class Generator(nn.Module):
             width += size
         self.seq = nn.Sequential(*layers, nn.Linear(width, data_dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Raw output, before ``activate``."""
-        result: Tensor = self.seq(x)
-        return result
+    def forward(self, x: Tensor, flat: Tensor | None = None, wide: int = 0) -> Tensor:
+        """Raw output, before ``activate``.
+
+        Args:
+            x: Noise and condition vectors [b, embedding + conditions]; or the noise alone.
+            flat: Then int64[b], hot position of each condition vector: a product with it is a row of the weights.
+            wide: Then the length of the vectors.
+        """
+        *residuals, last = self.seq
+        for layer in residuals:
+            x = layer(x, flat, wide)
+        return _linear(last, x, flat, wide)
 
 
 class Discriminator(nn.Module):
@@ -156,18 +174,42 @@ class Discriminator(nn.Module):
         """The linear layers, in order."""
         return [layer for layer in self.seq if isinstance(layer, nn.Linear)]
 
-    def slopes_and_scores(self, rows: Tensor, generator: torch.Generator | None) -> tuple[list[Tensor], Tensor]:
-        """Judge rows [b, input]; dropout is drawn from ``generator``, or left out where there is none.
+    def first(self, rows: Tensor, flat: Tensor | None = None, wide: int = 0) -> Tensor:
+        """What the first layer makes of rows, before its rectifier.
+
+        Args:
+            rows: Rows with their condition vectors [b, input]; or without them.
+            flat: Then int64[b], hot position of each vector.
+            wide: Then the length of the vectors.
+
+        Returns:
+            [b / pac, size].
+        """
+        layer = self.linears[0]
+        if flat is None:
+            result: Tensor = layer(rows.reshape(-1, self.pacdim))
+            return result
+        size = len(layer.bias)
+        weight = layer.weight.view(size, self.pac, -1)
+        own = weight.shape[2] - wide
+        dense = torch.nn.functional.linear(
+            rows.reshape(-1, self.pac * own), weight[:, :, :own].reshape(size, -1), layer.bias
+        )
+        table = weight[:, :, own:].permute(1, 2, 0).reshape(-1, size)
+        place = flat.view(-1, self.pac) + torch.arange(self.pac, device=flat.device) * wide
+        return dense + torch.nn.functional.embedding_bag(place, table, mode="sum")
+
+    def judge(self, first: Tensor, generator: torch.Generator | None) -> tuple[list[Tensor], Tensor]:
+        """Judge what ``first`` gave; dropout is drawn from ``generator``, or left out where there is none.
 
         Returns:
             ``(slopes, scores)``: per hidden layer, the factor [b / pac, size] by which each unit was multiplied (leaky
             rectifier and dropout); and the scores [b / pac, 1].
         """
         *hidden, last = self.linears
-        x = rows.reshape(-1, self.pacdim)
-        slopes = []
-        for linear in hidden:
-            x = linear(x)
+        x, slopes = first, []
+        for number, linear in enumerate(hidden):
+            x = linear(x) if number else x
             slope = torch.where(x.detach() > 0, 1.0, SLOPE)
             if generator is not None:
                 kept = torch.rand(x.shape, generator=generator, device=x.device) < 1 - DROPOUT
@@ -178,28 +220,33 @@ class Discriminator(nn.Module):
 
     def forward(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Scores [b / pac, 1] of rows [b, input]."""
-        return self.slopes_and_scores(rows, generator)[1]
+        return self.judge(self.first(rows), generator)[1]
 
     def gradient_penalty(
-        self, real: Tensor, fake: Tensor, alpha: Tensor, generator: torch.Generator | None = None, weight: float = 10.0
+        self,
+        first_real: Tensor,
+        first_fake: Tensor,
+        alpha: Tensor,
+        generator: torch.Generator | None = None,
+        weight: float = 10.0,
     ) -> Tensor:
         """WGAN-GP's penalty (Gulrajani et al. 2017): squared distance from 1 of the input gradient's norm.
 
         The critic is piecewise linear: where its units are switched as they are, its gradient is a product of weights
-        and slopes, written out here. That spares differentiating twice and gives the same derivatives.
+        and slopes, written out here. That spares differentiating twice and gives the same derivatives. What the first
+        layer makes of a point between two rows lies as far between what it makes of them.
 
         Args:
-            real: Real rows [b, input].
-            fake: Generated rows [b, input].
+            first_real: What ``first`` gave for real rows [b / pac, size].
+            first_fake: And for generated rows.
             alpha: Uniform numbers [b / pac, 1], where between the two to look.
             generator: For dropout.
             weight: Of the penalty.
         """
         with torch.no_grad():
-            real, fake = real.reshape(-1, self.pacdim), fake.reshape(-1, self.pacdim)
-            slopes, _ = self.slopes_and_scores(torch.lerp(fake, real, alpha), generator)
+            slopes, _ = self.judge(torch.lerp(first_fake, first_real, alpha), generator)
         *hidden, last = self.linears
-        gradient: Tensor = last.weight.expand(len(real), -1)
+        gradient: Tensor = last.weight.expand(len(first_real), -1)
         for linear, slope in zip(reversed(hidden), reversed(slopes)):
             gradient = (gradient * slope) @ linear.weight
         return ((gradient.norm(2, dim=1) - 1) ** 2).mean() * weight

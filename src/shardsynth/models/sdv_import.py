@@ -22,7 +22,7 @@ from shardsynth.models.sdv_state import silenced
 from shardsynth.sampling import identifiers
 
 if TYPE_CHECKING:
-    from shardsynth.models.gaussian_copula import GaussianCopula
+    pass
 
 Floats = NDArray[np.float64]
 
@@ -32,8 +32,8 @@ _GRID_POINTS = 2_048
 _NANOSECONDS = {"f": 1, "S": 10**9, "M": 60 * 10**9, "H": 3_600 * 10**9, "d": 86_400 * 10**9}
 
 
-def import_stock(path: str | Path, trust: bool = False, sha256: str | None = None) -> GaussianCopula:
-    """Native model of a stock Gaussian copula's pickle, SDV's own or this project's.
+def import_stock(path: str | Path, trust: bool = False, sha256: str | None = None) -> Any:
+    """Native model of a stock synthesizer's pickle, SDV's own or this project's: a copula, or see ``deep_import``.
 
     SDV's encoding carries over exactly: a category is an interval of a uniform latent, a number may be missing by an
     independent coin or by its ``is_null`` latent; distributions of numbers are tabulated. Ids and personal columns
@@ -45,8 +45,8 @@ def import_stock(path: str | Path, trust: bool = False, sha256: str | None = Non
         sha256: Open it if it has this checksum.
 
     Raises:
-        ModelError: Not trusted, not a fitted Gaussian copula, or one with constraints or transformers that a native
-            model cannot follow.
+        ModelError: Not trusted, not a fitted synthesizer of a native family, or one with constraints or transformers
+            that a native model cannot follow.
     """
     from shardsynth.models.gaussian_copula import GaussianCopula
 
@@ -61,6 +61,11 @@ def import_stock(path: str | Path, trust: bool = False, sha256: str | None = Non
         )
     synthesizer = unpickle(data, str(path))
     state = synthesizer.__dict__.pop(STATE, None) if hasattr(synthesizer, "__dict__") else None
+    from shardsynth.models.deep_import import family_of, import_deep
+
+    if family_of(synthesizer) is not None:
+        with silenced():
+            return import_deep(synthesizer, state, path)
     _check(synthesizer, path)
     with silenced():
         if state is not None:
@@ -78,7 +83,9 @@ def _check(synthesizer: Any, path: Path) -> None:
     from sdv.single_table import GaussianCopulaSynthesizer
 
     if not isinstance(synthesizer, GaussianCopulaSynthesizer):
-        raise ModelError(f"{path}: holds a {type(synthesizer).__name__}, not a GaussianCopulaSynthesizer of SDV")
+        raise ModelError(
+            f"{path}: holds a {type(synthesizer).__name__}, not a synthesizer of SDV that has a native family"
+        )
     if not synthesizer._fitted or not isinstance(synthesizer._model, GaussianMultivariate):
         raise ModelError(f"{path}: the synthesizer is not fitted; fit it in SDV first")
     if synthesizer.get_constraints():
@@ -97,29 +104,31 @@ def _columns(synthesizer: Any) -> tuple[list[Column], dict[str, dict[str, Any]]]
         learned = name in synthesizer._model.columns
         role = role_of_sdtype(described[name]["sdtype"])
         if learned:
-            role = "category" if _is_uniform(transformer) else "datetime" if _is_datetime(transformer) else "number"
-        kind = _arrow_type(dtype, transformer if learned else None)
+            role = "category" if _is_uniform(transformer) else "datetime" if is_datetime(transformer) else "number"
+        kind = arrow_type(dtype, list(getattr(transformer, "intervals", None) or {}) if learned else [])
         column = Column(str(name), kind, described[name]["sdtype"], role, options)
         columns.append(column)
-        if not learned and transformer is not None and transformer.is_generator():
-            generators[column.name] = _generator(column, transformer, name in processor._keys)
+        if not learned and transformer is not None and transformer.isgenerator_of():
+            generators[column.name] = generator_of(column, transformer, name in processor._keys)
         elif not learned:
-            raise _foreign(column.name, transformer)
+            raise foreign(column.name, transformer)
     return columns, generators
 
 
-def _foreign(name: str, transformer: Any) -> ModelError:
+def foreign(name: str, transformer: Any) -> ModelError:
+    """A column that SDV makes in a way of its own."""
     return ModelError(
         f"column {name!r}: SDV transforms it by {type(transformer).__name__}, which a native model cannot follow; "
         "fit the synthesizer with SDV's default transformers"
     )
 
 
-def _arrow_type(dtype: Any, transformer: Any) -> pa.DataType:
+def arrow_type(dtype: Any, labels: list[Any]) -> pa.DataType:
+    """Arrow's type of a pandas dtype; of a column of objects, that of its labels."""
     if dtype.kind == "M":
         return pa.timestamp("ns")
     if dtype.kind == "O" or str(dtype) in ("category", "string"):
-        labels = [x for x in getattr(transformer, "intervals", None) or {} if not _is_missing(x)]
+        labels = [x for x in labels if not is_missing(x)]
         if not labels:
             return pa.string()
         try:
@@ -129,7 +138,7 @@ def _arrow_type(dtype: Any, transformer: Any) -> pa.DataType:
     return pa.from_numpy_dtype(getattr(dtype, "numpy_dtype", dtype))
 
 
-def _generator(column: Column, transformer: Any, unique: bool) -> dict[str, Any]:
+def generator_of(column: Column, transformer: Any, unique: bool) -> dict[str, Any]:
     """Generator of a column that SDV makes up: by regex, by Faker, or by counting."""
     empty = pa.array([], column.type)
     regex = getattr(transformer, "regex_format", None)
@@ -150,7 +159,8 @@ def _is_uniform(transformer: Any) -> bool:
     return isinstance(transformer, UniformEncoder)
 
 
-def _is_datetime(transformer: Any) -> bool:
+def is_datetime(transformer: Any) -> bool:
+    """Whether SDV holds the column as instants."""
     from rdt.transformers import UnixTimestampEncoder
 
     return type(transformer) is UnixTimestampEncoder
@@ -168,7 +178,7 @@ def _fit(synthesizer: Any, columns: list[Column], state: Mapping[str, Any]) -> C
     coins: list[Latent] = []
     for place, column in enumerate(columns):
         if column.name not in univariates:
-            fitted.append(_unlearned(column, state))
+            fitted.append(unlearned(column, state))
             continue
         transformer = transformers.get(column.name)
         univariate = univariates[column.name]
@@ -194,7 +204,7 @@ def _fit(synthesizer: Any, columns: list[Column], state: Mapping[str, Any]) -> C
     return CopulaFit(fitted, latents + coins, matrix, [], ["imported from a stock GaussianCopulaSynthesizer"])
 
 
-def _unlearned(column: Column, state: Mapping[str, Any]) -> FitColumn:
+def unlearned(column: Column, state: Mapping[str, Any]) -> FitColumn:
     """A column that never reached SDV: an id, or one that holds one value."""
     constants = state.get("constants")
     if column.role in ("id", "pii"):
@@ -206,7 +216,7 @@ def _unlearned(column: Column, state: Mapping[str, Any]) -> FitColumn:
     if column.role == "category":
         return FitColumn(
             column.name, "category", "constant", Marginal("category", one, zero, zero),
-            _categories(column, [value]), Precision(),
+            categories_of(column, [value]), Precision(),
         )  # fmt: skip
     number = float(value.value if hasattr(value, "value") else value)
     if column.role == "datetime" and hasattr(value, "value"):
@@ -217,7 +227,7 @@ def _unlearned(column: Column, state: Mapping[str, Any]) -> FitColumn:
     return FitColumn(column.name, column.role, "constant", marginal, None, Precision())
 
 
-def _categories(column: Column, labels: list[Any]) -> pa.Array:
+def categories_of(column: Column, labels: list[Any]) -> pa.Array:
     """Labels of SDV's encoder as the column's categories."""
     import pandas as pd
 
@@ -232,25 +242,26 @@ def _categories(column: Column, labels: list[Any]) -> pa.Array:
 def _category(column: Column, transformer: Any, univariate: Any, nan: bool) -> FitColumn:
     """Intervals of SDV's uniform latent, through its distribution; missing is the code -1."""
     intervals = [(label, edges) for label, edges in transformer.intervals.items() if edges[1] > edges[0]]
-    labels = [label for label, _ in intervals if not _is_missing(label)]
+    labels = [label for label, _ in intervals if not is_missing(label)]
     inner = np.array([edges[1] for _, edges in intervals[:-1]], dtype=np.float64)
     cdf, _ = univariate_functions(univariate)
     ends = np.concatenate([[0.0], cdf(inner) if len(inner) else [], [1.0]])
     share = np.clip(np.diff(np.maximum.accumulate(ends)), 0.0, 1.0)
     codes, place = [], 0
     for label, _ in intervals:
-        codes.append(-1.0 if _is_missing(label) else float(place))
-        place += not _is_missing(label)
+        codes.append(-1.0 if is_missing(label) else float(place))
+        place += not is_missing(label)
     index = np.array(codes)[share > 0]
     if not labels or (index < 0).all():
         return FitColumn(column.name, "category", "empty")
     marginal = Marginal("category", share[share > 0] / share.sum(), index, index)
     treatment = "constant" if len(index) == 1 else "latent"
-    values = _categories(column, labels)
+    values = categories_of(column, labels)
     return FitColumn(column.name, "category", treatment, marginal, values, Precision(), nan, _learned(univariate))
 
 
-def _is_missing(label: Any) -> bool:
+def is_missing(label: Any) -> bool:
+    """Whether a category of SDV's is the missing one."""
     return label is None or (isinstance(label, float) and np.isnan(label))
 
 
@@ -279,11 +290,29 @@ def _axis(column: Column, transformer: Any, formatter: Any, univariate: Any, abs
     """A number or date: SDV's distribution, clipped and rounded as SDV does."""
     from rdt.transformers import FloatFormatter
 
-    if not (type(transformer) is FloatFormatter or _is_datetime(transformer)):
-        raise _foreign(column.name, transformer)
+    if not (type(transformer) is FloatFormatter or is_datetime(transformer)):
+        raise foreign(column.name, transformer)
+    precision, (low, high), factor, shift = axis_grid(column, transformer, formatter)
+    cdf, ppf = univariate_functions(univariate)
+    marginal = tabulated(
+        lambda x: cdf((x + shift) * factor),
+        lambda u: np.asarray(ppf(u)) / factor - shift,
+        (None if low is None else low / factor, None if high is None else high / factor),
+        precision,
+        absent,
+    )
+    only = len(marginal.lo) == 1 and marginal.lo[0] == marginal.hi[0]
+    treatment = "constant" if only and absent == 0 else "latent"
+    return FitColumn(column.name, column.role, treatment, marginal, None, precision, nan, _learned(univariate))
+
+
+def axis_grid(
+    column: Column, transformer: Any, formatter: Any
+) -> tuple[Precision, tuple[float | None, float | None], float, float]:
+    """Grid of a number or date, where SDV clips it, SDV's units in one of ours, and what SDV's cutting shifts it by."""
     low, high = (float(v) if v is not None else None for v in (transformer._min_value, transformer._max_value))
     factor, shift, precision = 1.0, 0.0, Precision()
-    if _is_datetime(transformer):
+    if is_datetime(transformer):
         from shardsynth.data.frames import nanoseconds_of
 
         factor = float(nanoseconds_of(column))
@@ -298,17 +327,7 @@ def _axis(column: Column, transformer: Any, formatter: Any, univariate: Any, abs
             precision = Precision("decimal", digits=int(digits))
         if digits is not None:  # SDV rounds after it clips
             low, high = (None if v is None else float(np.round(v, digits)) for v in (low, high))
-    cdf, ppf = univariate_functions(univariate)
-    marginal = tabulated(
-        lambda x: cdf((x + shift) * factor),
-        lambda u: np.asarray(ppf(u)) / factor - shift,
-        (None if low is None else low / factor, None if high is None else high / factor),
-        precision,
-        absent,
-    )
-    only = len(marginal.lo) == 1 and marginal.lo[0] == marginal.hi[0]
-    treatment = "constant" if only and absent == 0 else "latent"
-    return FitColumn(column.name, column.role, treatment, marginal, None, precision, nan, _learned(univariate))
+    return precision, (low, high), factor, shift
 
 
 def _finest(layout: str | None) -> int:

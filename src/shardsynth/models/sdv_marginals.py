@@ -51,7 +51,9 @@ def uniform(low: float, width: float) -> Any:
     return _univariate({"distribution": "uniform", "learned_parameters": {"loc": low, "scale": width}})
 
 
-def stock_marginal(marginal: Marginal, column: FitColumn, factor: int = 1, dtype: Any = np.float64) -> StockMarginal:
+def stock_marginal(
+    marginal: Marginal, column: FitColumn, factor: int = 1, dtype: Any = np.float64, *, named_only: bool = False
+) -> StockMarginal:
     """The nearest of SDV's distributions to a marginal of kind ``axis``.
 
     Args:
@@ -59,6 +61,7 @@ def stock_marginal(marginal: Marginal, column: FitColumn, factor: int = 1, dtype
         column: Its column: precision, and the distribution if it was a named one.
         factor: SDV's units (nanoseconds) in one unit of the axis.
         dtype: In which SDV gives the values back.
+        named_only: No kernel density, whose quantile function cannot pass a NaN through.
     """
     precision = column.precision or Precision()
     u = (np.arange(_POINTS) + 0.5) / _POINTS
@@ -75,13 +78,15 @@ def stock_marginal(marginal: Marginal, column: FitColumn, factor: int = 1, dtype
     if named in FAMILIES and named != "gaussian_kde" and factor == 1:
         return judged(_univariate(column.distribution))
     heavy = _heavy_atoms(marginal)
-    if not heavy.any() and low < high:
-        cells = _cells(wanted.astype(np.float64))
+    if (named_only or not heavy.any()) and low < high:
+        cells, tried = _cells(wanted.astype(np.float64)), []
         for name in _TRIED:
             found = fit_family(name, cells, (low, high), Precision())
-            made = judged(_univariate(found))
-            if made.distance <= _NEAR:
-                return made
+            tried.append(judged(_univariate(found)))
+            if tried[-1].distance <= _NEAR:
+                return tried[-1]
+        if named_only:
+            return min(tried, key=lambda made: made.distance)
     return _density(marginal, heavy, factor, precision, judged)
 
 

@@ -115,12 +115,13 @@ def held_threads(threads: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_gpu() -> Iterator[None]:
-    """Loading a stock deep model moves it to a GPU where there is one, even one fitted without; here it stays off."""
+    """Loading a stock deep model: onto the CPU whatever it was saved from, and not onto a GPU if there is one."""
     import torch
 
-    found = torch.cuda.is_available
+    available, from_bytes = torch.cuda.is_available, torch.storage._load_from_bytes
     torch.cuda.is_available = lambda: False
+    torch.storage._load_from_bytes = lambda data: torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
     try:
         yield
     finally:
-        torch.cuda.is_available = found
+        torch.cuda.is_available, torch.storage._load_from_bytes = available, from_bytes

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from shardsynth.errors import MergeError
 from shardsynth.pipeline.files import sha256_of
-from shardsynth.pipeline.plan import Plan
+from shardsynth.pipeline.plan import Plan, replica_group
 from shardsynth.pipeline.rundir import Attempt, RunDir
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ def figures(worker: Worker, model: str, counts: dict[str, Counts]) -> dict[str, 
             reference["rows"] = min(holdout.rows, counts["all"].rows)
     seconds = {}
     for stage in ("fit", "sample", "score"):
-        records = [run.last_record(stage, task.index) for task in plan.model_tasks(stage, model)]
+        tasks = [*plan.model_tasks(stage, model), *plan.model_tasks(stage, replica_group(model))]
+        records = [run.last_record(stage, task.index) for task in tasks]
         seconds[stage] = round(sum(record["seconds"] for record in records if record), 3)
     fitted = run.committed("fit", plan.model_tasks("fit", model)[0].index) or {}
     chosen = plan.job.models[model]

@@ -16,7 +16,7 @@ from shardsynth.errors import ModelError, ShardsynthError
 from shardsynth.job import Job
 from shardsynth.pipeline import constrained, stopping
 from shardsynth.pipeline.files import read_json, write_json
-from shardsynth.pipeline.plan import Plan, Task
+from shardsynth.pipeline.plan import Plan, Task, replica_group, replicas
 from shardsynth.pipeline.rundir import Attempt, RunDir
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from shardsynth.sampling.constraints.table import TableConstraints
 
 BATCH_ROWS = 65_536
+#: Seeds of a model's candidates lie so far apart.
+_REPLICA_SEED = 1_000_003
+#: Rows by which candidates are compared.
+_SCORED_ROWS = 20_000
 
 
 class Source(Protocol):
@@ -41,9 +45,33 @@ class Source(Protocol):
 
 def fit_model(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     """Fit one model and write its files; returns details for the commit record."""
-    if worker.plan.job.models[task.model].engine == "native":
-        return _fit_native(worker, task, attempt)
-    return _fit_stock(worker, task, attempt)
+    chosen = worker.plan.job.models[task.model]
+    if chosen.engine != "native":
+        return _fit_stock(worker, task, attempt)
+    if task.replica < 0 and replicas(chosen) > 1:
+        return _choose(worker, task, attempt)
+    return _fit_native(worker, task, attempt)
+
+
+def _choose(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
+    """Keep the best of a model's candidates: their files become the model's."""
+    plan, run = worker.plan, worker.run
+    records = []
+    for candidate in plan.model_tasks("fit", replica_group(task.model)):
+        record = run.committed("fit", candidate.index)
+        assert record is not None  # a task starts once all it needs is committed
+        records.append(record)
+    scores = [float(record["quality"]) for record in records]
+    best = scores.index(max(scores))
+    source, folder = run.replica(task.model, best), run.model(task.model)
+    for path in sorted(source.iterdir()):
+        place = run.losses(task.model) if path.suffix == ".parquet" else folder / path.name
+        shutil.copyfile(path, attempt.output(place))
+    said = ", ".join(f"{score:.4f}" for score in scores)
+    print(f"quality of the candidates: {said}; number {best} is kept", flush=True)
+    rows, sampled, notes = (records[best][key] for key in ("rows", "sampled", "notes"))
+    note = f"the best of {len(scores)} trainings by quality ({said})"
+    return {"fitted_rows": rows, "sampled": sampled, "notes": [*notes, note], "replica": best}
 
 
 def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
@@ -66,10 +94,10 @@ def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
                 side.columns,
                 native_options(plan.job, task.model),
                 _generators(worker, side.columns, task.model),
-                seed=plan.job.seed,
+                seed=plan.job.seed + _REPLICA_SEED * max(task.replica, 0),
                 name=task.model,
                 threads=task.threads,
-                checkpoint=run.checkpoint(task.model),
+                checkpoint=run.checkpoint(task.model, task.replica),
                 should_stop=stopping.asked,
                 progress=lambda line: print(line, flush=True),
                 rows=(lambda: _training_rows(worker)) if streams else None,
@@ -80,16 +108,20 @@ def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     # A condition that the model cannot meet is one error here, before any sampling task starts.
     under = constrained.constraints(worker) if plan.job.constraints else None
     QuotaSource(fitted.model, plan.job.seed, blocks_of(worker), BATCH_ROWS, under)
-    folder = run.model(task.model)
+    candidate = task.replica >= 0
+    folder = run.replica(task.model, task.replica) if candidate else run.model(task.model)
     with tempfile.TemporaryDirectory(dir=run.private) as temporary:
         fitted.model.save(Path(temporary))
         for path in sorted(Path(temporary).iterdir()):
             shutil.copyfile(path, attempt.output(folder / path.name))
     constrained.write_card(worker, attempt, folder)
     _write_provenance(plan, task.model, attempt.output(folder / "run.json"))
-    _write_losses(run, task.model, fitted.losses, attempt)
+    _write_losses(folder / "loss.parquet" if candidate else run.losses(task.model), fitted.losses, attempt)
     rows = worker.counts("train").rows
-    return {"fitted_rows": fitted.rows, "sampled": fitted.rows < rows, "notes": list(fitted.notes)}
+    details = {"fitted_rows": fitted.rows, "sampled": fitted.rows < rows, "notes": list(fitted.notes)}
+    if candidate:
+        details["quality"] = _score(worker, fitted.model.draw(plan.job.seed, 0, _SCORED_ROWS))
+    return details
 
 
 def _training_rows(worker: Worker) -> Iterator[pa.RecordBatch]:
@@ -126,11 +158,11 @@ def _score(worker: Worker, batch: pa.RecordBatch) -> float:
     return float(found["column_shapes"] or 0.0) if score is None else float(score)
 
 
-def _write_losses(run: RunDir, model: str, losses: pa.Table | None, attempt: Attempt) -> None:
+def _write_losses(path: Path, losses: pa.Table | None, attempt: Attempt) -> None:
     if losses is not None:
         import pyarrow.parquet as pq
 
-        pq.write_table(losses, attempt.output(run.losses(model)))
+        pq.write_table(losses, attempt.output(path))
 
 
 def _generators(worker: Worker, columns: list[Column], model: str) -> dict[str, dict[str, Any]]:
@@ -198,7 +230,7 @@ def _fit_stock(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     write_json(attempt.output(folder / "model.json"), card)
     constrained.write_card(worker, attempt, folder)
     _write_provenance(plan, task.model, attempt.output(folder / "run.json"))
-    _write_losses(run, task.model, model.losses(), attempt)
+    _write_losses(run.losses(task.model), model.losses(), attempt)
     return {"fitted_rows": profile.sample.num_rows, "sampled": profile.sample.num_rows < worker.profile("train").rows}
 
 
@@ -327,7 +359,9 @@ def open_run_source(worker: Worker, model: str) -> Source:
     from shardsynth.pipeline.quotas import QuotaSource, blocks_of
 
     plan, folder = worker.plan, worker.run.model(model)
-    source = open_source(folder, seed=plan.job.seed, name=model, chunk_rows=plan.chunk_rows)
+    source = open_source(
+        folder, seed=plan.job.seed, name=model, chunk_rows=plan.chunk_rows, gpu=samples_on_gpu(plan.job, model)
+    )
     blocks = blocks_of(worker)
     if not blocks:
         return source
@@ -346,10 +380,23 @@ def model_card(folder: Path) -> dict[str, Any]:
     return {**card, **run}
 
 
+def samples_on_gpu(job: Job, model: str) -> bool:
+    """Whether the job asks for GPUs for a model's sampling: whether there happens to be one must not change rows."""
+    asked = [job.cluster.stages.get("sample"), job.cluster.models.get(model, {}).get("sample")]
+    return any(resources is not None and resources.gpus for resources in asked)
+
+
 def open_source(
-    folder: Path, *, seed: int, name: str, chunk_rows: int, trust_pickle: bool = False, where: Any = None
+    folder: Path,
+    *,
+    seed: int,
+    name: str,
+    chunk_rows: int,
+    trust_pickle: bool = False,
+    where: Any = None,
+    gpu: bool = False,
 ) -> NativeSource | StockSource | ConstrainedSource:
-    """Open a model folder as a source of rows.
+    """Open a model folder as a source of rows; with ``gpu``, one that can makes them on a GPU if there is one.
 
     Raises:
         ModelError: No model there, or a pickle that no run recorded.
@@ -366,7 +413,9 @@ def open_source(
         return stock if table is None else ConstrainedSource(stock, table)
     from shardsynth.models.native import load_native
 
-    model = load_native(folder, str(card.get("family")))
+    model: Any = load_native(folder, str(card.get("family")))
+    if gpu and hasattr(model, "on_device"):
+        model = model.on_device("auto")
     conditions = None
     if where:
         from shardsynth.sampling.conditions import parse_conditions

@@ -19,7 +19,7 @@ import pyarrow as pa
 from shardsynth.data.columns import schema_from_text, schema_to_text
 from shardsynth.data.shards import Dataset, Shard
 from shardsynth.errors import JobError
-from shardsynth.job import STAGES, Job
+from shardsynth.job import STAGES, Job, Model
 from shardsynth.models.native import NATIVE
 from shardsynth.pipeline.quotas import check_quotas
 
@@ -57,6 +57,7 @@ class Task:
         pieces: Input row groups (profile, count).
         parts: First and last + 1 output part (sample, score).
         threads: CPUs it uses; the result of training depends on it.
+        replica: Which of a model's candidates a fit trains (`replicas: k`); -1: the model itself, or the choice of one.
     """
 
     stage: str
@@ -65,11 +66,22 @@ class Task:
     pieces: tuple[Piece, ...] = ()
     parts: tuple[int, int] = (0, 0)
     threads: int = 1
+    replica: int = -1
 
     @property
     def group(self) -> tuple[str, str]:
         """Tasks of one group wait for the same groups."""
-        return (self.stage, self.model)
+        return (self.stage, self.model if self.replica < 0 else replica_group(self.model))
+
+
+def replica_group(model: str) -> str:
+    """Name of the group of a model's candidates; no model is called so."""
+    return f"{model}/replicas"
+
+
+def replicas(model: Model) -> int:
+    """Candidates that are trained for a model, each from a seed of its own; the best by quality is kept."""
+    return int(model.options.get("replicas", 1)) if model.engine == "native" else 1
 
 
 @dataclass(frozen=True)
@@ -117,19 +129,20 @@ class Plan:
             yield from self.tasks[stage]
 
     def model_tasks(self, stage: str, model: str) -> list[Task]:
-        """Tasks of one stage for one model."""
-        return [task for task in self.tasks[stage] if task.model == model]
+        """Tasks of one stage for one model, or for a group of candidates."""
+        return [task for task in self.tasks[stage] if task.group == (stage, model)]
 
     def needs(self, group: tuple[str, str]) -> list[tuple[str, str]]:
         """Groups that must be committed before this one starts."""
         stage, model = group
         models = list(self.job.models)
+        chooses = stage == "fit" and model in self.job.models and replicas(self.job.models[model]) > 1
         return {
             "profile": [],
             "profile_merge": [("profile", "")],
             "count": [("profile_merge", "")],
             "count_merge": [("count", "")],
-            "fit": [("count_merge", "")],
+            "fit": [("fit", replica_group(model))] if chooses else [("count_merge", "")],
             "sample": [("fit", model)],
             "score": [("sample", model)],
             "merge": [("score", model)],
@@ -196,6 +209,8 @@ def _task_to_json(task: Task) -> dict[str, Any]:
         data["parts"] = list(task.parts)
     if task.threads != 1:
         data["threads"] = task.threads
+    if task.replica >= 0:
+        data["replica"] = task.replica
     return data
 
 
@@ -207,6 +222,7 @@ def _task_from_json(stage: str, index: int, data: dict[str, Any]) -> Task:
         tuple(Piece(*piece) for piece in data.get("pieces", [])),
         tuple(data.get("parts", (0, 0))),
         data.get("threads", 1),
+        data.get("replica", -1),
     )
 
 
@@ -252,7 +268,11 @@ def make_plan(job: Job, dataset: Dataset, cpus: int, metadata: str | None = None
         tasks[f"{stage}_merge"] = [Task(f"{stage}_merge", 0)]
     threads = fit_threads(job, cpus)
     for model in job.models:
-        tasks["fit"].append(Task("fit", len(tasks["fit"]), model, threads=threads[model]))
+        candidates = replicas(job.models[model])
+        for replica in range(candidates if candidates > 1 else 0):
+            tasks["fit"].append(Task("fit", len(tasks["fit"]), model, threads=threads[model], replica=replica))
+        alone = threads[model] if candidates == 1 else 1
+        tasks["fit"].append(Task("fit", len(tasks["fit"]), model, threads=alone))
         for first, last in split_range(plan.n_parts, job.sample.tasks or plan.n_parts):
             for stage in ("sample", "score"):
                 tasks[stage].append(Task(stage, len(tasks[stage]), model, parts=(first, last)))
@@ -285,7 +305,7 @@ def fit_threads(job: Job, cpus: int) -> dict[str, int]:
     """Threads of each fit: the job's number, else the CPUs shared among the models that are trained."""
     asked = job.cluster.stages["fit"].cpus if "fit" in job.cluster.stages else None
     deep = [name for name, model in job.models.items() if NATIVE[model.model].trains]
-    share = max(1, cpus // max(1, len(deep)))
+    share = max(1, cpus // max(1, sum(replicas(job.models[name]) for name in deep)))
     return {name: asked or (share if name in deep else 1) for name in job.models}
 
 

@@ -70,9 +70,15 @@ class RunDir:
         """A stock synthesizer: a pickle, fitted on real rows."""
         return self.private / "models" / name / "synthesizer.pkl"
 
-    def checkpoint(self, name: str) -> Path:
+    def checkpoint(self, name: str, replica: int = -1) -> Path:
         """What a training saved when it was asked to stop, and every few minutes."""
-        return self.private / "checkpoints" / f"{name}.safetensors"
+        return (
+            self.private / "checkpoints" / (f"{name}.safetensors" if replica < 0 else f"{name}.{replica}.safetensors")
+        )
+
+    def replica(self, name: str, number: int) -> Path:
+        """One of the candidates for a model."""
+        return self.private / "replicas" / name / str(number)
 
     def losses(self, name: str) -> Path:
         """Loss history of a trained model."""

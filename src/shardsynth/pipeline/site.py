@@ -100,7 +100,7 @@ def resources(site: Site, cluster: Cluster, stage: str, model: str) -> Resources
         site.stages.get(stage, Resources()),
         cluster.defaults,
         cluster.stages.get(stage, Resources()),
-        cluster.models.get(model, {}).get(stage, Resources()),
+        cluster.models.get(model.partition("/")[0], {}).get(stage, Resources()),  # candidates ask as their model does
     ]
     merged: dict[str, Any] = {}
     for layer in layers:

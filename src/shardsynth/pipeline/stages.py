@@ -207,7 +207,7 @@ def fit(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dic
     """Fit one model on the training rows (their counts, their row sample, or both)."""
     details = fit_model(worker, task, attempt)
     record = attempt.commit(rows=details.pop("fitted_rows"), **details)
-    worker.run.checkpoint(task.model).unlink(missing_ok=True)
+    worker.run.checkpoint(task.model, task.replica).unlink(missing_ok=True)
     return record
 
 
@@ -238,7 +238,8 @@ def sample(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> 
         attempt.checksum(path, written["sha256"])
         parts.append({"part": part, **written})
     _write_json(attempt, ranges_file(run, task), {name: found.to_json() for name, found in ranges.items()})
-    return attempt.commit(rows=row - first, parts=parts, acceptance=source.acceptance())
+    device = getattr(getattr(source, "model", None), "device", "cpu")
+    return attempt.commit(rows=row - first, parts=parts, acceptance=source.acceptance(), device=device)
 
 
 def ranges_file(run: RunDir, task: Task) -> Path:
@@ -320,6 +321,7 @@ def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     plan, run, model = worker.plan, worker.run, task.model
     parts = check_parts(run, plan, model)
     rows = sum(part["rows"] for part in parts)
+    records = [run.last_record("sample", each.index) or {} for each in plan.model_tasks("sample", model)]
     manifest = {
         "model": model,
         "family": plan.job.models[model].model,
@@ -330,12 +332,13 @@ def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
         "schema": schema_to_text(plan.schema),
         "columns": [{"name": field.name, "type": str(field.type), "nullable": field.nullable} for field in plan.schema],
         "versions": {"shardsynth": __version__, "pyarrow": pa.__version__, "numpy": np.__version__},
+        # Rows of a deep model made on two kinds of device differ in their last bits: the reader should know.
+        "devices": sorted({str(r.get("device", "cpu")) for r in records}),
         "parts": parts,
     }
     if images := images_of(run, plan, model):
         manifest["images"] = images
     if blocks := blocks_of(worker):
-        records = [run.last_record("sample", each.index) or {} for each in plan.model_tasks("sample", model)]
         manifest["conditions"] = described(blocks, records)
     if plan.job.constraints:
         manifest["constraints"] = constraint_checks.verdict(worker, model)
