@@ -14,8 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.report import evidence
 from shardsynth.report.figures import Cell, ColumnFigure
+from shardsynth.report.judgement import AREAS, recommendation, verdicts
 from shardsynth.report.plots import curve_plot, finite, pair_maps
+from shardsynth.report.survival_plot import survival_plot
 from shardsynth.report.text import seconds, shown
 from shardsynth.report.verdicts import card, column_score, floor, headline, rounded, side_by_side
 
@@ -115,11 +118,38 @@ def render(report: ReportData) -> str:
         curves=[(model.name, plot) for model in report.models if (plot := curve_plot(model.losses, *_CURVE_BOX))],
         curve_box=_CURVE_BOX,
         longest=max([*report.stages.values(), 1e-9]),
+        **_evidence(report),
         style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704
         script=Markup(script),  # noqa: S704
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         data=Markup(embedded(_payload(report))),  # noqa: S704
     )
+
+
+def _evidence(report: ReportData) -> dict[str, Any]:
+    """What the template's verdicts and its sections of privacy, utility, detection, missing values and cost say."""
+    models = [(model.name, model.metrics) for model in report.models]
+    utilities = [(name, metrics.get("utility") or {}) for name, metrics in models]
+    return {
+        "areas": AREAS,
+        "verdicts": [(name, verdicts(name, metrics)) for name, metrics in models],
+        "advice": recommendation(report.models),
+        "privacy": evidence.privacy_lines(models),
+        "findings": evidence.findings_of(models),
+        "utility": evidence.utility_lines(models),
+        "target": next((found["target"] for _, found in utilities if found.get("target")), ""),
+        "importance": evidence.importance_lines(models),
+        "survival": [
+            (name, plot)
+            for name, found in utilities
+            if (plot := survival_plot(found.get("survival") or {}, *_CURVE_BOX)) is not None
+        ],
+        "detection": evidence.detection_lines(models),
+        "giveaways": evidence.giveaways(models),
+        "missing": evidence.missing_lines(report.columns, len(models)),
+        "most_missing": evidence.MOST_MISSING,
+        "costs": evidence.cost_lines(models),
+    }
 
 
 def _loss(value: float) -> str:
@@ -214,7 +244,8 @@ def metrics_table(models: Iterable[ModelReport]) -> pa.Table:
     Returns:
         Columns ``model``, ``property``, ``name`` (string) and ``value`` (float64). ``property`` says where in
         ``metrics/<model>.json`` the figure stands, such as ``quality``, ``quality.holdout`` or ``quality.columns``;
-        a pair's ``name`` is the JSON list of its two columns.
+        a pair's ``name`` is the JSON list of its two columns, that of a
+        number in a list its place.
     """
     rows: list[tuple[str, str, str, float]] = []
     for model in models:
@@ -239,5 +270,17 @@ def _figures(where: str, value: Mapping[str, Any]) -> Iterable[tuple[str, str, f
                     yield inside, name, number
         elif isinstance(item, Mapping):
             yield from _figures(inside, item)
+        elif isinstance(item, Sequence) and not isinstance(item, str):
+            yield from _listed(inside, item)
         elif isinstance(item, (int, float)) and (number := finite(item)) is not None:
             yield where or "run", key, number
+
+
+def _listed(where: str, items: Sequence[Any]) -> Iterable[tuple[str, str, float]]:
+    for place, item in enumerate(items):
+        if isinstance(item, Mapping) and "column" in item:
+            for key, value in item.items():
+                if isinstance(value, (int, float)) and (number := finite(value)) is not None:
+                    yield f"{where}.{key}", str(item["column"]), number
+        elif isinstance(item, (int, float)) and (number := finite(item)) is not None:
+            yield where, str(place), number
