@@ -166,6 +166,10 @@ class Evaluate(_Options):
         description="Column that a model trained on synthetic rows should predict: of real held-out rows, beside one "
         "trained on real rows.",
     )
+    sensitive: Optional[List[str]] = Field(
+        None,
+        description="Columns that an attacker is let guess from the others (default: the target, else the first ten).",
+    )
     survival: Optional[Survival] = Field(None, description="Compare survival curves: `{time: COLUMN, event: COLUMN}`.")
 
     def columns(self) -> Dict[str, str]:
@@ -173,6 +177,7 @@ class Evaluate(_Options):
         found = {"group": self.group, "target": self.target}
         if self.survival is not None:
             found.update({"survival.time": self.survival.time, "survival.event": self.survival.event})
+        found.update({f"sensitive[{place}]": name for place, name in enumerate(self.sensitive or [])})
         return {option: name for option, name in found.items() if name is not None}
 
 

@@ -26,7 +26,7 @@ class EvidenceLine:
     Attributes:
         name: What is measured.
         meaning: In a sentence.
-        values: Text per model.
+        values: Text per model; what follows a line break is smaller.
         levels: ``fail``, ``caution`` or empty, per model.
         reference: What real rows reach, or what chance gives.
         column: Whether ``name`` is a column's name.
@@ -84,8 +84,8 @@ def decimal(value: Any, digits: int = 2) -> str:
 
 
 def interval(value: Mapping[str, Any], form: Callable[..., str], digits: int, key: str) -> str:
-    """A figure with its interval."""
-    return f"{form(value[key], digits)} ({form(value['low'], digits)} to {form(value['high'], digits)})"
+    """A figure, and on the next line its interval."""
+    return f"{form(value[key], digits)}\n{form(value['low'], digits)} to {form(value['high'], digits)}"
 
 
 def privacy_lines(models: Models) -> tuple[EvidenceLine, ...]:
@@ -115,8 +115,8 @@ def privacy_lines(models: Models) -> tuple[EvidenceLine, ...]:
             ("exact_matches",),
             "Exact copies",
             "Rows equal to a training row in every column; beside it, of the unseen real rows.",
-            lambda v: f"{v['rows']:,} ({percent(v['share'], 2)})",
-            lambda v: _few(v["holdout_rows"]) or f"{v['holdout_rows']:,} ({percent(v['holdout_share'], 2)})",
+            lambda v: f"{v['rows']:,}\n{percent(v['share'], 2)}",
+            lambda v: _few(v["holdout_rows"]) or f"{v['holdout_rows']:,}\n{percent(v['holdout_share'], 2)}",
         ),
         _line(
             models,
@@ -214,7 +214,7 @@ def utility_lines(models: Models) -> tuple[EvidenceLine, ...]:
         line(
             "Lost against training on real",
             "As many rows; with a 95\u202f% interval.",
-            lambda u: f"{decimal(u['gap'], 3)} ({decimal(u['gap_low'], 3)} to {decimal(u['gap_high'], 3)})",
+            lambda u: f"{decimal(u['gap'], 3)}\n{decimal(u['gap_low'], 3)} to {decimal(u['gap_high'], 3)}",
             "0",
         ),
         line(
