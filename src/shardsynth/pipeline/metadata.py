@@ -33,6 +33,10 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
     from shardsynth.pipeline.constrained import adapted
     from shardsynth.pipeline.personal import marked, refuse_free_text
 
+    if plan.job.privacy is not None and plan.job.metadata is not None:
+        # Nothing is completed from the rows, and what the user's file says is public.
+        given = read(Path(plan.job.metadata), plan.schema, validate=False)
+        return given, given
     if plan.job.metadata is None:
         metadata = marked(adapted(detect(profile.sample, profile, plan.schema), plan.job, plan.schema), plan.job)
     else:

@@ -83,6 +83,7 @@ def report_data(worker: Worker) -> ReportData:
             "chunk rows": f"{plan.chunk_rows:,}",
             **_conditions(job),
         },
+        notes=_guarantee(worker),
         min_count=least,
     )
 
@@ -92,6 +93,20 @@ def _conditions(job: Job) -> dict[str, str]:
     if not job.sample.conditions and job.sample.balance is None:
         return {}
     return {"conditions": "balanced classes" if job.sample.balance is not None else f"{len(job.sample.conditions)}"}
+
+
+def _guarantee(worker: Worker) -> tuple[str, ...]:
+    """What a run with differential privacy promises, and under what assumptions."""
+    if worker.plan.job.privacy is None:
+        return ()
+    spent = worker.private_tables().guarantee.to_json()
+    return (
+        "INTERNAL, NOT COVERED: this page and metrics/ compare with real rows exactly. Model and samples are covered.",
+        f"Differential privacy: epsilon {spent['epsilon']:.3g}, delta {spent['delta']:g}; {spent['mechanism']} noise "
+        f"of {spent['noise']:.1f} a cell on {spent['tables']:,} tables, L2 sensitivity {spent['sensitivity']:.2f}; "
+        f"neighbours: {spent['neighbours']}; {spent['accountant']}.",
+        *spent["assumptions"],
+    )
 
 
 def _versions() -> dict[str, str]:

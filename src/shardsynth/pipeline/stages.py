@@ -19,7 +19,7 @@ from shardsynth import __version__
 from shardsynth.data.columns import schema_to_text
 from shardsynth.data.shards import read_batches
 from shardsynth.data.writer import PartWriter
-from shardsynth.errors import MergeError
+from shardsynth.errors import MergeError, RunError
 from shardsynth.pipeline import constrained, constraint_checks
 from shardsynth.pipeline.models import Source, fit_model, open_run_source
 from shardsynth.pipeline.personal import check_keys, pseudonyms
@@ -96,6 +96,8 @@ def profile_part(run: RunDir, index: int, name: str) -> Path:
 def profile_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Merge the profiles; detect or complete the metadata; place the bins; guess relations on the row sample."""
     from shardsynth.data.coding import TableCoder
+    from shardsynth.data.public_codes import public_coder
+    from shardsynth.models.copula_private import check_private
     from shardsynth.models.guessing import guess_relations
     from shardsynth.pipeline.metadata import complete_metadata
     from shardsynth.summaries.profile import Profile
@@ -114,6 +116,11 @@ def profile_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progre
     merged["holdout"].check_finite()
     metadata, public = complete_metadata(plan, train)
     columns = worker.columns_of(metadata)
+    if plan.job.privacy is not None:
+        check_private(columns)
+        public_coder(columns, plan.input_rows, plan.job.seed).save(
+            attempt.output(run.private / "summary" / "coder.public")
+        )
     coder = TableCoder.from_profile(train, columns, min_count=plan.job.rare.min_count)
     learned, codes, sample = columns, coder, train.sample
     if plan.job.constraints:
@@ -150,13 +157,19 @@ def count(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
         relations=worker.relations() if inner is None else (),
     )
     holdout = Counts.empty(coder, fit=False, score=ScoreRanges.from_profile(worker.profile("holdout"), coder.columns))
+    parts = {"train": train, "holdout": holdout}
+    if plan.job.privacy is not None:
+        parts["public"] = Counts.empty(worker.public_coder(), fit=True, score=None, total_rows=plan.input_rows)
     for batch, row, held in input_rows(plan, task, progress):
         train.update(batch, row, ~held)
+        if plan.job.privacy is not None:
+            parts["public"].update(batch, row, ~held)
         if held.any():
             holdout.update(batch, row, held)
         if inner is not None:
             inner.update(batch, row, ~held)
-    parts = {"train": train, "holdout": holdout, **({} if inner is None else {"inner": inner.counts})}
+    if inner is not None:
+        parts["inner"] = inner.counts
     for name, part in parts.items():
         part.save(attempt.output(count_part(run, task.index, name)))
     violations = {} if inner is None else {"violations": inner.violations}
@@ -180,11 +193,31 @@ def count_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress
         merged = _merge_counts(coder, [count_part(run, i, name) for i in range(len(plan.tasks["count"]))])
         merged.save(attempt.output(run.private / "summary" / f"counts.{name}"))
         rows += merged.rows if name != "inner" else 0
+    if plan.job.privacy is not None:
+        _draw_private_tables(worker, attempt)
     record = attempt.commit(rows=rows)
-    for name in coders:
+    for name in (*coders, "public"):
         for number in range(len(plan.tasks["count"])):
             count_part(run, number, name).unlink(missing_ok=True)
     return record
+
+
+def _draw_private_tables(worker: Worker, attempt: Attempt) -> None:
+    """Merge the counts on public codes, and draw their noise: once in the life of a run."""
+    from shardsynth.models.private_tables import draw_tables
+
+    plan, run = worker.plan, worker.run
+    asked = plan.job.privacy
+    assert asked is not None
+    if run.last_record("count_merge", attempt.index) is not None:
+        raise RunError(
+            f"{run.root}: the noise of its differential privacy was drawn once, and the noisy tables are gone; another "
+            "draw would spend the budget twice: restore private/summary, or start another run"
+        )
+    coder = worker.public_coder()
+    merged = _merge_counts(coder, [count_part(run, i, "public") for i in range(len(plan.tasks["count"]))])
+    drawn = draw_tables(merged, coder, asked.epsilon, asked.delta)
+    drawn.save(attempt.output(run.private / "summary" / "private_tables"))
 
 
 def _merge_counts(coder: TableCoder, paths: list[Path]) -> Counts:
