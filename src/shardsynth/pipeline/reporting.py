@@ -84,6 +84,7 @@ def report_data(worker: Worker) -> ReportData:
             **_conditions(job),
         },
         notes=_guarantee(worker),
+        drift=read_json(run.private / "summary" / "drift.json"),
         min_count=least,
     )
 

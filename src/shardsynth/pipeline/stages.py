@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth import __version__
+from shardsynth.data import archive
 from shardsynth.data.columns import schema_to_text
 from shardsynth.data.shards import read_batches
 from shardsynth.data.writer import PartWriter
@@ -25,6 +26,7 @@ from shardsynth.pipeline.models import Source, fit_model, open_run_source
 from shardsynth.pipeline.personal import check_keys, pseudonyms
 from shardsynth.pipeline.plan import Plan, Task
 from shardsynth.pipeline.rundir import Attempt, RunDir
+from shardsynth.summaries.drift import ShardHistograms, group_of
 from shardsynth.summaries.rows import holdout_mask
 
 if TYPE_CHECKING:
@@ -160,7 +162,14 @@ def count(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     parts = {"train": train, "holdout": holdout}
     if plan.job.privacy is not None:
         parts["public"] = Counts.empty(worker.public_coder(), fit=True, score=None, total_rows=plan.input_rows)
+    starts = np.cumsum([0, *(shard.rows for shard in plan.shards)])
+    drift, shard, before = ShardHistograms(), -1, train.hist
     for batch, row, held in input_rows(plan, task, progress):
+        now = int(np.searchsorted(starts, row, side="right")) - 1
+        if now != shard and shard >= 0:
+            _add_shard(drift, plan, shard, train, before)
+        if now != shard:
+            shard, before = now, [counts.copy() for counts in train.hist]
         train.update(batch, row, ~held)
         if plan.job.privacy is not None:
             parts["public"].update(batch, row, ~held)
@@ -170,10 +179,21 @@ def count(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
             inner.update(batch, row, ~held)
     if inner is not None:
         parts["inner"] = inner.counts
+    if shard >= 0:
+        _add_shard(drift, plan, shard, train, before)
+    archive.write(attempt.output(count_part(run, task.index, "drift")), drift.to_arrays())
     for name, part in parts.items():
         part.save(attempt.output(count_part(run, task.index, name)))
     violations = {} if inner is None else {"violations": inner.violations}
     return attempt.commit(rows=sum(piece.rows for piece in task.pieces), **violations)
+
+
+def _add_shard(
+    drift: ShardHistograms, plan: Plan, shard: int, train: Counts, before: list[npt.NDArray[np.int64]]
+) -> None:
+    """What the counts grew by while a shard was read."""
+    grown = [now - then for now, then in zip(train.hist, before)]
+    drift.add(group_of(shard, len(plan.shards)), train.coder, grown)
 
 
 def count_part(run: RunDir, index: int, name: str) -> Path:
@@ -193,10 +213,14 @@ def count_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress
         merged = _merge_counts(coder, [count_part(run, i, name) for i in range(len(plan.tasks["count"]))])
         merged.save(attempt.output(run.private / "summary" / f"counts.{name}"))
         rows += merged.rows if name != "inner" else 0
+    drift = ShardHistograms()
+    for number in range(len(plan.tasks["count"])):
+        drift.merge(ShardHistograms.from_arrays(archive.read(count_part(run, number, "drift"))))
+    _write_json(attempt, run.private / "summary" / "drift.json", drift.distances(worker.coder()))
     if plan.job.privacy is not None:
         _draw_private_tables(worker, attempt)
     record = attempt.commit(rows=rows)
-    for name in (*coders, "public"):
+    for name in (*coders, "public", "drift"):
         for number in range(len(plan.tasks["count"])):
             count_part(run, number, name).unlink(missing_ok=True)
     return record

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.report import evidence
+from shardsynth.report.drift import drift_strips
 from shardsynth.report.figures import Cell, ColumnFigure
 from shardsynth.report.judgement import AREAS, recommendation, verdicts
 from shardsynth.report.plots import curve_plot, finite, pair_maps
@@ -26,6 +27,7 @@ from shardsynth.report.verdicts import card, column_score, floor, headline, roun
 MOST_FIGURES = 1_000
 _TEMPLATES = Path(__file__).parent / "templates"
 _CURVE_BOX = (440.0, 150.0)
+_STRIP_WIDTH = 360.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class ReportData:
         provenance: Further facts, label -> text.
         notes: Sentences for the reader, shown at the top.
         min_count: Fewest real rows of a cell on the page, as given to ``column_figures``.
+        drift: ``ShardHistograms.distances`` of the real rows.
     """
 
     job: str
@@ -72,6 +75,7 @@ class ReportData:
     provenance: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     min_count: int = 5
+    drift: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_report(folder: Path, report: ReportData) -> Path:
@@ -90,7 +94,7 @@ def write_report(folder: Path, report: ReportData) -> Path:
     waiting.write_text(render(report), encoding="utf-8", newline="\n")
     os.replace(waiting, page)
     waiting = folder / f".metrics.parquet.{os.getpid()}"
-    pq.write_table(metrics_table(report.models), waiting)
+    pq.write_table(metrics_table(report.models, report.drift), waiting)
     os.replace(waiting, table)
     return page
 
@@ -149,6 +153,8 @@ def _evidence(report: ReportData) -> dict[str, Any]:
         "missing": evidence.missing_lines(report.columns, len(models)),
         "most_missing": evidence.MOST_MISSING,
         "costs": evidence.cost_lines(models),
+        "drift": drift_strips(report.drift, _STRIP_WIDTH),
+        "strip_width": _STRIP_WIDTH,
     }
 
 
@@ -238,18 +244,20 @@ def _bar(cell: Cell) -> list[Any]:
     return [cell.kind[0], cell.label, cell.real, cell.synthetic, cell.holdout]
 
 
-def metrics_table(models: Iterable[ModelReport]) -> pa.Table:
+def metrics_table(models: Iterable[ModelReport], drift: Mapping[str, Any] | None = None) -> pa.Table:
     """All figures as one long table.
 
     Returns:
         Columns ``model``, ``property``, ``name`` (string) and ``value`` (float64). ``property`` says where in
         ``metrics/<model>.json`` the figure stands, such as ``quality``, ``quality.holdout`` or ``quality.columns``;
         a pair's ``name`` is the JSON list of its two columns, that of a
-        number in a list its place.
+        number in a list its place. Figures of the real rows alone have no model.
     """
     rows: list[tuple[str, str, str, float]] = []
     for model in models:
         rows += [(model.name, where, name, value) for where, name, value in _figures("", model.metrics)]
+    for name, column in ((drift or {}).get("columns") or {}).items():
+        rows += [("", f"drift.{key}", name, float(column[key])) for key in ("excess", "chance")]
     names = ("model", "property", "name")
     arrays = [pa.array([row[k] for row in rows], pa.string()) for k in range(3)]
     return pa.table([*arrays, pa.array([row[3] for row in rows], pa.float64())], names=[*names, "value"])
