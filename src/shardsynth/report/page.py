@@ -18,6 +18,7 @@ from shardsynth.report import evidence
 from shardsynth.report.drift import drift_strips
 from shardsynth.report.figures import Cell, ColumnFigure
 from shardsynth.report.judgement import AREAS, recommendation, verdicts
+from shardsynth.report.pictures import write_pictures
 from shardsynth.report.plots import curve_plot, finite, pair_maps
 from shardsynth.report.survival_plot import survival_plot
 from shardsynth.report.text import seconds, shown
@@ -79,7 +80,7 @@ class ReportData:
 
 
 def write_report(folder: Path, report: ReportData) -> Path:
-    """Write ``index.html`` and ``metrics.parquet`` into ``folder``; files already there are replaced whole.
+    """Write ``index.html``, ``metrics.parquet`` and ``pairs-<model>.png`` into ``folder``, over what is there.
 
     Args:
         folder: Where to; made when absent.
@@ -96,6 +97,10 @@ def write_report(folder: Path, report: ReportData) -> Path:
     waiting = folder / f".metrics.parquet.{os.getpid()}"
     pq.write_table(metrics_table(report.models, report.drift), waiting)
     os.replace(waiting, table)
+    maps = pair_maps(
+        [figure.name for figure in report.columns], [m.metrics.get("quality") or {} for m in report.models]
+    )
+    write_pictures(folder, [model.name for model in report.models], maps)
     return page
 
 
