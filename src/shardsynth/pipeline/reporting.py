@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -82,6 +84,7 @@ def report_data(worker: Worker) -> ReportData:
             "columns": f"{len(plan.schema):,}",
             "chunk rows": f"{plan.chunk_rows:,}",
             **_conditions(job),
+            **_origin(worker),
         },
         notes=_guarantee(worker),
         drift=read_json(run.private / "summary" / "drift.json"),
@@ -94,6 +97,40 @@ def _conditions(job: Job) -> dict[str, str]:
     if not job.sample.conditions and job.sample.balance is None:
         return {}
     return {"conditions": "balanced classes" if job.sample.balance is not None else f"{len(job.sample.conditions)}"}
+
+
+def _origin(worker: Worker) -> dict[str, str]:
+    """What the outcome depends on, by checksum: the plan, the rows, the code, the image."""
+    found = {"plan": worker.run.read_plan()["identity"][:16]}
+    record = worker.run.last_record("profile_merge", 0) or {"outputs": []}
+    sums = {Path(output["path"]).name: output["sha256"] for output in record["outputs"]}
+    for side in ("train", "holdout"):
+        # A profile has the same bytes for the same rows, however they are cut into shards.
+        if f"profile.{side}" in sums:
+            found[f"checksum of the {'training' if side == 'train' else side} rows' profile"] = sums[f"profile.{side}"][
+                :16
+            ]
+    revision = _revision()
+    if revision:
+        found["revision"] = revision
+    image = os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME")
+    if image:
+        found["image"] = Path(image).name
+    return found
+
+
+def _revision() -> str:
+    """The commit of the checkout that this package runs from; empty for an installed one."""
+    package = Path(__file__).resolve().parents[1]
+    if not any((folder / ".git").exists() for folder in package.parents[:2]):
+        return ""
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(package), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return told.stdout.strip() if told.returncode == 0 else ""
 
 
 def _guarantee(worker: Worker) -> tuple[str, ...]:

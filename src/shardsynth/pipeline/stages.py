@@ -6,6 +6,7 @@ Each function reads committed files of earlier stages, writes an attempt's outpu
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -406,8 +407,11 @@ def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     }
     for name, found in counts.items():
         found.save(attempt.output(run.private / "summary" / f"synthetic.{model}.{name}"))
+    started = time.monotonic()
     by_rows = row_figures(worker, *joined(worker, [score_part(run, t, "rows") for t in tasks]))
-    _write_json(attempt, run.metrics(model), {**figures(worker, model, counts), **by_rows})
+    result = {**figures(worker, model, counts), **by_rows}
+    result["seconds"]["judge"] = round(time.monotonic() - started, 3)
+    _write_json(attempt, run.metrics(model), result)
     record = attempt.commit(rows=rows)
     for path in scored:
         path.unlink(missing_ok=True)
