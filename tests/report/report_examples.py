@@ -14,7 +14,8 @@ from shardsynth.data.columns import Column
 from shardsynth.metrics.association import cramers_v
 from shardsynth.metrics.quality import quality
 from shardsynth.report.figures import column_figures
-from shardsynth.report.page import ModelReport, ReportData
+from shardsynth.report.mosaics import mosaics
+from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile
 from shardsynth.summaries.ranges import ScoreRanges
@@ -202,7 +203,8 @@ def report_of(table: pa.Table, job: str, models: dict[str, float], rows: int | N
         found.update(evidence(table.column_names[:12], share))
         if name == "ctgan":
             found["rows"].update(sampled=True, fitted=table.num_rows // 4)
-        reports.append(ModelReport(name, found, losses(300, k) if deep else {}))
+        tiles = mosaics(coder, real, synthetic[name], found["quality"], 5, MOSAIC_SIZE)
+        reports.append(ModelReport(name, found, losses(300, k) if deep else {}, tiles))
     figures = column_figures(coder, real, synthetic, holdout=held)
     stages = {"profile": 1.1, "count": 2.4, "fit": 754.0, "sample": 31.0, "score": 12.5, "merge": 0.7, "report": 1.9}
     return ReportData(
@@ -215,6 +217,13 @@ def report_of(table: pa.Table, job: str, models: dict[str, float], rows: int | N
         columns=figures,
         versions={"shardsynth": "0.1.0", "sdv": "2.0.0", "torch": "2.13.0", "pyarrow": "26.0.1"},
         provenance={"Input": "data/adult, 4 shards"},
+        drift={
+            "groups": [0, 1, 2],
+            "columns": {
+                name: {"distance": [0.02, 0.2, None], "chance": 0.015, "excess": 0.185}
+                for name in table.column_names[:20]
+            },
+        },
     )
 
 
@@ -238,7 +247,9 @@ def hostile_report() -> ReportData:
             "stages": {HOSTILE["script"]: 3.0},
             "created": HOSTILE["image"],
             "models": tuple(
-                ModelReport(m.name, {**m.metrics, "family": HOSTILE["script"]}, {HOSTILE["script"]: [3.0, 2.0, 1.0]})
+                ModelReport(
+                    m.name, {**m.metrics, "family": HOSTILE["script"]}, {HOSTILE["script"]: [3.0, 2.0, 1.0]}, m.mosaics
+                )
                 for m in report.models
             ),
         }

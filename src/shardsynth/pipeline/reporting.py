@@ -53,14 +53,19 @@ def write_pages(worker: Worker, target: Callable[[str], Path]) -> None:
 def report_data(worker: Worker) -> ReportData:
     """What the page says."""
     from shardsynth.report.figures import column_figures
-    from shardsynth.report.page import ModelReport, ReportData
+    from shardsynth.report.mosaics import mosaics
+    from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData
 
     plan, run, coder = worker.plan, worker.run, worker.coder()
     job = plan.job
     synthetic = {name: Counts.load(run.private / "summary" / f"synthetic.{name}.all", coder) for name in job.models}
     train, holdout = worker.counts("train"), worker.counts("holdout")
     least = max(5, job.rare.min_count)  # a job may keep rarer values in its model; the page never shows them
-    models = tuple(ModelReport(name, read_json(run.metrics(name)), _losses(run.losses(name))) for name in job.models)
+    models = []
+    for name in job.models:
+        metrics = read_json(run.metrics(name))
+        tiles = mosaics(coder, train, synthetic[name], metrics["quality"], least, MOSAIC_SIZE)
+        models.append(ModelReport(name, metrics, _losses(run.losses(name)), tiles))
     seconds = {}
     for stage in STAGES:
         records = [run.last_record(stage, task.index) for task in plan.tasks[stage]]
@@ -71,7 +76,7 @@ def report_data(worker: Worker) -> ReportData:
         created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.plan_file.stat().st_mtime)),
         rows={"input": plan.input_rows, "training": train.rows, "holdout": holdout.rows, "synthetic": plan.rows},
         stages={stage: value for stage, value in seconds.items() if value},
-        models=models,
+        models=tuple(models),
         columns=column_figures(coder, train, synthetic, min_count=least, holdout=holdout if holdout.rows else None),
         versions={
             "shardsynth": __version__,

@@ -18,6 +18,7 @@ from shardsynth.report import evidence
 from shardsynth.report.drift import drift_strips
 from shardsynth.report.figures import Cell, ColumnFigure
 from shardsynth.report.judgement import AREAS, recommendation, verdicts
+from shardsynth.report.mosaics import Mosaic
 from shardsynth.report.pictures import write_pictures
 from shardsynth.report.plots import curve_plot, finite, pair_maps
 from shardsynth.report.survival_plot import survival_plot
@@ -29,6 +30,7 @@ MOST_FIGURES = 1_000
 _TEMPLATES = Path(__file__).parent / "templates"
 _CURVE_BOX = (440.0, 150.0)
 _STRIP_WIDTH = 360.0
+MOSAIC_SIZE = 150.0
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class ModelReport:
         name: The model's name in the job.
         metrics: ``metrics/<name>.json``.
         losses: Name of a loss -> its value per epoch; empty for models that are not trained.
+        mosaics: Its worst pairs, of size ``MOSAIC_SIZE``.
     """
 
     name: str
     metrics: Mapping[str, Any]
     losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    mosaics: tuple[Mosaic, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,8 @@ def _evidence(report: ReportData) -> dict[str, Any]:
         "costs": evidence.cost_lines(models),
         "drift": drift_strips(report.drift, _STRIP_WIDTH),
         "strip_width": _STRIP_WIDTH,
+        "mosaics": [(model.name, model.mosaics) for model in report.models if model.mosaics],
+        "mosaic_size": MOSAIC_SIZE,
     }
 
 
