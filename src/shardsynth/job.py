@@ -391,6 +391,11 @@ class Job(_Options):
             broken = sorted(set(model.options) - {"locales"})
             if broken:
                 raise ValueError(f"privacy: models.{name}.{broken[0]} has no private version; leave it out")
+        for name in ("constraints", "pseudonymize"):
+            if getattr(self, name):
+                raise ValueError(f"privacy: {name} are learned from the rows; leave them out")
+        if self.sample.balance is not None:
+            raise ValueError("privacy: sample.balance takes its classes from the rows; leave it out")
         if len(self.models) > 1:
             raise ValueError("privacy: one model a job: a second one would be the same")
         if self.metadata is None:

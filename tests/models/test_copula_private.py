@@ -170,6 +170,7 @@ def test_noise_that_drowns_the_pairs_is_refused_with_the_figure() -> None:
         ({"models": {"gaussian_copula": {"marginals": "beta"}}}, "marginals has no private version"),
         ({"models": {"gaussian_copula": {}, "b": {"model": "gaussian_copula"}}}, "one model a job"),
         ({"metadata": None}, "needs `metadata`"),
+        ({"pseudonymize": {"a": "key"}}, "pseudonymize are learned"),
         ({"privacy": {"epsilon": 0}}, "epsilon"),
         ({"privacy": {"epsilon": 1, "delta": 1}}, "delta"),
     ],
