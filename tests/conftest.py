@@ -3,9 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 #: One cluster for all folders whose tests need a Slurm.
 pytest_plugins = ["tests.slurm.fixtures"]
+
+# A busy machine is no failure: what a test may take in all is said elsewhere.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

@@ -235,11 +235,24 @@ def task(folder: RunFolder, stage: str, index: int, debug: Debug = False) -> Non
 
 
 @app.command()
-def report(folder: RunFolder, debug: Debug = False) -> None:
-    """Write the HTML page again."""
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directory; with --compare, several.")],
+    compare: Annotated[bool, typer.Option("--compare", help="One page for the models of several runs.")] = False,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the comparison's page.")] = Path(
+        "comparison"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Write the HTML page again, or one that compares runs."""
+    if compare:
+        from shardsynth.pipeline.comparing import write_comparison
+
+        print(f"report: {write_comparison(folders, output)}")
+        return
     from shardsynth.pipeline.reporting import write_run_report
 
-    print(f"report: {write_run_report(folder)}")
+    for folder in folders:
+        print(f"report: {write_run_report(folder)}")
 
 
 @app.command()

@@ -166,6 +166,10 @@ class Evaluate(_Options):
         description="Column that a model trained on synthetic rows should predict: of real held-out rows, beside one "
         "trained on real rows.",
     )
+    sensitive: Optional[List[str]] = Field(
+        None,
+        description="Columns that an attacker is let guess from the others (default: the target, else the first ten).",
+    )
     survival: Optional[Survival] = Field(None, description="Compare survival curves: `{time: COLUMN, event: COLUMN}`.")
 
     def columns(self) -> Dict[str, str]:
@@ -173,6 +177,7 @@ class Evaluate(_Options):
         found = {"group": self.group, "target": self.target}
         if self.survival is not None:
             found.update({"survival.time": self.survival.time, "survival.event": self.survival.event})
+        found.update({f"sensitive[{place}]": name for place, name in enumerate(self.sensitive or [])})
         return {option: name for option, name in found.items() if name is not None}
 
 
@@ -296,6 +301,13 @@ class Constraint(_Options):
     )
 
 
+class Privacy(_Options):
+    """Differential privacy of a Gaussian copula: noise on its counts, drawn once (needs `shardsynth[privacy]`)."""
+
+    epsilon: float = Field(gt=0, description="Budget of this run: smaller is more private, and noisier.")
+    delta: float = Field(1e-6, gt=0, lt=1, description="Probability with which the guarantee may fail; under 1/rows.")
+
+
 class Job(_Options):
     """One job: shards in, models, synthetic shards and a report out."""
 
@@ -337,6 +349,11 @@ class Job(_Options):
         "metadata that call such a column categorical are an error.",
     )
     evaluate: Evaluate = Field(Evaluate(), description="How the synthetic rows are judged.")
+    privacy: Optional[Privacy] = Field(
+        None,
+        description="Differential privacy, `{epsilon: 1.0, delta: 1e-6}`: native Gaussian copulas only, and the metadata "
+        "file must say the ranges and categories.",
+    )
     cluster: Cluster = Field(Cluster(), description="Where the tasks run.")
 
     @field_validator("models", mode="before")
@@ -358,7 +375,34 @@ class Job(_Options):
             raise ValueError("input: the list is empty; name at least one shard")
         if not self.output.strip():
             raise ValueError("output: wanted the path of a run directory")
+        self._check_privacy()
         return self
+
+    def _check_privacy(self) -> None:
+        """Refuse whatever would break the guarantee, rather than claim it."""
+        if self.privacy is None:
+            return
+        for name, model in self.models.items():
+            if model.model != "gaussian_copula" or model.engine != "native":
+                raise ValueError(
+                    f"privacy: covers native Gaussian copulas, not {name!r} ({model.model}, engine {model.engine}); "
+                    "run it in a job of its own, without privacy"
+                )
+            broken = sorted(set(model.options) - {"locales"})
+            if broken:
+                raise ValueError(f"privacy: models.{name}.{broken[0]} has no private version; leave it out")
+        for name in ("constraints", "pseudonymize"):
+            if getattr(self, name):
+                raise ValueError(f"privacy: {name} are learned from the rows; leave them out")
+        if self.sample.balance is not None:
+            raise ValueError("privacy: sample.balance takes its classes from the rows; leave it out")
+        if len(self.models) > 1:
+            raise ValueError("privacy: one model a job: a second one would be the same")
+        if self.metadata is None:
+            raise ValueError(
+                "privacy: needs `metadata`: a file that gives the publicly known ranges and categories (detected ones "
+                "come from the rows)"
+            )
 
     @classmethod
     def parse(cls, data: Any, source: str = "job") -> Job:

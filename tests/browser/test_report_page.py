@@ -12,7 +12,10 @@ from chromium import Page
 
 from shardsynth.report.page import write_report
 
-SECTIONS = ("#verdicts", "#models", "#columns", "#pairs", "#training", "#time", "#provenance")
+SECTIONS = (
+    *("#verdicts", "#privacy", "#utility", "#detection", "#models", "#columns", "#pairs", "#missing", "#shards"),
+    *("#training", "#time", "#provenance"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from tests.metrics.planted import mds_like
 from tests.tables import write_shards
 
 from shardsynth import Job, Run, plan_job, run_job
-from shardsynth.errors import JobError
+from shardsynth.errors import InputError, JobError, ModelError
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,47 @@ def test_without_a_holdout_there_is_no_privacy_figure(data: Path, tmp_path: Path
 def test_columns_that_do_not_fit(data: Path, tmp_path: Path, evaluate: dict, message: str) -> None:
     with pytest.raises(JobError, match=message.replace("(", r"\(")):
         plan_job(job(data, tmp_path / "r", evaluate))
+
+
+def private_metadata(folder: Path) -> Path:
+    table, columns = mds_like(1200, 5)
+    described = {}
+    for column in columns:
+        values = [v for v in table[column.name].to_pylist() if v is not None]
+        declared = (
+            {"range_values": sorted(set(values))}
+            if column.role == "category"
+            else {"range_min": 0, "range_max": 1000 if column.name == "plt" else 100}
+        )
+        described[column.name] = {"sdtype": column.sdtype, **declared}
+    path = folder / "public.json"
+    spec = {"tables": {"t": {"columns": described}}, "relationships": [], "METADATA_SPEC_VERSION": "V2"}
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    return path
+
+
+def test_a_private_run_says_so_and_never_draws_its_noise_twice(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("opendp")
+    plain = job(data, tmp_path / "r", EVALUATE).to_dict()
+    asked = {**plain, "metadata": str(private_metadata(tmp_path)), "privacy": {"epsilon": 50, "delta": 1e-5}}
+    with pytest.raises(ModelError, match="needs noise of"):
+        plan_job(Job.parse({**asked, "privacy": {"epsilon": 1, "delta": 1e-5}}))
+    with pytest.raises(JobError, match="privacy.delta"):
+        plan_job(Job.parse({**asked, "privacy": {"epsilon": 50, "delta": 0.01}}))
+    run = run_job(Job.parse(asked))
+    guarantee = run.metrics("gaussian_copula")["guarantee"]
+    assert guarantee["epsilon"] <= 50 and guarantee["tables"] == 31 * 32 // 2
+    card = json.loads((run.dir.model("gaussian_copula") / "run.json").read_text())
+    assert card["privacy"] == guarantee
+    assert "INTERNAL, NOT COVERED" in run.report.read_text()
+    with tarfile.open(run.pack(tmp_path / "p.tar.gz")) as archive:
+        assert {name.split("/")[1] for name in archive.getnames()} == {"models", "samples"}
+    assert (
+        json.loads((run.dir.root / "metadata.json").read_text())["tables"]["table"]["columns"]["plt"]["range_max"]
+        == 1000
+    )
+    (run.dir.private / "summary" / "private_tables").unlink()
+    for path in run.dir.model("gaussian_copula").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="drawn once"):
+        run.resume()

@@ -14,7 +14,8 @@ from shardsynth.data.columns import Column
 from shardsynth.metrics.association import cramers_v
 from shardsynth.metrics.quality import quality
 from shardsynth.report.figures import column_figures
-from shardsynth.report.page import ModelReport, ReportData
+from shardsynth.report.mosaics import mosaics
+from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile
 from shardsynth.summaries.ranges import ScoreRanges
@@ -81,6 +82,69 @@ def spoiled(table: pa.Table, share: float, rows: int, seed: int) -> pa.Table:
     return pa.table(columns, schema=table.schema)
 
 
+def evidence(columns: list[str], level: float) -> dict[str, Any]:
+    """Figures in the form of ``shardsynth.metrics``; the higher the level, the worse."""
+    copied, auc = level >= 0.5, 0.55 + 0.4 * level
+    share = 0.5 + 0.3 * (level if copied else 0.0)
+    bounds = lambda value: {"low": value - 0.03, "high": value + 0.03}  # noqa: E731
+    risk = {"risk": 0.02 + level / 10, "low": 0.0, "high": 0.05 + level / 10, "attacks": 500}
+    findings = [{"level": "fail", "measure": "pull", "text": "For 97 % of the rows the nearest is a training row."}]
+    findings.append({"level": "caution", "measure": "membership", "text": "An attacker tells isolated records."})
+    curve = {"survival": [1.0, 0.8, 0.6, None], "low": [1.0, 0.75, 0.5, None], "high": [1.0, 0.85, 0.7, None]}
+    return {
+        "privacy": {
+            "rows": {"synthetic": 3000, "training": 2700, "holdout": 300, "compared": 300, "released": 10_000},
+            "closest_record": {"closer_to_training": share, **bounds(share), "ties": 0.01},
+            "pull": {"share": 0.97 if copied else 0.01, "low": -0.05, "high": 0.1, "expected": 0.9, "reference": 0.0},
+            "exact_matches": {"rows": 12 if copied else 0, "share": 0.004, "holdout_rows": 2, "holdout_share": 0.0067},
+            "near_matches": {"share": 0.02, **bounds(0.02), "holdout_share": 0.01},
+            "neighbour_ratio": {"fifth": 0.5, "median": 0.9, "holdout_fifth": 0.5, "holdout_median": 0.9},
+            "membership": {"auc": 0.5, **bounds(0.5)},
+            "attacks": {
+                "singling_out_one": risk,
+                "singling_out_many": risk,
+                "linkability": risk,
+                "inference": {**risk, "column": columns[0]},
+            },
+            "findings": findings if copied else [],
+        },
+        "utility": {
+            "target": columns[-1],
+            "metric": "AUC",
+            "train_real": 0.9,
+            "train_synthetic": 0.9 - level / 4,
+            "guessing": 0.5,
+            "gap": level / 4,
+            "gap_low": level / 4 - 0.01,
+            "gap_high": level / 4 + 0.01,
+            "importance": {
+                "overlap": 1 - level,
+                "spearman": 0.5,
+                "columns": [
+                    {"column": name, "real": 0.2 / (k + 1), "synthetic": 0.1} for k, name in enumerate(columns)
+                ],
+            },
+            "survival": {
+                "time": columns[0],
+                "event": columns[-1],
+                "grid": [0.0, 1.0, 2.0, 3.0],
+                "curves": {"real": curve, "synthetic": curve, "holdout": curve},
+                "logrank_p": 0.0001 if copied else 0.4,
+                "largest_gap": level / 5,
+                "holdout": {"logrank_p": 0.3, "largest_gap": 0.02, "rows": 300},
+            },
+        },
+        "detection": {
+            "auc": auc,
+            **bounds(auc),
+            "rows": 3000,
+            "giveaways": [{"column": name, "drop": 0.1 / (k + 1)} for k, name in enumerate(columns[:6])],
+            "holdout": {"auc": 0.51, **bounds(0.51), "rows": 300},
+            "at_holdout_rows": {"auc": auc - 0.04, **bounds(auc - 0.04), "rows": 300},
+        },
+    }
+
+
 def metrics(name: str, coder: TableCoder, tables: dict[str, Counts], engine: str = "native") -> dict[str, Any]:
     """What ``metrics/<name>.json`` holds; tables: real, holdout, all, head (as many synthetic rows as holdout)."""
     real, made = tables["real"], tables["all"]
@@ -96,8 +160,6 @@ def metrics(name: str, coder: TableCoder, tables: dict[str, Counts], engine: str
         "rows": {**rows, "sampled": False},
         "quality": scores,
         "diagnostic": {"score": 1.0, "data_validity": 1.0, "data_structure": 1.0, "columns": {}},
-        "privacy": {},
-        "utility": {},
         "seconds": {"fit": 12.3, "sample": 1.7, "score": 0.9},
         "rows_per_second": 215_000.0,
     }
@@ -138,9 +200,11 @@ def report_of(table: pa.Table, job: str, models: dict[str, float], rows: int | N
         tables["head"] = counts_of(coder, made.slice(0, held.rows))
         deep = name in ("ctgan", "copulagan", "tvae")
         found = metrics(name, coder, tables, "sdv" if deep else "native")
+        found.update(evidence(table.column_names[:12], share))
         if name == "ctgan":
             found["rows"].update(sampled=True, fitted=table.num_rows // 4)
-        reports.append(ModelReport(name, found, losses(300, k) if deep else {}))
+        tiles = mosaics(coder, real, synthetic[name], found["quality"], 5, MOSAIC_SIZE)
+        reports.append(ModelReport(name, found, losses(300, k) if deep else {}, tiles))
     figures = column_figures(coder, real, synthetic, holdout=held)
     stages = {"profile": 1.1, "count": 2.4, "fit": 754.0, "sample": 31.0, "score": 12.5, "merge": 0.7, "report": 1.9}
     return ReportData(
@@ -153,6 +217,13 @@ def report_of(table: pa.Table, job: str, models: dict[str, float], rows: int | N
         columns=figures,
         versions={"shardsynth": "0.1.0", "sdv": "2.0.0", "torch": "2.13.0", "pyarrow": "26.0.1"},
         provenance={"Input": "data/adult, 4 shards"},
+        drift={
+            "groups": [0, 1, 2],
+            "columns": {
+                name: {"distance": [0.02, 0.2, None], "chance": 0.015, "excess": 0.185}
+                for name in table.column_names[:20]
+            },
+        },
     )
 
 
@@ -176,7 +247,9 @@ def hostile_report() -> ReportData:
             "stages": {HOSTILE["script"]: 3.0},
             "created": HOSTILE["image"],
             "models": tuple(
-                ModelReport(m.name, {**m.metrics, "family": HOSTILE["script"]}, {HOSTILE["script"]: [3.0, 2.0, 1.0]})
+                ModelReport(
+                    m.name, {**m.metrics, "family": HOSTILE["script"]}, {HOSTILE["script"]: [3.0, 2.0, 1.0]}, m.mosaics
+                )
                 for m in report.models
             ),
         }

@@ -63,7 +63,8 @@ def adult(adult_dir: Path) -> ReportData:
 
 def test_the_page_is_whole_and_says_what_there_is(adult: ReportData, tmp_path: Path) -> None:
     page = write_report(tmp_path / "report", adult)
-    assert sorted(path.name for path in page.parent.iterdir()) == ["index.html", "metrics.parquet"]
+    pictures = sorted(f"pairs-{model.name}.png" for model in adult.models)
+    assert sorted(path.name for path in page.parent.iterdir()) == ["index.html", "metrics.parquet", *pictures]
     outline = Outline(page.read_text(encoding="utf-8"))
     assert len(outline.ids) == len(set(outline.ids))
     for words in ("gaussian_copula", "Real holdout", "Fitted on a random sample of 8,140", "12 min 34 s", "2.13.0"):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shardsynth.metrics.features import Features, booster, picked
+from shardsynth.metrics.features import Features, booster, picked, shuffle_losses
 from shardsynth.metrics.intervals import auc
 
 if TYPE_CHECKING:
@@ -74,17 +74,12 @@ def two_samples(
 
 
 def _drops(model: Any, x: Floats, y: npt.NDArray[np.int64], generator: np.random.Generator) -> Floats:
-    """float64[d]: how much AUC is lost when one column is shuffled (Breiman's permutation importance)."""
+    """float64[d]: how much AUC is lost when one column is shuffled."""
     chosen = generator.permutation(len(y))[:_SHUFFLED]
     x, y = x[chosen], y[chosen]
-
-    def area(matrix: Floats) -> float:
-        scores = model.predict_proba(matrix)[:, 1]
-        return auc(scores[y == 1], scores[y == 0])[0]
-
-    whole, drops = area(x), np.empty(x.shape[1])
-    for k in range(x.shape[1]):
-        shuffled = x.copy()
-        shuffled[:, k] = generator.permutation(x[:, k])
-        drops[k] = whole - area(shuffled)
-    return drops
+    return shuffle_losses(
+        lambda matrix: np.asarray(model.predict_proba(matrix)[:, 1], np.float64),
+        lambda scores: auc(scores[y == 1], scores[y == 0])[0],
+        x,
+        generator,
+    )

@@ -149,7 +149,9 @@ def compare(reference: Reference, rows: Points, searched: npt.NDArray[np.bool_])
     return Distances(to_train, to_held, winner, near.distance, near_held.distance[:, 0], nearer, rows.keys)
 
 
-def privacy(reference: Reference, rows: Points, distances: Distances, released: int) -> dict[str, Any]:
+def privacy(
+    reference: Reference, rows: Points, distances: Distances, released: int, attacked: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Privacy figures of a synthetic table, in the form of ``metrics/<model>.json``.
 
     Args:
@@ -157,6 +159,7 @@ def privacy(reference: Reference, rows: Points, distances: Distances, released: 
         rows: The synthetic rows that ``distances`` are of.
         distances: As of ``compare``, in the same order.
         released: Synthetic rows that exist in all.
+        attacked: Figures of ``shardsynth.metrics.attacks``, if they were made.
 
     Returns:
         A mapping per measure, and ``findings``: what is wrong, by measure.
@@ -177,6 +180,7 @@ def privacy(reference: Reference, rows: Points, distances: Distances, released: 
         "near_matches": near_matches(reference, distances.searched[:, 0]),
         "neighbour_ratio": neighbour_ratio(reference, distances.searched),
         "membership": membership(reference, rows),
+        **({"attacks": attacked} if attacked else {}),
     }
     found["findings"] = findings(found)
     return found
@@ -311,6 +315,14 @@ def membership(reference: Reference, rows: Points) -> dict[str, Any]:
     }
 
 
+_ATTACKED = {
+    "singling_out_one": "A single value of a synthetic row singles out one training record",
+    "singling_out_many": "A combination of values of a synthetic row singles out one training record",
+    "linkability": "Synthetic rows link the two halves of training records",
+    "inference": "Synthetic rows give away a value of training records",
+}
+
+
 def findings(found: dict[str, Any]) -> list[dict[str, str]]:
     """What a data steward has to know: ``level`` (``fail``, ``caution``), ``measure``, ``text``."""
     listed: list[dict[str, str]] = []
@@ -364,4 +376,14 @@ def findings(found: dict[str, Any]) -> list[dict[str, str]]:
             f"An attacker tells isolated training records from unseen ones with an AUC of {member['auc']:.2f}; "
             "0.50 is guessing.",
         )
+    for name, words in _ATTACKED.items():
+        figures = (found.get("attacks") or {}).get(name)
+        if figures and figures["low"] > 0:
+            level = "fail" if figures["low"] > 0.05 else "caution"
+            add(
+                level,
+                f"attacks.{name}",
+                f"{words} in {figures['attack']:.1%} of the attacks, {figures['control']:.1%} "
+                f"on unseen records: a risk of {figures['risk']:.1%}.",
+            )
     return listed

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shardsynth.metrics.features import MOST_ROWS, Features, booster, picked
+from shardsynth.metrics.features import MOST_ROWS, Features, booster, picked, shuffle_losses
 from shardsynth.metrics.intervals import auc
 
 if TYPE_CHECKING:
@@ -181,15 +181,13 @@ def _importance(
     wide = test.x.shape[1] > 100
     chosen = generator.permutation(len(test.y))[: 500 if wide else _SHUFFLED]
     x, y = test.x[chosen], test.y[chosen]
-    whole = score(_predict(model, x, test.y), y)
-    found = np.zeros(x.shape[1])
-    repeats = 1 if wide else _REPEATS
-    for k in range(x.shape[1]):
-        for _ in range(repeats):
-            shuffled = x.copy()
-            shuffled[:, k] = generator.permutation(x[:, k])
-            found[k] += (whole - score(_predict(model, shuffled, test.y), y)) / repeats
-    return found
+    return shuffle_losses(
+        lambda matrix: _predict(model, matrix, test.y),
+        lambda predicted: score(predicted, y),
+        x,
+        generator,
+        1 if wide else _REPEATS,
+    )
 
 
 def _agreement(names: list[str], real: Floats, made: Floats) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from shardsynth.data.shards import Dataset
 from shardsynth.errors import JobError
@@ -36,7 +37,9 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
     if job.metadata is not None:
         from shardsynth.data.metadata import read
 
-        read(Path(job.metadata), dataset.schema, validate=False)
+        metadata = read(Path(job.metadata), dataset.schema, validate=False)
+        if job.privacy is not None:
+            _check_private(job, dataset, metadata)
     missing = [package for package in ("sdv", "torch") if find_spec(package) is None]  # looked for, not imported
     stock = [name for name, model in job.models.items() if model.engine == "sdv"]
     if runs_here and missing and (stock or job.metadata is None or job.constraints):
@@ -61,6 +64,23 @@ def _check_apart(job: Job) -> None:
         inside = output.relative_to(folder).parts if folder == output or folder in output.parents else None
         if inside is not None and folder.is_dir() and not any(part.startswith(("_", ".")) for part in inside):
             raise JobError(f"output: {job.output} lies inside the input folder {item}; choose another `output:`")
+
+
+def _check_private(job: Job, dataset: Dataset, metadata: dict[str, Any]) -> None:
+    """What a private fit would refuse: an undeclared column, a budget that drowns the tables."""
+    from shardsynth.data.metadata import columns
+    from shardsynth.data.public_codes import public_coder
+    from shardsynth.models.copula_private import check_private
+    from shardsynth.models.private_noise import scale_for
+    from shardsynth.models.private_tables import groups_for, number_of_tables
+
+    assert job.privacy is not None
+    known = columns(metadata, dataset.schema)
+    check_private(known)
+    coder = public_coder(known, dataset.rows, job.seed)
+    tables = number_of_tables(len(coder.columns))
+    kept = round(dataset.rows * (1 - job.evaluate.holdout))
+    groups_for(kept, scale_for(job.privacy.epsilon, job.privacy.delta, tables))
 
 
 def _named(model: str, check: Callable[[], object]) -> None:

@@ -53,7 +53,7 @@ def demo_job(data: Path, output: Path) -> Job:
                 "tvae": {"epochs": 30},
             },
             "sample": {"rows": 5000, "rows_per_shard": 2500},
-            "evaluate": {"holdout": 0.2},
+            "evaluate": {"holdout": 0.2, "target": "diagnosis"},
         },
         "demo job",
     )

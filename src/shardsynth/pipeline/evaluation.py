@@ -106,8 +106,9 @@ def row_figures(worker: Worker, table: pa.Table, distances: Distances | None) ->
         table: Synthetic rows, a uniform sample.
         distances: Of these rows to the real ones.
     """
+    from shardsynth.metrics.attacks import attacks
     from shardsynth.metrics.detection import detection
-    from shardsynth.metrics.privacy import privacy
+    from shardsynth.metrics.privacy import Z, privacy
     from shardsynth.metrics.survival import survival
     from shardsynth.metrics.utility import utility
 
@@ -119,7 +120,9 @@ def row_figures(worker: Worker, table: pa.Table, distances: Distances | None) ->
         return found
     real = reference(worker)
     if real is not None and distances is not None:
-        found["privacy"] = privacy(real, real.space.encode(table), distances, plan.rows)
+        secrets = evaluate.sensitive or ([evaluate.target] if evaluate.target else [])
+        attacked = attacks(real.space, real.train_rows, real.holdout_rows, table, secrets, seed, Z)
+        found["privacy"] = privacy(real, real.space.encode(table), distances, plan.rows, attacked)
     if importlib.util.find_spec("sklearn") is not None:
         if evaluate.target is not None and held.num_rows:
             found["utility"] = utility(coder, evaluate.target, train, held, table, seed)

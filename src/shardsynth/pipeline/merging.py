@@ -137,6 +137,7 @@ def figures(worker: Worker, model: str, counts: dict[str, Counts]) -> dict[str, 
         tasks = [*plan.model_tasks(stage, model), *plan.model_tasks(stage, replica_group(model))]
         records = [run.last_record(stage, task.index) for task in tasks]
         seconds[stage] = round(sum(record["seconds"] for record in records if record), 3)
+    guarantee = {} if plan.job.privacy is None else {"guarantee": worker.private_tables().guarantee.to_json()}
     fitted = run.committed("fit", plan.model_tasks("fit", model)[0].index) or {}
     chosen = plan.job.models[model]
     return {
@@ -150,6 +151,7 @@ def figures(worker: Worker, model: str, counts: dict[str, Counts]) -> dict[str, 
             "fitted": fitted.get("rows", 0),
             "sampled": bool(fitted.get("sampled", False)),
         },
+        **guarantee,
         "quality": scores,
         # Keys are unique by construction: a bijection of the global row number, whose capacity was checked at the fit.
         "diagnostic": diagnostic(

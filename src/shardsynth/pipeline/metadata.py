@@ -44,6 +44,9 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
                 "run the job again with another `output:`"
             )
         given = read(Path(plan.job.metadata), plan.schema, validate=False)
+        if plan.job.privacy is not None:
+            # Nothing is completed from the rows, and what the user's file says is public.
+            return marked(given, plan.job), marked(given, plan.job)
         metadata = complete(marked(given, plan.job), profile.sample, profile, plan.schema)
     refuse_free_text(metadata, profile.sample, plan.job)
     return metadata, public(metadata, profile, plan.job.rare.min_count)

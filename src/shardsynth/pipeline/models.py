@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
+from shardsynth.data.values import plain_type
 from shardsynth.errors import ModelError, ShardsynthError
 from shardsynth.job import Job
 from shardsynth.pipeline import constrained, stopping
@@ -46,6 +47,8 @@ class Source(Protocol):
 def fit_model(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     """Fit one model and write its files; returns details for the commit record."""
     chosen = worker.plan.job.models[task.model]
+    if worker.plan.job.privacy is not None:
+        return _fit_private(worker, task, attempt)
     if chosen.engine != "native":
         return _fit_stock(worker, task, attempt)
     if task.replica < 0 and replicas(chosen) > 1:
@@ -72,6 +75,36 @@ def _choose(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     rows, sampled, notes = (records[best][key] for key in ("rows", "sampled", "notes"))
     note = f"the best of {len(scores)} trainings by quality ({said})"
     return {"fitted_rows": rows, "sampled": sampled, "notes": [*notes, note], "replica": best}
+
+
+def _fit_private(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
+    """A Gaussian copula from the noisy tables: neither profile nor exact counts are read."""
+    from shardsynth.data.metadata import keys_of
+    from shardsynth.models.copula_private import fit_private
+    from shardsynth.models.gaussian_copula import GaussianCopula
+    from shardsynth.sampling.identifiers import check_capacity, learn_all
+
+    plan, metadata = worker.plan, worker.metadata()
+    columns = worker.columns_of(metadata)
+    tables = worker.private_tables()
+    found = fit_private(tables, worker.public_coder(), plan.schema)
+    none = pa.table({f.name: pa.nulls(0, plain_type(f.type)) for f in plan.schema})
+    locales = plan.job.models[task.model].options.get("locales")
+    generators = learn_all(none, columns, keys_of(metadata), seed=plan.job.seed, locales=locales)
+    for name, generator in generators.items():
+        check_capacity(generator, plan.rows, name)
+    model = GaussianCopula.from_fit(found, plan.schema, columns, generators=generators, name=task.model)
+    folder = worker.run.model(task.model)
+    _save_files(worker.run, model, folder, attempt)
+    _write_provenance(plan, task.model, attempt.output(folder / "run.json"), tables.guarantee.to_json())
+    return {"fitted_rows": tables.rows, "sampled": False, "notes": list(found.notes)}
+
+
+def _save_files(run: RunDir, model: Any, folder: Path, attempt: Attempt) -> None:
+    with tempfile.TemporaryDirectory(dir=run.private) as temporary:
+        model.save(Path(temporary))
+        for path in sorted(Path(temporary).iterdir()):
+            shutil.copyfile(path, attempt.output(folder / path.name))
 
 
 def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
@@ -110,10 +143,7 @@ def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     QuotaSource(fitted.model, plan.job.seed, blocks_of(worker), BATCH_ROWS, under)
     candidate = task.replica >= 0
     folder = run.replica(task.model, task.replica) if candidate else run.model(task.model)
-    with tempfile.TemporaryDirectory(dir=run.private) as temporary:
-        fitted.model.save(Path(temporary))
-        for path in sorted(Path(temporary).iterdir()):
-            shutil.copyfile(path, attempt.output(folder / path.name))
+    _save_files(run, fitted.model, folder, attempt)
     constrained.write_card(worker, attempt, folder)
     _write_provenance(plan, task.model, attempt.output(folder / "run.json"))
     _write_losses(folder / "loss.parquet" if candidate else run.losses(task.model), fitted.losses, attempt)
@@ -192,9 +222,11 @@ def native_options(job: Job, name: str) -> dict[str, Any]:
     }
 
 
-def _write_provenance(plan: Plan, model: str, path: Path) -> None:
+def _write_provenance(plan: Plan, model: str, path: Path, guarantee: dict[str, Any] | None = None) -> None:
     """What `sample` wants to know of the run that made a model: its stream, and the rows it made of it."""
-    card = {"name": model, "seed": plan.job.seed, "chunk_rows": plan.chunk_rows, "rows": plan.rows}
+    card: dict[str, Any] = {"name": model, "seed": plan.job.seed, "chunk_rows": plan.chunk_rows, "rows": plan.rows}
+    if guarantee is not None:
+        card["privacy"] = guarantee
     path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 

@@ -257,6 +257,11 @@ def make_plan(job: Job, dataset: Dataset, cpus: int, metadata: str | None = None
         if name not in dataset.schema.names:
             raise JobError(f"evaluate.{option}: no column is called {name!r}")
     _check_survival(job, dataset.schema)
+    if job.privacy is not None and job.privacy.delta >= 1 / dataset.rows:
+        raise JobError(
+            f"privacy.delta: {job.privacy.delta:g} would allow to publish one of the {dataset.rows:,} rows outright; "
+            f"wanted less than {1 / dataset.rows:.1e}"
+        )
     rows = job.sample.total_rows(dataset.rows)
     check_quotas(job, dataset.schema.names, rows)
     chunk_rows = job.sample.chunk_rows or min(CHUNK_ROWS, job.sample.rows_per_shard)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -51,14 +53,19 @@ def write_pages(worker: Worker, target: Callable[[str], Path]) -> None:
 def report_data(worker: Worker) -> ReportData:
     """What the page says."""
     from shardsynth.report.figures import column_figures
-    from shardsynth.report.page import ModelReport, ReportData
+    from shardsynth.report.mosaics import mosaics
+    from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData
 
     plan, run, coder = worker.plan, worker.run, worker.coder()
     job = plan.job
     synthetic = {name: Counts.load(run.private / "summary" / f"synthetic.{name}.all", coder) for name in job.models}
     train, holdout = worker.counts("train"), worker.counts("holdout")
     least = max(5, job.rare.min_count)  # a job may keep rarer values in its model; the page never shows them
-    models = tuple(ModelReport(name, read_json(run.metrics(name)), _losses(run.losses(name))) for name in job.models)
+    models = []
+    for name in job.models:
+        metrics = read_json(run.metrics(name))
+        tiles = mosaics(coder, train, synthetic[name], metrics["quality"], least, MOSAIC_SIZE)
+        models.append(ModelReport(name, metrics, _losses(run.losses(name)), tiles))
     seconds = {}
     for stage in STAGES:
         records = [run.last_record(stage, task.index) for task in plan.tasks[stage]]
@@ -69,7 +76,7 @@ def report_data(worker: Worker) -> ReportData:
         created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.plan_file.stat().st_mtime)),
         rows={"input": plan.input_rows, "training": train.rows, "holdout": holdout.rows, "synthetic": plan.rows},
         stages={stage: value for stage, value in seconds.items() if value},
-        models=models,
+        models=tuple(models),
         columns=column_figures(coder, train, synthetic, min_count=least, holdout=holdout if holdout.rows else None),
         versions={
             "shardsynth": __version__,
@@ -82,7 +89,10 @@ def report_data(worker: Worker) -> ReportData:
             "columns": f"{len(plan.schema):,}",
             "chunk rows": f"{plan.chunk_rows:,}",
             **_conditions(job),
+            **_origin(worker),
         },
+        notes=_guarantee(worker),
+        drift=read_json(run.private / "summary" / "drift.json"),
         min_count=least,
     )
 
@@ -92,6 +102,54 @@ def _conditions(job: Job) -> dict[str, str]:
     if not job.sample.conditions and job.sample.balance is None:
         return {}
     return {"conditions": "balanced classes" if job.sample.balance is not None else f"{len(job.sample.conditions)}"}
+
+
+def _origin(worker: Worker) -> dict[str, str]:
+    """What the outcome depends on, by checksum: the plan, the rows, the code, the image."""
+    found = {"plan": worker.run.read_plan()["identity"][:16]}
+    record = worker.run.last_record("profile_merge", 0) or {"outputs": []}
+    sums = {Path(output["path"]).name: output["sha256"] for output in record["outputs"]}
+    for side in ("train", "holdout"):
+        # A profile has the same bytes for the same rows, however they are cut into shards.
+        if f"profile.{side}" in sums:
+            found[f"checksum of the {'training' if side == 'train' else side} rows' profile"] = sums[f"profile.{side}"][
+                :16
+            ]
+    revision = _revision()
+    if revision:
+        found["revision"] = revision
+    image = os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME")
+    if image:
+        found["image"] = Path(image).name
+    return found
+
+
+def _revision() -> str:
+    """The commit of the checkout that this package runs from; empty for an installed one."""
+    package = Path(__file__).resolve().parents[1]
+    if not any((folder / ".git").exists() for folder in package.parents[:2]):
+        return ""
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(package), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return told.stdout.strip() if told.returncode == 0 else ""
+
+
+def _guarantee(worker: Worker) -> tuple[str, ...]:
+    """What a run with differential privacy promises, and under what assumptions."""
+    if worker.plan.job.privacy is None:
+        return ()
+    spent = worker.private_tables().guarantee.to_json()
+    return (
+        "INTERNAL, NOT COVERED: this page and metrics/ compare with real rows exactly. Model and samples are covered.",
+        f"Differential privacy: epsilon {spent['epsilon']:.3g}, delta {spent['delta']:g}; {spent['mechanism']} noise "
+        f"of {spent['noise']:.1f} a cell on {spent['tables']:,} tables, L2 sensitivity {spent['sensitivity']:.2f}; "
+        f"neighbours: {spent['neighbours']}; {spent['accountant']}.",
+        *spent["assumptions"],
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ Each function reads committed files of earlier stages, writes an attempt's outpu
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth import __version__
+from shardsynth.data import archive
 from shardsynth.data.columns import schema_to_text
 from shardsynth.data.shards import read_batches
 from shardsynth.data.writer import PartWriter
-from shardsynth.errors import MergeError
+from shardsynth.errors import MergeError, RunError
 from shardsynth.pipeline import constrained, constraint_checks
 from shardsynth.pipeline.models import Source, fit_model, open_run_source
 from shardsynth.pipeline.personal import check_keys, pseudonyms
 from shardsynth.pipeline.plan import Plan, Task
 from shardsynth.pipeline.rundir import Attempt, RunDir
+from shardsynth.summaries.drift import ShardHistograms, group_of
 from shardsynth.summaries.rows import holdout_mask
 
 if TYPE_CHECKING:
@@ -96,6 +99,8 @@ def profile_part(run: RunDir, index: int, name: str) -> Path:
 def profile_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Merge the profiles; detect or complete the metadata; place the bins; guess relations on the row sample."""
     from shardsynth.data.coding import TableCoder
+    from shardsynth.data.public_codes import public_coder
+    from shardsynth.models.copula_private import check_private
     from shardsynth.models.guessing import guess_relations
     from shardsynth.pipeline.metadata import complete_metadata
     from shardsynth.summaries.profile import Profile
@@ -114,6 +119,11 @@ def profile_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progre
     merged["holdout"].check_finite()
     metadata, public = complete_metadata(plan, train)
     columns = worker.columns_of(metadata)
+    if plan.job.privacy is not None:
+        check_private(columns)
+        public_coder(columns, plan.input_rows, plan.job.seed).save(
+            attempt.output(run.private / "summary" / "coder.public")
+        )
     coder = TableCoder.from_profile(train, columns, min_count=plan.job.rare.min_count)
     learned, codes, sample = columns, coder, train.sample
     if plan.job.constraints:
@@ -150,17 +160,41 @@ def count(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
         relations=worker.relations() if inner is None else (),
     )
     holdout = Counts.empty(coder, fit=False, score=ScoreRanges.from_profile(worker.profile("holdout"), coder.columns))
+    parts = {"train": train, "holdout": holdout}
+    if plan.job.privacy is not None:
+        parts["public"] = Counts.empty(worker.public_coder(), fit=True, score=None, total_rows=plan.input_rows)
+    starts = np.cumsum([0, *(shard.rows for shard in plan.shards)])
+    drift, shard, before = ShardHistograms(), -1, train.hist
     for batch, row, held in input_rows(plan, task, progress):
+        now = int(np.searchsorted(starts, row, side="right")) - 1
+        if now != shard and shard >= 0:
+            _add_shard(drift, plan, shard, train, before)
+        if now != shard:
+            shard, before = now, [counts.copy() for counts in train.hist]
         train.update(batch, row, ~held)
+        if plan.job.privacy is not None:
+            parts["public"].update(batch, row, ~held)
         if held.any():
             holdout.update(batch, row, held)
         if inner is not None:
             inner.update(batch, row, ~held)
-    parts = {"train": train, "holdout": holdout, **({} if inner is None else {"inner": inner.counts})}
+    if inner is not None:
+        parts["inner"] = inner.counts
+    if shard >= 0:
+        _add_shard(drift, plan, shard, train, before)
+    archive.write(attempt.output(count_part(run, task.index, "drift")), drift.to_arrays())
     for name, part in parts.items():
         part.save(attempt.output(count_part(run, task.index, name)))
     violations = {} if inner is None else {"violations": inner.violations}
     return attempt.commit(rows=sum(piece.rows for piece in task.pieces), **violations)
+
+
+def _add_shard(
+    drift: ShardHistograms, plan: Plan, shard: int, train: Counts, before: list[npt.NDArray[np.int64]]
+) -> None:
+    """What the counts grew by while a shard was read."""
+    grown = [now - then for now, then in zip(train.hist, before)]
+    drift.add(group_of(shard, len(plan.shards)), train.coder, grown)
 
 
 def count_part(run: RunDir, index: int, name: str) -> Path:
@@ -180,11 +214,35 @@ def count_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress
         merged = _merge_counts(coder, [count_part(run, i, name) for i in range(len(plan.tasks["count"]))])
         merged.save(attempt.output(run.private / "summary" / f"counts.{name}"))
         rows += merged.rows if name != "inner" else 0
+    drift = ShardHistograms()
+    for number in range(len(plan.tasks["count"])):
+        drift.merge(ShardHistograms.from_arrays(archive.read(count_part(run, number, "drift"))))
+    _write_json(attempt, run.private / "summary" / "drift.json", drift.distances(worker.coder()))
+    if plan.job.privacy is not None:
+        _draw_private_tables(worker, attempt)
     record = attempt.commit(rows=rows)
-    for name in coders:
+    for name in (*coders, "public", "drift"):
         for number in range(len(plan.tasks["count"])):
             count_part(run, number, name).unlink(missing_ok=True)
     return record
+
+
+def _draw_private_tables(worker: Worker, attempt: Attempt) -> None:
+    """Merge the counts on public codes, and draw their noise: once in the life of a run."""
+    from shardsynth.models.private_tables import draw_tables
+
+    plan, run = worker.plan, worker.run
+    asked = plan.job.privacy
+    assert asked is not None
+    if run.last_record("count_merge", attempt.index) is not None:
+        raise RunError(
+            f"{run.root}: the noise of its differential privacy was drawn once, and the noisy tables are gone; another "
+            "draw would spend the budget twice: restore private/summary, or start another run"
+        )
+    coder = worker.public_coder()
+    merged = _merge_counts(coder, [count_part(run, i, "public") for i in range(len(plan.tasks["count"]))])
+    drawn = draw_tables(merged, coder, asked.epsilon, asked.delta)
+    drawn.save(attempt.output(run.private / "summary" / "private_tables"))
 
 
 def _merge_counts(coder: TableCoder, paths: list[Path]) -> Counts:
@@ -352,8 +410,11 @@ def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     }
     for name, found in counts.items():
         found.save(attempt.output(run.private / "summary" / f"synthetic.{model}.{name}"))
+    started = time.monotonic()
     by_rows = row_figures(worker, *joined(worker, [score_part(run, t, "rows") for t in tasks]))
-    _write_json(attempt, run.metrics(model), {**figures(worker, model, counts), **by_rows})
+    result = {**figures(worker, model, counts), **by_rows}
+    result["seconds"]["judge"] = round(time.monotonic() - started, 3)
+    _write_json(attempt, run.metrics(model), result)
     record = attempt.commit(rows=rows)
     for path in scored:
         path.unlink(missing_ok=True)

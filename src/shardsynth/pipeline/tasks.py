@@ -22,6 +22,7 @@ from shardsynth.pipeline.rundir import RunDir
 if TYPE_CHECKING:
     from shardsynth.data.coding import TableCoder
     from shardsynth.data.columns import Column
+    from shardsynth.models.private_tables import PrivateTables
     from shardsynth.summaries.counts import Counts
     from shardsynth.summaries.profile import Profile
     from shardsynth.summaries.ranges import ScoreRanges
@@ -102,6 +103,21 @@ class Worker:
         from shardsynth.data.coding import TableCoder
 
         found: TableCoder = self.cached("coder", lambda: TableCoder.load(self._summary("coder")))
+        return found
+
+    def public_coder(self) -> TableCoder:
+        """Codes that follow from the metadata alone (differential privacy)."""
+        from shardsynth.data.coding import TableCoder
+
+        found: TableCoder = self.cached("public coder", lambda: TableCoder.load(self._summary("coder.public")))
+        return found
+
+    def private_tables(self) -> PrivateTables:
+        """The noisy counts of a run with differential privacy."""
+        from shardsynth.models.private_tables import PrivateTables
+
+        path = self._summary("private_tables")
+        found: PrivateTables = self.cached("private tables", lambda: PrivateTables.load(path))
         return found
 
     def counts(self, name: str) -> Counts:

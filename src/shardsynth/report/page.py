@@ -14,8 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.report import evidence
+from shardsynth.report.drift import drift_strips
 from shardsynth.report.figures import Cell, ColumnFigure
+from shardsynth.report.judgement import AREAS, recommendation, verdicts
+from shardsynth.report.mosaics import Mosaic
+from shardsynth.report.pictures import write_pictures
 from shardsynth.report.plots import curve_plot, finite, pair_maps
+from shardsynth.report.survival_plot import survival_plot
 from shardsynth.report.text import seconds, shown
 from shardsynth.report.verdicts import card, column_score, floor, headline, rounded, side_by_side
 
@@ -23,6 +29,8 @@ from shardsynth.report.verdicts import card, column_score, floor, headline, roun
 MOST_FIGURES = 1_000
 _TEMPLATES = Path(__file__).parent / "templates"
 _CURVE_BOX = (440.0, 150.0)
+_STRIP_WIDTH = 360.0
+MOSAIC_SIZE = 150.0
 
 
 @dataclass(frozen=True)
@@ -33,11 +41,13 @@ class ModelReport:
         name: The model's name in the job.
         metrics: ``metrics/<name>.json``.
         losses: Name of a loss -> its value per epoch; empty for models that are not trained.
+        mosaics: Its worst pairs, of size ``MOSAIC_SIZE``.
     """
 
     name: str
     metrics: Mapping[str, Any]
     losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    mosaics: tuple[Mosaic, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class ReportData:
         provenance: Further facts, label -> text.
         notes: Sentences for the reader, shown at the top.
         min_count: Fewest real rows of a cell on the page, as given to ``column_figures``.
+        drift: ``ShardHistograms.distances`` of the real rows.
     """
 
     job: str
@@ -69,10 +80,11 @@ class ReportData:
     provenance: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     min_count: int = 5
+    drift: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_report(folder: Path, report: ReportData) -> Path:
-    """Write ``index.html`` and ``metrics.parquet`` into ``folder``; files already there are replaced whole.
+    """Write ``index.html``, ``metrics.parquet`` and ``pairs-<model>.png`` into ``folder``, over what is there.
 
     Args:
         folder: Where to; made when absent.
@@ -87,8 +99,12 @@ def write_report(folder: Path, report: ReportData) -> Path:
     waiting.write_text(render(report), encoding="utf-8", newline="\n")
     os.replace(waiting, page)
     waiting = folder / f".metrics.parquet.{os.getpid()}"
-    pq.write_table(metrics_table(report.models), waiting)
+    pq.write_table(metrics_table(report.models, report.drift), waiting)
     os.replace(waiting, table)
+    maps = pair_maps(
+        [figure.name for figure in report.columns], [m.metrics.get("quality") or {} for m in report.models]
+    )
+    write_pictures(folder, [model.name for model in report.models], maps)
     return page
 
 
@@ -115,11 +131,42 @@ def render(report: ReportData) -> str:
         curves=[(model.name, plot) for model in report.models if (plot := curve_plot(model.losses, *_CURVE_BOX))],
         curve_box=_CURVE_BOX,
         longest=max([*report.stages.values(), 1e-9]),
+        **_evidence(report),
         style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704
         script=Markup(script),  # noqa: S704
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         data=Markup(embedded(_payload(report))),  # noqa: S704
     )
+
+
+def _evidence(report: ReportData) -> dict[str, Any]:
+    """What the template's verdicts and its sections of privacy, utility, detection, missing values and cost say."""
+    models = [(model.name, model.metrics) for model in report.models]
+    utilities = [(name, metrics.get("utility") or {}) for name, metrics in models]
+    return {
+        "areas": AREAS,
+        "verdicts": [(name, verdicts(name, metrics)) for name, metrics in models],
+        "advice": recommendation(report.models),
+        "privacy": evidence.privacy_lines(models),
+        "findings": evidence.findings_of(models),
+        "utility": evidence.utility_lines(models),
+        "target": next((found["target"] for _, found in utilities if found.get("target")), ""),
+        "importance": evidence.importance_lines(models),
+        "survival": [
+            (name, plot)
+            for name, found in utilities
+            if (plot := survival_plot(found.get("survival") or {}, *_CURVE_BOX)) is not None
+        ],
+        "detection": evidence.detection_lines(models),
+        "giveaways": evidence.giveaways(models),
+        "missing": evidence.missing_lines(report.columns, len(models)),
+        "most_missing": evidence.MOST_MISSING,
+        "costs": evidence.cost_lines(models),
+        "drift": drift_strips(report.drift, _STRIP_WIDTH),
+        "strip_width": _STRIP_WIDTH,
+        "mosaics": [(model.name, model.mosaics) for model in report.models if model.mosaics],
+        "mosaic_size": MOSAIC_SIZE,
+    }
 
 
 def _loss(value: float) -> str:
@@ -208,17 +255,20 @@ def _bar(cell: Cell) -> list[Any]:
     return [cell.kind[0], cell.label, cell.real, cell.synthetic, cell.holdout]
 
 
-def metrics_table(models: Iterable[ModelReport]) -> pa.Table:
+def metrics_table(models: Iterable[ModelReport], drift: Mapping[str, Any] | None = None) -> pa.Table:
     """All figures as one long table.
 
     Returns:
         Columns ``model``, ``property``, ``name`` (string) and ``value`` (float64). ``property`` says where in
         ``metrics/<model>.json`` the figure stands, such as ``quality``, ``quality.holdout`` or ``quality.columns``;
-        a pair's ``name`` is the JSON list of its two columns.
+        a pair's ``name`` is the JSON list of its two columns, that of a
+        number in a list its place. Figures of the real rows alone have no model.
     """
     rows: list[tuple[str, str, str, float]] = []
     for model in models:
         rows += [(model.name, where, name, value) for where, name, value in _figures("", model.metrics)]
+    for name, column in ((drift or {}).get("columns") or {}).items():
+        rows += [("", f"drift.{key}", name, float(column[key])) for key in ("excess", "chance")]
     names = ("model", "property", "name")
     arrays = [pa.array([row[k] for row in rows], pa.string()) for k in range(3)]
     return pa.table([*arrays, pa.array([row[3] for row in rows], pa.float64())], names=[*names, "value"])
@@ -239,5 +289,17 @@ def _figures(where: str, value: Mapping[str, Any]) -> Iterable[tuple[str, str, f
                     yield inside, name, number
         elif isinstance(item, Mapping):
             yield from _figures(inside, item)
+        elif isinstance(item, Sequence) and not isinstance(item, str):
+            yield from _listed(inside, item)
         elif isinstance(item, (int, float)) and (number := finite(item)) is not None:
             yield where or "run", key, number
+
+
+def _listed(where: str, items: Sequence[Any]) -> Iterable[tuple[str, str, float]]:
+    for place, item in enumerate(items):
+        if isinstance(item, Mapping) and "column" in item:
+            for key, value in item.items():
+                if isinstance(value, (int, float)) and (number := finite(value)) is not None:
+                    yield f"{where}.{key}", str(item["column"]), number
+        elif isinstance(item, (int, float)) and (number := finite(item)) is not None:
+            yield where, str(place), number

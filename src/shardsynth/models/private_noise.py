@@ -1,0 +1,121 @@
+"""Discrete Gaussian noise and its accounting, by OpenDP: how much noise a budget asks for, and drawing it once.
+
+Neighbouring tables differ in one row that was replaced by another; the number of rows is public. Replacing a row moves
+it from one cell to another in every table of counts: each of T tables changes by +1 and -1, so that the L2 distance is
+sqrt(2 T). The randomness is the operating system's and is stored nowhere: noise from a known seed can be subtracted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shardsynth.errors import JobError
+
+Integers = npt.NDArray[np.int64]
+
+MECHANISM = "discrete Gaussian (Canonne, Kamath, Steinke 2020)"
+_LARGEST_SCALE = 1e7
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What was spent, and on what.
+
+    Attributes:
+        epsilon: Of (epsilon, delta)-differential privacy, as the accountant has it for the noise drawn.
+        delta: Likewise.
+        scale: Standard deviation of the noise on every cell, nearly.
+        tables: Tables of counts that were published with noise.
+        accountant: Library and version.
+    """
+
+    epsilon: float
+    delta: float
+    scale: float
+    tables: int
+    accountant: str
+
+    @property
+    def sensitivity(self) -> float:
+        """L2 distance of the counts of neighbouring tables."""
+        return l2_sensitivity(self.tables)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the model's card and the metrics."""
+        return {
+            "epsilon": self.epsilon,
+            "delta": self.delta,
+            "noise": self.scale,
+            "tables": self.tables,
+            "sensitivity": self.sensitivity,
+            "neighbours": "one row replaced by another; the number of rows is public",
+            "mechanism": MECHANISM,
+            "accountant": self.accountant,
+            "assumptions": list(ASSUMPTIONS),
+        }
+
+
+ASSUMPTIONS = (
+    "The unit is one row: a person with k rows is protected k times less.",
+    "The schema, the metadata file (ranges, categories, id formats) and the number of rows are public.",
+    "Every run on the same rows spends its own budget; the budgets add up.",
+    "Only the model and rows drawn from it are covered: figures and plots compare with real rows and stay internal.",
+)
+
+
+def l2_sensitivity(tables: int) -> float:
+    """Square root of twice the number of tables: see the module."""
+    return math.sqrt(2.0 * tables)
+
+
+def scale_for(epsilon: float, delta: float, tables: int) -> Guarantee:
+    """The least noise with which ``tables`` tables of counts satisfy (epsilon, delta)-differential privacy.
+
+    Raises:
+        JobError: OpenDP is not installed, or no noise would do.
+    """
+    dp = _opendp()
+
+    def spent(scale: float) -> float:
+        return float(dp.c.make_zCDP_to_approxDP(_mechanism(dp, scale)).map(l2_sensitivity(tables)).epsilon(delta))
+
+    low, high = 1e-3, 1.0
+    while spent(high) > epsilon:
+        low, high = high, 2 * high
+        if high > _LARGEST_SCALE:
+            raise JobError(f"privacy: no noise gives epsilon {epsilon:g} at delta {delta:g} on {tables} tables")
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if spent(middle) <= epsilon else (middle, high)
+    return Guarantee(spent(high), delta, high, tables, f"OpenDP {_version()}, zCDP to approximate DP")
+
+
+def with_noise(counts: Integers, scale: float) -> Integers:
+    """Counts, each with its own noise of the discrete Gaussian of parameter ``scale``; another draw at every call."""
+    dp = _opendp()
+    drawn = _mechanism(dp, scale)([int(count) for count in counts.ravel()])
+    return np.asarray(drawn, np.int64).reshape(counts.shape)
+
+
+def _mechanism(dp: Any, scale: float) -> Any:
+    return dp.m.make_gaussian(dp.vector_domain(dp.atom_domain(T=int)), dp.l2_distance(T=float), scale=scale)
+
+
+def _opendp() -> Any:
+    try:
+        import opendp.prelude as dp
+    except ImportError:
+        raise JobError("privacy: needs opendp, not installed here: pip install 'shardsynth[privacy]'") from None
+    dp.enable_features("contrib")
+    return dp
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("opendp")
