@@ -110,8 +110,8 @@ class Stock:
         return pa.table(arrays, schema=self.prepared.table.schema)
 
 
-def sdv_synthesizer(family: str, table: pa.Table) -> Any:
-    """A stock synthesizer with all of SDV around it; one epoch at most: its speed does not depend on its weights."""
+def sdv_synthesizer(family: str, table: pa.Table, epochs: int | None = None) -> Any:
+    """A stock synthesizer with all of SDV around it; for its speed, which does not depend on its weights, no epochs."""
     import sdv.single_table
     from sdv.metadata import Metadata
 
@@ -123,7 +123,7 @@ def sdv_synthesizer(family: str, table: pa.Table) -> Any:
         frame[name] = frame[name].astype(object)
     with silenced():
         metadata = Metadata.detect_from_dataframes({"table": frame})
-        made = getattr(sdv.single_table, CLASSES[family])(metadata, epochs=0 if family != "tvae" else 1)
+        made = getattr(sdv.single_table, CLASSES[family])(metadata, epochs=epochs or int(family == "tvae"))
         made.fit({"table": frame})
     return made
 
@@ -191,10 +191,10 @@ def main() -> None:
     prepared = prepare(table.drop_columns(keys))
     passes = time.perf_counter() - begun
     table = prepared.table
-    stock = Stock(prepared)
     if given.quality:
-        record(given.name, compare_quality(given, prepared, stock))
+        record(given.name, compare_quality(given, prepared))
         return
+    stock = Stock(prepared)
     lines = [f"{table.num_rows} rows x {table.num_columns}, {given.threads} threads; stock, native, ratio", ""]
 
     def native_preparation() -> None:
@@ -257,7 +257,19 @@ def _write_stock(synthesizer: Any, rows: int, path: str) -> None:
         synthesizer.sample(rows)["table"].to_parquet(path)
 
 
-def compare_quality(given: argparse.Namespace, prepared: Prepared, stock: Stock) -> list[str]:
+def as_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """SDV's rows in the table's schema."""
+    arrays = []
+    for field in schema:
+        plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        values = frame[field.name]
+        values = values.astype(object).where(values.notna(), None) if pa.types.is_string(plain) else values
+        array = pa.Array.from_pandas(values).cast(plain, safe=False)
+        arrays.append(array.dictionary_encode().cast(field.type) if plain != field.type else array)
+    return pa.table(arrays, schema=schema)
+
+
+def compare_quality(given: argparse.Namespace, prepared: Prepared) -> list[str]:
     """Mean scores over the seeds, of as many rows as the table has."""
     real, n = counts_of(prepared, prepared.table), prepared.table.num_rows
     lines = [
@@ -270,7 +282,8 @@ def compare_quality(given: argparse.Namespace, prepared: Prepared, stock: Stock)
         for seed in range(given.seeds):
             np.random.seed(seed)
             torch.manual_seed(seed)
-            made = stock.table(stock.model(family, given.quality).sample(n))
+            synthesizer = sdv_synthesizer(family, prepared.table, given.quality)
+            made = as_table(synthesizer.sample(n)["table"], prepared.table.schema)
             model = _fit(family, prepared, given.quality, {}, given.threads, seed=seed)
             assert model is not None
             for engine, drawn in (("stock", made), ("native", pa.Table.from_batches([model.draw(seed, 0, n)]))):
