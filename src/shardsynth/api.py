@@ -216,11 +216,14 @@ class Run:
             lines.append(f"{model:<20} quality {score}{real}  {self.dir.samples(model)}")
         return [*lines, f"report: {self.report}"]
 
+    def _check_done(self) -> None:
+        left = dict.fromkeys(task.stage for task in missing_tasks(self.plan, self.dir))
+        if left:
+            raise RunError(f"{self.dir.root}: the run is not done ({', '.join(left)} left); resume it first")
+
     def clean(self, *, private: bool = False) -> list[str]:
         """Delete leftovers of dead attempts and merged intermediates; ``private``: all that derives from real rows."""
-        missing = {task.stage for task in missing_tasks(self.plan, self.dir)}
-        if missing:
-            raise RunError(f"{self.dir.root}: the run is not done ({', '.join(sorted(missing))} left); resume it first")
+        self._check_done()
         if private:
             write_json(self.dir.root / "closed.json", {"private": "deleted"})
             gone = [self.dir.private]
@@ -237,6 +240,7 @@ class Run:
 
     def pack(self, output: Path | None = None) -> Path:
         """Archive of what may leave the house; with differential privacy, of what it covers."""
+        self._check_done()
         # Figures and plots of a private run compare with real rows, exactly.
         leaving = MAY_LEAVE[:2] if self.plan.job.privacy is not None else MAY_LEAVE
         root = self.dir.root.resolve()

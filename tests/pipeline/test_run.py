@@ -23,6 +23,7 @@ from tests.tables import mixed_table, write_shards
 from shardsynth import Job, Run, load_model, plan_job, run_job
 from shardsynth.api import describe_model
 from shardsynth.errors import InputError, RunError, TaskError
+from shardsynth.pipeline.reporting import write_run_report
 from shardsynth.pipeline.setup import write_job
 from shardsynth.pipeline.tasks import Worker
 
@@ -317,6 +318,15 @@ def test_hardly_any_rows(tmp_path, rows):
     assert table.num_rows == 20 and table.schema.equals(run.plan.schema, check_metadata=True)
 
 
+def test_what_needs_a_finished_run_says_so(data, tmp_path):
+    run = plan_job(job(data, tmp_path / "r"))
+    with pytest.raises(RunError, match=r"the run is not done \(profile, .* left\); resume it first"):
+        run.pack(tmp_path / "out.tar.gz")
+    with pytest.raises(RunError, match="no figures yet of gaussian_copula"):
+        write_run_report(run.dir.root)
+    assert not (tmp_path / "out.tar.gz").exists()
+
+
 def test_zero_rows_asked_is_an_empty_table(data, tmp_path):
     run = run_job(job(data, tmp_path / "r", sample={"rows": 0}))
     assert run.samples("gaussian_copula").to_table().schema.equals(run.plan.schema, check_metadata=True)
@@ -408,3 +418,5 @@ def test_clean_keeps_what_counts(done, data, tmp_path):
     run.clean(private=True)
     assert not run.dir.private.exists() and final_files(run.dir.root) == before
     assert run.status_lines()[-1] == "all done"
+    with pytest.raises(RunError, match="the page is drawn from it"):
+        write_run_report(run.dir.root)

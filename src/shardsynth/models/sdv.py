@@ -269,7 +269,7 @@ def fit_stock(
 
 
 def _fitted(family: str, options: dict[str, Any], frame: pd.DataFrame, columns: list[Column]) -> Any:
-    import joblib  # type: ignore[import-untyped]
+    import joblib
     import sdv.single_table
     from sdv.errors import InvalidDataError
     from sdv.metadata import Metadata

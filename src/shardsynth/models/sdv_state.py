@@ -102,7 +102,7 @@ def isolated(seed: int) -> Iterator[None]:
 def held_threads(threads: int) -> Iterator[None]:
     """Torch and BLAS held to a thread count, and given back what they had."""
     import torch
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth import __version__
+from shardsynth.errors import RunError
 from shardsynth.job import STAGES, Job
 from shardsynth.pipeline.files import read_json, write_atomic
 from shardsynth.summaries.counts import Counts
@@ -26,10 +27,19 @@ if TYPE_CHECKING:
 
 
 def write_run_report(root: Path) -> Path:
-    """Write a run's page again, in place; returns it."""
+    """Write a run's page again, in place; returns it.
+
+    Raises:
+        RunError: A model is not merged yet, or what derives from real rows was deleted.
+    """
     from shardsynth.pipeline.tasks import Worker
 
     worker = Worker(root)
+    if not worker.run.private.exists():
+        raise RunError(f"{root}: what derives from real rows was deleted, and the page is drawn from it")
+    left = [task.model for task in worker.plan.tasks["merge"] if worker.run.committed("merge", task.index) is None]
+    if left:
+        raise RunError(f"{root}: the run is not done (no figures yet of {', '.join(left)}); resume it first")
     folder = worker.run.root / "report"
     with tempfile.TemporaryDirectory(dir=worker.run.private) as temporary:
         write_pages(worker, lambda name: Path(temporary) / name)

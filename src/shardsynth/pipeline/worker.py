@@ -23,7 +23,10 @@ def main() -> None:
     worker = Worker(root)
     for line in sys.stdin:
         request = json.loads(line)
-        _answer(answers, _serve(worker, request["stage"], request["index"], answers, debug))
+        try:
+            _answer(answers, _serve(worker, request["stage"], request["index"], answers, debug))
+        except BrokenPipeError:  # the parent was killed: what is committed stays
+            os._exit(1)
 
 
 def _serve(worker: Any, stage: str, index: int, answers: BinaryIO, debug: bool) -> dict[str, Any]:
