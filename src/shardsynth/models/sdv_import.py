@@ -108,7 +108,7 @@ def _columns(synthesizer: Any) -> tuple[list[Column], dict[str, dict[str, Any]]]
         kind = arrow_type(dtype, list(getattr(transformer, "intervals", None) or {}) if learned else [])
         column = Column(str(name), kind, described[name]["sdtype"], role, options)
         columns.append(column)
-        if not learned and transformer is not None and transformer.isgenerator_of():
+        if not learned and transformer is not None and transformer.is_generator():
             generators[column.name] = generator_of(column, transformer, name in processor._keys)
         elif not learned:
             raise foreign(column.name, transformer)
