@@ -245,7 +245,7 @@ def test_pickles_that_are_not_opened_or_cannot_be_used(plain: pd.DataFrame, tmp_
     from rdt.transformers import ClusterBasedNormalizer
     from sdv.cag import Inequality
     from sdv.metadata import Metadata
-    from sdv.single_table import GaussianCopulaSynthesizer, TVAESynthesizer
+    from sdv.single_table import GaussianCopulaSynthesizer
 
     path = tmp_path / "m.pkl"
     with pytest.raises(ModelError, match="cannot be read"):
@@ -256,17 +256,11 @@ def test_pickles_that_are_not_opened_or_cannot_be_used(plain: pd.DataFrame, tmp_
     with pytest.raises(ModelError, match="--trust-pickle"):
         import_stock(path, sha256="0" * 64)
     path.write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(ModelError, match="holds a dict, not a GaussianCopulaSynthesizer"):
+    with pytest.raises(ModelError, match="holds a dict, not a synthesizer of SDV that has a native family"):
         import_stock(path, trust=True)
 
     frame = plain[["x", "count"]]
     metadata = Metadata.detect_from_dataframes({"people": frame})
-    deep = TVAESynthesizer(metadata, epochs=1)
-    deep.fit({"people": frame})
-    deep.save(str(path))
-    with pytest.raises(ModelError, match="TVAESynthesizer"):
-        import_stock(path, trust=True)
-
     raw = GaussianCopulaSynthesizer(metadata)
     raw.save(str(path))
     with pytest.raises(ModelError, match="not fitted"):
