@@ -10,7 +10,7 @@ def test_doctor_finds_what_a_site_lacks_by_running_a_job(idle, tmp_path):
         "ok   accounting: sacct answers",
         "ok   controller: answers",
         "ok   limits: arrays of 101,",
-        "FAIL image: no image at /nowhere.sif: `containers/build.sh` makes one",
+        "FAIL image: no image at /nowhere.sif; `containers/build.sh` makes one",
     ):
         assert line in said
     said = shardsynth("doctor", "--folder", tmp_path, code=1)
