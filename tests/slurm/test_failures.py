@@ -61,7 +61,8 @@ def test_out_of_memory_and_out_of_time_are_told_apart_and_retried_with_more(idle
     shardsynth(
         "submit", make_job(slow, cluster={"stages": {"profile": {"time": "1"}}, "retry": {"time": {"time": "x3"}}})
     )
-    with Hung(slow):
+    # Both are held: an element that ends within a second is over before Slurm looks at its memory.
+    with Hung(slow), Hung(big):
         retry = {"oom": {"mem_gb": "x20"}}
         shardsynth("submit", make_job(big, cluster={"stages": {"profile": {"mem_gb": 0.04}}, "retry": retry}))
         wait_until("the end of both", lambda: idle.command("squeue", "-h") == "", 150, 0.5)
@@ -142,8 +143,9 @@ def _running(cluster):
 
 def test_a_stock_fit_has_no_checkpoint_starts_again_and_says_so(idle, make_job, tmp_path):
     root = tmp_path / "run"
-    models = {"stock": {"model": "gaussian_copula", "engine": "sdv"}}
-    shardsynth("submit", make_job(root, models=models, sample={"rows": 200, "rows_per_shard": 100}))
+    models = {"stock": {"model": "tvae", "engine": "sdv", "epochs": 150, "batch_size": 100}}  # about 20 s, twice
+    one = {"stages": {"fit": {"cpus": 1}}}
+    shardsynth("submit", make_job(root, models=models, sample={"rows": 200, "rows_per_shard": 100}, cluster=one))
     run = ss.Run(root)
     wait_until(
         "the fit",
