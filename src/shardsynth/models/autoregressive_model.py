@@ -23,7 +23,7 @@ from shardsynth.models.autoregressive_sampler import Sampler, in_blocks, lanes_o
 from shardsynth.models.copula_columns import Form
 from shardsynth.models.copula_tables import Ragged
 from shardsynth.models.fitted import FitColumn
-from shardsynth.models.fitted_files import COLUMN_ARRAYS, column_arrays, column_card, column_of
+from shardsynth.models.fitted_files import COLUMN_ARRAYS, column_arrays, column_card, column_of, unlearned_array
 from shardsynth.models.relations import relation_from_json
 from shardsynth.sampling.streams import stream_key
 
@@ -101,7 +101,9 @@ class AutoregressiveModel:
     def assembled(self, arrays: dict[str, pa.Array], first_row: int, n: int) -> pa.RecordBatch:
         """A batch of the learned and computed columns, and of those that are neither."""
         columns = [
-            arrays[c.name] if c.name in arrays else self._unlearned(c, f.type, first_row, n)
+            arrays[c.name]
+            if c.name in arrays
+            else unlearned_array(c, f.type, first_row, n, self.forms, self.generators)
             for c, f in zip(self.coding.table, self.schema)
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
@@ -206,20 +208,6 @@ class AutoregressiveModel:
     def sampler(self) -> Sampler:
         """Draws columns."""
         return Sampler(self.network, self.calibration, temperature=self.options.temperature, top_p=self.options.top_p)
-
-    def _unlearned(self, column: FitColumn, data_type: pa.DataType, first_row: int, n: int) -> pa.Array:
-        """Arrow array of a column that the network does not see."""
-        if column.treatment == "empty":
-            return pa.nulls(n, data_type)
-        if column.treatment == "constant":
-            assert column.marginal is not None
-            form = self.forms[column.name]
-            return form.array(np.repeat(form.of_raw(column.marginal.lo[:1]), n), None)
-        if column.name not in self.generators:
-            raise ModelError(f"column {column.name!r}: the model has no generator for it")
-        from shardsynth.sampling.identifiers import make
-
-        return make(self.generators[column.name], data_type, first_row, n)
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""

@@ -23,7 +23,7 @@ from shardsynth.models.deep_columns import DeepColumn
 from shardsynth.models.deep_options import DeepOptions
 from shardsynth.models.deep_sampler import Drawn, Sampler
 from shardsynth.models.fitted import FitColumn
-from shardsynth.models.fitted_files import COLUMN_ARRAYS, column_arrays, column_card, column_of
+from shardsynth.models.fitted_files import COLUMN_ARRAYS, column_arrays, column_card, column_of, unlearned_array
 from shardsynth.models.modes import Modes
 from shardsynth.models.networks import Decoder, Generator
 from shardsynth.sampling.streams import stream_key
@@ -110,7 +110,9 @@ class DeepModel:
             drawn = self.prepare(conditions).draw(seed, first_row, n)
         arrays = self._learned(drawn)
         columns = [
-            arrays[c.name] if c.name in arrays else self._unlearned(c, f.type, first_row, n)
+            arrays[c.name]
+            if c.name in arrays
+            else unlearned_array(c, f.type, first_row, n, self.forms, self.generators)
             for c, f in zip(self.coding.table, self.schema)
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
@@ -212,20 +214,6 @@ class DeepModel:
     def _axes(self) -> NDArray[np.int64]:
         """Which of the places each learned column has."""
         return np.cumsum([column.is_axis for column in self.coding.columns]) - 1
-
-    def _unlearned(self, column: FitColumn, data_type: pa.DataType, first_row: int, n: int) -> pa.Array:
-        """Arrow array of a column that the networks do not see."""
-        if column.treatment == "empty":
-            return pa.nulls(n, data_type)
-        if column.treatment == "constant":
-            assert column.marginal is not None
-            form = self.forms[column.name]
-            return form.array(np.repeat(form.of_raw(column.marginal.lo[:1]), n), None)
-        if column.name not in self.generators:
-            raise ModelError(f"column {column.name!r}: the model has no generator for it")
-        from shardsynth.sampling.identifiers import make
-
-        return make(self.generators[column.name], data_type, first_row, n)
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shardsynth.data.values import Precision
+from shardsynth.errors import ModelError
 from shardsynth.models.copula_tables import Ragged
 from shardsynth.models.fitted import FitColumn, Marginal
 
@@ -77,3 +78,29 @@ def _categories(encoded: NDArray[np.uint8]) -> pa.Array | None:
         return None
     categories = pa.ipc.open_stream(encoded.tobytes()).read_all().column(0).combine_chunks()
     return categories.chunk(0) if isinstance(categories, pa.ChunkedArray) else categories
+
+
+def unlearned_array(
+    column: FitColumn,
+    data_type: pa.DataType,
+    first_row: int,
+    n: int,
+    forms: Mapping[str, Any],
+    generators: Mapping[str, dict[str, Any]],
+) -> pa.Array:
+    """Arrow array [n] of a column that no network sees: empty, constant, or made from the row number.
+
+    Raises:
+        ModelError: The model has no generator for the column.
+    """
+    if column.treatment == "empty":
+        return pa.nulls(n, data_type)
+    if column.treatment == "constant":
+        assert column.marginal is not None
+        form = forms[column.name]
+        return form.array(np.repeat(form.of_raw(column.marginal.lo[:1]), n), None)
+    if column.name not in generators:
+        raise ModelError(f"column {column.name!r}: the model has no generator for it")
+    from shardsynth.sampling.identifiers import make
+
+    return make(generators[column.name], data_type, first_row, n)
