@@ -16,7 +16,6 @@ import platform
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +154,11 @@ def run_shares(root: Path, stage: str, indices: list[int], threads: int, slots: 
         )
         for first, last in split_range(len(indices), slots)
     ]
-    stop = threading.Event()
+    asked = []  # not an Event: a second signal inside its `set` would wait for itself
     for name in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(name, lambda number, frame: stop.set())
+        signal.signal(name, lambda number, frame: asked.append(number))
     while any(child.poll() is None for child in children):
-        if stop.is_set():
+        if asked:
             for child in children:
                 child.send_signal(signal.SIGUSR2)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -7,20 +7,22 @@ hand has ``GRACE_SECONDS`` to finish or to save; a long task asks `asked()` now 
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
-import threading
+import time
 from types import FrameType
 
 from shardsynth.errors import Saved
 
 GRACE_SECONDS = 20
-_asked = threading.Event()
+# A handler may interrupt itself, and whatever the main thread holds: it takes no lock, not even an Event's.
+_asked: list[int] = []
 
 
 def asked() -> bool:
     """Whether this process was asked to stop."""
-    return _asked.is_set()
+    return bool(_asked)
 
 
 def check(*_: object) -> None:
@@ -33,21 +35,26 @@ def install(grace: float = GRACE_SECONDS) -> None:
     """Handle USR2 and SIGTERM in this process; call it in the main thread, before anything heavy."""
 
     def on_stop(number: int, frame: FrameType | None) -> None:
+        if asked():
+            return
+        _asked.append(number)
         for name in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(name, signal.SIG_IGN)
-        _asked.set()
         signal.signal(signal.SIGALRM, on_alarm)
         signal.setitimer(signal.ITIMER_REAL, grace)
         # A call into C that does not come back would hold the exception up; the commit protocol allows any kill.
-        killer = threading.Timer(grace + 3, os._exit, (Saved.exit_code,))
-        killer.daemon = True
-        killer.start()
+        _thread.start_new_thread(_leave_after, (grace + 3,))
 
     def on_alarm(number: int, frame: FrameType | None) -> None:
         raise Saved(f"asked to stop, and the task in hand was not done after {grace:.0f} s: it will start again")
 
     for name in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(name, on_stop)
+
+
+def _leave_after(seconds: float) -> None:
+    time.sleep(seconds)
+    os._exit(Saved.exit_code)
 
 
 def uninstall() -> None:

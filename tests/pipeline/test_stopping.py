@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from tests.tables import mixed_table, write_shards
+
+from shardsynth import Job, plan_job
+from shardsynth.pipeline.tasks import Worker
+from shardsynth.pipeline.threads import available_cpus
+
+
+@pytest.mark.skipif(available_cpus() < 2, reason="one process per core wants two cores")
+def test_a_hail_of_signals_stops_an_element_of_two_processes_once(tmp_path):
+    """Slurm and Apptainer both forward what asks to stop, some of it while the other's is being handled."""
+    job = {
+        "input": str(write_shards(mixed_table(500, 1), tmp_path / "shards", 2)),
+        "output": str(tmp_path / "run"),
+        "models": {"gaussian_copula": {}},
+        "sample": {"rows": 40_000_000, "rows_per_shard": 40_000, "tasks": 1000},
+    }
+    run = plan_job(Job.parse(job))
+    worker = Worker(run.dir.root)
+    for stage in ("profile", "profile_merge", "count", "count_merge", "fit"):
+        for index in range(len(run.plan.tasks[stage])):
+            assert worker.run_task(stage, index)
+    command = [sys.executable, "-m", "shardsynth.pipeline.element", run.dir.root, "--stage", "sample", "--share", "0/1"]
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        assert "committed" in "".join(process.stdout.readline() for _ in range(3))
+        for _ in range(2000):
+            os.killpg(process.pid, signal.SIGUSR2)
+            os.killpg(process.pid, signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 75, said
+        assert "asked to stop" in said
