@@ -41,9 +41,9 @@ from shardsynth.data.metadata import columns as columns_of  # noqa: E402
 from shardsynth.data.metadata import detect, keys_of  # noqa: E402
 from shardsynth.data.shards import open_shards, read_batches  # noqa: E402
 from shardsynth.data.writer import PartWriter  # noqa: E402
-from shardsynth.models.copula_arrays import NumpyArrays  # noqa: E402
-from shardsynth.models.copula_fit import fit_copula  # noqa: E402
-from shardsynth.models.gaussian_copula import GaussianCopula  # noqa: E402
+from shardsynth.models.copula.arrays import NumpyArrays  # noqa: E402
+from shardsynth.models.copula.fit import fit_copula  # noqa: E402
+from shardsynth.models.copula.model import GaussianCopula  # noqa: E402
 from shardsynth.models.guessing import guess_relations  # noqa: E402
 from shardsynth.sampling.identifiers import learn_all  # noqa: E402
 from shardsynth.sampling.streams import lanes, random_words, stream_key  # noqa: E402

@@ -34,10 +34,10 @@ from results import record  # noqa: E402
 from tests.models.deep_tables import Prepared, fit, prepare, read  # noqa: E402
 
 from shardsynth.metrics.quality import quality  # noqa: E402
-from shardsynth.models.deep_codes import DeepCoding  # noqa: E402
-from shardsynth.models.deep_model import DeepModel  # noqa: E402
-from shardsynth.models.deep_options import DeepOptions  # noqa: E402
-from shardsynth.models.deep_table import encode_rows  # noqa: E402
+from shardsynth.models.deep.codes import DeepCoding  # noqa: E402
+from shardsynth.models.deep.model import DeepModel  # noqa: E402
+from shardsynth.models.deep.options import DeepOptions  # noqa: E402
+from shardsynth.models.deep.table import encode_rows  # noqa: E402
 from shardsynth.summaries.counts import Counts  # noqa: E402
 from shardsynth.summaries.ranges import ScoreRanges  # noqa: E402
 
@@ -115,8 +115,8 @@ def sdv_synthesizer(family: str, table: pa.Table, epochs: int | None = None) -> 
     import sdv.single_table
     from sdv.metadata import Metadata
 
-    from shardsynth.models.sdv_options import CLASSES
-    from shardsynth.models.sdv_state import silenced
+    from shardsynth.models.stock.options import CLASSES
+    from shardsynth.models.stock.state import silenced
 
     frame = table.to_pandas()
     for name in frame.columns[frame.dtypes == "category"]:
@@ -251,7 +251,7 @@ def compare_speed(
 
 
 def _write_stock(synthesizer: Any, rows: int, path: str) -> None:
-    from shardsynth.models.sdv_state import silenced
+    from shardsynth.models.stock.state import silenced
 
     with silenced():
         synthesizer.sample(rows)["table"].to_parquet(path)

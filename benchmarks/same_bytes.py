@@ -33,7 +33,7 @@ _CHILD = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from shardsynth.models.gaussian_copula import GaussianCopula
+from shardsynth.models.copula.model import GaussianCopula
 folder, device, rows, step = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 model = GaussianCopula.load(folder)
 digests = [(hashlib.sha256(), hashlib.sha256()) for _ in model.schema]  # gaps and values apart: batches differ in size

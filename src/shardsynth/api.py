@@ -365,7 +365,7 @@ def _shown(value: Any) -> str:
 def export_model(folder: Path, output: Path) -> Iterator[str]:
     """Write a native model as a stock SDV pickle; yields what the stock form loses."""
     from shardsynth.models.native import load_native
-    from shardsynth.models.sdv_options import CLASSES
+    from shardsynth.models.stock.options import CLASSES
 
     card = model_card(folder)
     if card.get("engine") == "sdv":
@@ -375,7 +375,7 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
         raise ModelError(f"{folder}: SDV has no {family} that it could become")
     model: Any = load_native(folder, family)
     if family == "gaussian_copula":
-        from shardsynth.models.sdv_export import export
+        from shardsynth.models.stock.copula_export import export
 
         lost = [
             f"column {column!r}: KS distance {distance:.3f} to the native marginal"
@@ -383,16 +383,16 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
             if distance > 0.005
         ]
     else:
-        from shardsynth.models import deep_export
+        from shardsynth.models.stock.deep_export import export as export_deep
 
-        lost = deep_export.export(model, output)
+        lost = export_deep(model, output)
     yield f"wrote {output}: a stock {CLASSES[family]}"
     yield from (f"  {line}" for line in lost)
 
 
 def import_stock_model(source: Path, output: Path, *, trust_pickle: bool = False) -> Iterator[str]:
     """Turn the pickle of a fitted stock synthesizer into a native model folder."""
-    from shardsynth.models.sdv_import import import_stock
+    from shardsynth.models.stock.copula_import import import_stock
 
     if output.exists() and any(output.iterdir()):
         raise ModelError(f"{output}: the folder is not empty; choose another")

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from tests.models.deep_tables import Prepared, prepare
 
-from shardsynth.models.autoregressive import fit_autoregressive
-from shardsynth.models.autoregressive_model import AutoregressiveModel
+from shardsynth.models.autoregressive.fit import fit_autoregressive
+from shardsynth.models.autoregressive.model import AutoregressiveModel
 from shardsynth.models.base import Fitting
 from shardsynth.models.guessing import guess_relations
 from shardsynth.sampling.identifiers import learn_all

@@ -15,9 +15,9 @@ from shardsynth.data import metadata as md
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision, axis
-from shardsynth.models.copula_fit import fit_copula
-from shardsynth.models.fitted import CopulaFit, FitColumn, Latent, Marginal
-from shardsynth.models.gaussian_copula import GaussianCopula
+from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent, Marginal
+from shardsynth.models.copula.fit import fit_copula
+from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.models.guessing import guess_relations
 from shardsynth.models.relations import FunctionRelation, Operand, Relation
 from shardsynth.sampling.identifiers import learn_all

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column, role_of_sdtype
 from shardsynth.data.values import kind_of
-from shardsynth.models.deep import fit_deep
-from shardsynth.models.deep_model import DeepModel
+from shardsynth.models.deep.fit import fit_deep
+from shardsynth.models.deep.model import DeepModel
 from shardsynth.sampling.identifiers import learn_all
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile, ProfileOptions

@@ -16,11 +16,11 @@ from tests.models.autoregressive_tables import QUICK, fit, people, prepared_peop
 from tests.models.deep_tables import Prepared, prepare  # noqa: E402
 
 from shardsynth.errors import ConditionError, InputError, JobError, ModelError, Saved  # noqa: E402
-from shardsynth.models.autoregressive_model import AutoregressiveModel  # noqa: E402
-from shardsynth.models.autoregressive_network import Network, draw_orders  # noqa: E402
-from shardsynth.models.autoregressive_options import AutoregressiveOptions  # noqa: E402
-from shardsynth.models.autoregressive_sampler import Sampler  # noqa: E402
-from shardsynth.models.autoregressive_training import Schedule  # noqa: E402
+from shardsynth.models.autoregressive.model import AutoregressiveModel  # noqa: E402
+from shardsynth.models.autoregressive.network import Network, draw_orders  # noqa: E402
+from shardsynth.models.autoregressive.options import AutoregressiveOptions  # noqa: E402
+from shardsynth.models.autoregressive.sampler import Sampler  # noqa: E402
+from shardsynth.models.autoregressive.training import Schedule  # noqa: E402
 from shardsynth.sampling.conditions import parse_conditions  # noqa: E402
 
 ROWS = 16_384
@@ -298,7 +298,7 @@ def test_contexts_of_wide_tables_are_running_sums_of_the_same(monkeypatch: pytes
     codes = torch.stack([torch.randint(0, s, (16,), generator=random) for s in sizes])
     orders = draw_orders(4, 5, random, fixed=False)
     product = network.contexts(codes, orders).detach()
-    monkeypatch.setattr("shardsynth.models.autoregressive_network._FEW_COLUMNS", 0)
+    monkeypatch.setattr("shardsynth.models.autoregressive.network._FEW_COLUMNS", 0)
     assert network.contexts(codes, orders).detach().numpy() == pytest.approx(product.numpy(), abs=1e-5)
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.models.copula_builder import function_of, simple_fit
 
 from shardsynth.errors import ConditionError, InputError
-from shardsynth.models.gaussian_copula import GaussianCopula
+from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.sampling.conditions import parse_conditions
 
 ROWS = 100_000

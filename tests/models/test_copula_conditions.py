@@ -16,8 +16,8 @@ from tests.models.copula_builder import function_of, simple_fit
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision
 from shardsynth.errors import ConditionError
-from shardsynth.models.fitted import CopulaFit, FitColumn, Latent, Marginal
-from shardsynth.models.gaussian_copula import GaussianCopula
+from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent, Marginal
+from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.models.relations import FlagRelation, Operand, SumRelation
 from shardsynth.sampling.conditions import parse_conditions
 from shardsynth.sampling.identifiers import learn

@@ -18,10 +18,10 @@ from scipy.special import ndtr
 from tests.models.copula_builder import folder_table, native, profiled
 
 from shardsynth.errors import JobError
-from shardsynth.models.dependence import polychoric
-from shardsynth.models.gaussian_copula import GaussianCopula
-from shardsynth.models.nearest import nearest_correlation
-from shardsynth.models.sdv_import import import_stock
+from shardsynth.models.copula.dependence import polychoric
+from shardsynth.models.copula.model import GaussianCopula
+from shardsynth.models.copula.nearest import nearest_correlation
+from shardsynth.models.stock.copula_import import import_stock
 
 MILLION = 1_000_000
 

@@ -18,10 +18,10 @@ from shardsynth.data.columns import Column
 from shardsynth.data.public_codes import public_cells, public_coder
 from shardsynth.errors import JobError, MetadataError, ModelError
 from shardsynth.metrics.quality import quality
-from shardsynth.models.copula_private import check_private, fit_private
-from shardsynth.models.gaussian_copula import GaussianCopula
-from shardsynth.models.private_noise import Guarantee, l2_sensitivity, scale_for, with_noise
-from shardsynth.models.private_tables import (
+from shardsynth.models.copula.model import GaussianCopula
+from shardsynth.models.copula.private_fit import check_private, fit_private
+from shardsynth.models.copula.private_noise import Guarantee, l2_sensitivity, scale_for, with_noise
+from shardsynth.models.copula.private_tables import (
     PrivateTables,
     _folded,
     _joined,

@@ -10,9 +10,10 @@ from scipy.special import ndtr, ndtri
 
 from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
-from shardsynth.models.copula_arrays import NumpyArrays
-from shardsynth.models.copula_kernel import Channel, Kernel, Spread, Table
-from shardsynth.models.copula_tables import (
+from shardsynth.models.columns.fitted import Marginal
+from shardsynth.models.copula.arrays import NumpyArrays
+from shardsynth.models.copula.kernel import Channel, Kernel, Spread, Table
+from shardsynth.models.copula.tables import (
     GRID,
     cell_table,
     check_exact,
@@ -22,7 +23,6 @@ from shardsynth.models.copula_tables import (
     missing_cut,
     normal_levels,
 )
-from shardsynth.models.fitted import Marginal
 from shardsynth.sampling.streams import stream_key
 
 LEVELS = normal_levels()

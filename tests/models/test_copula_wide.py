@@ -10,7 +10,7 @@ import pytest
 from scipy.special import ndtri
 from tests.models.copula_builder import native
 
-from shardsynth.models.hermite import hermite_coefficients, solve_correlations
+from shardsynth.models.copula.hermite import hermite_coefficients, solve_correlations
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from wide import wide_table  # noqa: E402

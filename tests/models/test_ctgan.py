@@ -13,12 +13,12 @@ from tests.models.deep_tables import fit, prepare, read
 from tests.tables import mixed_table
 
 from shardsynth.errors import InputError, JobError, ModelError
-from shardsynth.models.ctgan import Conditions, settle_normalisation
-from shardsynth.models.deep import choose_device, runs_on
-from shardsynth.models.deep_codes import Layout
-from shardsynth.models.deep_model import DeepModel
-from shardsynth.models.deep_options import DeepOptions
-from shardsynth.models.networks import Discriminator, Generator, Spans, activate, condition_loss
+from shardsynth.models.deep.codes import Layout
+from shardsynth.models.deep.ctgan import Conditions, settle_normalisation
+from shardsynth.models.deep.fit import choose_device, runs_on
+from shardsynth.models.deep.model import DeepModel
+from shardsynth.models.deep.networks import Discriminator, Generator, Spans, activate, condition_loss
+from shardsynth.models.deep.options import DeepOptions
 
 SMALL = {
     "epochs": 2,

@@ -11,10 +11,10 @@ import pytest
 from tests.models.deep_tables import Prepared, fit, prepare, read
 
 from shardsynth.errors import ModelError
-from shardsynth.models.deep_codes import DeepCoding, check_memory
-from shardsynth.models.deep_options import DeepOptions
-from shardsynth.models.deep_table import DeepTable, encode_rows
-from shardsynth.models.modes import fit_modes
+from shardsynth.models.deep.codes import DeepCoding, check_memory
+from shardsynth.models.deep.modes import fit_modes
+from shardsynth.models.deep.options import DeepOptions
+from shardsynth.models.deep.table import DeepTable, encode_rows
 
 TINY = {"epochs": 1, "batch_size": 100, "compress_dims": [8], "decompress_dims": [8], "embedding_dim": 4}
 

@@ -12,8 +12,8 @@ from tests.models.deep_tables import fit, prepare
 from tests.tables import mixed_table
 
 from shardsynth.errors import ConditionError
-from shardsynth.models.deep_conditions import CHUNK
-from shardsynth.models.deep_model import DeepModel
+from shardsynth.models.deep.conditions import CHUNK
+from shardsynth.models.deep.model import DeepModel
 from shardsynth.sampling.conditions import parse_conditions
 
 GAN = {"epochs": 2, "batch_size": 100, "generator_dim": [16], "discriminator_dim": [16], "embedding_dim": 8}

@@ -13,7 +13,7 @@ from tests.models.deep_tables import Prepared, fit, prepare
 from tests.tables import mixed_table
 
 from shardsynth.errors import JobError, Saved
-from shardsynth.models.deep_model import DeepModel
+from shardsynth.models.deep.model import DeepModel
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "ctgan": {"batch_size": 50, "pac": 5, "generator_dim": [16], "discriminator_dim": [16], "normalisation_rows": 500},

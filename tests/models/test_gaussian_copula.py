@@ -18,8 +18,8 @@ from tests.models.copula_builder import function_of, simple_fit
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
-from shardsynth.models.fitted import CopulaFit, FitColumn, Latent, Marginal
-from shardsynth.models.gaussian_copula import GaussianCopula
+from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent, Marginal
+from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.models.relations import FlagRelation, Operand, SumRelation
 
 HERE = Path(__file__).parent
@@ -346,7 +346,7 @@ SCRIPT = """
 import hashlib, sys
 from pathlib import Path
 import pyarrow as pa
-from shardsynth.models.gaussian_copula import GaussianCopula
+from shardsynth.models.copula.model import GaussianCopula
 folder, device, where = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 model = GaussianCopula.load(folder)
 conditions = None
@@ -451,7 +451,7 @@ def test_loading_is_quick_and_needs_neither_sdv_nor_torch(saved):
     code = (
         "import sys, time; t = time.perf_counter()\n"
         "from pathlib import Path\n"
-        "from shardsynth.models.gaussian_copula import GaussianCopula\n"
+        "from shardsynth.models.copula.model import GaussianCopula\n"
         f"GaussianCopula.load(Path({str(saved[0])!r})).draw(0, 0, 1000)\n"
         "assert not {'sdv', 'torch', 'scipy', 'pandas'} & set(sys.modules), set(sys.modules)\n"
         "print(time.perf_counter() - t)"

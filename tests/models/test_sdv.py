@@ -20,8 +20,8 @@ import pytest
 
 from shardsynth.data import metadata as md
 from shardsynth.errors import InputError, JobError, MetadataError, ModelError
-from shardsynth.models.sdv import StockModel, fit_stock
-from shardsynth.models.sdv_options import CLASSES, DISTRIBUTIONS, OPTIONS, validate_options
+from shardsynth.models.stock.options import CLASSES, DISTRIBUTIONS, OPTIONS, validate_options
+from shardsynth.models.stock.synthesizers import StockModel, fit_stock
 from shardsynth.summaries.profile import Profile, ProfileOptions
 
 FAMILIES = list(OPTIONS)
@@ -114,7 +114,7 @@ def test_a_chunk_has_the_same_bytes_in_a_fresh_process(models: dict[str, StockMo
     saved = {str(tmp_path / f"{family}.pkl"): model for family, model in models.items()}
     shas = [model.save(path) for path, model in saved.items()]
     code = (
-        "import sys, pyarrow as pa; from shardsynth.models.sdv import StockModel;"
+        "import sys, pyarrow as pa; from shardsynth.models.stock.synthesizers import StockModel;"
         "half = len(sys.argv) // 2; files = zip(sys.argv[1:], sys.argv[half + 1:]);"
         "batches = [StockModel.load(path, sha).draw(77, 1000, 150) for path, sha in files];"
         "s = pa.ipc.new_stream(sys.stdout.buffer, batches[0].schema);"
@@ -344,7 +344,7 @@ def test_wrong_options(family: str, options: dict[str, Any], message: str) -> No
 
 def test_options_are_checked_without_sdv() -> None:
     code = (
-        "import sys; from shardsynth.models.sdv import validate_options;"
+        "import sys; from shardsynth.models.stock.synthesizers import validate_options;"
         "validate_options('ctgan', {'generator_dim': [64, 64]});"
         "print([name for name in ('sdv', 'torch', 'pandas', 'scipy') if name in sys.modules])"
     )

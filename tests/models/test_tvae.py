@@ -11,8 +11,8 @@ from tests.models.deep_tables import fit, prepare
 from tests.models.test_ctgan import LAYOUT, stock_layout
 from tests.tables import mixed_table
 
-from shardsynth.models.deep_model import DeepModel
-from shardsynth.models.networks import Decoder, Encoder, Spans, elbo
+from shardsynth.models.deep.model import DeepModel
+from shardsynth.models.deep.networks import Decoder, Encoder, Spans, elbo
 
 SMALL = {"epochs": 3, "batch_size": 100, "compress_dims": [16], "decompress_dims": [16], "embedding_dim": 8}
 

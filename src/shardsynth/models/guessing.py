@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision, axis, decoded
-from shardsynth.models.marginals import grid_unit
+from shardsynth.models.columns.marginals import grid_unit
 from shardsynth.models.relations import FlagRelation, FunctionRelation, Operand, Relation, Scalar, SumRelation, in_order
 
 Integers = NDArray[np.int64]

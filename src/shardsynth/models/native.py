@@ -33,13 +33,13 @@ class Family:
 
 def _copula() -> Family:
     def check(options: Mapping[str, Any]) -> object:
-        from shardsynth.models.options import FitOptions
+        from shardsynth.models.copula.options import FitOptions
 
         return FitOptions.parse(options)
 
     def fit(given: Fitting) -> Fitted:
-        from shardsynth.models.copula_fit import fit_copula
-        from shardsynth.models.gaussian_copula import GaussianCopula
+        from shardsynth.models.copula.fit import fit_copula
+        from shardsynth.models.copula.model import GaussianCopula
 
         found = fit_copula(given.profile, given.coder, given.counts, given.options, given.relations)
         model = GaussianCopula.from_fit(
@@ -48,7 +48,7 @@ def _copula() -> Family:
         return Fitted(model, given.counts.rows, tuple(found.notes))
 
     def load(folder: Path) -> Model:
-        from shardsynth.models.gaussian_copula import GaussianCopula
+        from shardsynth.models.copula.model import GaussianCopula
 
         return GaussianCopula.load(folder)
 
@@ -57,13 +57,13 @@ def _copula() -> Family:
 
 def _deep(family: str) -> Family:
     def check(options: Mapping[str, Any]) -> object:
-        from shardsynth.models.deep_options import DeepOptions
+        from shardsynth.models.deep.options import DeepOptions
 
         return DeepOptions.parse(family, options)
 
     def fit(given: Fitting) -> Fitted:
         _need_torch(family)
-        from shardsynth.models.deep import fit_deep
+        from shardsynth.models.deep.fit import fit_deep
 
         model = fit_deep(
             family,
@@ -89,7 +89,7 @@ def _deep(family: str) -> Family:
 
     def load(folder: Path) -> Model:
         _need_torch(family)
-        from shardsynth.models.deep_model import DeepModel
+        from shardsynth.models.deep.model import DeepModel
 
         return DeepModel.load(folder)
 
@@ -98,13 +98,13 @@ def _deep(family: str) -> Family:
 
 def _autoregressive() -> Family:
     def check(options: Mapping[str, Any]) -> object:
-        from shardsynth.models.autoregressive_options import AutoregressiveOptions
+        from shardsynth.models.autoregressive.options import AutoregressiveOptions
 
         return AutoregressiveOptions.parse(options)
 
     def fit(given: Fitting) -> Fitted:
         _need_torch("autoregressive")
-        from shardsynth.models.autoregressive import fit_autoregressive
+        from shardsynth.models.autoregressive.fit import fit_autoregressive
 
         model = fit_autoregressive(given)
         rows = given.counts.rows if given.rows is not None else given.profile.sample.num_rows
@@ -112,7 +112,7 @@ def _autoregressive() -> Family:
 
     def load(folder: Path) -> Model:
         _need_torch("autoregressive")
-        from shardsynth.models.autoregressive_model import AutoregressiveModel
+        from shardsynth.models.autoregressive.model import AutoregressiveModel
 
         return AutoregressiveModel.load(folder)
 

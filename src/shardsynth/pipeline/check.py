@@ -25,7 +25,7 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         MetadataError: The metadata file does not fit the shards.
     """
     from shardsynth.models.native import NATIVE
-    from shardsynth.models.sdv_options import validate_options
+    from shardsynth.models.stock.options import validate_options
     from shardsynth.pipeline.models import native_options
 
     _check_apart(job)
@@ -70,9 +70,9 @@ def _check_private(job: Job, dataset: Dataset, metadata: dict[str, Any]) -> None
     """What a private fit would refuse: an undeclared column, a budget that drowns the tables."""
     from shardsynth.data.metadata import columns
     from shardsynth.data.public_codes import public_coder
-    from shardsynth.models.copula_private import check_private
-    from shardsynth.models.private_noise import scale_for
-    from shardsynth.models.private_tables import groups_for, number_of_tables
+    from shardsynth.models.copula.private_fit import check_private
+    from shardsynth.models.copula.private_noise import scale_for
+    from shardsynth.models.copula.private_tables import groups_for, number_of_tables
 
     assert job.privacy is not None
     known = columns(metadata, dataset.schema)

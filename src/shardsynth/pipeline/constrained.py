@@ -155,8 +155,8 @@ def _bound(job: Job, coder: TableCoder, schema: pa.Schema, train: Profile, progr
 
 def _facts(column: Column, coder: TableCoder, train: Profile, job: Job, schema: pa.Schema) -> Held:
     """A column with its grid and the ends that a model may not go beyond."""
-    from shardsynth.models.column_fit import column_ends
-    from shardsynth.models.marginals import Protection, cells_of_histogram
+    from shardsynth.models.columns.fit import column_ends
+    from shardsynth.models.columns.marginals import Protection, cells_of_histogram
     from shardsynth.sampling.constraints.step import Held
 
     nullable = bool(schema.field(column.name).nullable)

@@ -80,8 +80,8 @@ def _choose(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
 def _fit_private(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     """A Gaussian copula from the noisy tables: neither profile nor exact counts are read."""
     from shardsynth.data.metadata import keys_of
-    from shardsynth.models.copula_private import fit_private
-    from shardsynth.models.gaussian_copula import GaussianCopula
+    from shardsynth.models.copula.model import GaussianCopula
+    from shardsynth.models.copula.private_fit import fit_private
     from shardsynth.sampling.identifiers import check_capacity, learn_all
 
     plan, metadata = worker.plan, worker.metadata()
@@ -231,7 +231,7 @@ def _write_provenance(plan: Plan, model: str, path: Path, guarantee: dict[str, A
 
 
 def _fit_stock(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
-    from shardsynth.models.sdv import fit_stock
+    from shardsynth.models.stock.synthesizers import fit_stock
 
     plan, run = worker.plan, worker.run
     chosen = plan.job.models[task.model]
@@ -437,7 +437,7 @@ def open_source(
     card = model_card(folder)
     table = constrained.read_card(folder)
     if card.get("engine") == "sdv":
-        from shardsynth.models.sdv import StockModel
+        from shardsynth.models.stock.synthesizers import StockModel
 
         pickle = (folder / card["pickle"]).resolve()
         recorded = None if trust_pickle else recorded_checksum(folder, card)
@@ -480,7 +480,7 @@ def open_distributions(folder: Path, *, trust_pickle: bool = False) -> dict[str,
     """Per column, the learned marginal: ``{"distribution": name, "learned_parameters": {...}}``."""
     card = model_card(folder)
     if card.get("engine") == "sdv":
-        from shardsynth.models.sdv import StockModel
+        from shardsynth.models.stock.synthesizers import StockModel
 
         recorded = None if trust_pickle else recorded_checksum(folder, card)
         return StockModel.load((folder / card["pickle"]).resolve(), recorded, trust_pickle).learned_distributions()

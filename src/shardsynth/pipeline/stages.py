@@ -100,7 +100,7 @@ def profile_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progre
     """Merge the profiles; detect or complete the metadata; place the bins; guess relations on the row sample."""
     from shardsynth.data.coding import TableCoder
     from shardsynth.data.public_codes import public_coder
-    from shardsynth.models.copula_private import check_private
+    from shardsynth.models.copula.private_fit import check_private
     from shardsynth.models.guessing import guess_relations
     from shardsynth.pipeline.metadata import complete_metadata
     from shardsynth.summaries.profile import Profile
@@ -229,7 +229,7 @@ def count_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress
 
 def _draw_private_tables(worker: Worker, attempt: Attempt) -> None:
     """Merge the counts on public codes, and draw their noise: once in the life of a run."""
-    from shardsynth.models.private_tables import draw_tables
+    from shardsynth.models.copula.private_tables import draw_tables
 
     plan, run = worker.plan, worker.run
     asked = plan.job.privacy

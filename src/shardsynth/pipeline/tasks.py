@@ -22,7 +22,7 @@ from shardsynth.pipeline.rundir import RunDir
 if TYPE_CHECKING:
     from shardsynth.data.coding import TableCoder
     from shardsynth.data.columns import Column
-    from shardsynth.models.private_tables import PrivateTables
+    from shardsynth.models.copula.private_tables import PrivateTables
     from shardsynth.summaries.counts import Counts
     from shardsynth.summaries.profile import Profile
     from shardsynth.summaries.ranges import ScoreRanges
@@ -114,7 +114,7 @@ class Worker:
 
     def private_tables(self) -> PrivateTables:
         """The noisy counts of a run with differential privacy."""
-        from shardsynth.models.private_tables import PrivateTables
+        from shardsynth.models.copula.private_tables import PrivateTables
 
         path = self._summary("private_tables")
         found: PrivateTables = self.cached("private tables", lambda: PrivateTables.load(path))

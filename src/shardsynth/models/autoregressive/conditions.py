@@ -1,0 +1,333 @@
+"""Rows of an autoregressive model under conditions.
+
+A test of a learned column is a factor in 0 to 1 for each of its codes: the share of the code that passes. The column is
+drawn with these factors, and the row is accepted with the probability of what passes, given the columns before it:
+rows then follow the model's own distribution given the conditions, exactly. Tested columns stand first (``order:
+any``), those that can have one code only at the very front, where nothing is left to accept; the others after them, the
+least probable first. A test of a computed column is met by drawing its parents until it holds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shardsynth.errors import ConditionError
+from shardsynth.models.autoregressive.codes import CodedColumn
+from shardsynth.models.autoregressive.columns import Writer
+from shardsynth.models.autoregressive.sampler import Rows, in_blocks, lanes_of, places, stacked
+from shardsynth.models.columns.fitted import Marginal
+from shardsynth.models.copula.selection import nearest_name, select
+from shardsynth.models.relations import Relation, Values
+from shardsynth.sampling.conditions import Condition, Conditions
+
+if TYPE_CHECKING:
+    from shardsynth.models.autoregressive.model import AutoregressiveModel
+
+Mask = NDArray[np.bool_]
+
+_MOST_ATTEMPTS = 5_000
+
+
+class Prepared:
+    """Conditions compiled for one model.
+
+    Attributes:
+        conditions: What was asked.
+        writer: Writes rows under them.
+        proposals: Proposals made so far.
+        accepted: Rows made so far.
+    """
+
+    def __init__(self, model: AutoregressiveModel, conditions: Conditions) -> None:
+        self.conditions = conditions
+        self.proposals = self.accepted = 0
+        self._model, self._lock = model, threading.Lock()
+        self._calibrated = model.options.order == "fixed"  # only schema order is calibrated
+        compiled = _Compiler(model, conditions)
+        self.writer = Writer(compiled.columns, model.coding.relations, model.fits, model.forms)
+        self._allowed, self._tests = compiled.allowed, compiled.tests
+        parents = {i for names in compiled.drawn_for.values() for i in names}
+        self._front = self._ordered(parents)
+        self._rest = [i for i in model.order if i not in self._front]
+        if not self._front:
+            return
+        last = max(self._front.index(i) for i in {*self._allowed, *parents})
+        self._rest = [*self._front[last + 1 :], *self._rest]
+        self._front = self._front[: last + 1]
+
+    @classmethod
+    def of(cls, model: AutoregressiveModel, conditions: Conditions) -> Prepared:
+        """Compile.
+
+        Raises:
+            ConditionError: They cannot be met; names what could be instead.
+        """
+        return cls(model, conditions)
+
+    def acceptance(self) -> dict[str, int]:
+        """Proposals and accepted rows since the last call."""
+        with self._lock:
+            counts = {"proposals": self.proposals, "accepted": self.accepted}
+            self.proposals = self.accepted = 0
+        return counts
+
+    def _ordered(self, parents: set[int]) -> list[int]:
+        """Columns up to the last that is tested, in the order of drawing."""
+        model = self._model
+        tested = {*self._allowed, *parents}
+        if not tested:
+            return []
+        if model.options.order == "fixed":
+            return list(model.order)
+
+        def rank(column: int) -> tuple[int, float, int]:
+            if column in model.plain:
+                return 0, 0.0, column
+            if column not in self._allowed:
+                return 3, 0.0, column
+            share = model.coding.columns[column].share
+            mass = float((self._allowed[column] * share).sum())
+            return (1 if self._single(column) else 2), mass, column
+
+        return sorted({*tested, *model.plain}, key=rank)
+
+    def _single(self, column: int) -> bool:
+        return column in self._allowed and int(np.count_nonzero(self._allowed[column])) == 1
+
+    def codes(self, key: tuple[int, int], first_row: int, n: int, threads: int) -> list[NDArray[Any]]:
+        """Codes [columns, n] and the 32-bit places [columns, n] of rows; see ``AutoregressiveModel.draw``."""
+        return in_blocks(first_row, n, threads, lambda block: self._block(key, block))
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def _block(self, key: tuple[int, int], block: int) -> list[NDArray[Any]]:
+        """One whole block: attempt t of a row has its own words, in layer t + 1 of the stream."""
+        sampler, count = self._model.sampler, len(self._model.coding.columns)
+        lanes = lanes_of(key, block, count)
+        shares = torch.from_numpy(lanes.codes)
+        held = lanes.places.copy()
+        rows = sampler.begin(shares.shape[1])
+        proposals, waiting = 0, np.arange(shares.shape[1])
+        if self._front:
+            rows.codes = {i: torch.zeros(shares.shape[1], dtype=torch.int16) for i in self._front}
+            for attempt in range(_MOST_ATTEMPTS):
+                # The proposals of all waiting rows at once: who waits follows from the block alone.
+                own = lanes_of(key, block, count, 2 * attempt + 1)
+                coins = lanes_of(key, block, count, 2 * attempt + 2).codes[:, waiting]
+                tried = sampler.begin(len(waiting))
+                passed = self._propose(tried, torch.from_numpy(own.codes[:, waiting]), torch.from_numpy(coins))
+                passed &= self._meets(tried, own.places[:, waiting])
+                chosen = torch.from_numpy(waiting[passed])
+                rows.put(chosen, tried.take(torch.from_numpy(np.flatnonzero(passed))))
+                held[:, waiting[passed]] = own.places[:, waiting[passed]]
+                proposals += len(waiting)
+                waiting = waiting[~passed]
+                if not len(waiting):
+                    break
+            else:
+                raise ConditionError(
+                    f"{self.conditions}: too improbable to sample ({_MOST_ATTEMPTS} proposals for one row); "
+                    "relax one of them"
+                )
+            with self._lock:
+                self.proposals += proposals
+                self.accepted += shares.shape[1]
+        for column in self._rest:
+            self._draw(rows, column, shares[column])
+        return [stacked(rows), held]
+
+    def _propose(self, rows: Rows, shares: Tensor, coins: Tensor) -> Mask:
+        """Draw the front columns; which rows are accepted."""
+        passed = torch.ones(shares.shape[1], dtype=torch.bool)
+        known = True  # whether all columns so far can have one code only
+        for column in self._front:
+            allowed = self._allowed.get(column)
+            if allowed is None:
+                self._draw(rows, column, shares[column])
+                known = False
+                continue
+            factors = torch.from_numpy(allowed.astype(np.float32))
+            if self._single(column) and known:
+                only = int(np.flatnonzero(allowed)[0])
+                self._model.sampler.enter(rows, column, torch.full((shares.shape[1],), only, dtype=torch.int16))
+                continue
+            probability = self._draw(rows, column, shares[column], factors)
+            assert probability is not None
+            passed &= probability > 0 if known else coins[column] < probability
+            known = False
+        return np.asarray(passed.numpy())
+
+    def _draw(self, rows: Rows, column: int, uniform: Tensor, allowed: Tensor | None = None) -> Tensor | None:
+        plain = self._model.plain.get(column)
+        return self._model.sampler.draw(
+            rows, column, uniform, calibrated=self._calibrated, allowed=allowed, plain=plain
+        )
+
+    def _meets(self, rows: Rows, lanes: NDArray[np.uint32]) -> Mask:
+        """Which rows pass the tests of computed columns."""
+        count = lanes.shape[1]
+        passed = np.ones(count, np.bool_)
+        if not self._tests:
+            return passed
+        codes = np.zeros((len(self._model.coding.columns), count), np.int16)
+        for column, own in rows.codes.items():
+            codes[column] = own.numpy()
+        found = self.writer.computed_values(codes, lambda column: places(lanes[column]), tuple(self._tests))
+        for name, test in self._tests.items():
+            passed &= test(found[name])
+        return passed
+
+
+class _Compiler:
+    """From tests of columns to factors of codes, cut columns, and tests of computed columns."""
+
+    def __init__(self, model: AutoregressiveModel, conditions: Conditions) -> None:
+        self._model = model
+        self.columns = list(model.coding.columns)
+        self.allowed: dict[int, NDArray[np.float64]] = {}
+        self.tests: dict[str, Callable[[Values], Mask]] = {}
+        self.drawn_for: dict[str, set[int]] = {}
+        self._relations = {r.name: r for r in model.coding.relations}
+        for name in conditions.columns:
+            if name not in model.fits:
+                raise ConditionError(f"no column {name!r}{nearest_name(name, list(model.fits))}")
+            self._enter(name, conditions.on(name))
+        for column, factors in self.allowed.items():
+            if not factors.any():
+                raise ConditionError(f"{conditions}: contradictory: nothing is left of {self.columns[column].name!r}")
+            # Only ratios matter; a single value without a grid is a very small share of its code.
+            self.allowed[column] = factors / factors.max()
+
+    def _enter(self, name: str, tests: Sequence[Condition]) -> None:
+        fit = self._model.fits[name]
+        if fit.treatment in ("id", "pii"):
+            raise ConditionError(
+                f"column {name!r} is made from the row number, not learned: it cannot be conditioned on"
+            )
+        want_missing = wanted_missing(tests)
+        valued = [test for test in tests if test.operator != "null"]
+        if want_missing and valued:
+            raise ConditionError(f"column {name!r}: cannot be missing and have a value")
+        if fit.treatment == "relation":
+            self._computed(name, want_missing, valued)
+            return
+        if fit.treatment == "empty":
+            if valued or not want_missing:
+                raise ConditionError(f"column {name!r} is always missing in the model")
+            return
+        if fit.treatment == "constant":
+            if want_missing:
+                raise ConditionError(f"column {name!r} is never missing in the model: drop isnull({name})")
+            if valued:
+                select(fit, self._model.forms[name], valued)
+            return
+        number = self._model.writer.number[name]
+        column = self._model.coding.columns[number]
+        if want_missing:
+            if not column.nullable:
+                raise ConditionError(f"column {name!r} is never missing in the model: drop isnull({name})")
+            factors = np.zeros(column.size)
+            factors[-1] = 1.0
+        elif valued:
+            self.columns[number], present = _cut(column, select(fit, self._model.forms[name], valued).parts)
+            factors = np.append(present, 0.0) if column.nullable else present
+        else:
+            factors = np.append(np.ones(len(column.ends)), 0.0) if column.nullable else np.ones(column.size)
+        self._restrict(number, factors)
+
+    def _restrict(self, number: int, factors: NDArray[np.float64]) -> None:
+        known = self.allowed.get(number)
+        self.allowed[number] = factors if known is None else known * (factors > 0)
+
+    def _computed(self, name: str, want_missing: bool | None, tests: Sequence[Condition]) -> None:
+        """Tests of a computed column: factors of its one parent's codes, or rows that are drawn until they pass."""
+        passes = self._passing(name, want_missing, tests)
+        writer = self._model.writer
+        if name in writer.tables:
+            number = writer.tables[name][0]
+            column = self._model.coding.columns[number]
+            codes = np.zeros((len(self.columns), column.size), np.int16)
+            codes[number] = np.arange(column.size)
+            raw = writer.raw(name, codes)
+            mask = passes(raw)
+            if not mask.any():
+                raise ConditionError(f"column {name!r}: no value of {column.name!r} gives that")
+            self._restrict(number, mask.astype(np.float64))
+            return
+        self.tests[name] = passes
+        self.drawn_for[name] = self._parents(self._relations[name])
+
+    def _parents(self, relation: Relation) -> set[int]:
+        """Learned columns that a computed one hangs on."""
+        found: set[int] = set()
+        for name in relation.parents:
+            if name in self._relations:
+                found |= self._parents(self._relations[name])
+            elif name in self._model.writer.number:
+                found.add(self._model.writer.number[name])
+        return found
+
+    def _passing(self, name: str, want_missing: bool | None, tests: Sequence[Condition]) -> Callable[[Values], Mask]:
+        fit, form = self._model.fits[name], self._model.forms[name]
+
+        def passes(values: Values) -> Mask:
+            raw, absent = values
+            if not tests:
+                return absent if want_missing else ~absent
+            if absent.all():
+                return np.zeros(len(absent), np.bool_)
+            points = np.unique(raw[~absent].astype(np.float64))
+            marginal = Marginal("axis" if fit.categories is None else "category", np.ones(len(points)), points, points)
+            try:
+                selection = select(replace(fit, marginal=marginal), form, tests)
+            except ConditionError:  # none of these rows has such a value; another may
+                return np.zeros(len(absent), np.bool_)
+            return np.asarray(np.isin(raw.astype(np.float64), points[sorted(selection.parts)]) & ~absent)
+
+        return passes
+
+
+def wanted_missing(tests: Sequence[Condition]) -> bool | None:
+    """Whether the tests want the value missing (True), present (False), or say nothing about it."""
+    wanted = {bool(test.values[0]) for test in tests if test.operator == "null"}
+    if len(wanted) == 2:
+        raise ConditionError(f"column {tests[0].column!r}: cannot be both missing and not missing")
+    return wanted.pop() if wanted else None
+
+
+def _cut(
+    column: CodedColumn, parts: dict[int, list[tuple[float, float, float]]]
+) -> tuple[CodedColumn, NDArray[np.float64]]:
+    """A column with only the pieces of its segments that pass, and the share float64[m] of each code that does."""
+    marginal = column.fit.marginal
+    assert marginal is not None
+    probability: list[float] = []
+    lo: list[float] = []
+    hi: list[float] = []
+    ends, share = [], []
+    first = 0
+    for last in column.ends.tolist():
+        kept = 0.0
+        for segment in range(first, last):
+            for low, high, part in parts.get(segment, []):
+                own = float(marginal.probability[segment]) * part
+                kept += own
+                probability.append(own)
+                lo.append(low)
+                hi.append(high)
+        share.append(min(1.0, kept / float(marginal.probability[first:last].sum())))
+        if kept == 0.0:  # never drawn, but a code has to stand for something
+            probability.append(1e-12)
+            lo.append(float(marginal.lo[first]))
+            hi.append(float(marginal.lo[first]))
+        ends.append(len(lo))
+        first = last
+    cut = Marginal(marginal.kind, np.array(probability), np.array(lo), np.array(hi), marginal.p_missing)
+    return CodedColumn(replace(column.fit, marginal=cut), np.array(ends, np.int64), column.nullable), np.array(share)

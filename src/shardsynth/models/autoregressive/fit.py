@@ -1,0 +1,132 @@
+"""Fitting the autoregressive model: code the columns, train the network, settle the frequencies, hand over."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from shardsynth.errors import JobError, ModelError
+from shardsynth.models.autoregressive.codes import Codes, Coding
+from shardsynth.models.autoregressive.model import AutoregressiveModel
+from shardsynth.models.autoregressive.options import AutoregressiveOptions
+from shardsynth.models.autoregressive.sampler import calibrated_biases
+from shardsynth.models.autoregressive.training import Shape, bins_of, train
+from shardsynth.models.base import Fitting
+from shardsynth.models.checkpoint import Watch
+from shardsynth.models.copula.options import FitOptions
+from shardsynth.models.deep.fit import available_memory, choose_device
+
+_CALIBRATION_ROWS = 32_768
+
+
+def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
+    """Fit the model; its ``loss`` is the history by check.
+
+    Raises:
+        JobError: An option is unknown or impossible.
+        ModelError: A column cannot be learned, or the device is too small.
+        InputError: A GPU was asked for, or given to this task, and cannot be used.
+        Saved: ``should_stop`` said so; run it again to go on.
+    """
+    options = AutoregressiveOptions.parse(given.options)
+    device = choose_device(options.device)
+    tell = given.progress or (lambda line: None)
+    rows = given.profile.sample
+    coding = Coding.fit(
+        given.profile,
+        given.coder,
+        given.counts,
+        FitOptions(protection=options.protection),
+        bins=options.bins or bins_of(rows.num_rows if given.rows is None else given.counts.rows),
+        most_categories=options.max_categories,
+        relations=given.relations,
+    )
+    _check_balance(options, coding)
+    count = rows.num_rows if given.rows is None else given.counts.rows
+    shape = Shape.of(options, count, len(coding.columns))
+    tell(_check_memory(coding, shape, count, available_memory(device), str(device)))
+    codes = _codes(given, coding)
+    shares = [column.share for column in coding.columns]
+    places = [column.places for column in coding.columns]
+    identity = _identity(options, shape, coding, codes, given.seed)
+
+    def watch(total: int, steps_per_epoch: int) -> Watch:
+        every = 60.0 * options.checkpoint_minutes
+        return Watch(total, steps_per_epoch, given.checkpoint, identity, every, given.should_stop, given.progress)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, given.threads))
+    try:
+        network, history = train(
+            codes, coding.sizes, shares, places, options, shape, seed=given.seed, device=device, watch=watch
+        )
+        calibration = torch.zeros(sum(coding.sizes))
+        if options.calibrate:
+            calibration = calibrated_biases(network, shares, _CALIBRATION_ROWS, given.seed)
+    finally:
+        torch.set_num_threads(before)
+    return AutoregressiveModel(
+        given.schema,
+        options,
+        coding,
+        network,
+        calibration,
+        given.counts.rows,
+        dict(given.generators),
+        {c.name: str(c.options["datetime_format"]) for c in given.columns if c.options.get("datetime_format")},
+        given.name or "autoregressive",
+        pa.table({"epoch": np.arange(len(history)), "loss": history[:, 0].numpy(), "held_out": history[:, 1].numpy()}),
+        max(1, given.threads),
+    )
+
+
+def _check_balance(options: AutoregressiveOptions, coding: Coding) -> None:
+    """JobError for a column that cannot be balanced, before anything is trained."""
+    categories = [c.name for c in coding.columns if c.fit.categories is not None]
+    if options.balance and options.balance not in categories:
+        near = difflib.get_close_matches(options.balance, categories, 1) or categories[:8]
+        raise JobError(
+            f"autoregressive: balance: {options.balance!r} is no category column that is learned; "
+            f"there are {', '.join(map(repr, near))}"
+        )
+    if options.balance and options.order == "fixed" and coding.columns[0].name != options.balance:
+        raise JobError(f"autoregressive: balance: {options.balance!r} wants order: any")
+
+
+def _codes(given: Fitting, coding: Coding) -> Codes:
+    """Training rows in codes: of the row sample or, batch by batch, of all rows; a byte or two a column and row."""
+    if given.rows is None:
+        return coding.encode(given.coder, given.profile.sample, given.seed)
+    parts = [coding.encode(given.coder, batch, given.seed, part) for part, batch in enumerate(given.rows())]
+    return np.concatenate(parts)
+
+
+def _check_memory(coding: Coding, shape: Shape, rows: int, available: int, device: str) -> str:
+    """What training will need, as a line for the log; ModelError if it is more than the device has."""
+    sizes, columns = sum(coding.sizes), len(coding.columns)
+    width = shape.embedding + shape.hidden
+    parameters = sizes * shape.embedding + columns * shape.embedding * shape.hidden + int(1.3 * sizes * width)
+    step = 4 * shape.batch * (6 * columns * width + 4 * int(1.3 * sizes))
+    total = 20 * parameters + step + 2 * rows * columns
+    line = (
+        f"autoregressive: {columns} columns of {sizes} codes, {parameters / 1e6:.1f} M parameters, batches of "
+        f"{shape.batch}, about {total / 2**30:.2f} GiB of {available / 2**30:.1f} on {device}"
+    )
+    if total > available:
+        raise ModelError(f"{line}: too much; lower batch_size, bins or max_categories (now {max(coding.sizes)} codes)")
+    return line
+
+
+def _identity(options: AutoregressiveOptions, shape: Shape, coding: Coding, codes: Codes, seed: int) -> str:
+    """Says which training a checkpoint belongs to: options, sizes, columns, data and seed."""
+    same = replace(options, device="", checkpoint_minutes=0.0, temperature=1.0, top_p=1.0, balance="", calibrate=True)
+    parts = [same.to_json(), [shape.embedding, shape.hidden, shape.batch], list(coding.sizes), seed]
+    digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
+    digest.update(codes.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,214 @@
+"""Training of the autoregressive network, on one page: steps, checks on held-out rows, and when to stop.
+
+The learning rate stays where it is until the loss on the held-out rows has not improved for ``patience`` checks; then
+training goes back to the best weights and brings the rate down to zero, over three quarters of the time that it took to
+get there. The weights that did best on the held-out rows are the model.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shardsynth.models.autoregressive.network import Network, draw_orders
+from shardsynth.models.autoregressive.options import AutoregressiveOptions
+from shardsynth.models.checkpoint import TrainingState, Watch
+
+#: Steps between two checks at most.
+_ROUND = 1000
+#: Orders in one step; the rows of a step are shared out among them.
+_ORDERS = 8
+_WARM_UP = 50
+_CHECKED_ROWS = 20_000
+#: Numbers of a hidden layer of one step, all columns together, that the batch size is kept under.
+_MOST_NUMBERS = 32 << 20
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes that the table decides where the options do not.
+
+    Attributes:
+        embedding: Width of the context.
+        hidden: Width of each column's hidden layer.
+        batch: Rows of a step.
+    """
+
+    embedding: int
+    hidden: int
+    batch: int
+
+    @classmethod
+    def of(cls, options: AutoregressiveOptions, rows: int, columns: int) -> Shape:
+        """Shape for a training sample of so many rows and learned columns."""
+        embedding = options.embedding or (64 if rows < 200_000 else 128)
+        hidden = options.hidden or (64 if rows < 200_000 or columns > 300 else 128)
+        batch = options.batch_size or _power_of_two(rows / 40, 32, 512)
+        if not options.batch_size:
+            while batch > 64 and batch * columns * (embedding + hidden) > _MOST_NUMBERS:
+                batch //= 2
+        return cls(embedding, hidden, batch)
+
+
+def bins_of(rows: int) -> int:
+    """Codes of a numeric column for so many rows: finer bins for more rows."""
+    return _power_of_two(0.7 * math.sqrt(rows), 16, 128)
+
+
+def _power_of_two(wanted: float, least: int, most: int) -> int:
+    return int(min(max(2 ** round(math.log2(max(wanted, 1.0))), least), most))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Where training stands, as a function of the losses of the checks so far.
+
+    Attributes:
+        turn: Check after which the rate comes down; None while it stays.
+        end: Check after which training is over.
+    """
+
+    turn: int | None
+    end: int
+
+    @classmethod
+    def of(cls, losses: Sequence[float], patience: int, most: int) -> Schedule:
+        """Schedule after these checks.
+
+        Args:
+            losses: On the held-out rows, so far.
+            patience: Checks without improvement that are waited.
+            most: Checks at most.
+        """
+        best = 0
+        forced = math.ceil(most * 4 / 7)
+        for number in range(1, len(losses) + 1):
+            if losses[number - 1] < losses[best]:
+                best = number - 1
+            if number - 1 - best >= patience or number >= forced:
+                return cls(number, min(most, number + max(3, math.ceil(0.75 * (best + 1)))))
+        return cls(None, most)
+
+    def scale(self, rounds: float) -> float:
+        """Factor of the learning rate after so many rounds."""
+        if self.turn is None:
+            return 1.0
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (rounds - self.turn) / max(self.end - self.turn, 1))))
+
+
+def train(
+    codes: NDArray[np.int16],
+    sizes: Sequence[int],
+    shares: Sequence[NDArray[np.float64]],
+    places: Sequence[NDArray[np.float64] | None],
+    options: AutoregressiveOptions,
+    shape: Shape,
+    *,
+    seed: int,
+    device: torch.device,
+    watch: Callable[[int, int], Watch],
+) -> tuple[Network, Tensor]:
+    """Train on rows in codes.
+
+    Args:
+        codes: int16[rows, columns].
+        sizes: Codes of each column.
+        shares: Their shares, by column.
+        places: Their places in the order of a numeric column; see ``Network``.
+        options: Hyper-parameters.
+        shape: Sizes of the network and of a step.
+        seed: Everything random follows from it.
+        device: Where to train.
+        watch: Makes the watch from the number of steps at most and of steps per epoch.
+
+    Returns:
+        The network with the best weights, and float32[checks, 2] on the CPU: mean loss of the steps and loss on the
+        held-out rows, in nats per row, after each check.
+
+    Raises:
+        Saved: Asked to stop; the checkpoint has everything.
+    """
+    fixed = options.order == "fixed"
+    shuffled = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
+    held_out = max(1, min(round(options.validation * len(codes)), _CHECKED_ROWS))
+    everything = torch.from_numpy(codes.astype(np.int16 if max(sizes) > 127 else np.int8)).t()[:, shuffled]
+    checked, learned = everything[:, :held_out].to(device), everything[:, held_out:].contiguous().to(device)
+    rows = learned.shape[1]
+    if not rows:
+        checked = learned = everything.to(device)
+        rows = learned.shape[1]
+    batch = max(1, min(shape.batch, rows))
+    parts = max(p for p in range(1, _ORDERS + 1) if batch % p == 0 and (p == 1 or batch >= p))
+
+    random = torch.Generator(device).manual_seed(seed)
+    network = Network(sizes, shape.embedding, shape.hidden, places).start(shares, torch.Generator().manual_seed(seed))
+    network = network.to(device)
+    best = copy.deepcopy(network)
+    adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), fused=True)
+
+    steps_per_epoch = max(1, rows // batch)
+    per_round = min(steps_per_epoch, _ROUND)
+    most = max(2, math.ceil(options.max_epochs * steps_per_epoch / per_round))
+    state = TrainingState(
+        {"network": network, "best": best}, {"adam": adam}, random, torch.zeros(most, 2, device=device)
+    )
+    watching = watch(most * per_round, steps_per_epoch)
+    watching.begin(state)
+    schedule = _schedule(state, options, per_round, most)
+
+    order_of_rows: Tensor | None = None
+    while state.step < schedule.end * per_round:
+        epoch, place = divmod(state.step, steps_per_epoch)
+        if order_of_rows is None or place == 0:  # follows from the epoch's number: resuming finds it again
+            own = torch.Generator().manual_seed(seed + 1_000_003 * (epoch + 1))
+            order_of_rows = torch.randperm(rows, generator=own).to(device)
+        chosen = learned[:, order_of_rows[place * batch : (place + 1) * batch]].long()
+        own = torch.Generator().manual_seed(seed + 7_919 * (state.step + 1))
+        orders = draw_orders(parts, len(sizes), own, fixed=fixed).to(device)
+        rate = options.learning_rate * min(1.0, (state.step + 1) / _WARM_UP) * schedule.scale(state.step / per_round)
+        for group in adam.param_groups:
+            group["lr"] = rate
+
+        loss = network.losses(chosen, orders, options.dropout, random).sum()
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        adam.step()
+
+        number = state.step // per_round
+        state.history[number, 0] += loss.detach() / per_round
+        state.step += 1
+        if state.step % per_round == 0:
+            state.history[number, 1] = held_out_loss(network, checked, fixed=fixed, batch=max(batch, 256))
+            if number == 0 or state.history[number, 1] < state.history[:number, 1].min():
+                best.load_state_dict(network.state_dict())
+            schedule = _schedule(state, options, per_round, most)
+            if schedule.turn == number + 1:
+                network.load_state_dict(best.state_dict())
+        watching.after(state)
+    return best.folded(), state.history[: schedule.end].cpu()
+
+
+def _schedule(state: TrainingState, options: AutoregressiveOptions, per_round: int, most: int) -> Schedule:
+    losses = state.history[: state.step // per_round, 1].tolist()
+    return Schedule.of(losses, options.patience, most)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def held_out_loss(network: Network, codes: Tensor, *, fixed: bool, batch: int) -> Tensor:
+    """Nats per row on rows [columns, n], in orders that are the same at every check."""
+    total, first = torch.zeros((), device=codes.device), 0
+    while first < codes.shape[1]:
+        part = codes[:, first : first + batch].long()
+        parts = _ORDERS if part.shape[1] % _ORDERS == 0 else 1
+        own = torch.Generator().manual_seed(first + 1)
+        orders = draw_orders(parts, len(network.sizes), own, fixed=fixed).to(codes.device)
+        total += network.losses(part, orders).sum() * part.shape[1]
+        first += batch
+    return total / codes.shape[1]

@@ -1,0 +1,1 @@
+"""One column fitted and kept: what every native model shares."""

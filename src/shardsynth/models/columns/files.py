@@ -1,0 +1,106 @@
+"""Fitted columns as JSON cards and a few ragged arrays: what every native model's files share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from shardsynth.data.values import Precision
+from shardsynth.errors import ModelError
+from shardsynth.models.columns.fitted import FitColumn, Marginal
+from shardsynth.models.copula.tables import Ragged
+
+#: Names of the arrays.
+COLUMN_ARRAYS = ("probability", "lo", "hi", "categories")
+
+
+def column_card(column: FitColumn) -> dict[str, Any]:
+    """A column as JSON; its arrays lie in the safetensors file."""
+    marginal = column.marginal
+    return {
+        "name": column.name,
+        "role": column.role,
+        "treatment": column.treatment,
+        "marginal": None if marginal is None else {"kind": marginal.kind, "p_missing": marginal.p_missing},
+        "precision": None if column.precision is None else column.precision.to_json(),
+        "emit_nan": column.emit_nan,
+        "distribution": column.distribution,
+    }
+
+
+def column_arrays(columns: Sequence[FitColumn]) -> dict[str, Ragged]:
+    """The arrays of all columns, by the names of ``COLUMN_ARRAYS``."""
+    none = np.zeros(0)
+    found = {
+        key: Ragged.of([none if c.marginal is None else getattr(c.marginal, key) for c in columns], np.float64)
+        for key in ("probability", "lo", "hi")
+    }
+    found["categories"] = Ragged.of([_ipc(c.categories) for c in columns], np.uint8)
+    return found
+
+
+def column_of(card: Mapping[str, Any], index: int, arrays: Mapping[str, Ragged]) -> FitColumn:
+    """Inverse of ``column_card`` and ``column_arrays``."""
+    marginal = None
+    if card["marginal"] is not None:
+        probability, lo, hi = (arrays[key][index] for key in ("probability", "lo", "hi"))
+        marginal = Marginal(card["marginal"]["kind"], probability, lo, hi, card["marginal"]["p_missing"])
+    return FitColumn(
+        card["name"],
+        card["role"],
+        card["treatment"],
+        marginal,
+        _categories(arrays["categories"][index]),
+        None if card["precision"] is None else Precision.from_json(card["precision"]),
+        card["emit_nan"],
+        card["distribution"],
+    )
+
+
+def _ipc(categories: pa.Array | None) -> NDArray[np.uint8]:
+    """Categories as an Arrow IPC stream: any type, nothing lost, nothing executed on reading."""
+    if categories is None:
+        return np.zeros(0, np.uint8)
+    sink = pa.BufferOutputStream()
+    batch = pa.RecordBatch.from_arrays([categories], ["categories"])
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return np.frombuffer(sink.getvalue(), np.uint8)
+
+
+def _categories(encoded: NDArray[np.uint8]) -> pa.Array | None:
+    """Inverse of ``_ipc``."""
+    if not len(encoded):
+        return None
+    categories = pa.ipc.open_stream(encoded.tobytes()).read_all().column(0).combine_chunks()
+    return categories.chunk(0) if isinstance(categories, pa.ChunkedArray) else categories
+
+
+def unlearned_array(
+    column: FitColumn,
+    data_type: pa.DataType,
+    first_row: int,
+    n: int,
+    forms: Mapping[str, Any],
+    generators: Mapping[str, dict[str, Any]],
+) -> pa.Array:
+    """Arrow array [n] of a column that no network sees: empty, constant, or made from the row number.
+
+    Raises:
+        ModelError: The model has no generator for the column.
+    """
+    if column.treatment == "empty":
+        return pa.nulls(n, data_type)
+    if column.treatment == "constant":
+        assert column.marginal is not None
+        form = forms[column.name]
+        return form.array(np.repeat(form.of_raw(column.marginal.lo[:1]), n), None)
+    if column.name not in generators:
+        raise ModelError(f"column {column.name!r}: the model has no generator for it")
+    from shardsynth.sampling.identifiers import make
+
+    return make(generators[column.name], data_type, first_row, n)

@@ -1,0 +1,257 @@
+"""Empirical marginals under protections: quantile functions that hold no value of any one person.
+
+What a model may hold of a column (``Protection``): every atom and every bin stands for at least ``min_count``
+rows and at least n/1024; bins that hold fewer are merged with their neighbours; the two end knots are the fifth most
+extreme values; knots between bins lie between the data, on the grid of the column or, without a grid, on a coarse
+dyadic one; and values inside a bin are spread evenly over it. Categories seen on fewer than ``min_count`` rows are
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shardsynth.data.values import Precision
+from shardsynth.models.columns.fitted import Marginal
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+#: Share of a grid unit by which a bin reaches beyond its first and last grid point: just under one half, so that
+#: no rounding rule for ties can leave the bin.
+REACH = 0.498
+_BINS = 1024
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What a model may hold of rare values.
+
+    Attributes:
+        min_count: Rows that a category, atom or bin must stand for.
+        rare: What becomes of rarer categories: ``drop`` (their mass goes to the rest), ``other`` or ``keep``.
+        clip: End knots are the fifth most extreme values, not the minimum and the maximum.
+    """
+
+    min_count: int = 5
+    rare: str = "drop"
+    clip: bool = True
+
+    def rows(self, total: int) -> int:
+        """Rows that a bin or atom of a column with ``total`` values must stand for."""
+        return max(self.min_count, -(-total // _BINS))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A column's values in order, as non-empty cells: bins and atoms with their rows.
+
+    Attributes:
+        count: int64[m], positive.
+        lo: float64[m], smallest value that the cell may hold (a point of the grid where there is one).
+        hi: float64[m], largest; an atom has ``lo == hi``.
+    """
+
+    count: Integers
+    lo: Floats
+    hi: Floats
+
+
+def grid_unit(precision: Precision) -> float:
+    """Distance between neighbouring values of the grid; 0 without a grid."""
+    if precision.kind == "integer":
+        return float(precision.unit)
+    return float(10.0**-precision.digits) if precision.kind == "decimal" else 0.0
+
+
+def cells_of_histogram(count: Integers, cuts: Floats, low: float, high: float, precision: Precision) -> Cells:
+    """Cells of a fine histogram.
+
+    Args:
+        count: int64[m + 1], rows by code ``searchsorted(cuts, v, side="right")``, missing left out.
+        cuts: float64[m], strictly increasing.
+        low: Minimum of the column.
+        high: Maximum of the column.
+        precision: Its grid.
+    """
+    unit = grid_unit(precision)
+    after = np.zeros(len(cuts), dtype=bool)  # cuts that only end an atom: the first value beyond it lies one step on
+    after[1:] = np.nextafter(cuts[:-1], np.inf) == cuts[1:]
+    # On the grid by rounding, not by comparison: the axis of a float32 column is off the grid by its own rounding.
+    starts = precision.snap(cuts) if unit else cuts
+    lo = np.concatenate([[low], np.where(after, starts + unit, starts)])
+    hi = np.concatenate([starts - unit if unit else np.nextafter(cuts, -np.inf), [high]])
+    hi[:-1][after] = lo[:-1][after]
+    if unit:
+        lo[0], hi[-1] = precision.snap(np.array([low, high]))
+    used = np.flatnonzero(count > 0)
+    lo, hi = np.minimum(lo[used], hi[-1]), hi[used]
+    return Cells(count[used].astype(np.int64), lo, np.maximum(lo, hi))
+
+
+def protected_marginal(
+    cells: Cells, ends: tuple[float, float], precision: Precision, protection: Protection, p_missing: float
+) -> Marginal:
+    """Quantile function of the cells under the protections.
+
+    Args:
+        cells: In increasing order; at least ``protection.min_count`` rows in all.
+        ends: The two values that the model may not go beyond.
+        precision: Grid of the column.
+        protection: The rules.
+        p_missing: Share of missing values.
+    """
+    need = protection.rows(int(cells.count.sum()))
+    groups = _groups(cells, need)
+    count = np.array([cells.count[start:stop].sum() for start, stop, _ in groups], dtype=np.float64)
+    starts = np.array([start for start, _, _ in groups])
+    stops = np.array([stop for _, stop, _ in groups])
+    keeper = np.array([atom for _, _, atom in groups])
+    lo, hi = _knots(cells, starts, stops, keeper, ends, precision)
+    unit = grid_unit(precision)
+    if unit:
+        lo, hi = precision.snap(lo), precision.snap(hi)
+        wide = hi > lo + 0.5 * unit
+        lo, hi = np.where(wide, lo - REACH * unit, lo), np.where(wide, hi + REACH * unit, lo)
+    return Marginal("axis", count / count.sum(), lo, hi, p_missing)
+
+
+def _groups(cells: Cells, need: int) -> list[tuple[int, int, int]]:
+    """Neighbouring cells that are one segment: ``(start, stop, atom)``; it is written as the cell ``atom`` (-1: a bin).
+
+    Atoms with enough rows stand alone. Between two of them, cells are collected until there are enough; a rest that is
+    too small joins the bin before it or, where there is none, is written as the nearer of the two atoms.
+    """
+    atom = (cells.lo == cells.hi) & (cells.count >= need)
+    groups: list[list[int]] = []
+    place, size = 0, len(cells.count)
+    while place < size:
+        if atom[place]:
+            groups.append([place, place + 1, place])
+            place += 1
+            continue
+        stop = place
+        while stop < size and not atom[stop]:
+            stop += 1
+        bins = _collect(cells.count[place:stop], need)
+        if bins:
+            groups += [[place + a, place + b, -1] for a, b in bins]
+        elif groups and (stop == size or _nearer_left(cells, place, stop)):
+            groups[-1][1] = stop
+        elif stop < size:
+            groups.append([place, stop + 1, stop])
+            stop += 1
+        else:
+            groups.append([place, stop, -1])
+        place = stop
+    return [(a, b, c) for a, b, c in groups]
+
+
+def _collect(count: Integers, need: int) -> list[tuple[int, int]]:
+    """Cut a run of cells into bins of at least ``need`` rows, as many as a greedy walk finds; none if too few rows."""
+    bins: list[tuple[int, int]] = []
+    start, rows = 0, 0
+    for place, more in enumerate(count.tolist()):
+        rows += more
+        if rows >= need:
+            bins.append((start, place + 1))
+            start, rows = place + 1, 0
+    if bins and start < len(count):
+        bins[-1] = (bins[-1][0], len(count))
+    return bins
+
+
+def _nearer_left(cells: Cells, start: int, stop: int) -> bool:
+    """Whether the run of cells lies nearer to the atom before it than to the one after it."""
+    middle = 0.5 * (cells.lo[start] + cells.hi[stop - 1])
+    return bool(middle - cells.hi[start - 1] <= cells.lo[stop] - middle)
+
+
+def _knots(
+    cells: Cells, starts: Integers, stops: Integers, keeper: Integers, ends: tuple[float, float], precision: Precision
+) -> tuple[Floats, Floats]:
+    """First and last value of each segment: atoms themselves; bins reach half way to their neighbours."""
+    floor, ceiling = ends
+    lo, hi = cells.lo[starts].copy(), cells.hi[stops - 1].copy()
+    is_atom = keeper >= 0
+    lo[is_atom] = hi[is_atom] = cells.lo[keeper[is_atom]]
+    middle = 0.5 * (hi[:-1] + lo[1:])
+    unit = grid_unit(precision)
+    if unit:
+        # The edge lies between two grid points; the point below it is the last of the left bin.
+        below = precision.snap(middle - 0.5 * unit)
+        left, right = below, below + unit
+    else:
+        left = right = _rounded(middle, np.minimum(_widths(lo, hi)[:-1], _widths(lo, hi)[1:]))
+    bins = ~is_atom
+    hi[:-1] = np.where(bins[:-1], np.maximum(left, lo[:-1]), hi[:-1])
+    lo[1:] = np.where(bins[1:], np.minimum(right, hi[1:]), lo[1:])
+    lo[0] = max(lo[0], floor) if bins[0] else lo[0]
+    hi[-1] = min(hi[-1], ceiling) if bins[-1] else hi[-1]
+    lo, hi = np.clip(lo, floor, ceiling), np.clip(hi, floor, ceiling)
+    return lo, np.maximum(lo, hi)
+
+
+def _widths(lo: Floats, hi: Floats) -> Floats:
+    """Width of each segment; for an atom the distance to its neighbours counts."""
+    wide = hi - lo
+    gaps = np.concatenate([[np.inf], lo[1:] - hi[:-1], [np.inf]])
+    return np.where(wide > 0, wide, np.minimum(gaps[:-1], gaps[1:]))
+
+
+def _rounded(values: Floats, widths: Floats) -> Floats:
+    """Values moved to a dyadic grid 32 to 64 times finer than ``widths``: no longer a value of the data."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = np.exp2(np.floor(np.log2(widths)) - 5)
+        moved = np.rint(values / step) * step
+    return np.where(np.isfinite(moved), moved, values)
+
+
+def protected_ends(
+    low: tuple[Floats, Integers], high: tuple[Floats, Integers], protection: Protection
+) -> tuple[float, float]:
+    """The two values that a marginal may not go beyond.
+
+    Args:
+        low: The smallest distinct values in increasing order, and their rows.
+        high: The largest distinct values in increasing order, and their rows.
+        protection: ``clip`` takes the value that is the fifth (or ``min_count``-th) most extreme, counted with rows.
+
+    Returns:
+        Lower and upper end; equal where the two would cross (fewer than ten rows).
+    """
+    if not protection.clip:
+        return float(low[0][0]), float(high[0][-1])
+    rank = max(5, protection.min_count)
+    first = int(np.searchsorted(np.cumsum(low[1]), rank))
+    last = int(np.searchsorted(np.cumsum(high[1][::-1]), rank))
+    floor, ceiling = float(low[0][min(first, len(low[0]) - 1)]), float(high[0][::-1][min(last, len(high[0]) - 1)])
+    return (floor, ceiling) if floor <= ceiling else (ceiling, ceiling)
+
+
+def kept_categories(count: Integers, protection: Protection) -> NDArray[np.bool_]:
+    """Which categories, bool[k], a model may hold, from their rows."""
+    return np.asarray(count > 0 if protection.rare == "keep" else count >= max(1, protection.min_count))
+
+
+def category_marginal(count: Sequence[int] | Integers, order: Integers, p_missing: float) -> Marginal:
+    """Quantile function over categories.
+
+    Args:
+        count: int64[k], rows of each category of the model.
+        order: int64[k], the categories in latent order.
+        p_missing: Share of missing values.
+    """
+    rows = np.asarray(count, dtype=np.float64)[order]
+    index = order.astype(np.float64)
+    return Marginal("category", rows / rows.sum(), index, index, p_missing)
+
+
+def atoms_marginal(values: Floats, count: Integers, p_missing: float) -> Marginal:
+    """Quantile function over given values, each an atom (a column that others are functions of)."""
+    rows = count.astype(np.float64)
+    return Marginal("axis", rows / rows.sum(), values.copy(), values.copy(), p_missing)

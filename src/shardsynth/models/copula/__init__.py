@@ -1,0 +1,1 @@
+"""The native Gaussian copula: fitted from counts, sampled in integers."""

@@ -1,0 +1,290 @@
+"""From tests of columns to boxes of a copula's latents.
+
+Each test selects segments of its column's quantile function, whole or in part; a column computed by a relation selects
+combinations of its parents' segments. What remains is a union of disjoint boxes of a few latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shardsynth.errors import ConditionError
+from shardsynth.models.columns.fitted import FitColumn, Marginal
+from shardsynth.models.copula.selection import Selection, nearest_name, select, wanted_missing
+from shardsynth.models.copula.tables import GRID, REACH, Integers
+from shardsynth.models.relations import Relation
+from shardsynth.sampling.conditions import Condition, Conditions
+from shardsynth.sampling.elementary import exp, interval
+
+if TYPE_CHECKING:
+    from shardsynth.models.copula.model import GaussianCopula
+
+Floats = NDArray[np.float64]
+
+#: Stands for infinity among interval ends, in units of 2^-22.
+END = (REACH + 1) * GRID
+_MOST_BOXES = 20_000
+_MOST_STATES = 20_000
+_FEW = 200
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One box: per conditioned latent an interval (int64 ends, even units of 2^-22), and how many times it counts."""
+
+    ranges: Mapping[int, tuple[int, int]]
+    weight: float = 1.0
+
+    def and_(self, other: Alternative) -> Alternative | None:
+        """The intersection; None if it is empty."""
+        ranges = dict(self.ranges)
+        for latent, (low, high) in other.ranges.items():
+            old = ranges.get(latent, (-END, END))
+            ranges[latent] = max(low, old[0]), min(high, old[1])
+            if ranges[latent][0] >= ranges[latent][1]:
+                return None
+        return Alternative(ranges, self.weight * other.weight)
+
+
+def open_ends(ends: Integers) -> Floats:
+    """Interval ends as floats; the outermost are infinite."""
+    values = ends / GRID
+    return np.where(ends <= -END, -np.inf, np.where(ends >= END, np.inf, values))
+
+
+class Compiler:
+    """From tests of columns to boxes of latents."""
+
+    def __init__(self, model: GaussianCopula) -> None:
+        self._model = model
+        self.columns = list(model.columns)
+        self.cuts = list(model.cuts)
+        self._number = {column.name: i for i, column in enumerate(model.columns)}
+        self._value_latent: dict[int, int] = {}
+        self._missing_latent: dict[int, int] = {}
+        for number, latent in enumerate(model.latents):
+            target = self._value_latent if latent.kind == "value" else self._missing_latent
+            target.update(dict.fromkeys(latent.columns, number))
+        self._relation = {relation.name: relation for relation in model.relations}
+
+    def boxes(self, conditions: Conditions) -> list[Alternative]:
+        """Disjoint boxes of all tests together."""
+        names = conditions.columns
+        for name in names:
+            if name not in self._number:
+                raise ConditionError(f"no column {name!r}{nearest_name(name, list(self._number))}")
+        boxes = [Alternative({})]
+        # Learned columns first: a partly selected segment changes the column's table, which relations then read.
+        for name in sorted(names, key=lambda name: name in self._relation):
+            own = self._alternatives(name, conditions.on(name))
+            if len(boxes) * len(own) > _MOST_BOXES:
+                raise ConditionError(
+                    f"{conditions}: too many combinations ({len(boxes)} x {len(own)}); "
+                    f"test fewer columns at once, or {name!r} by a range"
+                )
+            boxes = [both for box, other in product(boxes, own) if (both := box.and_(other)) is not None]
+            if not boxes:
+                raise ConditionError(f"{conditions}: contradictory: nothing is left once {name!r} is tested")
+        return boxes
+
+    def _alternatives(self, name: str, tests: Sequence[Condition]) -> list[Alternative]:
+        number = self._number[name]
+        column = self.columns[number]
+        if column.treatment in ("id", "pii"):
+            raise ConditionError(
+                f"column {name!r} is made from the row number, not learned: it cannot be conditioned on"
+            )
+        if column.treatment == "relation":
+            return self._computed(self._relation[name], tests)
+        missing = self._missing_latent.get(number)
+        want_missing = wanted_missing(tests)
+        always = column.treatment == "empty"
+        values = [test for test in tests if test.operator != "null"]
+        if always:
+            if values or not want_missing:
+                raise ConditionError(f"column {name!r} is always missing in the model")
+            return [Alternative({})]
+        if want_missing:
+            if missing is None:
+                raise ConditionError(f"column {name!r} is never missing in the model: drop isnull({name})")
+            if values:
+                raise ConditionError(f"column {name!r}: cannot be missing and have a value")
+            return [Alternative({missing: (int(self.cuts[missing][0]), END)})]
+        present = {} if missing is None else {missing: (-END, int(self.cuts[missing][0]))}
+        if not values:
+            return [Alternative(present)]
+        selection = self._select(column, values)
+        if column.treatment == "constant":
+            return [Alternative(present)]
+        latent = self._value_latent[number]
+        ranges = self._enter(number, latent, selection)
+        return [Alternative({**present, latent: ends}, weight) for ends, weight in ranges]
+
+    def _select(self, column: FitColumn, tests: Sequence[Condition]) -> Selection:
+        form = self._model.forms[column.name]
+        return select(column, form, tests)
+
+    def _enter(self, number: int, latent: int, selection: Selection) -> list[tuple[tuple[int, int], float]]:
+        """Intervals of the latent and their weights; segments selected in part are replaced in the column's table."""
+        cuts = self.cuts[latent]
+        edges = np.concatenate([[-END], cuts, [END]])
+        column = self.columns[number]
+        marginal = column.marginal
+        assert marginal is not None
+        # Every segment of the new table: (low end, lo, hi, weight), weight 0 where not selected.
+        rows: list[tuple[int, float, float, float]] = []
+        for segment in range(len(marginal.lo)):
+            start, stop = int(edges[segment]), int(edges[segment + 1])
+            parts = selection.parts.get(segment, [])
+            if not parts:
+                rows.append((start, marginal.lo[segment], marginal.hi[segment], 0.0))
+                continue
+            bounds = _division(start, stop, len(parts))
+            parts = parts[: len(bounds) - 1]
+            for (lo, hi, share), low, high in zip(parts, bounds, bounds[1:]):
+                rows.append((low, lo, hi, share if len(parts) == 1 else share * _excess((start, stop), (low, high))))
+        self.cuts[latent] = np.array([row[0] for row in rows[1:]], np.int64)
+        self.columns[number] = replace(
+            column,
+            marginal=replace(
+                marginal,
+                probability=np.full(len(rows), 1 / len(rows)),
+                lo=np.array([row[1] for row in rows]),
+                hi=np.array([row[2] for row in rows]),
+            ),
+        )
+        found: list[tuple[tuple[int, int], float]] = []
+        for place, (low, _, _, weight) in enumerate(rows):
+            high = rows[place + 1][0] if place + 1 < len(rows) else END
+            if weight == 0:
+                continue
+            if found and found[-1][1] == weight == 1.0 and found[-1][0][1] == low:
+                found[-1] = ((found[-1][0][0], high), 1.0)
+            else:
+                found.append(((low, high), weight))
+        return found
+
+    def _computed(self, relation: Relation, tests: Sequence[Condition]) -> list[Alternative]:
+        """Boxes of a relation's parents in which the computed column passes."""
+        states = [self._states(name, relation) for name in relation.parents]
+        if np.prod([len(s) for s in states], dtype=float) > _MOST_STATES:
+            raise self._use_parents(relation, "takes too many values")
+        grid = list(product(*states))
+        columns = {}
+        for place, name in enumerate(relation.parents):
+            raw = np.array([combination[place][0] for combination in grid], np.float64)
+            missing = np.array([combination[place][1] for combination in grid], np.bool_)
+            columns[name] = (
+                raw.astype(np.int64) if self.columns[self._number[name]].categories is not None else raw,
+                missing,
+            )
+        values, absent = relation.apply(columns)
+        passes = self._passes(relation, tests, values, absent)
+        if not passes.any():
+            raise ConditionError(
+                f"column {relation.name!r} = {relation.describe()}: no row of the model can pass the tests"
+            )
+        boxes: list[Alternative] = []
+        for index in np.flatnonzero(passes).tolist():
+            box: Alternative | None = Alternative({})
+            for _, _, part in grid[index]:
+                box = None if box is None else box.and_(part)
+            if box is not None:
+                boxes.append(box)
+        return _joined(boxes)
+
+    def _passes(self, relation: Relation, tests: Sequence[Condition], values: Any, absent: Any) -> NDArray[np.bool_]:
+        want_missing = wanted_missing(tests)
+        tested = [test for test in tests if test.operator != "null"]
+        if want_missing is True and tested:
+            raise ConditionError(f"column {relation.name!r}: cannot be missing and have a value")
+        if not tested:
+            return np.asarray(absent if want_missing else ~absent)
+        column = self.columns[self._number[relation.name]]
+        raw = np.unique(values[~absent].astype(np.float64))
+        marginal = Marginal("axis" if column.categories is None else "category", np.ones(len(raw)), raw, raw)
+        selection = self._select(replace(column, marginal=marginal), tested)
+        kept = raw[sorted(selection.parts)]
+        return np.asarray(np.isin(values.astype(np.float64), kept) & ~absent)
+
+    def _states(self, name: str, relation: Relation) -> list[tuple[float, bool, Alternative]]:
+        """What a parent can be: (code or axis value, missing, where its latents then lie)."""
+        number = self._number[name]
+        column = self.columns[number]
+        if column.treatment == "relation":
+            raise self._use_parents(relation, "is computed from computed columns")
+        missing = self._missing_latent.get(number)
+        states = []
+        present: dict[int, tuple[int, int]] = {}
+        if missing is not None:
+            cut = int(self.cuts[missing][0])
+            present = {missing: (-END, cut)}
+            states.append((0.0, True, Alternative({missing: (cut, END)})))
+        marginal = column.marginal
+        if marginal is None:
+            return [(0.0, True, Alternative({}))]
+        if not np.array_equal(marginal.lo, marginal.hi):
+            raise self._use_parents(relation, "has a parent without fixed values")
+        if number not in self._value_latent:
+            return [*states, (float(marginal.lo[0]), False, Alternative(present))]
+        latent = self._value_latent[number]
+        edges = np.concatenate([[-END], self.cuts[latent], [END]])
+        for segment, value in enumerate(marginal.lo.tolist()):
+            ends = int(edges[segment]), int(edges[segment + 1])
+            states.append((value, False, Alternative({**present, latent: ends})))
+        return states
+
+    @staticmethod
+    def _use_parents(relation: Relation, why: str) -> ConditionError:
+        parents = ", ".join(map(repr, relation.parents))
+        return ConditionError(f"column {relation.name!r} {why} ({relation.describe()}): put the condition on {parents}")
+
+
+def _division(start: int, stop: int, parts: int) -> list[int]:
+    """Even bounds of up to ``parts`` equal pieces of an interval of a latent."""
+    low, high = max(start, -REACH * GRID), min(stop, REACH * GRID)
+    inner = [low + 2 * ((high - low) * i // (2 * parts)) for i in range(1, parts)]
+    return sorted({start, *inner, stop})
+
+
+def _excess(whole: tuple[int, int], part: tuple[int, int]) -> float:
+    """How many times the part's probability goes into the whole's."""
+    ends = np.array([whole, part])
+    log_probability = interval(open_ends(ends[:, 0]), open_ends(ends[:, 1])).log_probability
+    return float(exp(log_probability[:1] - log_probability[1:])[0])
+
+
+def _joined(boxes: list[Alternative]) -> list[Alternative]:
+    """Boxes that differ in one latent only and touch there are one; all such pairs are found if there are few boxes."""
+    merged: list[Alternative] = []
+    for box in boxes:
+        near = list(range(len(merged) - 1, -1, -1))
+        if len(boxes) > _FEW:
+            near = near[:1]
+        for place in near:
+            if (union := _union(merged[place], box)) is not None:
+                merged[place] = union
+                break
+        else:
+            merged.append(box)
+    return merged if len(merged) == len(boxes) else _joined(merged)
+
+
+def _union(left: Alternative, right: Alternative) -> Alternative | None:
+    if left.weight != right.weight or left.ranges.keys() != right.ranges.keys():
+        return None
+    differ = [latent for latent, ends in left.ranges.items() if right.ranges[latent] != ends]
+    if len(differ) != 1:
+        return None
+    (a, b), (c, d) = left.ranges[differ[0]], right.ranges[differ[0]]
+    if b != c and d != a:
+        return None
+    ends = (a, d) if b == c else (c, b)
+    ranges = {latent: (ends if latent == differ[0] else old) for latent, old in left.ranges.items()}
+    return Alternative({latent: ends for latent, ends in ranges.items() if ends != (-END, END)}, left.weight)

@@ -1,0 +1,183 @@
+"""Rows of a copula under conditions: no row is rejected, only proposals of the conditioned latents.
+
+The conditions are boxes of a few latents (``boxes``). Those latents are drawn exactly by
+``sampling.tilting``, all others given them: z = F e + B x with x on the fixed-point grid, so that the product stays
+exact. What is not exact is elementwise IEEE arithmetic without library functions (``sampling.elementary``): rows
+under conditions, too, are the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shardsynth.errors import ConditionError
+from shardsynth.models.columns.fitted import FitColumn
+from shardsynth.models.copula.arrays import arrays_for
+from shardsynth.models.copula.boxes import END, Alternative, Compiler, open_ends
+from shardsynth.models.copula.columns import Plan, make_plan
+from shardsynth.models.copula.kernel import Kernel
+from shardsynth.models.copula.tables import GRID, Integers, check_exact, odd, with_odd_rows
+from shardsynth.sampling.conditions import Conditions
+from shardsynth.sampling.elementary import exp, interval
+from shardsynth.sampling.streams import random_words, uniforms
+from shardsynth.sampling.tilting import Boxes, TiltedSampler
+
+if TYPE_CHECKING:
+    from shardsynth.models.copula.model import GaussianCopula
+
+Floats = NDArray[np.float64]
+
+_MOST_ATTEMPTS = 5_000
+_ROWS_AT_ONCE = 4_096
+
+
+class Prepared:
+    """Conditions compiled for one model.
+
+    Attributes:
+        conditions: What was asked.
+        proposals: Proposals made so far for the conditioned latents.
+        accepted: Rows made so far.
+    """
+
+    def __init__(
+        self, model: GaussianCopula, conditions: Conditions, columns: Sequence[FitColumn], cuts: Sequence[Integers],
+        boxes: Sequence[Alternative],
+    ) -> None:  # fmt: skip
+        self.conditions = conditions
+        self.proposals = 0
+        self.accepted = 0
+        self._model, self._columns, self._cuts = model, columns, cuts
+        self._samplers: dict[str | None, tuple[Plan, Kernel]] = {}
+        used = {latent for box in boxes for latent in box.ranges}
+        ends = {latent: [box.ranges.get(latent, (-END, END)) for box in boxes] for latent in used}
+        # The most restricted latent first: its proposals then suit the others best.
+        self._latents = sorted(used, key=lambda latent: (_mass(ends[latent]), latent))
+        if self._latents:
+            low, high = (np.array([[e[i] for e in ends[x]] for x in self._latents]).T for i in (0, 1))
+            self._low, self._high = low, high
+            box_weights = np.array([box.weight for box in boxes])
+            self._tilted = TiltedSampler(
+                model.correlation[np.ix_(self._latents, self._latents)],
+                Boxes(open_ends(low), open_ends(high), box_weights),
+            )
+
+    @classmethod
+    def of(cls, model: GaussianCopula, conditions: Conditions) -> Prepared:
+        """Compile.
+
+        Raises:
+            ConditionError: They cannot be met; names what could be instead.
+        """
+        compiler = Compiler(model)
+        boxes = compiler.boxes(conditions)
+        return cls(model, conditions, compiler.columns, compiler.cuts, boxes)
+
+    @property
+    def probability(self) -> float | None:
+        """Estimated probability of the conditions under the model; None before the first row."""
+        if not self._latents:
+            return 1.0
+        if not self.proposals:
+            return None
+        return float(np.exp(self._tilted.log_envelope)) * self.accepted / self.proposals
+
+    def acceptance(self) -> dict[str, int]:
+        """Proposals and accepted rows since the last call."""
+        counts = {"proposals": self.proposals, "accepted": self.accepted}
+        self.proposals = self.accepted = 0
+        return counts
+
+    def sampler(self, device: str | None) -> tuple[Plan, Kernel]:
+        """Plan and kernel of the rows under these conditions."""
+        if device not in self._samplers:
+            model = self._model
+            plan = make_plan(self._columns, model.latents, self._cuts, model.relations, model.forms)
+            factor, fixed = model.factor.astype(np.int64), None
+            if self._latents:
+                factor, fixed = given_factor(factor, self._latents), self._draw_fixed
+                check_exact(factor, max(int(model.levels.max()), END))
+            kernel = Kernel(
+                factor, model.levels, plan.channels, arrays_for(device), fixed=fixed, conditioned=len(self._latents)
+            )
+            self._samplers[device] = plan, kernel
+        return self._samplers[device]
+
+    def _draw_fixed(self, key: tuple[int, int], first_row: int, n: int) -> Integers:
+        """The conditioned latents of rows, int64[n, c], odd units of 2^-22: each row's first accepted proposal."""
+        out = np.empty((n, len(self._latents)), np.int64)
+        for start in range(0, n, _ROWS_AT_ONCE):
+            self._draw_some(key, first_row + start, out[start : start + _ROWS_AT_ONCE])
+        return out
+
+    def _draw_some(self, key: tuple[int, int], first_row: int, out: Integers) -> None:
+        """Fill ``out``. Attempt t of a row has its own words, in layer t + 1 of the stream, whatever the split."""
+        waiting = np.arange(len(out))
+        for attempt in range(_MOST_ATTEMPTS):
+            start, stop = int(waiting[0]), int(waiting[-1]) + 1
+            words = random_words(key, first_row + start, stop - start, self._tilted.uniforms, layer=attempt + 1)
+            points, accepted, box = self._tilted.propose(uniforms(words[waiting - start]))
+            points = np.clip(odd(points), self._low[box] + 1, self._high[box] - 1)
+            out[waiting[accepted]] = points[accepted]
+            self.proposals += len(waiting)
+            waiting = waiting[~accepted]
+            if not len(waiting):
+                self.accepted += len(out)
+                return
+        raise ConditionError(
+            f"{self.conditions}: too improbable to sample ({_MOST_ATTEMPTS} proposals for one row); relax one of them"
+        )
+
+
+def given_factor(factor: Integers, latents: Sequence[int]) -> Integers:
+    """[F, B]: latents are F e + B x given the conditioned latents x. Residuals of a sequential regression.
+
+    Args:
+        factor: int64[d, m], units of 2^-22.
+        latents: The conditioned ones, in the order of x.
+
+    Returns:
+        int64[d, m + c], rows of odd sum; a conditioned latent is its own x, exactly.
+    """
+    size = len(latents)
+    rest = factor / GRID
+    weights = np.zeros((len(factor), size))  # of the conditioned latents, in each latent
+    for number, latent in enumerate(latents):
+        row, own = rest[latent].copy(), -weights[latent].copy()
+        own[number] += 1.0
+        variance = _total(row * row)
+        if variance < 1e-3:  # determined by those before it
+            continue
+        slope = _columns_total(rest * row[None, :]) / variance
+        rest = rest - slope[:, None] * row[None, :]
+        weights = weights + slope[:, None] * own[None, :]
+    full = with_odd_rows(np.rint(np.concatenate([rest, weights], axis=1) * GRID).astype(np.int64))
+    for number, latent in enumerate(latents):
+        full[latent] = 0
+        full[latent, factor.shape[1] + number] = GRID
+    return full
+
+
+def _mass(ends: Sequence[tuple[int, int]]) -> float:
+    """Probability of a union of intervals of one latent, overlaps counted once."""
+    unique = sorted(set(ends))
+    low = np.array([a for a, _ in unique])
+    high = np.array([b for _, b in unique])
+    return min(1.0, _total(exp(interval(open_ends(low), open_ends(high)).log_probability)))
+
+
+def _total(values: Floats) -> float:
+    """Sum in a fixed order."""
+    return float(np.cumsum(values)[-1])
+
+
+def _columns_total(values: Floats) -> Floats:
+    """Sum over the last axis in a fixed order."""
+    total = np.zeros(len(values))
+    for column in values.T:
+        total = total + column
+    return total

@@ -1,0 +1,212 @@
+"""Fit the Gaussian copula: from ``Profile``, ``TableCoder`` and ``Counts`` to a ``CopulaFit``; no row is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from shardsynth.data.coding import TableCoder
+from shardsynth.models.columns.fit import fit_axis, fit_category
+from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent, Marginal
+from shardsynth.models.copula.hermite import gram_correlation
+from shardsynth.models.copula.latents import Dimension, missing_groups, tabulated_correlation
+from shardsynth.models.copula.options import FitOptions
+from shardsynth.models.copula.ordering import correspondence_order
+from shardsynth.models.relations import FunctionRelation, Relation, SumRelation, in_order
+from shardsynth.summaries.counts import Counts
+from shardsynth.summaries.profile import Profile
+
+__all__ = ["CopulaFit", "FitColumn", "FitOptions", "Latent", "Marginal", "fit_copula"]
+
+Integers = NDArray[np.int64]
+
+
+def fit_copula(
+    profile: Profile,
+    coder: TableCoder,
+    counts: Counts,
+    options: FitOptions | Mapping[str, Any] | None = None,
+    relations: Sequence[Relation] | None = None,
+) -> CopulaFit:
+    """Fit the copula.
+
+    Args:
+        profile: Merged, of the training rows.
+        coder: Made from it.
+        counts: Merged, with ``fit=True``.
+        options: See ``FitOptions.parse``.
+        relations: The guessed relations whose violations ``counts`` holds, in that order; those of the counts if None.
+
+    Returns:
+        The fitted copula.
+
+    Raises:
+        JobError: An option is unknown.
+        ModelError: A column cannot be learned under the protections.
+    """
+    options = FitOptions.parse(options)
+    options.check_columns([c.name for c in coder.columns if not c.is_category])
+    if options.encoding == "sdv":
+        from shardsynth.models.stock.encoding import fit_like_sdv
+
+        return fit_like_sdv(profile, coder, counts, options)
+    notes: list[str] = []
+    verified = verified_relations(counts, relations, notes)
+    orders = _orders(counts, coder, {r.name for r in verified})
+    fitted, bound = fit_columns(profile, coder, counts, options, orders, verified, notes)
+    latents, correlation = _latents(counts, coder, fitted, orders, notes)
+    place = {c.name: i for i, c in enumerate(coder.table)}
+    columns = [fitted.get(c.name) or _unlearned(c.name, c.role) for c in coder.table]
+    named = [
+        Latent(
+            d.kind,
+            tuple(place[coder.columns[i].name] for i in d.columns),
+            float(counts.hist[d.columns[0]][-1] / counts.rows) if d.kind == "missing" else 0.0,
+        )
+        for d in latents
+    ]
+    notes += [r.describe() for r in bound]
+    return CopulaFit(columns, named, correlation, bound, notes)
+
+
+def _unlearned(name: str, role: str) -> FitColumn:
+    return FitColumn(name, role, role if role in ("id", "pii") else "empty")
+
+
+def verified_relations(counts: Counts, relations: Sequence[Relation] | None, notes: list[str]) -> list[Relation]:
+    """Guessed relations that no row breaks."""
+    guessed: list[Any] = list(counts.relations if relations is None else relations)
+    if len(guessed) != len(counts.violations):
+        if relations is not None:
+            raise ValueError(f"{len(guessed)} relations, but violations of {len(counts.violations)} were counted")
+        notes.append("relations were counted but not given to the fit: none is used")
+        return []
+    for relation, broken in zip(guessed, counts.violations):
+        if broken:
+            notes.append(f"not used: {relation.describe()} ({broken} rows break it)")
+    return in_order([r for r, broken in zip(guessed, counts.violations) if not broken])
+
+
+def _orders(counts: Counts, coder: TableCoder, derived: set[str]) -> dict[int, Integers]:
+    """Coarse codes of every column in latent order, missing left out."""
+    orders: dict[int, Integers] = {}
+    free = [i for i, c in enumerate(coder.columns) if c.name not in derived]
+    for i, column in enumerate(coder.columns):
+        size = column.n_coarse - 1
+        orders[i] = np.arange(size)
+        nominal = column.is_category and not column.column.ordered
+        if nominal and size > 2 and not coder.wide:
+            tables = [counts.pair(i, j) for j in free if j != i and coder.columns[j].n_coarse > 2]
+            orders[i] = correspondence_order(tables, size)
+    return orders
+
+
+def fit_columns(
+    profile: Profile,
+    coder: TableCoder,
+    counts: Counts,
+    options: FitOptions,
+    orders: Mapping[int, Integers],
+    relations: list[Relation],
+    notes: list[str],
+) -> tuple[dict[str, FitColumn], list[Relation]]:
+    """Every learned column, and the relations in terms of what the columns kept."""
+    known = _known_values(relations)
+    fitted: dict[str, FitColumn] = {}
+    for i, column in enumerate(coder.columns):
+        hist = counts.hist[i]
+        if column.is_category:
+            rank = np.empty(max(len(orders[i]), 1), dtype=np.int64)
+            rank[orders[i]] = np.arange(len(orders[i]))
+            field = profile.schema.field(column.name)
+            found, more = fit_category(
+                column, hist, rank, options.protection, known.get(column.name), bool(field.nullable)
+            )
+        else:
+            found, more = fit_axis(
+                column,
+                hist,
+                profile[column.name],
+                options.protection,
+                options.family(column.name),
+                enforce=options.enforce_min_max,
+                points=known.get(column.name),
+            )
+        fitted[column.name] = found
+        notes += more
+    bound = _bound(coder, fitted, relations, notes)
+    for relation in bound:
+        distribution = {"distribution": "relation", "learned_parameters": {"of": list(relation.parents)}}
+        fitted[relation.name] = replace(
+            fitted[relation.name], treatment="relation", marginal=None, distribution=distribution
+        )
+    return fitted, bound
+
+
+def _known_values(relations: Sequence[Relation]) -> dict[str, list[Any]]:
+    """Values of the parents of functions for which all of the functions are known."""
+    known: dict[str, list[Any]] = {}
+    for relation in relations:
+        if isinstance(relation, FunctionRelation):
+            name = relation.parent.name
+            kept = relation.kept()
+            known[name] = [v for v in known[name] if v in set(kept)] if name in known else kept
+    return known
+
+
+def _bound(
+    coder: TableCoder, fitted: Mapping[str, FitColumn], relations: Sequence[Relation], notes: list[str]
+) -> list[Relation]:
+    """The relations in the codes of the model; those that its columns cannot carry are left out."""
+    categories = {n: f.categories.to_pylist() for n, f in fitted.items() if f.categories is not None}
+    points = {n: f.marginal.lo.tolist() for n, f in fitted.items() if f.marginal is not None and f.role == "number"}
+    bound: list[Relation] = []
+    for relation in relations:
+        alive = all(fitted[name].treatment != "empty" for name in (*relation.parents, relation.name))
+        fits = not isinstance(relation, SumRelation) or _in_range(coder, relation)
+        found: Relation | None = None
+        if alive and fits:
+            try:
+                found = relation.bind(categories, points)
+            except (KeyError, ValueError):
+                found = None
+        if found is None:
+            notes.append(f"not used: {relation.describe()} (the model does not hold the values for it)")
+        else:
+            bound.append(found)
+    return bound
+
+
+def _in_range(coder: TableCoder, relation: SumRelation) -> bool:
+    """Whether every sum of parts fits the total's Arrow type."""
+    column = coder.columns[coder.index[relation.name]].column
+    if not pa.types.is_integer(column.value_type):
+        return True
+    limits = np.iinfo(column.value_type.to_pandas_dtype())
+    parts = [coder.columns[coder.index[name]] for name in relation.parents]
+    return bool(sum(p.low for p in parts) >= limits.min and sum(p.high for p in parts) <= limits.max)
+
+
+def _latents(
+    counts: Counts,
+    coder: TableCoder,
+    fitted: Mapping[str, FitColumn],
+    orders: Mapping[int, Integers],
+    notes: list[str],
+) -> tuple[list[Dimension], NDArray[np.float64]]:
+    """The latents and their correlation matrix."""
+    drawn = [i for i, c in enumerate(coder.columns) if fitted[c.name].treatment == "latent"]
+    dimensions = [Dimension("value", (i,)) for i in drawn]
+    dimensions += [Dimension("missing", group) for group in missing_groups(counts, drawn)]
+    if coder.wide:
+        matrix, moved = gram_correlation(counts, dimensions)
+    else:
+        matrix, moved = tabulated_correlation(counts, dimensions, orders)
+    if moved > 0:
+        notes.append(f"{len(matrix)} latents; correlations moved by at most {moved:.2f} to be positive definite")
+    return dimensions, matrix

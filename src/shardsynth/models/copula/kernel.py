@@ -1,0 +1,209 @@
+"""The inner loop of the copula: random words in, one array of values per latent out.
+
+A latent is a ``Channel``: its cuts, and what to write for the segment in which it falls. Channels with a single cut
+are compared all at once; the others are looked up. Nothing here knows of columns or of Arrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shardsynth.models.copula.arrays import Arrays
+from shardsynth.models.copula.tables import GRID, REACH, CellTable, Integers, cell_table
+from shardsynth.sampling.streams import lanes, random_words
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values spread evenly over the segments of a quantile function.
+
+    ``value = (round(lo[k] + width[k] * u) * multiplier + offset) / divisor`` with u uniform.
+
+    Attributes:
+        lo: float64[m], start of each segment, in steps of the grid (in values without a grid).
+        width: float64[m], likewise.
+        dtype: Storage dtype of the values.
+        rounded: Whether there is a grid.
+        multiplier: Values per step.
+        offset: Value of step 0.
+        divisor: 10^digits for grids of decimal fractions.
+    """
+
+    lo: Floats
+    width: Floats
+    dtype: np.dtype[Any]
+    rounded: bool
+    multiplier: int = 1
+    offset: int = 0
+    divisor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What one latent drives.
+
+    Attributes:
+        cuts: int64[m - 1], in units of 2^-22.
+        tables: For each output an array [m]: the value of every segment.
+        spread: For a column whose values are spread over segments: it comes as the first output.
+    """
+
+    cuts: Integers
+    tables: tuple[NDArray[Any], ...] = ()
+    spread: Spread | None = None
+
+    @property
+    def is_bit(self) -> bool:
+        """One cut and no values: the output is bool[n], true above the cut."""
+        return len(self.cuts) == 1 and not self.tables and self.spread is None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a row's random bits go: first 32 bits per spread channel, then 16 per deviate."""
+
+    spreads: int
+    deviates: int
+
+    @property
+    def words(self) -> int:
+        """64-bit words per row."""
+        return -(-(2 * self.spreads + self.deviates) // 4)
+
+
+#: Draws the conditioned latents of rows: (key, first row, rows) -> int64 [rows, c], odd units of 2^-22.
+Fixed = Callable[[tuple[int, int], int, int], Integers]
+
+
+class Kernel:
+    """The sampler of one model on one device.
+
+    Args:
+        factor: int64 [d, m + c], units of 2^-22; its last c columns belong to the conditioned latents.
+        levels: int32[65536], the deviates.
+        channels: One per latent.
+        arrays: The array library.
+        fixed: Source of the conditioned latents, if any.
+        conditioned: How many there are.
+    """
+
+    def __init__(
+        self,
+        factor: Integers,
+        levels: NDArray[np.int32],
+        channels: Sequence[Channel],
+        arrays: Arrays,
+        fixed: Fixed | None = None,
+        conditioned: int = 0,
+    ) -> None:
+        self._arrays = arrays
+        self._channels = list(channels)
+        self._fixed = fixed
+        self._bits = [i for i, c in enumerate(channels) if c.is_bit]
+        self._looked_up = [i for i, c in enumerate(channels) if not c.is_bit and (c.tables or c.spread is not None)]
+        spreads = [i for i in self._looked_up if self._channels[i].spread is not None]
+        self._place = {latent: place for place, latent in enumerate(spreads)}
+        self.layout = Layout(len(spreads), factor.shape[1] - conditioned)
+        self._cells = [cell_table(self._channels[i].cuts) for i in self._looked_up]
+        rows = [*self._looked_up, *self._bits]
+        scale = np.array([*(2.0**cells.shift for cells in self._cells), *(1.0 for _ in self._bits)])
+        self._factor = arrays.upload(factor[rows] * (scale[:, None] / GRID))
+        self._levels = arrays.upload(levels / GRID)
+        self._bit_cuts = arrays.upload(np.array([[self._channels[i].cuts[0] / GRID] for i in self._bits]))
+        self._tables = [Table(arrays, self._channels[i], c) for i, c in zip(self._looked_up, self._cells)]
+
+    def draw(self, key: tuple[int, int], first_row: int, n: int) -> list[list[NDArray[Any]]]:
+        """Values of rows ``first_row`` to ``first_row + n - 1``.
+
+        Returns:
+            For each channel its outputs [n]: bool for a bit, else the spread values and one array per table.
+        """
+        outputs: list[list[NDArray[Any]]] = [[] for _ in self._channels]
+        flags = np.empty((len(self._bits), n), np.bool_)
+        for place, latent in enumerate(self._bits):
+            outputs[latent] = [flags[place]]
+        for latent, table in zip(self._looked_up, self._tables):
+            outputs[latent] = [np.empty(n, dtype) for dtype in table.dtypes]
+        step = self._arrays.batch_rows(len(self._channels))
+        for start in range(0, n, step):
+            stop = min(start + step, n)
+            self._batch(key, first_row + start, outputs, flags, slice(start, stop))
+        return outputs
+
+    def _batch(
+        self, key: tuple[int, int], first: int, outputs: list[list[NDArray[Any]]], flags: Any, rows: slice
+    ) -> None:
+        xp, layout, n = self._arrays, self.layout, rows.stop - rows.start
+        words = random_words(key, first, n, layout.words)
+        bits = lanes(words)[:, 2 * layout.spreads : 2 * layout.spreads + layout.deviates]
+        fixed = None if self._fixed is None else self._fixed(key, first, n) / GRID
+        z = xp.latents(self._factor, self._levels, bits, fixed)
+        count = len(self._looked_up)
+        if self._bits:
+            xp.store(flags[:, rows], xp.above(z[count:], self._bit_cuts))
+        uniforms = words.astype("<u8", copy=False).view("<u4")
+        for place, (latent, table) in enumerate(zip(self._looked_up, self._tables)):
+            targets = [output[rows] for output in outputs[latent]]
+            lane = self._place.get(latent)
+            table.write(z[place], targets, None if lane is None else uniforms[:, lane])
+
+
+class Table:
+    """A channel with its tables where the arrays are."""
+
+    def __init__(self, arrays: Arrays, channel: Channel, cells: CellTable) -> None:
+        self._arrays = arrays
+        self._cells = cells
+        self._zero = REACH << cells.shift
+        self._steps = arrays.upload(cells.steps)
+        self._cuts = arrays.upload(cells.cuts)
+        self._tables = [arrays.upload(table) for table in channel.tables]
+        self._spread = channel.spread
+        self.dtypes = [table.dtype for table in channel.tables]
+        if channel.spread is not None:
+            self._lo = arrays.upload(channel.spread.lo)
+            self._width = arrays.upload(channel.spread.width)
+            self.dtypes.insert(0, channel.spread.dtype)
+
+    def write(self, z: Any, targets: list[NDArray[Any]], words: NDArray[np.uint32] | None) -> None:
+        """Values of latents z [n], in cells, to the targets."""
+        segment = self._segment(z)
+        if self._spread is not None and words is not None:
+            self._write_spread(segment, targets[0], words)
+            targets = targets[1:]
+        for target, table in zip(targets, self._tables):
+            self._arrays.look_up_into(target, table, segment)
+
+    def _segment(self, z: Any) -> Any:
+        xp, cells = self._arrays, self._cells
+        if cells.search:
+            return xp.search(self._cuts, z)
+        cell = xp.nearest(z, self._zero)
+        segment = xp.nearest(xp.add(xp.look_up(self._steps, cell), z))
+        for _ in range(cells.passes):
+            segment = segment + xp.above(z, xp.look_up(self._cuts, segment))
+        return segment
+
+    def _write_spread(self, segment: Any, target: NDArray[Any], words: NDArray[np.uint32]) -> None:
+        xp, spread = self._arrays, self._spread
+        assert spread is not None
+        values = xp.multiply(xp.uniform(words), xp.look_up(self._width, segment))
+        values = xp.add(values, xp.look_up(self._lo, segment))
+        if not spread.rounded:
+            return xp.store(target, values)
+        values = xp.round(values)
+        if spread.dtype.kind == "f":
+            if spread.multiplier != 1 or spread.offset:
+                values = xp.add(xp.multiply(values, float(spread.multiplier)), float(spread.offset))
+            if spread.divisor != 1:
+                values = xp.divide(values, spread.divisor)
+        elif spread.multiplier != 1 or spread.offset:
+            values = xp.add(xp.multiply(xp.integers(values), spread.multiplier), spread.offset)
+        return xp.store(target, values)

@@ -1,0 +1,97 @@
+"""The dimensions of the Gaussian and their correlations, from the pair tables of ``Counts``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shardsynth.models.copula.dependence import PRIOR_SD, polychoric
+from shardsynth.models.copula.nearest import nearest_correlation
+from shardsynth.summaries.counts import Counts
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One latent in terms of the coder's columns.
+
+    Attributes:
+        kind: ``value`` or ``missing``.
+        columns: Coder indices; for ``missing`` all columns that are missing on the same rows.
+    """
+
+    kind: str
+    columns: tuple[int, ...]
+
+
+def missing_groups(counts: Counts, columns: Sequence[int]) -> list[tuple[int, ...]]:
+    """Columns that are missing on exactly the same rows, together; only columns with some, not only, missing values.
+
+    Args:
+        counts: Of the training rows.
+        columns: Coder indices to look at.
+    """
+    place = {c: k for k, c in enumerate(counts.coder.missing_columns)}
+    gram = counts.missing_gram
+    groups: list[list[int]] = []
+    for i in columns:
+        absent = int(counts.hist[i][-1])
+        if i not in place or not 0 < absent < counts.rows:
+            continue
+        for group in groups:
+            first = group[0]
+            if int(counts.hist[first][-1]) == absent == int(gram[place[first], place[i]]):
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    return [tuple(group) for group in groups]
+
+
+def tabulated_correlation(
+    counts: Counts, dimensions: Sequence[Dimension], orders: Mapping[int, Integers]
+) -> tuple[Floats, float]:
+    """Correlation matrix of the latents from the pair tables.
+
+    Args:
+        counts: With fit tables.
+        dimensions: The latents.
+        orders: Coarse codes in latent order, without missing, by coder index of the value latents.
+
+    Returns:
+        float64[d, d], and the largest change of a correlation by the repair to a positive definite matrix.
+    """
+    size = len(dimensions)
+    tables: list[Integers] = []
+    rows: list[int] = []
+    columns: list[int] = []
+    zero = np.zeros((size, size), dtype=bool)
+    for a, one in enumerate(dimensions):
+        for b in range(a):
+            if dimensions[b].kind != one.kind and set(dimensions[b].columns) & set(one.columns):
+                zero[a, b] = zero[b, a] = True  # a value is never seen where it is missing
+                continue
+            tables.append(_table(counts, one, dimensions[b], orders))
+            rows.append(a)
+            columns.append(b)
+    found = polychoric(tables)
+    target, weight = np.eye(size), np.zeros((size, size))
+    target[rows, columns] = target[columns, rows] = found.correlation
+    weight[rows, columns] = weight[columns, rows] = found.information + PRIOR_SD**-2
+    matrix = nearest_correlation(target, weight, zero)
+    return matrix, float(np.abs(matrix - target).max(initial=0.0))
+
+
+def _table(counts: Counts, one: Dimension, other: Dimension, orders: Mapping[int, Integers]) -> Integers:
+    """Table of two latents: codes in latent order; missing latents have the codes present, missing."""
+    i, j = one.columns[0], other.columns[0]
+    table = counts.pair(i, j)
+    table = table[orders[i]] if one.kind == "value" else np.stack([table[:-1].sum(axis=0), table[-1]])
+    if other.kind == "value":
+        return np.asarray(table[:, orders[j]])
+    return np.stack([table[:, :-1].sum(axis=1), table[:, -1]], axis=1)

@@ -1,0 +1,104 @@
+"""Options of the native Gaussian copula, by SDV's names where SDV has them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shardsynth.errors import JobError
+from shardsynth.models.columns.distributions import FAMILIES
+from shardsynth.models.columns.marginals import Protection
+
+EMPIRICAL = "empirical"
+_KEYS = (
+    "marginals",
+    "default_distribution",
+    "numerical_distributions",
+    "enforce_min_max_values",
+    "enforce_rounding",
+    "encoding",
+    "rare",
+    "extremes",
+    "locales",
+)
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a copula is fitted.
+
+    Attributes:
+        default: Marginal of the numeric columns: ``empirical`` or one of SDV's names.
+        marginals: Marginal by column name.
+        enforce_min_max: Named distributions are clipped to the protected minimum and maximum.
+        encoding: ``native``, or ``sdv``: categories are intervals in the order of their first appearance, missing
+            is a category or an independent coin, correlations are Pearson's of normal scores, relations are not used.
+        protection: What the model may hold of rare values.
+    """
+
+    default: str = EMPIRICAL
+    marginals: Mapping[str, str] = field(default_factory=dict)
+    enforce_min_max: bool = True
+    encoding: str = "native"
+    protection: Protection = field(default_factory=Protection)
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any] | FitOptions | None) -> FitOptions:
+        """Options from a model's entry in a job file.
+
+        Args:
+            options: ``marginals`` (a name, or a mapping of columns with ``default``), or SDV's
+                ``default_distribution`` and ``numerical_distributions``; ``enforce_min_max_values``; ``encoding``;
+                ``rare`` (``{"min_count": 5, "as": "drop"}``); ``extremes`` (``clip`` or ``keep``).
+                ``enforce_rounding`` and ``locales`` are SDV's too, and change nothing here: the format is always the
+                input's.
+
+        Raises:
+            JobError: An unknown key or value, with the nearest valid one.
+        """
+        if isinstance(options, FitOptions):
+            return options
+        given = dict(options or {})
+        for key in given:
+            _known(key, _KEYS, "gaussian_copula: no option is called")
+        encoding = str(given.get("encoding", "native"))
+        _known(encoding, ("native", "sdv"), "gaussian_copula: encoding: there is no")
+        default = "beta" if encoding == "sdv" else EMPIRICAL
+        named: dict[str, str] = {}
+        marginals = given.get("marginals")
+        if isinstance(marginals, Mapping):
+            named = {str(k): str(v) for k, v in marginals.items()}
+            default = named.pop("default", default)
+        elif marginals is not None:
+            default = str(marginals)
+        default = str(given.get("default_distribution") or default)
+        named.update({str(k): str(v) for k, v in (given.get("numerical_distributions") or {}).items()})
+        for name in (default, *named.values()):
+            _known(name, (EMPIRICAL, *FAMILIES), "gaussian_copula: marginals: there is no distribution")
+        rare = given.get("rare") or {}
+        extremes = str(given.get("extremes", "clip"))
+        _known(extremes, ("clip", "keep"), "gaussian_copula: extremes: there is no")
+        treatment = str(rare.get("as", "drop"))
+        _known(treatment, ("other", "drop", "keep"), "gaussian_copula: rare.as: there is no")
+        protection = Protection(int(rare.get("min_count", 5)), treatment, extremes == "clip")
+        enforce = bool(given.get("enforce_min_max_values", True))
+        return cls(default, named, enforce, encoding, protection)
+
+    def family(self, name: str) -> str:
+        """Marginal of a numeric column."""
+        return self.marginals.get(name, self.default)
+
+    def check_columns(self, names: list[str]) -> None:
+        """JobError if a marginal is given for a column that is not there."""
+        for name in self.marginals:
+            _known(name, tuple(names), "gaussian_copula: marginals: no numeric column is called")
+
+
+def _known(value: str, valid: tuple[str, ...], problem: str) -> None:
+    if value in valid:
+        return
+    near = difflib.get_close_matches(value, valid, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; valid: {', '.join(valid[:12])}"
+    raise JobError(f"{problem} {value!r}{hint}")

@@ -1,0 +1,1 @@
+"""Native CTGAN, CopulaGAN and TVAE: codes, training, sampling."""

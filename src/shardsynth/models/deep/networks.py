@@ -1,0 +1,328 @@
+"""Networks and losses of CTGAN and TVAE (Xu et al. 2019), over whole batches: no loop over columns.
+
+Layers and parameter names are those of the ctgan package, so that weights go both ways; what is computed of them agrees
+with it to 1e-5 (``tests/models/test_ctgan.py``, ``test_tvae.py``).
+"""
+
+# mypy: disable-error-code="misc"
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shardsynth.models.deep.codes import Layout
+
+#: Temperature of the Gumbel softmax.
+TAU = 0.2
+#: Slope of the leaky rectifier under zero.
+SLOPE = 0.2
+DROPOUT = 0.5
+
+
+class Spans:
+    """A layout as tensors on a device, and the operations on all its one-hot spans at once.
+
+    Args:
+        layout: Positions.
+        device: Where the tensors are.
+    """
+
+    def __init__(self, layout: Layout, device: torch.device | str = "cpu") -> None:
+        self.width, self.count = layout.width, len(layout.start)
+        self.start = torch.as_tensor(layout.start, device=device)
+        self.tanh = torch.as_tensor(layout.tanh, device=device)
+        self.segment = torch.as_tensor(layout.segment, device=device)
+        segments = self.count + len(layout.tanh)
+        self.member = torch.zeros(self.width, segments, device=device)
+        self.member[torch.arange(self.width, device=device), self.segment] = 1.0
+        self.is_tanh = torch.zeros(self.width, dtype=torch.bool, device=device)
+        self.is_tanh[self.tanh] = True
+        self.condition_width = layout.condition_width
+        self.conditional = torch.as_tensor(layout.conditional, device=device)
+
+    def one_hot(self, codes: Tensor, places: Tensor) -> Tensor:
+        """Network rows float32[b, width] of codes [b, s] and places [b, c]."""
+        rows = torch.zeros(len(codes), self.width, device=places.device)
+        rows.scatter_(1, codes.long() + self.start, 1.0)
+        rows[:, self.tanh] = places
+        return rows
+
+    def conditions(self, flat: Tensor) -> Tensor:
+        """Condition vectors float32[b, condition width] of their hot positions [b]."""
+        return torch.zeros(len(flat), self.condition_width, device=flat.device).scatter_(1, flat[:, None], 1.0)
+
+    def top(self, x: Tensor) -> Tensor:
+        """[b, segments]: largest value of each span, without gradient."""
+        low = torch.full((len(x), self.member.shape[1]), -torch.inf, dtype=x.dtype, device=x.device)
+        return low.scatter_reduce_(1, self.segment.expand(len(x), -1), x.detach(), "amax")
+
+    def logsumexp(self, x: Tensor) -> Tensor:
+        """[b, s]: log of the sum of exponentials over each one-hot span of [b, width]."""
+        top = self.top(x)
+        sums = torch.exp(x - top.index_select(1, self.segment)) @ self.member
+        return (sums.log() + top)[:, : self.count]
+
+
+class _Activate(torch.autograd.Function):
+    """tanh on places; softmax of (x + noise) / tau over each one-hot span."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, noise: Tensor, spans: Spans, tau: float) -> Tensor:
+        sharp = (x + noise).div_(tau)
+        soft = sharp.sub_(spans.top(sharp).index_select(1, spans.segment)).exp_()
+        soft /= (soft @ spans.member).index_select(1, spans.segment)
+        y = torch.where(spans.is_tanh, torch.tanh(x), soft)
+        ctx.save_for_backward(y)
+        ctx.spans, ctx.tau = spans, tau
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (y,) = ctx.saved_tensors
+        spans: Spans = ctx.spans
+        product = gradients[0] * y
+        soft = product - y * (product @ spans.member).index_select(1, spans.segment)
+        return torch.where(spans.is_tanh, gradients[0] - product * y, soft.div_(ctx.tau)), None, None, None
+
+
+def activate(x: Tensor, noise: Tensor, spans: Spans, tau: float = TAU) -> Tensor:
+    """Generator output [b, width] as network rows: tanh places, Gumbel-softmax spans.
+
+    Args:
+        x: Raw output.
+        noise: Gumbel noise [b, width].
+        spans: Where things are.
+        tau: Temperature (Jang et al. 2017).
+    """
+    result: Tensor = _Activate.apply(x, noise, spans, tau)
+    return result
+
+
+def gumbel(rows: int, width: int, generator: torch.Generator, device: torch.device | str) -> Tensor:
+    """Gumbel noise float32[rows, width]."""
+    uniform = torch.rand(rows, width, generator=generator, device=device)
+    return uniform.clamp_(min=1e-20).log_().neg_().log_().neg_()
+
+
+class Residual(nn.Module):
+    """A layer, batch-normalised and rectified, put in front of its input."""
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(width, size)
+        self.bn = nn.BatchNorm1d(size)
+
+    def forward(self, x: Tensor, flat: Tensor | None = None, wide: int = 0) -> Tensor:
+        """[b, width] to [b, size + width]; see ``Generator.forward``."""
+        return torch.cat([torch.relu(self.bn(_linear(self.fc, x, flat, wide))), x], dim=1)
+
+
+def _linear(layer: nn.Linear, x: Tensor, flat: Tensor | None, wide: int) -> Tensor:
+    """A layer of [x, one-hot vectors of length ``wide``], the vectors given by their hot positions: rows of a table."""
+    if flat is None:
+        result: Tensor = layer(x)
+        return result
+    own = layer.weight.shape[1] - wide
+    dense = torch.nn.functional.linear(x, layer.weight[:, :own], layer.bias)
+    return dense + torch.nn.functional.embedding(flat, layer.weight[:, own:].t())
+
+
+class Generator(nn.Module):
+    """CTGAN's generator: noise and condition vector [b, embedding + conditions] to raw rows [b, width]."""
+
+    def __init__(self, embedding_dim: int, generator_dim: Sequence[int], data_dim: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = embedding_dim
+        for size in generator_dim:
+            layers.append(Residual(width, size))
+            width += size
+        self.seq = nn.Sequential(*layers, nn.Linear(width, data_dim))
+
+    def forward(self, x: Tensor, flat: Tensor | None = None, wide: int = 0) -> Tensor:
+        """Raw output, before ``activate``.
+
+        Args:
+            x: Noise and condition vectors [b, embedding + conditions]; or the noise alone.
+            flat: Then int64[b], hot position of each condition vector: a product with it is a row of the weights.
+            wide: Then the length of the vectors.
+        """
+        *residuals, last = self.seq
+        for layer in residuals:
+            x = layer(x, flat, wide)
+        return _linear(last, x, flat, wide)
+
+
+class Discriminator(nn.Module):
+    """CTGAN's critic, which judges ``pac`` rows together (Lin et al. 2018, "PacGAN")."""
+
+    def __init__(self, input_dim: int, discriminator_dim: Sequence[int], pac: int = 10) -> None:
+        super().__init__()
+        self.pac, self.pacdim = pac, input_dim * pac
+        layers: list[nn.Module] = []
+        width = self.pacdim
+        for size in discriminator_dim:
+            layers += [nn.Linear(width, size), nn.LeakyReLU(SLOPE), nn.Dropout(DROPOUT)]
+            width = size
+        self.seq = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The linear layers, in order."""
+        return [layer for layer in self.seq if isinstance(layer, nn.Linear)]
+
+    def first(self, rows: Tensor, flat: Tensor | None = None, wide: int = 0) -> Tensor:
+        """What the first layer makes of rows, before its rectifier.
+
+        Args:
+            rows: Rows with their condition vectors [b, input]; or without them.
+            flat: Then int64[b], hot position of each vector.
+            wide: Then the length of the vectors.
+
+        Returns:
+            [b / pac, size].
+        """
+        layer = self.linears[0]
+        if flat is None:
+            result: Tensor = layer(rows.reshape(-1, self.pacdim))
+            return result
+        size = len(layer.bias)
+        weight = layer.weight.view(size, self.pac, -1)
+        own = weight.shape[2] - wide
+        dense = torch.nn.functional.linear(
+            rows.reshape(-1, self.pac * own), weight[:, :, :own].reshape(size, -1), layer.bias
+        )
+        table = weight[:, :, own:].permute(1, 2, 0).reshape(-1, size)
+        place = flat.view(-1, self.pac) + torch.arange(self.pac, device=flat.device) * wide
+        return dense + torch.nn.functional.embedding_bag(place, table, mode="sum")
+
+    def judge(self, first: Tensor, generator: torch.Generator | None) -> tuple[list[Tensor], Tensor]:
+        """Judge what ``first`` gave; dropout is drawn from ``generator``, or left out where there is none.
+
+        Returns:
+            ``(slopes, scores)``: per hidden layer, the factor [b / pac, size] by which each unit was multiplied (leaky
+            rectifier and dropout); and the scores [b / pac, 1].
+        """
+        *hidden, last = self.linears
+        x, slopes = first, []
+        for number, linear in enumerate(hidden):
+            x = linear(x) if number else x
+            slope = torch.where(x.detach() > 0, 1.0, SLOPE)
+            if generator is not None:
+                kept = torch.rand(x.shape, generator=generator, device=x.device) < 1 - DROPOUT
+                slope = slope * kept / (1 - DROPOUT)
+            slopes.append(slope)
+            x = x * slope
+        return slopes, last(x)
+
+    def forward(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Scores [b / pac, 1] of rows [b, input]."""
+        return self.judge(self.first(rows), generator)[1]
+
+    def gradient_penalty(
+        self,
+        first_real: Tensor,
+        first_fake: Tensor,
+        alpha: Tensor,
+        generator: torch.Generator | None = None,
+        weight: float = 10.0,
+    ) -> Tensor:
+        """WGAN-GP's penalty (Gulrajani et al. 2017): squared distance from 1 of the input gradient's norm.
+
+        The critic is piecewise linear: where its units are switched as they are, its gradient is a product of weights
+        and slopes, written out here. That spares differentiating twice and gives the same derivatives. What the first
+        layer makes of a point between two rows lies as far between what it makes of them.
+
+        Args:
+            first_real: What ``first`` gave for real rows [b / pac, size].
+            first_fake: And for generated rows.
+            alpha: Uniform numbers [b / pac, 1], where between the two to look.
+            generator: For dropout.
+            weight: Of the penalty.
+        """
+        with torch.no_grad():
+            slopes, _ = self.judge(torch.lerp(first_fake, first_real, alpha), generator)
+        *hidden, last = self.linears
+        gradient: Tensor = last.weight.expand(len(first_real), -1)
+        for linear, slope in zip(reversed(hidden), reversed(slopes)):
+            gradient = (gradient * slope) @ linear.weight
+        return ((gradient.norm(2, dim=1) - 1) ** 2).mean() * weight
+
+
+def condition_loss(raw: Tensor, column: Tensor, category: Tensor, spans: Spans) -> Tensor:
+    """Cross-entropy between the generator's raw rows and the categories that it was asked for.
+
+    Args:
+        raw: [b, width].
+        column: int64[b], number of the conditional span.
+        category: int64[b], position within it.
+        spans: Where things are.
+    """
+    span = spans.conditional[column]
+    wanted = raw.gather(1, (spans.start[span] + category)[:, None])
+    return (spans.logsumexp(raw).gather(1, span[:, None]) - wanted).mean()
+
+
+class Encoder(nn.Module):
+    """TVAE's encoder: rows [b, width] to mean, standard deviation and log variance, each [b, embedding]."""
+
+    def __init__(self, data_dim: int, compress_dims: Sequence[int], embedding_dim: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = data_dim
+        for size in compress_dims:
+            layers += [nn.Linear(width, size), nn.ReLU()]
+            width = size
+        self.seq = nn.Sequential(*layers)
+        self.fc1, self.fc2 = nn.Linear(width, embedding_dim), nn.Linear(width, embedding_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(mean, std, log variance)``."""
+        feature = self.seq(x)
+        log_variance = self.fc2(feature)
+        return self.fc1(feature), torch.exp(0.5 * log_variance), log_variance
+
+
+class Decoder(nn.Module):
+    """TVAE's decoder: latent [b, embedding] to raw rows [b, width], and one standard deviation per position."""
+
+    def __init__(self, embedding_dim: int, decompress_dims: Sequence[int], data_dim: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = embedding_dim
+        for size in decompress_dims:
+            layers += [nn.Linear(width, size), nn.ReLU()]
+            width = size
+        self.seq = nn.Sequential(*layers, nn.Linear(width, data_dim))
+        self.sigma = nn.Parameter(torch.ones(data_dim) * 0.1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``(raw rows, standard deviations [width])``."""
+        return self.seq(x), self.sigma
+
+
+def elbo(
+    raw: Tensor, real: Tensor, sigma: Tensor, mean: Tensor, log_variance: Tensor, spans: Spans, factor: float
+) -> tuple[Tensor, Tensor]:
+    """TVAE's two losses, means over the batch: weighted reconstruction, and divergence from the standard normal.
+
+    Args:
+        raw: Decoder's rows [b, width].
+        real: The rows that were encoded [b, width].
+        sigma: Standard deviations [width].
+        mean: Of the latent [b, embedding].
+        log_variance: Of the latent [b, embedding].
+        spans: Where things are.
+        factor: Weight of the reconstruction.
+    """
+    rows = len(real)
+    std = sigma[spans.tanh]
+    off = real[:, spans.tanh] - torch.tanh(raw[:, spans.tanh])
+    gaussian = (off**2 / (2 * std**2)).sum() + rows * std.log().sum()
+    hot = (raw * real.masked_fill(spans.is_tanh, 0.0)).sum()
+    entropy = spans.logsumexp(raw).sum() - hot
+    divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum()
+    return (gaussian + entropy) * factor / rows, divergence / rows

@@ -1,0 +1,271 @@
+"""Rows of a deep model by their global numbers: the same row whatever range, batch or thread asks for it.
+
+Rows are made in blocks of ``BLOCK`` whose first row is a multiple of it, each always whole and by one thread: the
+matrix products see the same shapes every time, so that a row's bits depend on nothing but the model, the seed and its
+number (on one kind of processor). A row's randomness is its own words of a counter-based stream.
+
+Products of a hidden layer with all later layers are one matrix product, and a condition vector, being one-hot, is a row
+of a table: a CTGAN row on Adult costs 0.46 MFLOP instead of 0.60.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shardsynth.models.deep.codes import Layout
+from shardsynth.models.deep.networks import Decoder, Generator
+from shardsynth.sampling.streams import lanes, random_words, uniforms
+
+#: Rows that are made together.
+BLOCK = 4_096
+#: Spans longer than this are searched by cumulative sums rather than walked.
+_WALK = 64
+_LANES = 65_536
+
+
+@lru_cache(maxsize=1)
+def normal_table() -> NDArray[np.float32]:
+    """float32[65536]: the standard normal quantile at the middle of each 65,536th."""
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri((np.arange(_LANES) + 0.5) / _LANES), np.float32)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows in codes.
+
+    Attributes:
+        codes: int16[s, n], position within each one-hot span.
+        places: float32[c, n], place within the mode of each numeric column, in -1 to 1.
+        uniform: float64[f, n], one uniform number per column that wants one.
+    """
+
+    codes: NDArray[np.int16]
+    places: NDArray[np.float32]
+    uniform: NDArray[np.float64]
+
+    def slice(self, first: int, last: int) -> Drawn:
+        """Rows ``first <= i < last``."""
+        return Drawn(self.codes[:, first:last], self.places[:, first:last], self.uniform[:, first:last])
+
+    def take(self, rows: NDArray[np.int64]) -> Drawn:
+        """The rows of these numbers."""
+        return Drawn(self.codes[:, rows], self.places[:, rows], self.uniform[:, rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Drawn]) -> Drawn:
+        """Rows of all parts, in order."""
+        return cls(*(np.concatenate([getattr(d, name) for d in parts], axis=1) for name in _DRAWN))
+
+
+_DRAWN = ("codes", "places", "uniform")
+
+
+def fold(generator: Generator) -> list[tuple[Tensor, Tensor]]:
+    """Weight [out, in] and bias [out] of each linear layer with its batch normalisation folded in."""
+    *residuals, last = list(generator.seq)
+    folded = []
+    for layer in residuals:
+        scale = layer.bn.weight / torch.sqrt(layer.bn.running_var + layer.bn.eps)
+        folded.append(
+            (layer.fc.weight * scale[:, None], (layer.fc.bias - layer.bn.running_mean) * scale + layer.bn.bias)
+        )
+    return [*folded, (last.weight, last.bias)]
+
+
+class _GeneratorForward:
+    """CTGAN's generator without its concatenations."""
+
+    def __init__(self, generator: Generator, embedding: int, order: Tensor) -> None:
+        layers = fold(generator)
+        layers[-1] = (layers[-1][0][order], layers[-1][1][order])
+        self.sizes = [len(bias) for _, bias in layers]
+        self.begin = np.concatenate([[0], np.cumsum(self.sizes)]).tolist()
+        conditions = layers[0][0].shape[1] - embedding
+        # The input of layer i is [hidden i-1, ..., hidden 0, noise, condition].
+        ends = [weight.shape[1] for weight, _ in layers]
+        self.noise = (
+            torch.cat([w[:, e - conditions - embedding : e - conditions] for (w, _), e in zip(layers, ends)])
+            .t()
+            .contiguous()
+        )
+        bias = torch.cat([bias for _, bias in layers])
+        tables = torch.cat([w[:, e - conditions :] for (w, _), e in zip(layers, ends)]).t()
+        self.condition = (tables + bias).contiguous() if conditions else bias[None].contiguous()
+        self.hidden = []
+        for i in range(len(layers) - 1):
+            parts = []
+            for later in range(i + 1, len(layers)):
+                first = sum(self.sizes[i + 1 : later])
+                parts.append(layers[later][0][:, first : first + self.sizes[i]])
+            self.hidden.append(torch.cat(parts).t().contiguous())
+
+    def __call__(self, noise: Tensor, flat: Tensor | None) -> Tensor:
+        """Raw output [n, width], in the sampler's order of positions."""
+        rows = self.condition[flat] if flat is not None else self.condition.expand(len(noise), -1).clone()
+        rows.addmm_(noise, self.noise)
+        for i, weight in enumerate(self.hidden):
+            hidden = torch.relu(rows[:, self.begin[i] : self.begin[i + 1]])
+            rows[:, self.begin[i + 1] :].addmm_(hidden, weight)
+        return rows[:, self.begin[-2] :]
+
+
+class _DecoderForward:
+    """TVAE's decoder."""
+
+    def __init__(self, decoder: Decoder, order: Tensor) -> None:
+        linears = [layer for layer in decoder.seq if isinstance(layer, torch.nn.Linear)]
+        self.layers = [(layer.weight.t().contiguous(), layer.bias) for layer in linears]
+        weight, bias = self.layers[-1]
+        self.layers[-1] = (weight[:, order].contiguous(), bias[order].contiguous())
+
+    def __call__(self, noise: Tensor, flat: Tensor | None) -> Tensor:
+        """Raw output [n, width], in the sampler's order of positions."""
+        x = noise
+        for weight, bias in self.layers[:-1]:
+            x = torch.addmm(bias, x, weight).relu_()
+        return torch.addmm(self.layers[-1][1], x, self.layers[-1][0])
+
+
+class Sampler:
+    """Makes blocks of rows.
+
+    Args:
+        network: A trained generator (batch normalisation settled) or decoder.
+        layout: Where columns lie.
+        embedding: Size of the noise.
+        reached: float64[condition width], as ``Conditions.reached``, of the distribution to draw from; empty without
+            conditions.
+        chancy: How many columns want a uniform number.
+        argmax: Take each span's largest output rather than draw from its softmax.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        network: Generator | Decoder,
+        layout: Layout,
+        embedding: int,
+        reached: NDArray[np.float64],
+        *,
+        chancy: int = 0,
+        argmax: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.layout, self.embedding, self.reached, self.chancy = layout, embedding, reached, chancy
+        self.argmax, self.device = argmax, torch.device(device)
+        # Positions in the sampler's order: places first, then spans of equal length side by side.
+        self.order_of_spans = np.argsort(layout.size, kind="stable")
+        sizes = layout.size[self.order_of_spans]
+        found, counts = np.unique(sizes, return_counts=True)
+        self.groups = list(zip(found.tolist(), counts.tolist()))
+        positions = [layout.tanh, *(layout.start[s] + np.arange(layout.size[s]) for s in self.order_of_spans)]
+        order = torch.from_numpy(np.concatenate(positions)).to(self.device)
+        self.sigma: NDArray[np.float32] | None = None
+        with torch.no_grad():
+            network = network.to(self.device)
+            if isinstance(network, Decoder):
+                self.forward: Any = _DecoderForward(network, order)
+                self.sigma = network.sigma.detach().cpu().numpy()[layout.tanh][:, None]
+            else:
+                self.forward = _GeneratorForward(network, embedding, order)
+        self._lanes = embedding + len(layout.size) + (len(layout.tanh) if self.sigma is not None else 0)
+        self._whole = chancy + (1 if len(reached) else 0)
+        self._last: tuple[tuple[Any, ...], Drawn] | None = None
+
+    def draw(self, key: tuple[int, int], first_row: int, n: int, *, flat: int | None = None, threads: int = 1) -> Drawn:
+        """Rows ``first_row`` to ``first_row + n - 1``.
+
+        Args:
+            key: Of the stream.
+            first_row: Global number of the first row.
+            n: Rows.
+            flat: Position in the condition vector that all rows are made under; None: drawn.
+            threads: Blocks made at the same time.
+        """
+        blocks = range(first_row // BLOCK, -(-(first_row + n) // BLOCK))
+        made = [d for b, d in zip(blocks, self._blocks(key, blocks, flat, threads))]
+        if made:
+            self._last = (key, flat, blocks[-1]), made[-1]
+        skip = first_row - blocks.start * BLOCK
+        if not made:
+            made = [self.block(key, 0, flat)]
+        return Drawn.joined(made).slice(skip, skip + n)
+
+    def _blocks(self, key: tuple[int, int], blocks: range, flat: int | None, threads: int) -> Sequence[Drawn]:
+        known = self._last  # ranges that follow each other share a block: the second need not make it again
+
+        def make(block: int) -> Drawn:
+            if known is not None and known[0] == (key, flat, block):
+                return known[1]
+            drawn: Drawn = self.block(key, block, flat)
+            return drawn
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            if threads <= 1 or len(blocks) <= 1:
+                return [make(block) for block in blocks]
+            with ThreadPoolExecutor(min(threads, len(blocks))) as pool:
+                return list(pool.map(make, blocks))
+        finally:
+            torch.set_num_threads(before)
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def block(self, key: tuple[int, int], number: int, flat: int | None = None) -> Drawn:
+        """One whole block."""
+        words = random_words(key, number * BLOCK, BLOCK, self._whole + -(-self._lanes // 4))
+        small = lanes(np.ascontiguousarray(words[:, self._whole :]))
+        noise = torch.from_numpy(np.take(normal_table(), small[:, : self.embedding])).to(self.device)
+        raw = self.forward(noise, self._conditions(words, flat)).t().contiguous()
+        numbers = len(self.layout.tanh)
+        places = torch.tanh_(raw[:numbers]).cpu().numpy()
+        if self.sigma is not None:
+            own = small[:, self.embedding + len(self.layout.size) : self._lanes]
+            places = np.clip(places + self.sigma * np.take(normal_table(), own.T), -1.0, 1.0)
+        uniform = np.ascontiguousarray(small[:, self.embedding : self.embedding + len(self.layout.size)].T)
+        share = torch.from_numpy((uniform.astype(np.float32) + 0.5) / _LANES).to(self.device)
+        return Drawn(self._codes(raw[numbers:], share), places, uniforms(words[:, : self.chancy].T))
+
+    def _conditions(self, words: NDArray[np.uint64], flat: int | None) -> Tensor | None:
+        if not len(self.reached):
+            return None
+        if flat is not None:
+            return torch.full((len(words),), flat, device=self.device)
+        drawn = uniforms(words[:, self.chancy]) * np.ceil(self.reached[-1])
+        place = np.minimum(np.searchsorted(self.reached, drawn, side="right"), len(self.reached) - 1)
+        return torch.from_numpy(place).to(self.device)
+
+    def _codes(self, raw: Tensor, share: Tensor) -> NDArray[np.int16]:
+        """int16[s, n] from outputs [positions, n] and uniform numbers [s, n], both in the sampler's order."""
+        codes = torch.zeros(len(self.layout.size), raw.shape[1], dtype=torch.int16, device=raw.device)
+        position = span = 0
+        for size, count in self.groups:
+            block = raw[position : position + size * count].view(count, size, -1)
+            out = codes[span : span + count]
+            if size > 1 and self.argmax:
+                out.copy_(block.max(1).indices)
+            elif size > 1:
+                weight = torch.exp(block - block.amax(1, keepdim=True))
+                wanted = weight.sum(1) * share[span : span + count]
+                if size > _WALK:
+                    out.copy_((weight.cumsum(1) < wanted[:, None]).sum(1).clamp_(max=size - 1))
+                else:
+                    reached = weight[:, 0].clone()
+                    for k in range(1, size):
+                        out += reached < wanted
+                        reached += weight[:, k]
+            position, span = position + size * count, span + count
+        result = np.empty(codes.shape, np.int16)
+        result[self.order_of_spans] = codes.cpu().numpy()
+        return result

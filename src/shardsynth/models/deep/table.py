@@ -1,0 +1,98 @@
+"""Training rows in compact codes: in memory, or in files that are mapped into it where all rows are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from shardsynth.data.coding import TableCoder
+from shardsynth.models.deep.codes import DeepCoding
+
+#: Rows that are coded at a time, whatever batches they come in.
+_BATCH = 65_536
+
+
+@dataclass(frozen=True)
+class DeepTable:
+    """Training rows in codes.
+
+    Attributes:
+        codes: int8 or int16 [n, s], the position within each one-hot span.
+        places: float32[n, c], place within the mode of each numeric column, 0 where missing.
+        scratch: Folder of the files that the arrays are mapped from; None in memory.
+    """
+
+    codes: NDArray[Any]
+    places: NDArray[np.float32]
+    scratch: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """One more array, kept where the table is."""
+        return _array(self.scratch, name, shape, dtype)
+
+    def blocks(self) -> Iterable[NDArray[Any]]:
+        """All bytes of the table, some rows at a time."""
+        for first in range(0, len(self), _BATCH):
+            yield np.ascontiguousarray(self.codes[first : first + _BATCH])
+            yield np.ascontiguousarray(self.places[first : first + _BATCH])
+
+
+def _array(scratch: Path | None, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    if scratch is None or 0 in shape:
+        return np.zeros(shape, dtype)
+    return np.memmap(scratch / f".{name}.tmp", dtype, "w+", shape=shape)
+
+
+def encode_rows(
+    coding: DeepCoding,
+    coder: TableCoder,
+    batches: Iterable[pa.RecordBatch | pa.Table],
+    rows: int,
+    seed: int,
+    scratch: Path | None = None,
+) -> DeepTable:
+    """Code the training rows, in memory that does not grow with them if there is a ``scratch`` folder.
+
+    Args:
+        coding: The columns.
+        coder: What the columns were coded with.
+        batches: The rows, with the coder's columns.
+        rows: How many there are in all.
+        seed: Draws modes where several fit, and stand-ins for protected categories.
+        scratch: Folder for the files to map.
+
+    Raises:
+        ValueError: The batches hold another number of rows.
+    """
+    rng = np.random.default_rng([seed, 5])
+    widest = max(column.size for column in coding.columns)
+    codes = _array(scratch, "codes", (rows, len(coding.columns)), np.int8 if widest <= 127 else np.int16)
+    places = _array(scratch, "places", (rows, len(coding.layout.tanh)), np.float32)
+    done = 0
+    for batch in batches:
+        for first in range(0, batch.num_rows, _BATCH):
+            part = batch.slice(first, _BATCH)
+            if done + part.num_rows > rows:
+                raise ValueError(f"more than {rows} training rows")
+            own = slice(done, done + part.num_rows)
+            encoded = coder.encode(part)
+            axis = 0
+            for number, column in enumerate(coding.columns):
+                i = coder.index[column.name]
+                codes[own, number], inside = column.encode(coder.columns[i], encoded.codes[i], encoded.axis[i], rng)
+                if inside is not None:
+                    places[own, axis] = inside
+                    axis += 1
+            done += part.num_rows
+    if done != rows:
+        raise ValueError(f"{done} training rows, {rows} expected")
+    return DeepTable(codes, places, scratch)
