@@ -29,7 +29,7 @@ from shardsynth import Job, plan_job  # noqa: E402
 from shardsynth.data.metadata import detect  # noqa: E402
 from shardsynth.data.writer import PartWriter  # noqa: E402
 from shardsynth.pipeline.constraint_checks import Judge  # noqa: E402
-from shardsynth.pipeline.models import open_source  # noqa: E402
+from shardsynth.pipeline.sources import open_source  # noqa: E402
 from shardsynth.pipeline.tasks import Worker  # noqa: E402
 from shardsynth.summaries.profile import Profile  # noqa: E402
 

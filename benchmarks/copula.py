@@ -45,6 +45,8 @@ from shardsynth.models.copula.arrays import NumpyArrays  # noqa: E402
 from shardsynth.models.copula.fit import fit_copula  # noqa: E402
 from shardsynth.models.copula.model import GaussianCopula  # noqa: E402
 from shardsynth.models.guessing import guess_relations  # noqa: E402
+from shardsynth.pipeline.sources import NativeSource  # noqa: E402
+from shardsynth.pipeline.stages import write_part  # noqa: E402
 from shardsynth.sampling.identifiers import learn_all  # noqa: E402
 from shardsynth.sampling.streams import lanes, random_words, stream_key  # noqa: E402
 from shardsynth.summaries.counts import Counts  # noqa: E402
@@ -97,12 +99,11 @@ def fit_ours(folder: str, metadata: dict[str, Any]) -> tuple[GaussianCopula, dic
 
 
 def write_ours(model: GaussianCopula, rows: int, path: Path, first: int = 0) -> float:
-    """Seconds to draw and write rows, as a sampling task does."""
+    """Seconds to draw and write rows: what a sampling task does."""
+    source = NativeSource(model, 0)
+    source.for_writing()
     started = time.perf_counter()
-    with PartWriter(path, model.schema, dictionary_columns=model.dictionary_columns) as writer:
-        for row in range(first, first + rows, BATCH):
-            writer.write(model.draw(0, row, min(BATCH, first + rows - row)))
-        writer.close()
+    write_part(path, model.schema, source, range(first, first + rows), lambda batch: None)
     return time.perf_counter() - started
 
 

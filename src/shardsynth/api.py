@@ -25,10 +25,10 @@ import pyarrow.parquet as pq
 from shardsynth.errors import ConditionError, ModelError, RunError
 from shardsynth.job import STAGES, Job
 from shardsynth.pipeline.files import human_bytes, read_json, write_json
-from shardsynth.pipeline.models import model_card, open_distributions, open_source
 from shardsynth.pipeline.plan import CHUNK_ROWS, Plan, make_plan
 from shardsynth.pipeline.rundir import RunDir
 from shardsynth.pipeline.schedule import missing_tasks
+from shardsynth.pipeline.sources import model_card, open_distributions, open_source
 
 MAY_LEAVE = ("models", "samples", "metrics", "report")
 

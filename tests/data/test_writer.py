@@ -74,6 +74,17 @@ def test_the_bytes_do_not_depend_on_the_batches(tmp_path_factory, cuts, backgrou
     assert (folder / "one").read_bytes() == (folder / "many").read_bytes()
 
 
+def test_text_may_come_as_dictionary_arrays(tmp_path):
+    schema = SCHEMA.set(1, SCHEMA.field(1).with_type(pa.string()))
+    with PartWriter(tmp_path / "part", schema, drawn=SCHEMA, rows_per_group=300) as writer:
+        for seed in range(3):
+            writer.write(batch(250, seed))
+        writer.close()
+    table = pq.read_table(tmp_path / "part")
+    assert table.schema.equals(schema, check_metadata=True)
+    assert table.equals(pa.Table.from_batches([batch(250, seed) for seed in range(3)]).cast(schema))
+
+
 def test_no_rows_still_give_a_table(tmp_path):
     with PartWriter(tmp_path / "empty", SCHEMA) as writer:
         assert writer.close().rows == 0

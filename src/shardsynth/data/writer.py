@@ -12,6 +12,7 @@ import errno
 import os
 import queue
 import threading
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -45,6 +46,7 @@ class PartWriter:
     Args:
         path: File to create; its folder must exist. Renaming it into place is the caller's business.
         schema: Arrow schema of the part; stored in the file, so that it reads back as itself.
+        drawn: Schema of the batches where it is not that of the part: text may come as dictionary arrays.
         dictionary_columns: Names of the columns worth a Parquet dictionary (few distinct values). Default: the columns
             of an Arrow dictionary type.
         rows_per_group: Rows of each row group but the last.
@@ -61,6 +63,7 @@ class PartWriter:
         path: Path,
         schema: pa.Schema,
         *,
+        drawn: pa.Schema | None = None,
         dictionary_columns: Sequence[str] | None = None,
         rows_per_group: int = ROWS_PER_GROUP,
         compression: str = "snappy",
@@ -82,12 +85,16 @@ class PartWriter:
         dictionaries: Any = [f.name for f in schema if f.name in chosen]
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._sink, mode="w"),
-            schema,
+            drawn or schema,
+            store_schema=False,
             use_dictionary=dictionaries or False,
             compression=compression,
             write_statistics=statistics,
             write_batch_size=_ENCODED_AT_ONCE,
         )
+        # Parquet knows no dictionary type: the file is told the part's schema, whatever arrays it is filled from.
+        told = {**(schema.metadata or {}), b"ARROW:schema": b64encode(schema.serialize().to_pybytes())}
+        self._writer.add_key_value_metadata(told)
         self._queue: queue.Queue[pa.Table | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="part-writer", daemon=True) if background else None
         if self._thread is not None:
@@ -140,7 +147,7 @@ class PartWriter:
             self.abort()
 
     def _flush(self) -> None:
-        table = pa.Table.from_batches(self._pending, self.schema)
+        table = pa.Table.from_batches(self._pending)
         self._pending, self._pending_rows = [], 0
         if self._thread is None:
             self._encode(table)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
+
+from shardsynth.data.codec import code_dtype, is_text
 
 if TYPE_CHECKING:
     from shardsynth.data.coding import TableCoder
@@ -113,3 +115,20 @@ class Fitted:
     rows: int
     notes: tuple[str, ...] = ()
     losses: pa.Table | None = None
+
+
+def with_coded_text(model: Any) -> Any:
+    """The same model, but text categories come as dictionary arrays: half the work, for who knows the table's schema.
+
+    Args:
+        model: A native model.
+    """
+
+    def coded(asked: pa.Field) -> pa.Field:
+        form = model.forms.get(asked.name)
+        if form is None or form.categories is None or not is_text(asked.type) or pa.types.is_string_view(asked.type):
+            return asked  # Parquet's writer takes no dictionary of views
+        index = pa.from_numpy_dtype(code_dtype(asked.type, len(form.categories)))
+        return asked.with_type(pa.dictionary(index, form.categories.type))
+
+    return replace(model, schema=pa.schema([coded(x) for x in model.schema], metadata=model.schema.metadata))

@@ -26,7 +26,7 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
     """
     from shardsynth.models.native import NATIVE
     from shardsynth.models.stock.options import validate_options
-    from shardsynth.pipeline.models import native_options
+    from shardsynth.pipeline.fitting import native_options
 
     _check_apart(job)
     for name, model in job.models.items():

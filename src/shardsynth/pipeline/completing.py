@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from shardsynth.errors import ConditionError, InputError
+from shardsynth.pipeline.sources import Source
 
 if TYPE_CHECKING:
     from shardsynth.data.shards import Dataset
@@ -34,7 +35,7 @@ def open_known(source: str) -> tuple[Dataset, str]:
     return dataset, hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-class KnownSource:
+class KnownSource(Source):
     """Rows of known columns, completed.
 
     Args:
@@ -59,7 +60,7 @@ class KnownSource:
         model.complete(pa.table(nothing, known.schema.names), seed, 0)
 
     def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
-        """See ``pipeline.models.Source``."""
+        """See ``pipeline.sources.Source``."""
         for first, batch in self._given(rows):
             table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
             yield from self.model.complete(table, self.seed, first).combine_chunks().to_batches()

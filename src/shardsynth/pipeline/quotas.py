@@ -8,7 +8,7 @@ that any number of tasks makes the same rows. Any model that can be drawn under 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from shardsynth.sampling.conditions import Condition, Conditions, parse_conditio
 
 if TYPE_CHECKING:
     from shardsynth.pipeline.tasks import Worker
-    from shardsynth.sampling.constraints.table import TableConstraints
 
 #: More classes than this are no balance but a design of their own.
 _MOST_CLASSES = 1_000
@@ -116,50 +115,6 @@ def _classes(worker: Worker, name: str) -> list[Any]:
             f"sample.balance: {name!r} has {len(kept):,} classes of {least} rows or more; wanted 1 to {_MOST_CLASSES:,}"
         )
     return kept
-
-
-class QuotaSource:
-    """Rows of a native model, each under its block's condition.
-
-    Args:
-        model: The model.
-        seed: The job's.
-        blocks: From ``blocks_of``.
-        batch_rows: Rows to draw at once.
-        under: The constraints that the model was fitted under.
-
-    Raises:
-        ConditionError: A condition that the model cannot meet; names the nearest that it can.
-    """
-
-    def __init__(
-        self, model: Any, seed: int, blocks: Sequence[Block], batch_rows: int, under: TableConstraints | None = None
-    ) -> None:
-        from shardsynth.pipeline.models import ConstrainedSource, NativeSource
-
-        self.model, self.seed, self.blocks, self._batch_rows = model, seed, blocks, batch_rows
-        self.schema: pa.Schema = model.schema if under is None else under.schema
-        self._sources: list[Any] = []
-        for block in blocks:
-            if under is None:
-                prepared = None if block.where is None else model.prepare(block.where)
-                self._sources.append(NativeSource(model, seed, prepared))
-            else:
-                self._sources.append(ConstrainedSource(NativeSource(model, seed), under, block.where))
-
-    def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
-        """See ``pipeline.models.Source``."""
-        for block, source in zip(self.blocks, self._sources):
-            start, stop = max(rows.start, block.rows.start), min(rows.stop, block.rows.stop)
-            for first in range(start, stop, self._batch_rows):
-                yield from source.batches(range(first, min(first + self._batch_rows, stop)))
-
-    def acceptance(self) -> dict[str, Any]:
-        """Proposals made and accepted since the last call: in all, and by block."""
-        found = [source.acceptance() or {} for source in self._sources]
-        keys = ("proposals", "accepted", "drawn", "kept")
-        total = {key: sum(one.get(key, 0) for one in found) for key in keys}
-        return {**total, "blocks": [[one.get("proposals", 0), one.get("accepted", 0)] for one in found]}
 
 
 def described(blocks: Sequence[Block], records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -25,9 +25,9 @@ from shardsynth.data.columns import schema_to_text
 from shardsynth.errors import ConditionError, InputError, RunError, TaskError
 from shardsynth.pipeline.completing import KnownSource, open_known
 from shardsynth.pipeline.files import create_once, read_json, sha256_of, write_json
-from shardsynth.pipeline.models import ConstrainedSource, Source, model_card, open_source
 from shardsynth.pipeline.plan import CHUNK_ROWS, split_range
 from shardsynth.pipeline.rundir import RunDir
+from shardsynth.pipeline.sources import ConstrainedSource, Source, model_card, open_source
 from shardsynth.pipeline.threads import available_cpus, limit_threads, thread_environment
 
 

@@ -23,10 +23,11 @@ from shardsynth.data.shards import read_batches
 from shardsynth.data.writer import PartWriter
 from shardsynth.errors import MergeError, RunError
 from shardsynth.pipeline import constrained, constraint_checks
-from shardsynth.pipeline.models import Source, fit_model, open_run_source
+from shardsynth.pipeline.fitting import fit_model
 from shardsynth.pipeline.personal import check_keys, pseudonyms
 from shardsynth.pipeline.plan import Plan, Task
 from shardsynth.pipeline.rundir import Attempt, RunDir
+from shardsynth.pipeline.sources import Source, open_run_source
 from shardsynth.summaries.drift import ShardHistograms, group_of
 from shardsynth.summaries.rows import holdout_mask
 
@@ -309,8 +310,11 @@ def write_part(
     path: Path, schema: pa.Schema, source: Source, rows: range, watch: Callable[[pa.RecordBatch], None]
 ) -> dict[str, Any]:
     """Write one part; returns its rows, bytes and checksum."""
-    with PartWriter(path, schema) as writer:
-        for batch in source.batches(rows):
+    drawn = source.for_writing()
+    spare = pa.cpu_count() > 1  # a thread of the writer's own pays where a core is free for it
+    columns = source.dictionary_columns
+    with PartWriter(path, schema, drawn=drawn.schema, dictionary_columns=columns, background=spare) as writer:
+        for batch in drawn.batches(rows):
             writer.write(batch)
             watch(batch)
         part = writer.close()
