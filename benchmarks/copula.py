@@ -311,7 +311,9 @@ def sample_lines(compared: Compared, rows: int = 1_000_000) -> list[str]:
         model.save(target / "model")
         both, peak = write_on_all_cores(target / "model", rows, target)
         plain_two = best(lambda: timed(lambda: pq.write_table(table, target / "plain.parquet")))
+        limit_threads(cores)
         threaded = best(ours)
+        limit_threads(1)
     return [
         f"{compared.title}: sample to Parquet   stock {stock:,.0f} rows/s ({made:,.0f} to a DataFrame alone)",
         f"  ours, one core  {rows / one:12,.0f} rows/s  {rows / one / stock:8.1f} x stock",
