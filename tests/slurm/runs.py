@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,27 @@ def element_processes(root):
             if "shardsynth.pipeline.element" in words and str(root) in words:
                 found.append(int(folder.name))
     return found
+
+
+def commit_all(run):
+    """Fabricate commit records, and outputs of the recorded size, for every task of a plan."""
+    content = b"not a part"
+    for stage, tasks in run.plan.tasks.items():
+        for task in tasks:
+            outputs = [run.dir.part(task.model, part) for part in range(*task.parts)] if stage == "sample" else []
+            for path in outputs:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            listed = [
+                {
+                    "path": str(p.relative_to(run.dir.root)),
+                    "temporary": f".{p.name}.x.tmp",
+                    "size": len(content),
+                    "sha256": "",
+                }
+                for p in outputs
+            ]
+            record = {"stage": stage, "index": task.index, "rows": 20, "outputs": listed, "seconds": 0.1}
+            path = run.dir.record(stage, task.index)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(record))

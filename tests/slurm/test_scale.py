@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
 
-from tests.slurm.runs import shardsynth
+from tests.slurm.runs import commit_all, shardsynth
 
 import shardsynth as ss
 
@@ -24,30 +23,6 @@ def seconds_of(*arguments):
     return took, said
 
 
-def fabricate(run):
-    """Commit records, and outputs of the recorded size, for every task."""
-    content = b"not a part"
-    for stage, tasks in run.plan.tasks.items():
-        for task in tasks:
-            outputs = [run.dir.part(task.model, part) for part in range(*task.parts)] if stage == "sample" else []
-            for path in outputs:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            listed = [
-                {
-                    "path": str(p.relative_to(run.dir.root)),
-                    "temporary": f".{p.name}.x.tmp",
-                    "size": len(content),
-                    "sha256": "",
-                }
-                for p in outputs
-            ]
-            record = {"stage": stage, "index": task.index, "rows": 20, "outputs": listed, "seconds": 0.1}
-            path = run.dir.record(stage, task.index)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record))
-
-
 def test_a_hundred_thousand_committed_tasks(idle, make_job, tmp_path):
     root = tmp_path / "run"
     job = make_job(root, sample={"rows": 20 * PARTS, "rows_per_shard": 20}, cluster={"pack": "auto"})
@@ -59,7 +34,7 @@ def test_a_hundred_thousand_committed_tasks(idle, make_job, tmp_path):
         files = sum(len(names) for _, _, names in os.walk(root))
         assert files + elements < 5000, "every element leaves one log"
         run = ss.Run(root)
-        fabricate(run)
+        commit_all(run)
         missing = list(range(777, PARTS, 500))
         for index in missing:
             run.dir.record("sample", index).unlink()
