@@ -15,6 +15,7 @@ from shardsynth.metrics.association import cramers_v
 from shardsynth.metrics.quality import quality
 from shardsynth.report.figures import column_figures
 from shardsynth.report.mosaics import mosaics
+from shardsynth.report.number_pairs import number_pairs
 from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile
@@ -203,7 +204,8 @@ def report_of(table: pa.Table, job: str, models: dict[str, float], rows: int | N
         found.update(evidence(table.column_names[:12], share))
         if name == "ctgan":
             found["rows"].update(sampled=True, fitted=table.num_rows // 4)
-        tiles = mosaics(coder, real, synthetic[name], found["quality"], 5, MOSAIC_SIZE)
+        found["number_pairs"] = number_pairs(coder, found["quality"], table, made, 5)
+        tiles = mosaics(coder, real, synthetic[name], found["quality"], 5, MOSAIC_SIZE, found["number_pairs"])
         reports.append(ModelReport(name, found, losses(300, k) if deep else {}, tiles))
     figures = column_figures(coder, real, synthetic, holdout=held)
     stages = {"profile": 1.1, "count": 2.4, "fit": 754.0, "sample": 31.0, "score": 12.5, "merge": 0.7, "report": 1.9}

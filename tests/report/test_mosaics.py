@@ -9,7 +9,8 @@ import pyarrow as pa
 import report_examples as examples
 
 from shardsynth.metrics.quality import quality
-from shardsynth.report.mosaics import MOST_PAIRS, mosaics
+from shardsynth.report.mosaics import mosaics
+from shardsynth.report.number_pairs import MOST_PAIRS
 
 
 def figure(real: pa.Table, made: pa.Table, least: int = 5):
@@ -42,7 +43,7 @@ def test_cells_and_categories_of_few_real_rows_are_not_told() -> None:
     assert any(t.few for t in found.real) and not any(t.few for t in found.synthetic)
 
 
-def test_numbers_are_tenths_and_two_numbers_have_no_mosaic() -> None:
+def test_numbers_are_tenths_and_two_numbers_without_a_table_have_no_mosaic() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=400)
     table = pa.table({"x": x, "y": x + rng.normal(size=400), "c": np.where(x > 0, "up", "down")})

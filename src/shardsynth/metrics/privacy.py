@@ -327,63 +327,49 @@ def findings(found: dict[str, Any]) -> list[dict[str, str]]:
     """What a data steward has to know: ``level`` (``fail``, ``caution``), ``measure``, ``text``."""
     listed: list[dict[str, str]] = []
 
-    def add(level: str, measure: str, text: str) -> None:
-        listed.append({"level": level, "measure": measure, "text": text})
+    def judge(measure: str, least: float, caution: float, fail: float, text: str) -> None:
+        """Say ``text`` where what is certain of a measure (``least``) exceeds a bound."""
+        if least > caution:
+            listed.append({"level": "fail" if least > fail else "caution", "measure": measure, "text": text})
 
-    closest = found["closest_record"]
-    if closest["low"] > 0.5:
-        level = "fail" if closest["low"] > 0.55 else "caution"
-        share = closest["closer_to_training"]
-        add(
-            level,
-            "closest_record",
-            f"{share:.1%} of the rows lie closer to training than to unseen rows; 50 % is right.",
-        )
-    pulled = found["pull"]
-    if pulled["low"] > 0:
-        level = "fail" if pulled["low"] > 0.1 else "caution"
-        share = pulled["nearest_is_training"]
-        add(
-            level,
-            "pull",
-            f"For {share:.1%} of the rows the nearest real row is a training row, {pulled['expected']:.1%} by chance: "
-            f"as if {pulled['share']:.0%} of them were copied.",
-        )
-    exact = found["exact_matches"]
-    if exact["p_value"] < 0.01:
-        level = "fail" if exact["p_value"] < 1e-4 else "caution"
-        add(
-            level,
-            "exact_matches",
-            f"{exact['training_records_hit']:,} distinct training records were repeated value by value, against "
-            f"{exact['holdout_records_hit']:,} unseen ones: more than chance repeats.",
-        )
-    near = found["near_matches"]
-    if near["low"] > near["holdout_high"]:
-        level = "fail" if near["low"] > 2 * near["holdout_high"] else "caution"
-        add(
-            level,
-            "near_matches",
-            f"{near['share']:.1%} of the rows lie as near to a training record as only {near['holdout_share']:.1%} of "
-            "unseen real rows do.",
-        )
-    member = found["membership"]
-    if member["low"] > 0.5:
-        level = "fail" if member["low"] > 0.6 else "caution"
-        add(
-            level,
-            "membership",
-            f"An attacker tells isolated training records from unseen ones with an AUC of {member['auc']:.2f}; "
-            "0.50 is guessing.",
-        )
+    closest, pulled, exact = found["closest_record"], found["pull"], found["exact_matches"]
+    near, member = found["near_matches"], found["membership"]
+    judge(
+        "closest_record",
+        *(closest["low"], 0.5, 0.55),
+        f"{closest['closer_to_training']:.1%} of the rows lie closer to training than to unseen rows; 50 % is right.",
+    )
+    judge(
+        "pull",
+        *(pulled["low"], 0.0, 0.1),
+        f"For {pulled['nearest_is_training']:.1%} of the rows the nearest real row is a training row, "
+        f"{pulled['expected']:.1%} by chance: as if {pulled['share']:.0%} of them were copied.",
+    )
+    judge(
+        "exact_matches",
+        *(1 - exact["p_value"], 1 - 0.01, 1 - 1e-4),
+        f"{exact['training_records_hit']:,} distinct training records were repeated value by value, against "
+        f"{exact['holdout_records_hit']:,} unseen ones: more than chance repeats.",
+    )
+    judge(
+        "near_matches",
+        *(near["low"], near["holdout_high"], 2 * near["holdout_high"]),
+        f"{near['share']:.1%} of the rows lie as near to a training record as only {near['holdout_share']:.1%} of "
+        "unseen real rows do.",
+    )
+    judge(
+        "membership",
+        *(member["low"], 0.5, 0.6),
+        f"An attacker tells isolated training records from unseen ones with an AUC of {member['auc']:.2f}; "
+        "0.50 is guessing.",
+    )
     for name, words in _ATTACKED.items():
         figures = (found.get("attacks") or {}).get(name)
-        if figures and figures["low"] > 0:
-            level = "fail" if figures["low"] > 0.05 else "caution"
-            add(
-                level,
+        if figures:
+            judge(
                 f"attacks.{name}",
-                f"{words} in {figures['attack']:.1%} of the attacks, {figures['control']:.1%} "
-                f"on unseen records: a risk of {figures['risk']:.1%}.",
+                *(figures["low"], 0.0, 0.05),
+                f"{words} in {figures['attack']:.1%} of the attacks, {figures['control']:.1%} on unseen records: "
+                f"a risk of {figures['risk']:.1%}.",
             )
     return listed

@@ -22,6 +22,7 @@ from shardsynth.data.values import decoded, plain_type, without_views
 from shardsynth.summaries.rows import hash_rows, share_threshold
 
 if TYPE_CHECKING:
+    from shardsynth.job import Job
     from shardsynth.metrics.privacy import Distances, Reference
     from shardsynth.pipeline.tasks import Worker
 
@@ -130,6 +131,11 @@ def row_figures(worker: Worker, table: pa.Table, distances: Distances | None) ->
     if evaluate.survival is not None:
         asked = evaluate.survival
         tables = {"real": train, "synthetic": table, **({"holdout": held} if held.num_rows else {})}
-        least = max(5, plan.job.rare.min_count)
+        least = least_told(plan.job)
         found["utility"]["survival"] = survival(asked.time, asked.event, asked.value, tables, least)
     return found
+
+
+def least_told(job: Job) -> int:
+    """Fewest real rows of a cell on the page: a job may keep rarer values in its model, but never shows them."""
+    return max(5, job.rare.min_count)

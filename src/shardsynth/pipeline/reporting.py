@@ -62,6 +62,7 @@ def write_pages(worker: Worker, target: Callable[[str], Path]) -> None:
 
 def report_data(worker: Worker) -> ReportData:
     """What the page says."""
+    from shardsynth.pipeline.evaluation import least_told
     from shardsynth.report.figures import column_figures
     from shardsynth.report.mosaics import mosaics
     from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData
@@ -70,11 +71,12 @@ def report_data(worker: Worker) -> ReportData:
     job = plan.job
     synthetic = {name: Counts.load(run.private / "summary" / f"synthetic.{name}.all", coder) for name in job.models}
     train, holdout = worker.counts("train"), worker.counts("holdout")
-    least = max(5, job.rare.min_count)  # a job may keep rarer values in its model; the page never shows them
+    least = least_told(job)
     models = []
     for name in job.models:
         metrics = read_json(run.metrics(name))
-        tiles = mosaics(coder, train, synthetic[name], metrics["quality"], least, MOSAIC_SIZE)
+        numbers = metrics.get("number_pairs") or ()
+        tiles = mosaics(coder, train, synthetic[name], metrics["quality"], least, MOSAIC_SIZE, numbers)
         models.append(ModelReport(name, metrics, _losses(run.losses(name)), tiles))
     seconds = {}
     for stage in STAGES:

@@ -376,9 +376,10 @@ def read_part(path: Path) -> Iterator[pa.RecordBatch]:
 
 def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Check that a model's parts add up; write the manifest and the figures; coalesce the parts where asked."""
-    from shardsynth.pipeline.evaluation import joined, row_figures
+    from shardsynth.pipeline.evaluation import joined, least_told, row_figures
     from shardsynth.pipeline.merging import check_parts, coalesce, figures, images_of
     from shardsynth.pipeline.quotas import blocks_of, described
+    from shardsynth.report.number_pairs import number_pairs
 
     plan, run, model = worker.plan, worker.run, task.model
     parts = check_parts(run, plan, model)
@@ -415,8 +416,11 @@ def merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     for name, found in counts.items():
         found.save(attempt.output(run.private / "summary" / f"synthetic.{model}.{name}"))
     started = time.monotonic()
-    by_rows = row_figures(worker, *joined(worker, [score_part(run, t, "rows") for t in tasks]))
-    result = {**figures(worker, model, counts), **by_rows}
+    table, distances = joined(worker, [score_part(run, t, "rows") for t in tasks])
+    result = {**figures(worker, model, counts), **row_figures(worker, table, distances)}
+    result["number_pairs"] = number_pairs(
+        worker.coder(), result["quality"], worker.profile("train").sample, table, least_told(plan.job)
+    )
     result["seconds"]["judge"] = round(time.monotonic() - started, 3)
     _write_json(attempt, run.metrics(model), result)
     record = attempt.commit(rows=rows)

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from shardsynth.data.columns import Column
 from shardsynth.report.bins import FineBins, merged, slots_for
-from shardsynth.report.grids import Grid, calendar_grid, clock_grid, linear_grid, log_grid
+from shardsynth.report.grids import Grid, calendar_grid, clock_grid, linear_grid, log_grid, time_unit
 from shardsynth.report.text import number, shown, value_label
 
 if TYPE_CHECKING:
@@ -297,18 +297,10 @@ def _grid(
     if column.role == "datetime" and not pa.types.is_duration(kind):
         if pa.types.is_time(kind):
             return clock_grid(low, high, slots, kind.unit), "calendar"
-        return calendar_grid(low, high, slots, _time_unit(kind)), "calendar"
+        return calendar_grid(low, high, slots, time_unit(kind)), "calendar"
     if _is_skewed(fine, counts):
         return log_grid(low, high, slots, unit), "log"
     return linear_grid(low, high, slots, unit, origin, least_step), "linear"
-
-
-def _time_unit(kind: pa.DataType) -> str:
-    if pa.types.is_timestamp(kind):
-        return str(kind.unit)
-    if pa.types.is_date32(kind):
-        return "D"
-    return "ms" if pa.types.is_date64(kind) else "ns"  # ns: text that was parsed
 
 
 def _is_skewed(fine: FineBins, counts: Integers) -> bool:

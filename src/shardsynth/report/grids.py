@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from shardsynth.report.text import decimals, number, short_number
 
@@ -221,3 +222,12 @@ def clock_grid(low: float, high: float, slots: int, unit: str) -> Grid:
         False,
         tuple((place, label[11:] or "00:00") for place, label in grid.ticks),
     )
+
+
+def time_unit(kind: pa.DataType) -> str:
+    """NumPy's name of the unit in which the dates of an Arrow type are counted."""
+    if pa.types.is_timestamp(kind):
+        return str(kind.unit)
+    if pa.types.is_date32(kind):
+        return "D"
+    return "ms" if pa.types.is_date64(kind) else "ns"  # ns: text that was parsed

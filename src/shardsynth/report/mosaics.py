@@ -1,4 +1,6 @@
-"""The worst pairs as mosaics: contingency tables, real beside synthetic, as tiles whose area is a share of the rows.
+"""The worst pairs as contingency tables, real beside synthetic: tiles whose area is a share of the rows.
+
+Two numbers have a square of bins instead, where a share is a shade.
 
 The same rules as for the bars of columns: a category seen on fewer than ``min_count`` real rows joins "other", a real
 cell of fewer rows is hatched without its number, and real shares come from counts rounded to its multiples.
@@ -6,14 +8,14 @@ cell of fewer rows is hatched without its number, and real shares come from coun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from shardsynth.report.plots import finite
+from shardsynth.report.number_pairs import MOST_PAIRS, worst_pairs
 from shardsynth.report.text import shown, value_label
 from shardsynth.summaries.score_tables import NUMBER_CODES
 
@@ -24,14 +26,17 @@ if TYPE_CHECKING:
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-#: Pairs drawn per model, and categories of a column told apart.
-MOST_PAIRS, _MOST_CATEGORIES = 6, 7
+#: Categories of a column told apart.
+_MOST_CATEGORIES = 7
 _GAP = 1.5
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One cell: where it lies, which row of the table, and what it says. ``few``: of fewer real rows than are told."""
+    """One cell: where it lies, which row of the table, and what it says.
+
+    ``few``: of fewer real rows than are told. ``shade``: from 0 to 1 where it stands for the share, None in a mosaic.
+    """
 
     x: float
     y: float
@@ -40,6 +45,7 @@ class Tile:
     row: int
     text: str
     few: bool = False
+    shade: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,10 @@ class Mosaic:
         score: Its score.
         real: Tiles of the real rows.
         synthetic: Tiles of the synthetic rows.
-        names: Codes of the second column, as its legend.
+        names: Codes of the second column, as its legend; none of two numbers.
         summary: In words, for those who do not see it.
+        across: Place and text of the marks along the width; of two numbers only.
+        upward: The same along the height, places from the top.
     """
 
     first: str
@@ -63,12 +71,20 @@ class Mosaic:
     synthetic: tuple[Tile, ...]
     names: tuple[str, ...]
     summary: str
+    across: tuple[tuple[float, str], ...] = ()
+    upward: tuple[tuple[float, str], ...] = ()
 
 
 def mosaics(
-    coder: TableCoder, real: Counts, synthetic: Counts, quality: Any, min_count: int, size: float
+    coder: TableCoder,
+    real: Counts,
+    synthetic: Counts,
+    quality: Mapping[str, Any],
+    min_count: int,
+    size: float,
+    numbers: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[Mosaic, ...]:
-    """Mosaics of the worst pairs that have a contingency table (two numbers have none).
+    """Drawings of the worst pairs that have a contingency table.
 
     Args:
         coder: What the counts were counted with.
@@ -77,19 +93,19 @@ def mosaics(
         quality: ``quality`` of its metrics.
         min_count: Fewest real rows of a cell that is told.
         size: Width and height of a mosaic.
+        numbers: ``number_pairs`` of the model's metrics: the tables of pairs of two numbers.
     """
-    if real.score is None or synthetic.score is None or real.score.settle().tables is None:
-        return ()
-    scored = [(score, p) for p in quality.get("pairs") or [] if (score := finite(p.get("score"))) is not None]
-    scored.sort(key=lambda item: item[0])
+    counted = real.score is not None and synthetic.score is not None and real.score.settle().tables is not None
+    binned = {frozenset(table["columns"]): table for table in numbers}
     found: list[Mosaic] = []
-    for score, pair in scored:
+    for score, pair in worst_pairs(coder, quality):
         if len(found) == MOST_PAIRS:
             break
-        names = sorted(pair["columns"], key=lambda name: not _is_category(coder, name))
-        if pair.get("metric") != "ContingencySimilarity" or not all(name in coder.index for name in names):
-            continue
-        found.append(_mosaic(coder, real, synthetic, names, score, min_count, size))
+        if (table := binned.get(frozenset(pair["columns"]))) is not None:
+            found.append(_square(table, score, min_count, size))
+        elif counted and pair.get("metric") == "ContingencySimilarity":
+            names = sorted(pair["columns"], key=lambda name: not _is_category(coder, name))
+            found.append(_mosaic(coder, real, synthetic, names, score, min_count, size))
     return tuple(found)
 
 
@@ -185,3 +201,45 @@ def _tiles(
             y += height
         x += width
     return tuple(tiles)
+
+
+def _square(table: Mapping[str, Any], score: float, least: int, size: float) -> Mosaic:
+    """A table of two numbers as a square of equal cells, low values at the lower left."""
+    bins = table["bins"]
+    real, made = (np.array(table[side], np.float64) for side in ("real", "synthetic"))  # None becomes NaN
+    most = max(float(np.nanmax(real, initial=0.0)), float(made.max()), 1e-9)
+    steps = [size / len(labels) for labels in bins]
+
+    def tiles(shares: Floats) -> tuple[Tile, ...]:
+        found = []
+        for i, j in np.argwhere(shares != 0).tolist():
+            share, few = float(shares[i, j]), bool(np.isnan(shares[i, j]))
+            told = f"fewer than {least} rows" if few else f"{100 * share:.1f}%"
+            x, y = round(i * steps[0], 1), round(size - (j + 1) * steps[1], 1)
+            wide, high = (round(step - _GAP, 1) for step in steps)
+            shade = None if few else round(0.06 + 0.94 * float(np.sqrt(share / most)), 3)
+            text = f"{bins[0][i]}, {bins[1][j]}: {told}"
+            found.append(Tile(x, y, wide, high, row=j, text=text, few=few, shade=shade))
+        return tuple(found)
+
+    first, second = table["columns"]
+    i, j = np.unravel_index(np.argmax(np.nan_to_num(np.abs(real - made))), real.shape)
+    summary = (
+        f"largest difference: {bins[0][i]} with {bins[1][j]}, {100 * np.nan_to_num(real[i, j]):.1f}% real, "
+        f"{100 * made[i, j]:.1f}% synthetic"
+    )
+    marks = [
+        tuple((round((k + 1) * step, 1), text) for k, text in enumerate(cuts) if not text.startswith("over"))
+        for cuts, step in zip(table["cuts"], steps)
+    ]
+    upward = tuple((round(size - place, 1), text) for place, text in marks[1])
+    return Mosaic(first, second, score, tiles(real), tiles(made), (), summary, _apart(marks[0], 42.0), upward)
+
+
+def _apart(marks: tuple[tuple[float, str], ...], least: float) -> tuple[tuple[float, str], ...]:
+    """Those marks that leave room for each other's text."""
+    found: list[tuple[float, str]] = []
+    for place, text in marks:
+        if not found or place - found[-1][0] >= least:
+            found.append((place, text))
+    return tuple(found)
