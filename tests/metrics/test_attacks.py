@@ -8,7 +8,7 @@ import pytest
 from tests.metrics.planted import Planted, planted
 from tests.metrics.test_gower import coder_of
 
-from shardsynth.metrics.attacks import attacks, guessed, linked, matches, risk
+from shardsynth.metrics.attacks import _combinations, attacks, guessed, linked, matches, risk
 from shardsynth.metrics.gower import Space
 from shardsynth.metrics.intervals import Z95
 from shardsynth.metrics.privacy import Reference, Z, compare, privacy
@@ -52,6 +52,16 @@ def test_predicates() -> None:
     assert matches(((0, ">=", 2.0),), values).tolist() == [False, True, True]
     assert matches(((0, "<=", 2.0), (1, "missing", 0.0)), values).tolist() == [False, True, False]
     assert matches(((1, "==", 5.0),), values).tolist() == [True, False, True]
+
+
+def test_predicates_take_more_columns_where_few_leave_no_row_alone() -> None:
+    rng = np.random.default_rng(0)
+    flags = (rng.random((400, 40)) < 0.1).astype(float)
+    found = _combinations(flags, np.ones(40, np.bool_), rng)
+    assert len(found) == 500 and {len(predicate) for predicate in found} <= {3, 6, 12, 24}
+    assert all(matches(predicate, flags).sum() == 1 for predicate in found)
+    numbers = rng.normal(size=(400, 5))
+    assert {len(p) for p in _combinations(numbers, np.zeros(5, np.bool_), rng)} == {3}
 
 
 def test_links_and_guesses_by_hand() -> None:

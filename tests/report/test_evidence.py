@@ -80,6 +80,19 @@ def test_few_holdout_rows_make_a_weak_test() -> None:
     found = model("m", 0.1).metrics
     found["privacy"]["pull"]["high"] = 0.4
     assert verdicts("m", found)[1].detail == "few holdout rows: a weak test"
+    weak = ModelReport("weak", {**found, "quality": model("weak", 0.1, 0.9).metrics["quality"]})
+    advice = recommendation([model("strong", 0.1), weak])
+    assert advice is not None and "privacy" not in dict(advice.others)["weak"]  # no reason against a model
+
+
+def test_detection_is_compared_on_as_many_rows() -> None:
+    found = model("m", 0.1).metrics
+    found["detection"] = {
+        "auc": 0.86,
+        "holdout": {"auc": 0.525, "rows": 298},
+        "at_holdout_rows": {"auc": 0.584, "rows": 298},
+    }
+    assert verdicts("m", found)[3].detail == "AUC 0.860; on 298 rows 0.584 (real 0.525)"
 
 
 def test_a_model_that_copies_is_never_recommended() -> None:
@@ -110,6 +123,7 @@ def test_a_figure_that_one_model_lacks_is_a_dash() -> None:
 def test_numbers_as_people_read_them() -> None:
     assert evidence.decimal(-0.0001, 3) == "0.000" and evidence.decimal(-0.5, 1) == "−0.5"
     assert evidence.percent(0.1234) == "12.3\u202f%" and evidence.percent(None) == "–"
+    assert evidence.percent(-0.001, 0) == "0\u202f%"
     exact = next(
         line for line in evidence.privacy_lines([("a", model("a", 0.1).metrics)]) if line.name == "Exact copies"
     )

@@ -27,8 +27,8 @@ Mask = npt.NDArray[np.bool_]
 
 #: Attacks of each kind, synthetic rows that the attacker searches, secrets that are tried.
 ATTACKS, MOST_ROWS, MOST_SECRETS = 500, 10_000, 10
-#: Columns of a predicate of several columns, and predicates tried to find ``ATTACKS`` that single out.
-_COLUMNS, _TRIES = 3, 5_000
+#: Columns of a predicate of several columns, more where fewer leave too few that single out; tries of each number.
+_COLUMNS, _TRIES = (3, 6, 12, 24), 5_000
 #: A number is guessed where it is this near, relatively.
 _TOLERANCE = 0.05
 
@@ -153,19 +153,22 @@ def _rare_values(made: Floats, kinds: Mask, generator: np.random.Generator) -> l
 
 
 def _combinations(made: Floats, kinds: Mask, generator: np.random.Generator) -> list[Predicate]:
-    """Predicates of several columns, read off a random row, that hold for one synthetic row."""
-    width = min(_COLUMNS, made.shape[1])
+    """Predicates of several columns, read off a random row, that hold for one synthetic row.
+
+    Of few columns first, as Anonymeter's; where most columns are flags, few such predicates hold for one row alone.
+    """
     with np.errstate(all="ignore"):
         middle = np.array([np.median(x[~np.isnan(x)]) if (~np.isnan(x)).any() else 0.0 for x in made.T])
     found: dict[Predicate, None] = {}
-    for _ in range(_TRIES):
-        row = made[generator.integers(len(made))]
-        columns = np.sort(generator.permutation(made.shape[1])[:width])
-        predicate: Predicate = tuple(_condition(int(k), row[k], bool(kinds[k]), middle[k]) for k in columns)
-        if predicate not in found and matches(predicate, made).sum() == 1:
-            found[predicate] = None
-            if len(found) == ATTACKS:
-                break
+    for width in (*(few for few in _COLUMNS if few < made.shape[1]), min(made.shape[1], _COLUMNS[-1])):
+        for _ in range(_TRIES):
+            row = made[generator.integers(len(made))]
+            columns = np.sort(generator.permutation(made.shape[1])[:width])
+            predicate: Predicate = tuple(_condition(int(k), row[k], bool(kinds[k]), middle[k]) for k in columns)
+            if predicate not in found and matches(predicate, made).sum() == 1:
+                found[predicate] = None
+                if len(found) == ATTACKS:
+                    return list(found)
     return list(found)
 
 

@@ -97,9 +97,9 @@ def report_data(worker: Worker) -> ReportData:
             **_versions(),
         },
         provenance={
-            "shards": f"{len(plan.shards):,}",
-            "columns": f"{len(plan.schema):,}",
-            "chunk rows": f"{plan.chunk_rows:,}",
+            "Shards": f"{len(plan.shards):,}",
+            "Columns": f"{len(plan.schema):,}",
+            "Chunk rows": f"{plan.chunk_rows:,}",
             **_conditions(job),
             **_origin(worker),
         },
@@ -113,26 +113,26 @@ def _conditions(job: Job) -> dict[str, str]:
     """That the synthetic rows were asked to differ from the real ones, which all scores here compare them with."""
     if not job.sample.conditions and job.sample.balance is None:
         return {}
-    return {"conditions": "balanced classes" if job.sample.balance is not None else f"{len(job.sample.conditions)}"}
+    return {"Conditions": "balanced classes" if job.sample.balance is not None else f"{len(job.sample.conditions)}"}
 
 
 def _origin(worker: Worker) -> dict[str, str]:
     """What the outcome depends on, by checksum: the plan, the rows, the code, the image."""
-    found = {"plan": worker.run.read_plan()["identity"][:16]}
+    found = {"Plan": worker.run.read_plan()["identity"][:16]}
     record = worker.run.last_record("profile_merge", 0) or {"outputs": []}
     sums = {Path(output["path"]).name: output["sha256"] for output in record["outputs"]}
     for side in ("train", "holdout"):
         # A profile has the same bytes for the same rows, however they are cut into shards.
         if f"profile.{side}" in sums:
-            found[f"checksum of the {'training' if side == 'train' else side} rows' profile"] = sums[f"profile.{side}"][
+            found[f"Checksum of the {'training' if side == 'train' else side} rows' profile"] = sums[f"profile.{side}"][
                 :16
             ]
     revision = _revision()
     if revision:
-        found["revision"] = revision
+        found["Revision"] = revision
     image = os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME")
     if image:
-        found["image"] = Path(image).name
+        found["Image"] = Path(image).name
     return found
 
 

@@ -71,7 +71,7 @@ def _at(value: Any, path: Sequence[str]) -> Mapping[str, Any]:
 def percent(value: Any, digits: int = 1) -> str:
     """A share as per cent; a dash for none."""
     number = finite(value)
-    return _DASH if number is None else f"{100 * number:.{digits}f}\u202f%".replace("-", "\u2212")
+    return _DASH if number is None else f"{decimal(100 * number, digits)}\u202f%"
 
 
 def decimal(value: Any, digits: int = 2) -> str:

@@ -113,8 +113,12 @@ def _detection(figures: Mapping[str, Any]) -> Verdict:
     if area is None:
         return Verdict("Detection", "none", "Not measured")
     level, words = next(((lv, w) for most, lv, w in _DETECTION if area <= most), ("poor", "Easily told apart"))
-    held = finite((figures.get("holdout") or {}).get("auc"))
-    return Verdict("Detection", level, words, f"AUC {area:.3f}" + (f" (real {held:.3f})" if held is not None else ""))
+    held, equal = figures.get("holdout") or {}, figures.get("at_holdout_rows") or {}
+    detail = f"AUC {area:.3f}"
+    if None not in (real := finite(held.get("auc")), made := finite(equal.get("auc"))):
+        # More rows are easier to tell apart: beside real rows stands what as many synthetic ones reach.
+        detail += f"; on {held['rows']:,} rows {made:.3f} (real {real:.3f})"
+    return Verdict("Detection", level, words, detail)
 
 
 def _cost(metrics: Mapping[str, Any]) -> Verdict:
@@ -186,7 +190,9 @@ def _why_not(found: Sequence[Verdict], best: Sequence[Verdict]) -> str:
     worse = [
         f"{v.area.lower()}: {_lower(v.words)}{', ' + v.detail if v.detail else ''}"
         for v, other in zip(found, best)
-        if v.area != "Cost" and (_RANK[v.level] > _RANK[other.level] or v.level == "poor")
+        if v.area != "Cost"
+        and (_RANK[v.level] > _RANK[other.level] or v.level == "poor")
+        and not (v.area == "Privacy" and v.level == "good")  # a weak "no sign" is none against a model
     ]
     return ("; ".join(worse) or "a little farther from the real table") + "."
 
