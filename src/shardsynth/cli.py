@@ -274,6 +274,20 @@ def sample(
         Optional[str],
         typer.Option("--remaining-columns", help="Parquet rows of which some columns are known: complete them."),
     ] = None,
+    temperature: Annotated[
+        Optional[float],
+        typer.Option("--temperature", help="Autoregressive models: below 1 sharper, above 1 flatter than learned."),
+    ] = None,
+    top_p: Annotated[
+        Optional[float],
+        typer.Option(
+            "--top-p", help="Autoregressive models: only the most probable values, of this probability in all."
+        ),
+    ] = None,
+    balance: Annotated[
+        Optional[str],
+        typer.Option("--balance", help="Autoregressive models: column whose categories are drawn equally often."),
+    ] = None,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Load a stock pickle that no run recorded.")
     ] = False,
@@ -298,6 +312,9 @@ def sample(
         same_rows=same_rows,
         where=where,
         trust_pickle=trust_pickle,
+        temperature=temperature,
+        top_p=top_p,
+        balance=balance,
     )
     print(sample_model(request, console=_console()))
 

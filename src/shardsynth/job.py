@@ -58,7 +58,7 @@ class Fit(_Options):
 
     rows: Literal["sample", "all"] = Field(
         "sample",
-        description="Rows that native deep models are trained on: a uniform `sample` of `sample_rows` of the training "
+        description="Rows that native trained models (autoregressive, deep) learn from: a uniform `sample` of `sample_rows` of the training "
         "rows, or `all` of them, read once from the shards and kept as codes in files of the run directory.",
     )
     sample_rows: int = Field(

@@ -131,12 +131,19 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
     assert resumed.loss.equals(fixed.loss)
 
 
-def test_all_rows_in_batches_are_learned_as_the_sample_is(source: Prepared, fixed: AutoregressiveModel) -> None:
-    """The sample holds every row of this table: the two trainings see the same."""
+@pytest.mark.parametrize("mapped", [False, True])
+def test_all_rows_in_batches_are_learned_as_the_sample_is(
+    source: Prepared, fixed: AutoregressiveModel, tmp_path: Path, mapped: bool
+) -> None:
+    """The sample holds every row of this table: the trainings see the same, also from a mapped file."""
     assert source.profile.sample.num_rows == source.table.num_rows
     batches = source.profile.sample.to_batches(max_chunksize=3_000)
-    streamed = fit(source, {**QUICK, "order": "fixed"}, rows=lambda: batches)
+    scratch = tmp_path if mapped else None
+    streamed = fit(source, {**QUICK, "order": "fixed"}, rows=lambda: batches, scratch=scratch)
     assert streamed.draw(0, 0, 2_000).equals(fixed.draw(0, 0, 2_000))
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == (
+        [8_000 * len(streamed.coding.columns)] if mapped else []
+    )
 
 
 CONDITIONS = [

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from tests.tables import mixed_table, write_shards
@@ -24,7 +25,8 @@ from shardsynth.pipeline.resample import SampleRequest, sample_model
 def fitted(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("fitted")
     data = write_shards(mixed_table(), folder / "shards", 2)
-    models = {"gaussian_copula": {}, "stock": {"model": "gaussian_copula", "engine": "sdv"}}
+    quick = {"embedding": 8, "hidden": 8, "max_epochs": 2}
+    models = {"gaussian_copula": {}, "autoregressive": quick, "stock": {"model": "gaussian_copula", "engine": "sdv"}}
     sample = {"rows": 300, "rows_per_shard": 100}
     return run_job(Job.parse({"input": str(data), "output": str(folder / "run"), "models": models, "sample": sample}))
 
@@ -69,7 +71,7 @@ def test_a_folder_that_cannot_be_written_costs_no_rows(run, tmp_path):
     assert not list((run.dir.model("gaussian_copula") / "ledger").glob("*.json"))
 
 
-@pytest.mark.parametrize("name", ["gaussian_copula", "stock"])
+@pytest.mark.parametrize("name", ["gaussian_copula", "autoregressive", "stock"])
 def test_rows_beyond_those_of_the_run_then_others(run, tmp_path, name):
     first = ask(run, tmp_path / "a", name)
     assert first.schema.equals(run.plan.schema, check_metadata=True)
@@ -120,23 +122,64 @@ def test_conditions(run, tmp_path):
     assert "sex" not in ledger
 
 
-def test_known_rows_are_completed_in_their_order(run, tmp_path):
+@pytest.mark.parametrize("name", ["gaussian_copula", "autoregressive"])
+def test_known_rows_are_completed_in_their_order(run, tmp_path, name):
     known = mixed_table(700, seed=5).select(["sex", "stage", "age", "dose"]).drop_null()
     write_shards(known, tmp_path / "known", 3)
     folder = str(tmp_path / "known")
-    rows = ask(run, tmp_path / "a", rows=0, remaining=folder, rows_per_shard=90, tasks=4)
+    rows = ask(run, tmp_path / "a", name, rows=0, remaining=folder, rows_per_shard=90, tasks=4)
     assert rows.schema.equals(run.plan.schema, check_metadata=True) and rows.num_rows == known.num_rows
-    for name in known.column_names:
-        assert rows[name].to_pylist() == known[name].to_pylist(), name
-    assert len(set(rows["patient"].to_pylist())) == rows.num_rows and 0 < rows["marker"].null_count < rows.num_rows
-    assert not (run.dir.model("gaussian_copula") / "ledger").exists()
-    assert ask(run, tmp_path / "b", rows=0, remaining=folder, rows_per_shard=500).equals(rows)
-    with pytest.raises(ConditionError, match="--remaining-columns"):
-        ask(run, tmp_path / "c", name="stock", rows=0, remaining=folder)
+    for column in known.column_names:
+        assert rows[column].to_pylist() == known[column].to_pylist(), column
+    assert len(set(rows["patient"].to_pylist())) == rows.num_rows
+    missing = rows["marker"].null_count  # the copula may draw it, the autoregressive model fills in
+    assert 0 < missing < rows.num_rows if name == "gaussian_copula" else missing == 0
+    assert not (run.dir.model(name) / "ledger").exists()
+    assert ask(run, tmp_path / "b", name, rows=0, remaining=folder, rows_per_shard=500).equals(rows)
     write_shards(known.rename_columns(["sex", "stage", "age", "doze"]), tmp_path / "other", 1)
     with pytest.raises(InputError, match="'doze' is not one of the model's; did you mean 'dose'"):
-        ask(run, tmp_path / "c", rows=0, remaining=str(tmp_path / "other"))
+        ask(run, tmp_path / "c", name, rows=0, remaining=str(tmp_path / "other"))
     assert not (tmp_path / "c").exists()
+
+
+def test_a_stock_model_completes_nothing(run, tmp_path):
+    folder = write_shards(mixed_table(5).select(["sex"]), tmp_path / "known", 1)
+    with pytest.raises(ConditionError, match="--remaining-columns"):
+        ask(run, tmp_path / "c", name="stock", rows=0, remaining=str(folder))
+
+
+def test_an_autoregressive_model_is_sampled_otherwise(run, tmp_path):
+    asked = {"name": "autoregressive", "rows": 4_000, "rows_per_shard": 4_000}
+    plain = ask(run, tmp_path / "a", **asked)
+    balanced = ask(run, tmp_path / "b", **asked, balance="stage", go_on=True)
+    counts = balanced["stage"].value_counts().to_pylist()
+    assert {c["values"] for c in counts} == {"I", "II", "III", "IV"}
+    assert all(c["counts"] == pytest.approx(1_000, abs=120) for c in counts)
+    few = ask(run, tmp_path / "c", **asked, top_p=0.3, same_rows=True)
+    assert len(few["dose"].unique()) < 0.7 * len(plain["dose"].unique())
+    sharp = ask(run, tmp_path / "d", **asked, temperature=0.2, where="sex == 'F'")
+    share = pc.mean(pc.equal(sharp["mutated"], 1)).as_py()
+    assert share < 0.02 and set(sharp["sex"].to_pylist()) == {"F"}
+    manifest = json.loads((tmp_path / "d" / "_manifest.json").read_text())
+    assert manifest["sampling"] == {"temperature": 0.2}
+    with pytest.raises(RunError, match="holds other samples"):
+        ask(run, tmp_path / "d", **asked, temperature=0.3, where="sex == 'F'")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("gaussian_copula", {"temperature": 0.5, "top_p": 0.9}, "--temperature, --top-p: for autoregressive models"),
+        ("stock", {"balance": "stage"}, "--balance: for autoregressive models; this one is gaussian_copula"),
+        ("autoregressive", {"temperature": 0.0}, "temperature: wanted a number from 0.05 to 10, found 0"),
+        ("autoregressive", {"balance": "age"}, "balance: 'age' is no category column that the model learned"),
+        ("autoregressive", {"balance": "stage", "remaining": "x"}, "--balance: rows that are completed keep"),
+    ],
+)
+def test_what_a_model_cannot_be_sampled_by(run, tmp_path, name, options, message):
+    with pytest.raises(InputError, match=message):
+        ask(run, tmp_path / "a", name, **options)
+    assert not (run.dir.model(name) / "ledger").exists() and not (tmp_path / "a").exists()
 
 
 def test_a_stock_pickle_that_no_run_recorded_is_refused(run, tmp_path):

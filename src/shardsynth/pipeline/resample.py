@@ -48,6 +48,9 @@ class SampleRequest:
         where: Condition, as text.
         trust_pickle: Load a stock pickle that no run recorded.
         remaining: Folder, glob or file of known rows to be completed, in their order; ``rows`` is their number.
+        temperature: Below 1 sharper, above 1 flatter than learned (default of these three: the model's own).
+        top_p: Only the most probable values that together hold this probability.
+        balance: Category column whose categories are drawn equally often.
     """
 
     model: Path
@@ -62,6 +65,15 @@ class SampleRequest:
     where: str | None = None
     trust_pickle: bool = False
     remaining: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    balance: str | None = None
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How the model is to be sampled, where not as it was made to."""
+        given = {"temperature": self.temperature, "top_p": self.top_p, "balance": self.balance}
+        return {key: value for key, value in given.items() if value is not None}
 
 
 def sample_model(request: SampleRequest, *, console: Any = None) -> str:
@@ -80,6 +92,11 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
         raise RunError(f"--seed: wanted a number from 0 to 2^63 - 1, found {request.seed}")
     if request.remaining is not None and (request.where or request.go_on or card.get("engine") == "sdv"):
         raise ConditionError("--remaining-columns: goes without --where and --continue, and with native models")
+    if request.remaining is not None and request.balance is not None:
+        raise ConditionError("--balance: rows that are completed keep what they have; leave it out")
+    if request.sampling and card.get("family") != "autoregressive":
+        options = ", ".join("--" + key.replace("_", "-") for key in request.sampling)
+        raise ConditionError(f"{options}: for autoregressive models; this one is {card.get('family')}")
     if request.where and card.get("engine") == "sdv":
         raise ConditionError("--where: stock models take no conditions here; use a native model")
     asked = _asked(request, card)
@@ -134,6 +151,7 @@ def _asked(request: SampleRequest, card: dict[str, Any]) -> dict[str, Any]:
         "rows_per_shard": request.rows_per_shard,
         "tasks": request.tasks,
         "where": request.where,
+        **({"sampling": request.sampling} if request.sampling else {}),
         **({} if known is None else {"remaining": os.path.abspath(str(request.remaining)), "known": digest}),
     }
 
@@ -203,6 +221,7 @@ def _open(asked: dict[str, Any], *, trust_pickle: bool) -> Source:
         chunk_rows=asked["chunk_rows"],
         trust_pickle=trust_pickle,
         where=asked["where"],
+        sampling=asked.get("sampling"),
     )
     if asked.get("remaining") is None:
         return source
@@ -259,6 +278,7 @@ def _write_manifest(
         "first_row": plan["first_row"],
         "seed": plan["asked"]["seed"],
         "where": plan["asked"]["where"],
+        "sampling": plan["asked"].get("sampling"),
         "completed": "remaining" in plan["asked"],
         "acceptance": drawn["accepted"] / drawn["proposals"] if drawn["proposals"] else None,
         "model_files": plan["asked"]["files"],

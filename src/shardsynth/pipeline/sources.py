@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -256,11 +256,23 @@ def open_source(
     trust_pickle: bool = False,
     where: Any = None,
     gpu: bool = False,
+    sampling: Mapping[str, Any] | None = None,
 ) -> NativeSource | StockSource | ConstrainedSource:
-    """Open a model folder as a source of rows; with ``gpu``, one that can makes them on a GPU if there is one.
+    """Open a model folder as a source of rows.
+
+    Args:
+        folder: The model's.
+        seed: Names the table of which the rows are.
+        name: Part of the key of a stock model's random streams.
+        chunk_rows: Rows that share one of these.
+        trust_pickle: Load a pickle that no run recorded.
+        where: Conditions.
+        gpu: A model that can makes its rows on a GPU if there is one.
+        sampling: ``temperature``, ``top_p``, ``balance`` instead of an autoregressive model's own.
 
     Raises:
-        ModelError: No model there, or a pickle that no run recorded.
+        JobError: A number of ``sampling`` is out of range.
+        ModelError: No model there, a pickle that no run recorded, or ``sampling`` asks what the model cannot do.
         ConditionError: A condition that the model cannot meet.
     """
     card = model_card(folder)
@@ -277,6 +289,8 @@ def open_source(
     model: Any = load_native(folder, str(card.get("family")))
     if gpu and hasattr(model, "on_device"):
         model = model.on_device("auto")
+    if sampling:
+        model = model.with_sampling(**sampling)
     conditions = None
     if where:
         from shardsynth.sampling.conditions import parse_conditions

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import axis, decoded
-from shardsynth.errors import ConditionError, InputError
+from shardsynth.errors import ConditionError
 from shardsynth.models.autoregressive.codes import CodedColumn
 from shardsynth.models.autoregressive.sampler import BLOCK, in_blocks, lanes_of, places, stacked
+from shardsynth.models.copula.completion import check_columns
 from shardsynth.sampling.streams import stream_key
 
 if TYPE_CHECKING:
@@ -43,12 +44,7 @@ def complete(model: AutoregressiveModel, rows: pa.Table, seed: int, first_row: i
     """
     if model.options.order == "fixed":
         raise ConditionError(f"model {model.name!r} learned one order of its columns: rows are completed by order: any")
-    for name in rows.column_names:
-        if name not in model.schema.names:
-            raise InputError(f"column {name!r} is not one of the model's")
-        if not rows.schema.field(name).type.equals(model.schema.field(name).type):
-            found, wanted = rows.schema.field(name).type, model.schema.field(name).type
-            raise InputError(f"column {name!r} is of type {found}; the model has {wanted}")
+    check_columns(model.schema, rows)
     n = rows.num_rows
     known = np.stack([_known(c, rows) for c in model.coding.columns])
     key = stream_key(seed, f"{model.name}/complete")

@@ -12,10 +12,11 @@ import pyarrow as pa
 import torch
 
 from shardsynth.errors import JobError, ModelError
-from shardsynth.models.autoregressive.codes import Codes, Coding
+from shardsynth.models.autoregressive.codes import Coding
 from shardsynth.models.autoregressive.model import AutoregressiveModel
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
 from shardsynth.models.autoregressive.sampler import calibrated_biases
+from shardsynth.models.autoregressive.table import Table, blocks, encode_rows
 from shardsynth.models.autoregressive.training import Shape, bins_of, train
 from shardsynth.models.base import Fitting
 from shardsynth.models.checkpoint import Watch
@@ -50,11 +51,13 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
     _check_balance(options, coding)
     count = rows.num_rows if given.rows is None else given.counts.rows
     shape = Shape.of(options, count, len(coding.columns))
-    tell(_check_memory(coding, shape, count, available_memory(device), str(device)))
-    codes = _codes(given, coding)
+    held = 0 if given.scratch is not None and device.type == "cpu" else count
+    tell(_check_memory(coding, shape, count, held, available_memory(device), str(device)))
+    batches = [rows] if given.rows is None else given.rows()
+    table = encode_rows(coding, given.coder, batches, count, given.seed, given.scratch)
     shares = [column.share for column in coding.columns]
     places = [column.places for column in coding.columns]
-    identity = _identity(options, shape, coding, codes, given.seed)
+    identity = _identity(options, shape, coding, table, given.seed)
 
     def watch(total: int, steps_per_epoch: int) -> Watch:
         every = 60.0 * options.checkpoint_minutes
@@ -64,7 +67,7 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
     torch.set_num_threads(max(1, given.threads))
     try:
         network, history = train(
-            codes, coding.sizes, shares, places, options, shape, seed=given.seed, device=device, watch=watch
+            table, coding.sizes, shares, places, options, shape, seed=given.seed, device=device, watch=watch
         )
         calibration = torch.zeros(sum(coding.sizes))
         if options.calibrate:
@@ -99,21 +102,16 @@ def _check_balance(options: AutoregressiveOptions, coding: Coding) -> None:
         raise JobError(f"autoregressive: balance: {options.balance!r} wants order: any")
 
 
-def _codes(given: Fitting, coding: Coding) -> Codes:
-    """Training rows in codes: of the row sample or, batch by batch, of all rows; a byte or two a column and row."""
-    if given.rows is None:
-        return coding.encode(given.coder, given.profile.sample, given.seed)
-    parts = [coding.encode(given.coder, batch, given.seed, part) for part, batch in enumerate(given.rows())]
-    return np.concatenate(parts)
+def _check_memory(coding: Coding, shape: Shape, rows: int, held: int, available: int, device: str) -> str:
+    """What training on so many rows will need, as a line for the log; ModelError if it is more than the device has.
 
-
-def _check_memory(coding: Coding, shape: Shape, rows: int, available: int, device: str) -> str:
-    """What training will need, as a line for the log; ModelError if it is more than the device has."""
+    ``held`` is how many of the rows are in memory.
+    """
     sizes, columns = sum(coding.sizes), len(coding.columns)
     width = shape.embedding + shape.hidden
     parameters = sizes * shape.embedding + columns * shape.embedding * shape.hidden + int(1.3 * sizes * width)
     step = 4 * shape.batch * (6 * columns * width + 4 * int(1.3 * sizes))
-    total = 20 * parameters + step + 2 * rows * columns
+    total = 20 * parameters + step + 2 * held * columns + 16 * rows
     line = (
         f"autoregressive: {columns} columns of {sizes} codes, {parameters / 1e6:.1f} M parameters, batches of "
         f"{shape.batch}, about {total / 2**30:.2f} GiB of {available / 2**30:.1f} on {device}"
@@ -123,10 +121,11 @@ def _check_memory(coding: Coding, shape: Shape, rows: int, available: int, devic
     return line
 
 
-def _identity(options: AutoregressiveOptions, shape: Shape, coding: Coding, codes: Codes, seed: int) -> str:
+def _identity(options: AutoregressiveOptions, shape: Shape, coding: Coding, table: Table, seed: int) -> str:
     """Says which training a checkpoint belongs to: options, sizes, columns, data and seed."""
     same = replace(options, device="", checkpoint_minutes=0.0, temperature=1.0, top_p=1.0, balance="", calibrate=True)
     parts = [same.to_json(), [shape.embedding, shape.hidden, shape.batch], list(coding.sizes), seed]
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
-    digest.update(codes.tobytes())
+    for block in blocks(table):
+        digest.update(block)
     return digest.hexdigest()

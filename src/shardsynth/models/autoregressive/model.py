@@ -128,10 +128,13 @@ class AutoregressiveModel:
         """The same model, making so many blocks at the same time."""
         return replace(self, threads=threads)
 
-    def with_sampling(self, *, temperature: float = 1.0, top_p: float = 1.0, balance: str = "") -> AutoregressiveModel:
-        """The same model, sampled otherwise.
+    def with_sampling(
+        self, *, temperature: float | None = None, top_p: float | None = None, balance: str | None = None
+    ) -> AutoregressiveModel:
+        """The same model, sampled otherwise; what is None stays.
 
         Raises:
+            JobError: A number is out of range.
             ModelError: ``balance`` names no category column that the model learned, or the order is fixed.
         """
         changed = replace(self, options=self.options.sampled(temperature, top_p, balance))

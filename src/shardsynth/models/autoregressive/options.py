@@ -95,10 +95,11 @@ class AutoregressiveOptions:
         values = {key: _checked(key, getattr(cls, key), value) for key, value in given.items()}
         return cls(protection=held.protection, **values)
 
-    def sampled(self, temperature: float, top_p: float, balance: str) -> AutoregressiveOptions:
-        """The same, sampled otherwise."""
-        given = {"temperature": float(temperature), "top_p": float(top_p), "balance": balance}
-        return replace(self, **{key: _checked(key, getattr(self, key), value) for key, value in given.items()})
+    def sampled(self, temperature: float | None, top_p: float | None, balance: str | None) -> AutoregressiveOptions:
+        """The same, sampled otherwise; what is None stays."""
+        given: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "balance": balance}
+        changed = {key: _checked(key, getattr(self, key), value) for key, value in given.items() if value is not None}
+        return replace(self, **changed)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""

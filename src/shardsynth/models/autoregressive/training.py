@@ -19,6 +19,7 @@ from torch import Tensor
 
 from shardsynth.models.autoregressive.network import Network, draw_orders
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
+from shardsynth.models.autoregressive.table import Table
 from shardsynth.models.checkpoint import TrainingState, Watch
 
 #: Steps between two checks at most.
@@ -104,7 +105,7 @@ class Schedule:
 
 
 def train(
-    codes: NDArray[np.int16],
+    table: Table,
     sizes: Sequence[int],
     shares: Sequence[NDArray[np.float64]],
     places: Sequence[NDArray[np.float64] | None],
@@ -118,7 +119,7 @@ def train(
     """Train on rows in codes.
 
     Args:
-        codes: int16[rows, columns].
+        table: int8 or int16 [rows, columns], in random order: the first are held out. May be mapped from a file.
         sizes: Codes of each column.
         shares: Their shares, by column.
         places: Their places in the order of a numeric column; see ``Network``.
@@ -136,14 +137,14 @@ def train(
         Saved: Asked to stop; the checkpoint has everything.
     """
     fixed = options.order == "fixed"
-    shuffled = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
-    held_out = max(1, min(round(options.validation * len(codes)), _CHECKED_ROWS))
-    everything = torch.from_numpy(codes.astype(np.int16 if max(sizes) > 127 else np.int8)).t()[:, shuffled]
-    checked, learned = everything[:, :held_out].to(device), everything[:, held_out:].contiguous().to(device)
-    rows = learned.shape[1]
-    if not rows:
-        checked = learned = everything.to(device)
-        rows = learned.shape[1]
+    everything = torch.from_numpy(table)
+    if device.type != "cpu":
+        everything = everything.to(device)
+    held_out = max(1, min(round(options.validation * len(table)), _CHECKED_ROWS))
+    checked, learned = _columns(everything[:held_out], device), everything[held_out:]
+    if not len(learned):
+        learned = everything
+    rows = len(learned)
     batch = max(1, min(shape.batch, rows))
     parts = max(p for p in range(1, _ORDERS + 1) if batch % p == 0 and (p == 1 or batch >= p))
 
@@ -169,7 +170,7 @@ def train(
         if order_of_rows is None or place == 0:  # follows from the epoch's number: resuming finds it again
             own = torch.Generator().manual_seed(seed + 1_000_003 * (epoch + 1))
             order_of_rows = torch.randperm(rows, generator=own).to(device)
-        chosen = learned[:, order_of_rows[place * batch : (place + 1) * batch]].long()
+        chosen = _columns(learned[order_of_rows[place * batch : (place + 1) * batch]], device)
         own = torch.Generator().manual_seed(seed + 7_919 * (state.step + 1))
         orders = draw_orders(parts, len(sizes), own, fixed=fixed).to(device)
         rate = options.learning_rate * min(1.0, (state.step + 1) / _WARM_UP) * schedule.scale(state.step / per_round)
@@ -195,6 +196,11 @@ def train(
     return best.folded(), state.history[: schedule.end].cpu()
 
 
+def _columns(rows: Tensor, device: torch.device) -> Tensor:
+    """Rows [n, columns] as int64[columns, n] on the device."""
+    return rows.to(device).t().to(torch.int64, memory_format=torch.contiguous_format)
+
+
 def _schedule(state: TrainingState, options: AutoregressiveOptions, per_round: int, most: int) -> Schedule:
     losses = state.history[: state.step // per_round, 1].tolist()
     return Schedule.of(losses, options.patience, most)
@@ -205,7 +211,7 @@ def held_out_loss(network: Network, codes: Tensor, *, fixed: bool, batch: int) -
     """Nats per row on rows [columns, n], in orders that are the same at every check."""
     total, first = torch.zeros((), device=codes.device), 0
     while first < codes.shape[1]:
-        part = codes[:, first : first + batch].long()
+        part = codes[:, first : first + batch]
         parts = _ORDERS if part.shape[1] % _ORDERS == 0 else 1
         own = torch.Generator().manual_seed(first + 1)
         orders = draw_orders(parts, len(network.sizes), own, fixed=fixed).to(codes.device)

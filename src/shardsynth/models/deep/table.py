@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.models.deep.codes import DeepCoding
+from shardsynth.models.mapped import new_array
 
 #: Rows that are coded at a time, whatever batches they come in.
 _BATCH = 65_536
@@ -37,19 +38,13 @@ class DeepTable:
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """One more array, kept where the table is."""
-        return _array(self.scratch, name, shape, dtype)
+        return new_array(self.scratch, name, shape, dtype)
 
     def blocks(self) -> Iterable[NDArray[Any]]:
         """All bytes of the table, some rows at a time."""
         for first in range(0, len(self), _BATCH):
             yield np.ascontiguousarray(self.codes[first : first + _BATCH])
             yield np.ascontiguousarray(self.places[first : first + _BATCH])
-
-
-def _array(scratch: Path | None, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    if scratch is None or 0 in shape:
-        return np.zeros(shape, dtype)
-    return np.memmap(scratch / f".{name}.tmp", dtype, "w+", shape=shape)
 
 
 def encode_rows(
@@ -75,8 +70,8 @@ def encode_rows(
     """
     rng = np.random.default_rng([seed, 5])
     widest = max(column.size for column in coding.columns)
-    codes = _array(scratch, "codes", (rows, len(coding.columns)), np.int8 if widest <= 127 else np.int16)
-    places = _array(scratch, "places", (rows, len(coding.layout.tanh)), np.float32)
+    codes = new_array(scratch, "codes", (rows, len(coding.columns)), np.int8 if widest <= 127 else np.int16)
+    places = new_array(scratch, "places", (rows, len(coding.layout.tanh)), np.float32)
     done = 0
     for batch in batches:
         for first in range(0, batch.num_rows, _BATCH):

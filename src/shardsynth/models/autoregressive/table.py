@@ -1,0 +1,67 @@
+"""Training rows in codes and in random order: in memory, or in a mapped file where all rows are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from shardsynth.data.coding import TableCoder
+from shardsynth.models.autoregressive.codes import Coding
+from shardsynth.models.mapped import new_array
+
+#: Rows that are coded, or read, at a time.
+_BATCH = 65_536
+
+#: Codes int8 or int16 [rows, columns].
+Table = NDArray[Any]
+
+
+def encode_rows(
+    coding: Coding,
+    coder: TableCoder,
+    batches: Iterable[pa.RecordBatch | pa.Table],
+    rows: int,
+    seed: int,
+    scratch: Path | None = None,
+) -> Table:
+    """Code the training rows: a byte a row and column (two where a column has more than 127 codes).
+
+    Args:
+        coding: The columns.
+        coder: What the columns were coded with.
+        batches: The rows, with the coder's columns.
+        rows: How many there are in all.
+        seed: Draws the order, and stand-ins for protected categories.
+        scratch: Folder for a file to map, so that the codes need not fit into memory.
+
+    Returns:
+        int8 or int16 [rows, columns], in random order.
+
+    Raises:
+        ValueError: The batches hold another number of rows.
+    """
+    table = new_array(scratch, "codes", (rows, len(coding.columns)), np.int8 if max(coding.sizes) <= 127 else np.int16)
+    place = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).argsort().numpy()
+    done = part = 0
+    for batch in batches:
+        for first in range(0, batch.num_rows, _BATCH):
+            own = batch.slice(first, _BATCH)
+            if done + own.num_rows > rows:
+                raise ValueError(f"more than {rows} training rows")
+            table[place[done : done + own.num_rows]] = coding.encode(coder, own, seed, part)
+            done, part = done + own.num_rows, part + 1
+    if done != rows:
+        raise ValueError(f"{done} training rows, {rows} expected")
+    return table
+
+
+def blocks(table: Table) -> Iterator[bytes]:
+    """All bytes of the table, some rows at a time."""
+    for first in range(0, len(table), _BATCH):
+        yield np.ascontiguousarray(table[first : first + _BATCH]).tobytes()
