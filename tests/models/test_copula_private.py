@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -160,6 +161,17 @@ def test_noise_that_drowns_the_pairs_is_refused_with_the_figure() -> None:
     with pytest.raises(ModelError, match=r"noise of 300 a cell.*2,659 rows leave 665.*at least 3,600 rows"):
         groups_for(2659, spent)
     assert groups_for(3600, spent) == 2 and groups_for(10**6, spent) == 8
+
+
+def test_what_the_refusal_says_would_do_does_and_no_less() -> None:
+    with pytest.raises(ModelError) as refused:
+        groups_for(2659, scale_for(1.0, 1e-6, 2278))
+    columns, epsilon = re.search(r"at most (\d+) columns or an epsilon of ([\d.]+)", str(refused.value)).groups()
+    assert groups_for(2659, scale_for(1.0, 1e-6, number_of_tables(int(columns)))) == 2
+    assert groups_for(2659, scale_for(float(epsilon), 1e-6, 2278)) == 2
+    for columns_more, epsilon_less in ((int(columns) + 1, 1.0), (67, float(epsilon) - 0.02)):
+        with pytest.raises(ModelError):
+            groups_for(2659, scale_for(epsilon_less, 1e-6, number_of_tables(columns_more)))
 
 
 @pytest.mark.parametrize(

@@ -73,26 +73,29 @@ def l2_sensitivity(tables: int) -> float:
     return math.sqrt(2.0 * tables)
 
 
+def epsilon_of(scale: float, delta: float, tables: int) -> float:
+    """The epsilon that noise of ``scale`` on every cell of ``tables`` tables of counts satisfies at ``delta``."""
+    dp = _opendp()
+    return float(dp.c.make_zCDP_to_approxDP(_mechanism(dp, scale)).map(l2_sensitivity(tables)).epsilon(delta))
+
+
 def scale_for(epsilon: float, delta: float, tables: int) -> Guarantee:
     """The least noise with which ``tables`` tables of counts satisfy (epsilon, delta)-differential privacy.
 
     Raises:
         JobError: OpenDP is not installed, or no noise would do.
     """
-    dp = _opendp()
-
-    def spent(scale: float) -> float:
-        return float(dp.c.make_zCDP_to_approxDP(_mechanism(dp, scale)).map(l2_sensitivity(tables)).epsilon(delta))
-
     low, high = 1e-3, 1.0
-    while spent(high) > epsilon:
+    while epsilon_of(high, delta, tables) > epsilon:
         low, high = high, 2 * high
         if high > _LARGEST_SCALE:
             raise JobError(f"privacy: no noise gives epsilon {epsilon:g} at delta {delta:g} on {tables} tables")
     for _ in range(40):
         middle = 0.5 * (low + high)
-        low, high = (low, middle) if spent(middle) <= epsilon else (middle, high)
-    return Guarantee(spent(high), delta, high, tables, f"OpenDP {_version()}, zCDP to approximate DP")
+        low, high = (low, middle) if epsilon_of(middle, delta, tables) <= epsilon else (middle, high)
+    return Guarantee(
+        epsilon_of(high, delta, tables), delta, high, tables, f"OpenDP {_version()}, zCDP to approximate DP"
+    )
 
 
 def with_noise(counts: Integers, scale: float) -> Integers:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from shardsynth.data import archive
 from shardsynth.data.coding import ColumnCoder, TableCoder
 from shardsynth.errors import ModelError
-from shardsynth.models.copula.private_noise import Guarantee, scale_for, with_noise
+from shardsynth.models.copula.private_noise import Guarantee, epsilon_of, scale_for, with_noise
 from shardsynth.summaries.counts import Counts
 
 Floats = npt.NDArray[np.float64]
@@ -114,10 +114,16 @@ def groups_for(rows: int, guarantee: Guarantee) -> int:
     """Groups of a column in the pair tables; ModelError where two are too many."""
     found = int(min(_MOST_GROUPS, np.sqrt(rows / (_SIGNAL * guarantee.scale))))
     if found < 2:
+        bearable = max(rows, 1) / (4 * _SIGNAL)
+        # The noise grows with the root of the number of tables.
+        columns = int(np.sqrt(2 * guarantee.tables * (bearable / guarantee.scale) ** 2 + 0.25) - 0.5)
+        epsilon = epsilon_of(bearable, guarantee.delta, guarantee.tables)
+        fewer = f"at most {columns} columns" if columns > 1 else "fewer columns"
         raise ModelError(
             f"privacy: epsilon {guarantee.epsilon:.3g} at delta {guarantee.delta:g} over {guarantee.tables} tables "
             f"needs noise of {guarantee.scale:.0f} a cell, and {rows:,} rows leave {rows / 4:.0f} in each cell of two "
-            f"by two: at least {4 * _SIGNAL * guarantee.scale:,.0f} rows, fewer columns or a larger epsilon are needed"
+            f"by two: at least {4 * _SIGNAL * guarantee.scale:,.0f} rows, {fewer} or an epsilon of "
+            f"{np.ceil(100 * epsilon) / 100:.2f} are needed"
         )
     return found
 
