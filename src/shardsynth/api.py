@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from shardsynth.errors import ConditionError, ModelError, RunError
 from shardsynth.job import STAGES, Job
+from shardsynth.pipeline import constrained
 from shardsynth.pipeline.files import human_bytes, read_json, write_json
 from shardsynth.pipeline.plan import CHUNK_ROWS, Plan, make_plan
 from shardsynth.pipeline.rundir import RunDir
@@ -333,6 +334,8 @@ class Model:
         model: Any = (
             load_native(self.folder, str(self.card.get("family"))) if self.card.get("engine") == "native" else None
         )
+        if constrained.keeps(self.folder):
+            raise ConditionError(f"{self.folder}: keeps constraints, under which it cannot complete rows")
         if not hasattr(model, "complete"):
             family = self.card.get("family")
             raise ConditionError(f"{self.folder}: {family} cannot complete rows; gaussian_copula, autoregressive can")
@@ -373,6 +376,11 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
     family = str(card.get("family"))
     if family not in CLASSES:
         raise ModelError(f"{folder}: SDV has no {family} that it could become")
+    if constrained.keeps(folder):
+        raise ModelError(
+            f"{folder}: keeps constraints, which a stock {CLASSES[family]} would lose, and their columns with "
+            "them; fit a model in a job without `constraints:`, and export that"
+        )
     model: Any = load_native(folder, family)
     if family == "gaussian_copula":
         from shardsynth.models.stock.copula_export import export

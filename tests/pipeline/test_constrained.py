@@ -13,10 +13,12 @@ from tests.constrained_tables import CONSTRAINTS, METADATA, constrained_table
 from tests.tables import write_shards
 
 from shardsynth import Job, Run, load_model, plan_job, run_job
+from shardsynth.api import export_model
 from shardsynth.data.metadata import columns as columns_of
 from shardsynth.errors import ConditionError, JobError, MergeError, ModelError
 from shardsynth.job import STAGES
 from shardsynth.pipeline import constraint_checks
+from shardsynth.pipeline.resample import SampleRequest, sample_model
 from shardsynth.pipeline.tasks import Worker
 from shardsynth.sampling.constraints.by_sdv import Arbiter
 from shardsynth.sampling.constraints.ordered import OrderedStep
@@ -250,6 +252,18 @@ def test_conditions_under_constraints(done):
         model.sample(5, conditions={"city": "Lyon", "country": "DE"})
     with pytest.raises(ModelError, match="hardly ever meets"):
         model.sample(5, conditions={"dose": {"<": 0}})
+
+
+def test_what_would_lose_the_constraints_is_refused(done, tmp_path):
+    folder = done.dir.model("gaussian_copula")
+    pq.write_table(pa.table({"city": ["Metz"], "age": pa.array([70], pa.int16())}), tmp_path / "known.parquet")
+    with pytest.raises(ModelError, match="keeps constraints, which a stock GaussianCopulaSynthesizer would lose"):
+        list(export_model(folder, tmp_path / "out.pkl"))
+    with pytest.raises(ConditionError, match="--remaining-columns: this model keeps constraints"):
+        sample_model(SampleRequest(folder, tmp_path / "out", 0, remaining=str(tmp_path / "known.parquet")))
+    with pytest.raises(ConditionError, match="keeps constraints, under which it cannot complete rows"):
+        load_model(folder).complete(pq.read_table(tmp_path / "known.parquet"))
+    assert [path.name for path in tmp_path.iterdir()] == ["known.parquet"]
 
 
 def test_a_violation_fails_the_merge(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from tests.tables import write_shards
 
 from shardsynth import Job, Run, plan_job, run_job
-from shardsynth.errors import JobError, MetadataError, RunError
+from shardsynth.errors import InputError, JobError, MetadataError, RunError
 from shardsynth.pipeline.tasks import Worker
 from shardsynth.sampling import identifiers
 from shardsynth.sampling.personal import BLOCK
@@ -160,6 +160,23 @@ def test_wrong_options_are_told_before_any_task(folder):
     ):
         with pytest.raises((JobError, MetadataError), match=words):
             plan_job(job(folder, **changes))
+    assert not (folder / "run").exists()
+
+
+def test_formats_and_faker_types_of_the_metadata_are_checked_before_any_task(folder):
+    columns = {name: {"sdtype": "categorical"} for name in ("disease", "hospital")}
+    columns |= {name: {"sdtype": "numerical"} for name in ("site", "value")}
+    columns |= {"name": {"sdtype": "name"}, "mail": {"sdtype": "email"}, "notes": {"sdtype": "unknown"}}
+    for changed, words in (
+        ({"name": {"sdtype": "naem", "pii": True}}, "'naem' is neither SDV's nor a function of Faker.* mean 'name'"),
+        ({"name": {"sdtype": "id", "regex_format": "P[0-9]{2}"}}, "has 100 distinct strings, but 800 rows"),
+        ({"name": {"sdtype": "id", "regex_format": "P[0-9"}}, "not a valid regular expression"),
+        ({"value": {"sdtype": "company", "pii": True}}, "makes text|cannot be of sdtype"),
+    ):
+        table = {"columns": {**columns, **changed}}
+        (folder / "m.json").write_text(json.dumps({"tables": {"table": table}, "METADATA_SPEC_VERSION": "V2"}))
+        with pytest.raises((InputError, MetadataError), match=words):
+            plan_job(job(folder, metadata=str(folder / "m.json")))
     assert not (folder / "run").exists()
 
 

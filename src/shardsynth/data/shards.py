@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob as globbing
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,7 +158,11 @@ def open_shards(source: str | list[str]) -> Dataset:
 
 
 def read_batches(
-    shard: Shard, schema: pa.Schema, groups: range | None = None, batch_rows: int = BATCH_ROWS
+    shard: Shard,
+    schema: pa.Schema,
+    groups: range | None = None,
+    batch_rows: int = BATCH_ROWS,
+    names: Collection[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Stream a shard's record batches in the dataset's schema, in flat memory.
 
@@ -167,13 +171,18 @@ def read_batches(
         schema: The dataset's schema.
         groups: Row groups to read (default: all).
         batch_rows: Rows of a batch at most.
+        names: Columns to read (default: all), in the schema's order.
     """
     shard.check_unchanged()
+    if names is not None:
+        schema = pa.schema([field for field in schema if field.name in names])
+    within = {key for key, _ in shard.partition}
+    stored = None if names is None else [name for name in schema.names if name not in within]
     try:
         with pq.ParquetFile(shard.path, pre_buffer=False, memory_map=False) as file:
             wanted = list(groups if groups is not None else range(file.num_row_groups))
-            for batch in file.iter_batches(batch_size=batch_rows, row_groups=wanted, use_threads=False):
-                yield _conform(batch, shard, schema)
+            for batch in file.iter_batches(batch_size=batch_rows, row_groups=wanted, columns=stored, use_threads=False):
+                yield _conform(batch if stored is None else batch.select(stored), shard, schema)
     except (pa.ArrowInvalid, OSError) as error:
         raise ShardError(f"{shard.path}: the shard cannot be read: {_first_line(error)}") from None
 
@@ -181,6 +190,8 @@ def read_batches(
 def _conform(batch: pa.RecordBatch, shard: Shard, schema: pa.Schema) -> pa.RecordBatch:
     arrays = list(batch.columns)
     for key, value in shard.partition:
+        if key not in schema.names:
+            continue
         field = schema.field(key)
         scalar = None if value == _NULL_PARTITION else value
         arrays.append(pa.array([scalar], pa.string()).cast(field.type).take(pa.array([0] * batch.num_rows, pa.int32())))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from shardsynth.data.columns import Column
 from shardsynth.data.shards import Dataset
+from shardsynth.data.values import plain_type
 from shardsynth.errors import JobError
 from shardsynth.job import Job
 
@@ -34,22 +38,33 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
             _named(name, lambda: NATIVE[model.model].check(native_options(job, name)))  # noqa: B023 - called at once
         else:
             _named(name, lambda: validate_options(model.model, model.options, dataset.schema.names))  # noqa: B023
+    if job.anonymize or job.pseudonymize or job.free_text:
+        from shardsynth.pipeline.personal import check_personal
+
+        check_personal(job, dataset.schema)
+    known: list[Column] | None = None
     if job.metadata is not None:
-        from shardsynth.data.metadata import read
+        from shardsynth.data.metadata import columns, read
+        from shardsynth.pipeline.personal import marked
 
         metadata = read(Path(job.metadata), dataset.schema, validate=False)
         if job.privacy is not None:
             _check_private(job, dataset, metadata)
+        metadata = marked(metadata, job)
+        known = columns(metadata, dataset.schema)
+        _check_made(job, dataset, metadata, known)
+    if job.sample.conditions or job.sample.balance is not None:
+        from shardsynth.pipeline.condition_checks import check_conditions
+        from shardsynth.pipeline.quotas import check_quotas
+
+        check_quotas(job, dataset.schema.names, job.sample.total_rows(dataset.rows))
+        check_conditions(job, dataset, known)
     missing = [package for package in ("sdv", "torch") if find_spec(package) is None]  # looked for, not imported
     stock = [name for name, model in job.models.items() if model.engine == "sdv"]
     if runs_here and missing and (stock or job.metadata is None or job.constraints):
         what = "checking constraints" if job.constraints else "detecting the metadata"
         what = f"models.{stock[0]} is a stock model" if stock else what
         raise JobError(f"{what}: needs {' and '.join(missing)}, not installed here: pip install 'shardsynth[all]'")
-    if job.anonymize or job.pseudonymize or job.free_text:
-        from shardsynth.pipeline.personal import check_personal
-
-        check_personal(job, dataset.schema)
     if job.constraints:
         from shardsynth.pipeline.constraint_checks import check_constraints
 
@@ -64,6 +79,19 @@ def _check_apart(job: Job) -> None:
         inside = output.relative_to(folder).parts if folder == output or folder in output.parents else None
         if inside is not None and folder.is_dir() and not any(part.startswith(("_", ".")) for part in inside):
             raise JobError(f"output: {job.output} lies inside the input folder {item}; choose another `output:`")
+
+
+def _check_made(job: Job, dataset: Dataset, metadata: dict[str, Any], columns: Sequence[Column]) -> None:
+    """What can be known of identifiers and personal data without a row: formats, their capacity, Faker's functions."""
+    from shardsynth.data.metadata import keys_of
+    from shardsynth.sampling.identifiers import check_capacity, learn_all
+
+    none = pa.table({field.name: pa.nulls(0, plain_type(field.type)) for field in dataset.schema})
+    given = [column for column in columns if column.role == "pii" or "regex_format" in column.options]
+    for model in job.models.values():
+        made = learn_all(none, given, keys_of(metadata), seed=job.seed, locales=model.options.get("locales"))
+        for name, generator in made.items():
+            check_capacity(generator, job.sample.total_rows(dataset.rows), name)
 
 
 def _check_private(job: Job, dataset: Dataset, metadata: dict[str, Any]) -> None:

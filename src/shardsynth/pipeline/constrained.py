@@ -275,6 +275,11 @@ def write_card(worker: Worker, attempt: Attempt, folder: Path) -> None:
         attempt.output(folder / FILE).write_bytes(worker._summary(FILE).read_bytes())
 
 
+def keeps(folder: Path) -> bool:
+    """Whether the model of a folder was fitted under constraints."""
+    return (folder / FILE).exists()
+
+
 def read_card(folder: Path) -> TableConstraints | None:
     """Constraints of a model folder; None where it has none."""
     path = folder / FILE

@@ -95,6 +95,8 @@ def _compared(test: Condition, array: pa.Array) -> Any:
         raise TypeError
     if nature in ("integer", "boolean", "decimal") and any(isinstance(v, float) for v in test.values):
         array = array.cast(pa.float64())
+    elif nature == "integer" and array.type != pa.uint64():
+        array = array.cast(pa.int64())  # 300 is more than any int8
     if nature == "boolean":
         array = array.cast(pa.int8())
     values = pa.array([int(v) if isinstance(v, bool) and nature != "text" else v for v in test.values])
