@@ -184,6 +184,14 @@ def test_ids_of_the_real_table(mds_dir: Path) -> None:
     assert pc.sum(pc.is_in(made, value_set=real.combine_chunks())).as_py() < 20
 
 
+def test_a_million_ids_of_a_hundred_tasks_are_distinct_and_match() -> None:
+    regex = "(DE|FR)-[0-9]{4}-[A-HJ-NP-Z]{4}"
+    generator = identifiers.learn(column(pa.string(), regex_format=regex), pa.array([None], pa.string()))
+    made = pa.concat_arrays([identifiers.make(generator, pa.string(), n * 10_000, 10_000) for n in range(100)])
+    assert pc.count_distinct(made).as_py() == 1_000_000
+    assert pc.all(pc.match_substring_regex(made, f"^{regex}$")).as_py()
+
+
 def test_a_million_ids_a_second() -> None:
     generator = learnt(pa.string(), [f"E-H-{i:06d}-T1-{i % 3}-D1" for i in range(0, 900_000, 991)])
     identifiers.make(generator, pa.string(), 0, 1000)
