@@ -180,6 +180,34 @@ def test_formats_and_faker_types_of_the_metadata_are_checked_before_any_task(fol
     assert not (folder / "run").exists()
 
 
+@pytest.mark.parametrize("engine", ["native", "sdv"])
+def test_rows_are_unique_in_a_composite_key_on_any_tasks(folder, engine):
+    table = pa.table(
+        {
+            "patient": [f"P{n // 4:04d}" for n in range(400)],
+            "visit": pa.array([n % 4 + 1 for n in range(400)], pa.int8()),
+            "age": np.random.default_rng(0).integers(20, 90, 400),
+        }
+    )
+    data = write_shards(table, folder / "visits", 2)
+    described = {"patient": {"sdtype": "id"}, "visit": {"sdtype": "id"}, "age": {"sdtype": "numerical"}}
+    both = {"columns": described, "primary_key": ["patient", "visit"]}
+    (folder / "m.json").write_text(json.dumps({"tables": {"table": both}, "METADATA_SPEC_VERSION": "V2"}))
+    models = {"gaussian_copula": {"engine": engine}}
+    asked = {"input": str(data), "metadata": str(folder / "m.json"), "models": models}
+    run = run_here(job(folder, **asked, sample={"rows": 900, "rows_per_shard": 200}))
+    rows = made(run)
+    assert rows.schema.equals(run.plan.schema)
+    assert len(set(zip(rows["patient"].to_pylist(), rows["visit"].to_pylist()))) == 900
+    assert set(rows["visit"].to_pylist()) == {1, 2, 3, 4}
+
+    both["primary_key"] = ["visit", "age"]
+    described["visit"] = {"sdtype": "numerical"}
+    (folder / "m.json").write_text(json.dumps({"tables": {"table": both}, "METADATA_SPEC_VERSION": "V2"}))
+    with pytest.raises(MetadataError, match="its columns are all learned, so that rows would repeat"):
+        plan_job(job(folder, **asked, output=str(folder / "other")))
+
+
 def test_free_text_is_not_learned_without_being_told(folder):
     described = {name: {"sdtype": "categorical"} for name in ("disease", "notes", "hospital")}
     described |= {"name": {"sdtype": "name"}, "mail": {"sdtype": "email"}}

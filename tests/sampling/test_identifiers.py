@@ -186,10 +186,26 @@ def test_ids_of_the_real_table(mds_dir: Path) -> None:
 
 def test_a_million_ids_of_a_hundred_tasks_are_distinct_and_match() -> None:
     regex = "(DE|FR)-[0-9]{4}-[A-HJ-NP-Z]{4}"
-    generator = identifiers.learn(column(pa.string(), regex_format=regex), pa.array([None], pa.string()))
+    generator = identifiers.learn(column(pa.string(), regex_format=regex), pa.array(["DE-1"]))
     made = pa.concat_arrays([identifiers.make(generator, pa.string(), n * 10_000, 10_000) for n in range(100)])
     assert pc.count_distinct(made).as_py() == 1_000_000
     assert pc.all(pc.match_substring_regex(made, f"^{regex}$")).as_py()
+
+
+def test_of_a_composite_key_the_widest_column_never_repeats_and_the_others_go_round() -> None:
+    visits = pa.array([1, 2, 3, 4, 5] * 20, pa.int8())
+    table = pa.table({"patient": [f"P{n // 5:05d}" for n in range(100)], "visit": visits})
+    columns = [Column(name, table.schema.field(name).type, "id", "id") for name in table.schema.names]
+    made = identifiers.learn_all(table, columns, [], seed=1, composite=["patient", "visit"])
+    for name in table.schema.names:
+        identifiers.check_capacity(made[name], 10**6, name)
+    parts = [
+        pa.table([identifiers.make(made[c.name], c.type, first, 1000) for c in columns], table.schema.names)
+        for first in (0, 1000, 7 * 10**8)
+    ]
+    rows = pa.concat_tables(parts)
+    assert pc.count_distinct(rows["patient"]).as_py() == 3000 and rows["patient"].null_count == 0
+    assert set(rows["visit"].to_pylist()) == {1, 2, 3, 4, 5} and rows.schema.field("visit").type == pa.int8()
 
 
 def test_a_million_ids_a_second() -> None:

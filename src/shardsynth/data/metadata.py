@@ -77,10 +77,33 @@ def table_of(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def keys_of(metadata: dict[str, Any]) -> list[str]:
-    """Columns whose values never repeat: the primary key (a composite one has none) and the alternate keys."""
+    """Columns whose values never repeat: the primary key (of a composite one see ``composite_key``), alternate keys."""
     table = table_of(metadata)
-    keys = [table.get("primary_key"), *table.get("alternate_keys", [])]
+    primary = table.get("primary_key")
+    if isinstance(primary, list) and len(primary) == 1:
+        (primary,) = primary
+    keys = [primary, *table.get("alternate_keys", [])]
     return [key for key in keys if isinstance(key, str)]
+
+
+def composite_key(metadata: dict[str, Any]) -> list[str]:
+    """Columns of a primary key of several columns, which repeat but not together; none where there is no such key."""
+    primary = table_of(metadata).get("primary_key")
+    return [str(name) for name in primary] if isinstance(primary, list) and len(primary) > 1 else []
+
+
+def check_composite(metadata: dict[str, Any]) -> None:
+    """MetadataError where no column of a composite key is made from the row number, which is what makes rows unique."""
+    key = composite_key(metadata)
+    described = table_of(metadata)["columns"]
+    for name in key:
+        if name not in described:
+            raise MetadataError(f"primary_key: no column is called {name!r}{_nearest(name, described)}")
+    if key and not any(role_of_sdtype(described[name]["sdtype"]) in ("id", "pii") for name in key):
+        raise MetadataError(
+            f"primary_key {key}: its columns are all learned, so that rows would repeat; SDV wants each to be 'id' or "
+            "personal: make at least one of them 'id' in the metadata"
+        )
 
 
 def _is_empty(sdtype: str, options: dict[str, Any]) -> bool:

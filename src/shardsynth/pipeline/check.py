@@ -83,13 +83,20 @@ def _check_apart(job: Job) -> None:
 
 def _check_made(job: Job, dataset: Dataset, metadata: dict[str, Any], columns: Sequence[Column]) -> None:
     """What can be known of identifiers and personal data without a row: formats, their capacity, Faker's functions."""
-    from shardsynth.data.metadata import keys_of
+    from shardsynth.data.metadata import check_composite, composite_key, keys_of
     from shardsynth.sampling.identifiers import check_capacity, learn_all
 
+    check_composite(metadata)
     none = pa.table({field.name: pa.nulls(0, plain_type(field.type)) for field in dataset.schema})
-    given = [column for column in columns if column.role == "pii" or "regex_format" in column.options]
     for model in job.models.values():
-        made = learn_all(none, given, keys_of(metadata), seed=job.seed, locales=model.options.get("locales"))
+        made = learn_all(
+            none,
+            columns,
+            keys_of(metadata),
+            seed=job.seed,
+            locales=model.options.get("locales"),
+            composite=composite_key(metadata),
+        )
         for name, generator in made.items():
             check_capacity(generator, job.sample.total_rows(dataset.rows), name)
 

@@ -65,7 +65,7 @@ def _choose(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
 
 def _fit_private(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     """A Gaussian copula from the noisy tables: neither profile nor exact counts are read."""
-    from shardsynth.data.metadata import keys_of
+    from shardsynth.data.metadata import composite_key, keys_of
     from shardsynth.models.copula.model import GaussianCopula
     from shardsynth.models.copula.private_fit import fit_private
     from shardsynth.sampling.identifiers import check_capacity, learn_all
@@ -76,7 +76,9 @@ def _fit_private(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]
     found = fit_private(tables, worker.public_coder(), plan.schema)
     none = pa.table({f.name: pa.nulls(0, plain_type(f.type)) for f in plan.schema})
     locales = plan.job.models[task.model].options.get("locales")
-    generators = learn_all(none, columns, keys_of(metadata), seed=plan.job.seed, locales=locales)
+    generators = learn_all(
+        none, columns, keys_of(metadata), seed=plan.job.seed, locales=locales, composite=composite_key(metadata)
+    )
     for name, generator in generators.items():
         check_capacity(generator, plan.rows, name)
     model = GaussianCopula.from_fit(found, plan.schema, columns, generators=generators, name=task.model)
@@ -183,7 +185,7 @@ def _write_losses(path: Path, losses: pa.Table | None, attempt: Attempt) -> None
 
 def _generators(worker: Worker, columns: list[Column], model: str) -> dict[str, dict[str, Any]]:
     """Identifier generators; InputError where one has too few values for the rows to be made."""
-    from shardsynth.data.metadata import keys_of
+    from shardsynth.data.metadata import composite_key, keys_of
     from shardsynth.sampling.identifiers import check_capacity, learn_all
 
     job = worker.plan.job
@@ -193,6 +195,7 @@ def _generators(worker: Worker, columns: list[Column], model: str) -> dict[str, 
         keys_of(worker.metadata()),
         seed=job.seed,
         locales=job.models[model].options.get("locales"),
+        composite=composite_key(worker.metadata()),
     )
     for name, generator in generators.items():
         check_capacity(generator, worker.plan.rows, name)

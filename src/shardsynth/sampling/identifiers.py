@@ -71,9 +71,18 @@ def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | Non
 
 
 def learn_all(
-    table: pa.Table, columns: Iterable[Column], keys: Collection[str], *, seed: int, locales: Any = None
+    table: pa.Table,
+    columns: Iterable[Column],
+    keys: Collection[str],
+    *,
+    seed: int,
+    locales: Any = None,
+    composite: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Generators of all columns of role ``id`` or ``pii``, by name.
+
+    Of a composite key, the column of the most values never repeats, and so neither does the key; its other columns
+    go round as many values as the sample holds.
 
     Args:
         table: A sample of the rows.
@@ -81,13 +90,23 @@ def learn_all(
         keys: Columns whose values never repeat.
         seed: The job's seed.
         locales: Faker's locales.
+        composite: Columns of a composite key.
     """
     settings = {"seed": seed, "locales": locales}
-    return {
-        column.name: learn(column, table[column.name], {**settings, "unique": column.name in keys})
-        for column in columns
-        if column.role in ("id", "pii")
+    made = [column for column in columns if column.role in ("id", "pii")]
+    generators = {
+        column.name: learn(column, table[column.name], {**settings, "unique": column.name in {*keys, *composite}})
+        for column in made
     }
+    parts = [column for column in made if column.name in composite]
+    if parts:
+        seen = {column.name: pc.count_distinct(decoded(table[column.name])).as_py() for column in parts}
+        widest = max(parts, key=lambda column: (capacity(generators[column.name]), seen[column.name]))
+        for column in parts:
+            if column is not widest and column.name not in keys:
+                generator = generators[column.name]
+                generator["cycle"] = max(1, min(seen[column.name], capacity(generator)))
+    return generators
 
 
 def _given(column: Column, regex: str) -> dict[str, Any]:
@@ -131,7 +150,9 @@ def _learn_number(column: Column, values: pa.Array) -> dict[str, Any]:
 
 
 def capacity(generator: dict[str, Any]) -> int:
-    """How many rows a generator can make without a value twice (beyond ``rows_per_value``)."""
+    """How many rows a generator can make: without a value twice, but for ``rows_per_value`` and ``cycle``."""
+    if "cycle" in generator:
+        return UNBOUNDED
     repeat = int(generator["repeat"])
     if generator["kind"] == "count":
         return (int(generator["limit"]) - int(generator["start"]) + 1) * repeat
@@ -171,6 +192,12 @@ def make(generator: dict[str, Any], type: pa.DataType, first_row: int, n: int) -
     """
     if first_row + n > capacity(generator):
         raise ModelError(f"an identifier's generator has {capacity(generator)} values; row {first_row + n} was asked")
+    if "cycle" in generator:
+        size = int(generator["cycle"])
+        plain = type.value_type if pa.types.is_dictionary(type) else type
+        round_ = make({key: value for key, value in generator.items() if key != "cycle"}, plain, 0, size)
+        turns = pa.array(np.arange(first_row, first_row + n, dtype=np.int64) % size)
+        return _finished(round_.take(turns), generator, type, first_row, n)
     if generator["kind"] == "pii":
         return make_pii(generator, type, int(generator["key"]), first_row, n)
     repeat = int(generator["repeat"])

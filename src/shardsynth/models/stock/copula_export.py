@@ -139,6 +139,8 @@ def described(model: GaussianCopula | DeepModel, columns: Sequence[Column], fram
             if generator.get("kind") == "string":
                 entries[column.name]["regex_format"] = _plain_regex(generator["regex"])
             frame[column.name] = _stand_in(frame[column.name], column)
+            if "cycle" in generator:  # part of a composite key, which SDV's synthesizers do not know
+                continue
             if "primary_key" not in table:
                 table["primary_key"] = column.name
             elif generator.get("kind") != "string":

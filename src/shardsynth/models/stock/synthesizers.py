@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from shardsynth.data import frames
 from shardsynth.data.columns import Column, schema_from_text, schema_to_text
-from shardsynth.data.metadata import TABLE, keys_of
+from shardsynth.data.metadata import TABLE, composite_key, keys_of
 from shardsynth.data.values import decoded
 from shardsynth.errors import InputError, MetadataError, ModelError
 from shardsynth.models.stock.options import CLASSES, validate_options
@@ -251,7 +251,12 @@ def fit_stock(
         "schema": schema_to_text(schema),
         "columns": [(column.sdtype, column.role, column.options) for column in columns],
         "generators": identifiers.learn_all(
-            table, columns, keys_of(metadata), seed=seed, locales=options.get("locales")
+            table,
+            columns,
+            keys_of(metadata),
+            seed=seed,
+            locales=options.get("locales"),
+            composite=composite_key(metadata),
         ),
         "constants": frame[fixed].iloc[:1],
         "categories": {c.name: _categories(c, table[c.name]) for c in learned if pa.types.is_dictionary(c.type)},
