@@ -58,6 +58,24 @@ def test_it_renders_without_a_complaint_or_a_request(
         assert picture.stat().st_size > 3_000
 
 
+def test_all_verdicts_are_seen_on_a_phone_and_tables_fit_a_printed_sheet(browser: Page, adult: Path) -> None:
+    browser.open(adult, width=390)
+    assert browser.run("document.querySelector('.glance').scrollWidth") <= 390
+    browser.open(adult, width=794, media="print")
+    assert browser.run("document.documentElement.scrollWidth") <= 794
+
+
+def test_two_numbers_are_drawn_as_a_square_with_marks(browser: Page, tmp_path: Path, shots: Path) -> None:
+    page = write_report(tmp_path, examples.report_of(examples.wide_table(5, 800), "numbers", {"tvae": 0.5}))
+    browser.open(page, width=390)
+    assert_clean(browser, page)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    drawn = "[...document.querySelectorAll('.mosaic svg')].filter((e) => e.querySelector('.frame'))"
+    assert browser.run(f"{drawn}.length") >= 2
+    assert browser.run(f"{drawn}.every((e) => e.querySelectorAll('.tick').length > 3)")
+    browser.screenshot(shots / "numbers-pairs.png", "#pairs")
+
+
 def test_hostile_names_do_nothing_and_keep_the_layout(browser: Page, hostile: Path, shots: Path) -> None:
     for width in (1280, 390):
         browser.open(hostile, width=width)
