@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from shardsynth.data.columns import Column
 from shardsynth.data.shards import Dataset
-from shardsynth.data.values import plain_type
+from shardsynth.data.values import kind_of, plain_type
 from shardsynth.errors import JobError
 from shardsynth.job import Job
 
@@ -36,6 +36,8 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
     for name, model in job.models.items():
         if model.engine == "native":
             _named(name, lambda: NATIVE[model.model].check(native_options(job, name)))  # noqa: B023 - called at once
+            if model.model == "gaussian_copula":
+                _named(name, lambda: _check_columns(native_options(job, name), dataset.schema))  # noqa: B023
         else:
             _named(name, lambda: validate_options(model.model, model.options, dataset.schema.names))  # noqa: B023
     if job.anonymize or job.pseudonymize or job.free_text:
@@ -69,6 +71,18 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         from shardsynth.pipeline.constraint_checks import check_constraints
 
         check_constraints(job, dataset)
+
+
+def _check_columns(options: dict[str, Any], schema: pa.Schema) -> None:
+    """The columns that a copula's options name are there, and of a type that can have them."""
+    from shardsynth.models.copula.options import FitOptions
+
+    parsed = FitOptions.parse(options)
+    parsed.check_columns(schema.names)
+    for name, one in parsed.columns.items():
+        nature = kind_of(schema.field(name).type)
+        if nature not in ("integer", "float", "decimal", *(() if one.numeric else ("temporal", "text"))):
+            raise JobError(f"columns.{name}: is of type {schema.field(name).type}; such options are for numbers")
 
 
 def _check_apart(job: Job) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardsynth.data.values import Precision
+from shardsynth.models.columns.asked import Transform
 from shardsynth.models.columns.fitted import Marginal
 from shardsynth.models.columns.marginals import Cells, grid_unit
 
@@ -28,7 +29,14 @@ _SEGMENTS = 1024
 _GRID_POINTS = 2048
 
 
-def fit_family(name: str, cells: Cells, ends: tuple[float, float], precision: Precision) -> dict[str, Any]:
+def fit_family(
+    name: str,
+    cells: Cells,
+    ends: tuple[float, float],
+    precision: Precision,
+    support: tuple[float, float] | None = None,
+    transform: Transform | None = None,
+) -> dict[str, Any]:
     """Parameters of a named distribution.
 
     Args:
@@ -36,22 +44,32 @@ def fit_family(name: str, cells: Cells, ends: tuple[float, float], precision: Pr
         cells: The histogram.
         ends: Protected minimum and maximum.
         precision: Grid of the values: a cell reaches half a unit beyond its points.
+        support: Ends that are known without the data; else, and for a transformed value, those of the cells.
+        transform: The distribution is that of the transformed values.
 
     Returns:
-        ``{"distribution": name, "learned_parameters": {...}}`` as SDV gives it.
+        ``{"distribution": name, "learned_parameters": {...}}`` as SDV gives it, and the ``transform`` if there is one.
     """
     count, lo, hi = _bins(cells, ends, precision)
-    middle = 0.5 * (lo + hi)
     low, high = float(lo[0]), float(hi[-1])
+    unit = grid_unit(precision)
+    if transform is not None:
+        lo, hi = (transform.to(transform.inside(edge, unit)) for edge in (lo, hi))
+        hi = np.maximum(hi, np.nextafter(lo, np.inf))
+        low, high = float(lo[0]), float(hi[-1])
+    elif support is not None:
+        low, high = min(low, support[0] - 0.5 * unit), max(high, support[1] + 0.5 * unit)
+    middle = 0.5 * (lo + hi)
     fitters: dict[str, Callable[[], dict[str, Any]]] = {
         "norm": lambda: _norm(count, middle),
         "uniform": lambda: {"loc": low, "scale": high - low},
-        "truncnorm": lambda: _truncnorm(count, lo, hi, middle),
-        "beta": lambda: _beta(count, lo, hi, middle),
-        "gamma": lambda: _gamma(count, lo, hi, middle),
+        "truncnorm": lambda: _truncnorm(count, lo, hi, middle, (low, high)),
+        "beta": lambda: _beta(count, lo, hi, middle, (low, high)),
+        "gamma": lambda: _gamma(count, lo, hi, middle, (low, high)),
         "gaussian_kde": lambda: _kde(count, lo, hi),
     }
-    return {"distribution": name, "learned_parameters": fitters[name]()}
+    kept = {} if transform is None else {"transform": transform.to_json()}
+    return {"distribution": name, "learned_parameters": fitters[name](), **kept}
 
 
 def distribution_functions(
@@ -60,6 +78,11 @@ def distribution_functions(
     """Distribution function and quantile function of ``{"distribution": ..., "learned_parameters": ...}``."""
     from scipy import stats
 
+    if "transform" in distribution:
+        transform = Transform.from_json(distribution["transform"])
+        inner = {key: value for key, value in distribution.items() if key != "transform"}
+        below, above = distribution_functions(inner)
+        return lambda x: below(transform.to(x)), lambda u: transform.back(above(u))
     name, parameters = distribution["distribution"], distribution["learned_parameters"]
     if name == "gaussian_kde":
         return _kde_functions(np.asarray(parameters["dataset"], dtype=np.float64), parameters.get("bw_method"))
@@ -124,8 +147,8 @@ def _norm(count: Floats, middle: Floats) -> dict[str, Any]:
     return {"loc": mean, "scale": float(np.sqrt(np.average((middle - mean) ** 2, weights=count)))}
 
 
-def _truncnorm(count: Floats, lo: Floats, hi: Floats, middle: Floats) -> dict[str, Any]:
-    low, high = float(lo[0]), float(hi[-1])
+def _truncnorm(count: Floats, lo: Floats, hi: Floats, middle: Floats, ends: tuple[float, float]) -> dict[str, Any]:
+    low, high = ends
     start = _norm(count, middle)
     width = high - low
 
@@ -139,8 +162,8 @@ def _truncnorm(count: Floats, lo: Floats, hi: Floats, middle: Floats) -> dict[st
     return dict(zip(("a", "b", "loc", "scale"), best))
 
 
-def _beta(count: Floats, lo: Floats, hi: Floats, middle: Floats) -> dict[str, Any]:
-    low, high = float(lo[0]), float(hi[-1])
+def _beta(count: Floats, lo: Floats, hi: Floats, middle: Floats, ends: tuple[float, float]) -> dict[str, Any]:
+    low, high = ends
     width = high - low
     mean = (float(np.average(middle, weights=count)) - low) / width
     variance = float(np.average((middle - low - mean * width) ** 2, weights=count)) / width**2
@@ -154,8 +177,8 @@ def _beta(count: Floats, lo: Floats, hi: Floats, middle: Floats) -> dict[str, An
     return dict(zip(("a", "b", "loc", "scale"), _maximise("beta", parameters, start, count, lo, hi)))
 
 
-def _gamma(count: Floats, lo: Floats, hi: Floats, middle: Floats) -> dict[str, Any]:
-    low, width = float(lo[0]), float(hi[-1] - lo[0])
+def _gamma(count: Floats, lo: Floats, hi: Floats, middle: Floats, ends: tuple[float, float]) -> dict[str, Any]:
+    low, width = ends[0], ends[1] - ends[0]
     mean = float(np.average(middle, weights=count)) - low
     variance = float(np.average((middle - low - mean) ** 2, weights=count))
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from shardsynth.data.coding import ColumnCoder
 from shardsynth.data.values import Precision, axis_of_native, needs_parsing
-from shardsynth.errors import ModelError
+from shardsynth.errors import JobError, ModelError
+from shardsynth.models.columns.asked import Asked, Transform
 from shardsynth.models.columns.distributions import family_marginal, fit_family
 from shardsynth.models.columns.fitted import FitColumn, Marginal
 from shardsynth.models.columns.marginals import (
@@ -112,6 +113,7 @@ def fit_axis(
     enforce: bool = True,
     points: Sequence[float] | None = None,
     impute: bool = False,
+    asked: Asked | None = None,
 ) -> tuple[FitColumn, list[str]]:
     """A column of numbers or instants under the protections.
 
@@ -124,10 +126,15 @@ def fit_axis(
         enforce: Named distributions are clipped to the ends.
         points: Only these values may occur, each on its own (a column that others are a function of).
         impute: Fit a named distribution with missing values counted at the mean, as SDV does.
+        asked: What the user asks of the column.
 
     Returns:
         The column (``latent``, ``constant`` or ``empty``), and notes.
+
+    Raises:
+        JobError: No value lies between the ends that are asked, or a value has no transformed value.
     """
+    asked = _on_grid(asked or Asked(), coder.precision)
     rows, present = int(hist.sum()), int(hist[:-1].sum())
     absent = float(hist[-1] / rows) if rows else 1.0
     base = FitColumn(coder.name, coder.column.role, "empty", None, None, coder.precision, coder.emit_nan)
@@ -137,15 +144,31 @@ def fit_axis(
         return base, [f"column {coder.name!r}: {present} values are too few to learn from, written as missing"]
     cells = cells_of_histogram(hist[:-1], coder.cuts, coder.low, coder.high, coder.precision)
     ends = column_ends(coder, cells, tally, protection)
+    inner = _asked_ends(coder.name, ends, asked)
+    if asked.places is not None:
+        base = replace(base, precision=Precision("decimal", digits=asked.places))
     if points is not None:
-        marginal = _points(cells, np.asarray(points, dtype=np.float64), protection, absent)
-    elif family == EMPIRICAL or ends[0] == ends[1]:
-        marginal = protected_marginal(cells, ends, coder.precision, protection, absent)
+        within = [
+            p for p in points if (asked.low is None or p >= asked.low) and (asked.high is None or p <= asked.high)
+        ]
+        marginal = _points(cells, np.asarray(within, dtype=np.float64), protection, absent)
+    elif family == EMPIRICAL or inner[0] == inner[1]:
+        marginal = protected_marginal(cells, inner, coder.precision, protection, absent)
     else:
         used = imputed(cells, int(hist[-1]), coder.precision) if impute else cells
-        distribution = fit_family(family, used, ends, coder.precision)
-        marginal = family_marginal(distribution, ends, coder.precision, absent, clip=enforce)
+        support = (ends[0] if asked.low is None else asked.low, ends[1] if asked.high is None else asked.high)
+        known = None if asked.low is None and asked.high is None else support
+        if asked.transform is not None:
+            _check_transform(coder, cells, asked.transform)
+        distribution = fit_family(family, used, inner, coder.precision, known, asked.transform)
+        clip = enforce if asked.enforce is None else asked.enforce
+        precision = base.precision if asked.places is not None else coder.precision
+        marginal = family_marginal(distribution, support, precision or Precision(), absent, clip=clip)
         return replace(base, treatment="latent", marginal=marginal, distribution=distribution), []
+    if asked.places is not None and base.precision is not None:
+        atoms = marginal.lo == marginal.hi
+        lo, hi = (np.where(atoms, base.precision.snap(edge), edge) for edge in (marginal.lo, marginal.hi))
+        marginal = replace(marginal, lo=lo, hi=hi)
     only = len(marginal.lo) == 1 and marginal.lo[0] == marginal.hi[0]
     return replace(
         base,
@@ -153,6 +176,39 @@ def fit_axis(
         marginal=marginal,
         distribution={"distribution": EMPIRICAL, "learned_parameters": {"segments": len(marginal.lo)}},
     ), []
+
+
+def _on_grid(asked: Asked, precision: Precision) -> Asked:
+    """The ends that are asked, moved inwards to the grid on which the values are rounded."""
+    grid = precision if asked.places is None else Precision("decimal", digits=asked.places)
+    unit = grid_unit(grid)
+    low, high = (None if end is None else float(grid.snap(np.array([end]))[0]) for end in (asked.low, asked.high))
+    if low is not None and asked.low is not None and low < asked.low:
+        low += unit
+    if high is not None and asked.high is not None and high > asked.high:
+        high -= unit
+    return replace(asked, low=low, high=high)
+
+
+def _asked_ends(name: str, ends: tuple[float, float], asked: Asked) -> tuple[float, float]:
+    """The protected ends, within those that are asked."""
+    low = ends[0] if asked.low is None else max(ends[0], asked.low)
+    high = ends[1] if asked.high is None else min(ends[1], asked.high)
+    if low > high:
+        raise JobError(f"columns.{name}: no value of the column lies between the min and max that are asked")
+    return low, high
+
+
+def _check_transform(coder: ColumnCoder, cells: Cells, transform: Transform) -> None:
+    wrong = transform.refuses(cells.lo, cells.hi, grid=grid_unit(coder.precision) > 0)
+    if wrong.any():
+        wanted = (
+            f"above {transform.base:g}" if transform.name == "log" else f"in {transform.base:g} to {transform.top:g}"
+        )
+        raise JobError(
+            f"columns.{coder.name}.transform: {transform.name} needs values {wanted}; about "
+            f"{int(cells.count[wrong].sum())} rows have others: give another min or max, or leave the transform out"
+        )
 
 
 def column_ends(coder: ColumnCoder, cells: Cells, tally: Tally, protection: Protection) -> tuple[float, float]:

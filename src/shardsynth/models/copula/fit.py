@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shardsynth.data.coding import TableCoder
+from shardsynth.data.coding import ColumnCoder, TableCoder
+from shardsynth.data.values import Precision
+from shardsynth.errors import JobError
 from shardsynth.models.columns.fit import fit_axis, fit_category
 from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent, Marginal
 from shardsynth.models.copula.hermite import gram_correlation
@@ -51,6 +53,12 @@ def fit_copula(
     """
     options = FitOptions.parse(options)
     options.check_columns([c.name for c in coder.columns if not c.is_category])
+    for name, one in options.columns.items():
+        column = coder.columns[coder.index[name]].column
+        if one.numeric and column.role != "number":
+            raise JobError(f"columns.{name}: is a date; min, max, decimal_places and transform are for numbers")
+        if one.places is not None and not pa.types.is_floating(column.value_type):
+            raise JobError(f"columns.{name}.decimal_places: is for floats; the column is {column.type}")
     if options.encoding == "sdv":
         from shardsynth.models.stock.encoding import fit_like_sdv
 
@@ -136,16 +144,35 @@ def fit_columns(
                 options.family(column.name),
                 enforce=options.enforce_min_max,
                 points=known.get(column.name),
+                asked=options.asked(column.name),
             )
+            if not options.enforce_rounding and _is_float(column) and options.asked(column.name).places is None:
+                found = _unrounded(found)
         fitted[column.name] = found
         notes += more
     bound = _bound(coder, fitted, relations, notes)
     for relation in bound:
+        if relation.name in options.columns:
+            notes.append(f"column {relation.name!r}: is computed from others, so that its options are not used")
         distribution = {"distribution": "relation", "learned_parameters": {"of": list(relation.parents)}}
         fitted[relation.name] = replace(
             fitted[relation.name], treatment="relation", marginal=None, distribution=distribution
         )
     return fitted, bound
+
+
+def _is_float(column: ColumnCoder) -> bool:
+    return column.column.role == "number" and pa.types.is_floating(column.column.value_type)
+
+
+def _unrounded(found: FitColumn) -> FitColumn:
+    """The column off its grid: values inside the bins keep all their digits, single values stay."""
+    marginal = found.marginal
+    if marginal is not None and found.precision is not None:
+        snapped = found.precision.snap(np.array([marginal.lo.min(), marginal.hi.max()]))
+        lo, hi = (np.clip(edge, snapped[0], snapped[1]) for edge in (marginal.lo, marginal.hi))
+        marginal = replace(marginal, lo=lo, hi=hi)
+    return replace(found, precision=Precision(), marginal=marginal)
 
 
 def _known_values(relations: Sequence[Relation]) -> dict[str, list[Any]]:

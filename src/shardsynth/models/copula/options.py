@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shardsynth.errors import JobError
+from shardsynth.models.columns.asked import Asked
 from shardsynth.models.columns.distributions import FAMILIES
 from shardsynth.models.columns.marginals import Protection
 
 EMPIRICAL = "empirical"
 _KEYS = (
+    "columns",
     "marginals",
     "default_distribution",
     "numerical_distributions",
@@ -36,6 +38,8 @@ class FitOptions:
         encoding: ``native``, or ``sdv``: categories are intervals in the order of their first appearance, missing
             is a category or an independent coin, correlations are Pearson's of normal scores, relations are not used.
         protection: What the model may hold of rare values.
+        columns: What is asked of single columns.
+        enforce_rounding: False: floats are written as they are drawn, not rounded to the input's decimals.
     """
 
     default: str = EMPIRICAL
@@ -43,17 +47,20 @@ class FitOptions:
     enforce_min_max: bool = True
     encoding: str = "native"
     protection: Protection = field(default_factory=Protection)
+    columns: Mapping[str, Asked] = field(default_factory=dict)
+    enforce_rounding: bool = True
 
     @classmethod
     def parse(cls, options: Mapping[str, Any] | FitOptions | None) -> FitOptions:
         """Options from a model's entry in a job file.
 
         Args:
-            options: ``marginals`` (a name, or a mapping of columns with ``default``), or SDV's
-                ``default_distribution`` and ``numerical_distributions``; ``enforce_min_max_values``; ``encoding``;
-                ``rare`` (``{"min_count": 5, "as": "drop"}``); ``extremes`` (``clip`` or ``keep``).
-                ``enforce_rounding`` and ``locales`` are SDV's too, and change nothing here: the format is always the
-                input's.
+            options: ``columns`` (by name, ``marginal``, ``min``, ``max``, ``enforce_min_max``, ``decimal_places``,
+                ``transform``: see ``columns.asked``); ``marginals`` (a name, or a mapping of columns with
+                ``default``), or SDV's ``default_distribution`` and ``numerical_distributions``;
+                ``enforce_min_max_values``; ``enforce_rounding`` (false: floats keep all their digits); ``encoding``;
+                ``rare`` (``{"min_count": 5, "as": "drop"}``); ``extremes`` (``clip`` or ``keep``); ``locales`` (of
+                generated columns).
 
         Raises:
             JobError: An unknown key or value, with the nearest valid one.
@@ -75,6 +82,8 @@ class FitOptions:
             default = str(marginals)
         default = str(given.get("default_distribution") or default)
         named.update({str(k): str(v) for k, v in (given.get("numerical_distributions") or {}).items()})
+        columns = {str(name): Asked.parse(str(name), one) for name, one in (given.get("columns") or {}).items()}
+        named.update({name: one.marginal for name, one in columns.items() if one.marginal is not None})
         for name in (default, *named.values()):
             _known(name, (EMPIRICAL, *FAMILIES), "gaussian_copula: marginals: there is no distribution")
         rare = given.get("rare") or {}
@@ -84,7 +93,19 @@ class FitOptions:
         _known(treatment, ("other", "drop", "keep"), "gaussian_copula: rare.as: there is no")
         protection = Protection(int(rare.get("min_count", 5)), treatment, extremes == "clip")
         enforce = bool(given.get("enforce_min_max_values", True))
-        return cls(default, named, enforce, encoding, protection)
+        rounds = bool(given.get("enforce_rounding", True))
+        if encoding == "sdv" and (columns or not rounds):
+            raise JobError("gaussian_copula: encoding: sdv has neither `columns` nor `enforce_rounding: false`")
+        for name, one in columns.items():
+            if one.transform is not None and named.get(name, default) == EMPIRICAL:
+                raise JobError(
+                    f"gaussian_copula: columns.{name}.transform: goes with a named distribution, as `marginal: norm`"
+                )
+        return cls(default, named, enforce, encoding, protection, columns, rounds)
+
+    def asked(self, name: str) -> Asked:
+        """What is asked of a column."""
+        return self.columns.get(name, Asked())
 
     def family(self, name: str) -> str:
         """Marginal of a numeric column."""
@@ -92,8 +113,9 @@ class FitOptions:
 
     def check_columns(self, names: list[str]) -> None:
         """JobError if a marginal is given for a column that is not there."""
-        for name in self.marginals:
-            _known(name, tuple(names), "gaussian_copula: marginals: no numeric column is called")
+        for name in (*self.marginals, *self.columns):
+            option = "columns" if name in self.columns else "marginals"
+            _known(name, tuple(names), f"gaussian_copula: {option}: no numeric column is called")
 
 
 def _known(value: str, valid: tuple[str, ...], problem: str) -> None:

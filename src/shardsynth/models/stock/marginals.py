@@ -75,7 +75,7 @@ def stock_marginal(
         return StockMarginal(univariate, low, high, digits, ks_distance(wanted, values))
 
     named = column.distribution.get("distribution")
-    if named in FAMILIES and named != "gaussian_kde" and factor == 1:
+    if named in FAMILIES and named != "gaussian_kde" and "transform" not in column.distribution and factor == 1:
         return judged(_univariate(column.distribution))
     heavy = _heavy_atoms(marginal)
     if (named_only or not heavy.any()) and low < high:
