@@ -51,13 +51,18 @@ def test_every_figure_is_in_the_metrics(done: Run) -> None:
     assert 0.3 < found["privacy"]["closest_record"]["closer_to_training"] < 0.7
     assert found["utility"]["target"] == "dead" and 0.4 < found["utility"]["train_real"] < 1
     assert found["utility"]["survival"]["rows"]["synthetic"] == 900
+    assert 1 <= len(found["number_pairs"]) <= 6
+    for pair in found["number_pairs"]:
+        shape = [len(labels) for labels in pair["bins"]]
+        assert [len(pair["synthetic"]), len(pair["synthetic"][0])] == shape
+        assert abs(sum(sum(row) for row in pair["synthetic"]) - 1) < 1e-3
     assert 0.4 < found["detection"]["auc"] <= 1 and found["detection"]["holdout"]["rows"] == found["rows"]["holdout"]
 
 
 def test_any_number_of_tasks_gives_the_same_figures(data: Path, done: Run, tmp_path: Path) -> None:
     assert len(done.plan.tasks["score"]) == 3
     one = run_job(job(data, tmp_path / "one", EVALUATE, tasks=1))
-    for key in ("privacy", "utility", "detection"):
+    for key in ("privacy", "utility", "detection", "number_pairs"):
         assert one.metrics("gaussian_copula")[key] == done.metrics("gaussian_copula")[key]
 
 

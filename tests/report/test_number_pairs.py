@@ -71,6 +71,15 @@ def test_dates_are_cut_at_the_calendars_marks() -> None:
     assert all(text.isdigit() and 2009 < int(text) < 2020 for text in found["cuts"][0])
 
 
+def test_the_worst_pairs_of_numbers_are_there_whatever_the_pairs_of_categories_score() -> None:
+    rng = np.random.default_rng(0)
+    flags = {f"c{k}": rng.choice(["a", "b"], 600) for k in range(5)}
+    real = pa.table({**flags, **{f"x{k}": rng.normal(size=600) for k in range(4)}})
+    shuffled = {name: pa.array(np.where(rng.random(600) < 0.5, "a", v)) for name, v in flags.items()}
+    made = pa.table({**shuffled, **{name: real[name] for name in real.column_names if name[0] == "x"}})
+    assert len(tables(real, made)) == 3
+
+
 def test_constants_few_rows_and_categories_have_none() -> None:
     c = pa.array(["a", "b"] * 20)
     assert tables(pa.table({"c": c, "x": range(40)}), pa.table({"c": c, "x": range(40)})) == []

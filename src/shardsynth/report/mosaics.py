@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shardsynth.report.number_pairs import MOST_PAIRS, worst_pairs
+from shardsynth.report.number_pairs import worst_pairs
 from shardsynth.report.text import shown, value_label
 from shardsynth.summaries.score_tables import NUMBER_CODES
 
@@ -99,8 +99,6 @@ def mosaics(
     binned = {frozenset(table["columns"]): table for table in numbers}
     found: list[Mosaic] = []
     for score, pair in worst_pairs(coder, quality):
-        if len(found) == MOST_PAIRS:
-            break
         if (table := binned.get(frozenset(pair["columns"]))) is not None:
             found.append(_square(table, score, min_count, size))
         elif counted and pair.get("metric") == "ContingencySimilarity":

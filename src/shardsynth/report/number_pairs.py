@@ -27,15 +27,17 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-#: Pairs of columns drawn per model, and bins of a number.
-MOST_PAIRS, _MOST_BINS = 6, 8
+#: Pairs of columns drawn per model; of two numbers, whose scores are of another kind, at least so many; bins of each.
+MOST_PAIRS, NUMBER_PAIRS, _MOST_BINS = 6, 3, 8
 
 
 def worst_pairs(coder: TableCoder, quality: Mapping[str, Any]) -> list[tuple[float, Mapping[str, Any]]]:
-    """Score and entry of every pair of learned columns in ``quality`` that has a score, the worst first."""
+    """Score and entry of the pairs in ``quality`` that are drawn: the worst, then the worst of two numbers."""
     scored = [(score, p) for p in quality.get("pairs") or [] if (score := finite(p.get("score"))) is not None]
     known = [item for item in scored if all(name in coder.index for name in item[1]["columns"])]
-    return sorted(known, key=lambda item: item[0])
+    known.sort(key=lambda item: item[0])
+    numbers = [item for item in known if item[1]["metric"] == "CorrelationSimilarity"][:NUMBER_PAIRS]
+    return [*known[:MOST_PAIRS], *(item for item in numbers if item not in known[:MOST_PAIRS])]
 
 
 def number_pairs(
@@ -55,9 +57,8 @@ def number_pairs(
         of what lies between them; ``real`` and ``synthetic``, shares of the rows by bin of the first and of the second
         column, where a real cell of fewer than ``min_count`` rows is None.
     """
-    wanted = [
-        p["columns"] for _, p in worst_pairs(coder, quality)[:MOST_PAIRS] if p["metric"] == "CorrelationSimilarity"
-    ]
+    worst = worst_pairs(coder, quality)
+    wanted = [pair["columns"] for _, pair in worst if pair["metric"] == "CorrelationSimilarity"]
     if not wanted or not real.num_rows or not synthetic.num_rows:
         return []
     axes = [coder.encode(table).axis for table in (real, synthetic)]

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from shardsynth.report.figures import Cell, ColumnFigure
 from shardsynth.report.judgement import AREAS, recommendation, verdicts
 from shardsynth.report.mosaics import Mosaic
 from shardsynth.report.pictures import write_pictures
-from shardsynth.report.plots import curve_plot, finite, pair_maps
+from shardsynth.report.plots import PairMaps, curve_plot, finite, pair_maps
 from shardsynth.report.survival_plot import survival_plot
 from shardsynth.report.text import seconds, shown
 from shardsynth.report.verdicts import card, column_score, floor, headline, rounded, side_by_side
@@ -82,6 +83,13 @@ class ReportData:
     min_count: int = 5
     drift: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def maps(self) -> PairMaps:
+        """The pairs of all models, packed: for the page and for the pictures."""
+        return pair_maps(
+            [figure.name for figure in self.columns], [m.metrics.get("quality") or {} for m in self.models]
+        )
+
 
 def write_report(folder: Path, report: ReportData) -> Path:
     """Write ``index.html``, ``metrics.parquet`` and ``pairs-<model>.png`` into ``folder``, over what is there.
@@ -101,10 +109,7 @@ def write_report(folder: Path, report: ReportData) -> Path:
     waiting = folder / f".metrics.parquet.{os.getpid()}"
     pq.write_table(metrics_table(report.models, report.drift), waiting)
     os.replace(waiting, table)
-    maps = pair_maps(
-        [figure.name for figure in report.columns], [m.metrics.get("quality") or {} for m in report.models]
-    )
-    write_pictures(folder, [model.name for model in report.models], maps)
+    write_pictures(folder, [model.name for model in report.models], report.maps)
     return page
 
 
@@ -183,8 +188,7 @@ def embedded(value: Any) -> str:
 
 def _payload(report: ReportData) -> dict[str, Any]:
     columns = _columns_shown(report)
-    qualities = [model.metrics.get("quality") or {} for model in report.models]
-    maps = pair_maps([figure.name for figure in report.columns], qualities)
+    maps = report.maps
     return {
         "models": [shown(model.name) for model in report.models],
         "total": len(report.columns),
@@ -279,7 +283,7 @@ def _figures(where: str, value: Mapping[str, Any]) -> Iterable[tuple[str, str, f
         inside = f"{where}.{key}" if where else key
         if key == "pairs" and isinstance(item, Sequence):
             for pair in item:
-                name = json.dumps(list(pair["columns"]), ensure_ascii=False)
+                name = _pair_name(*pair["columns"])
                 for what in ("score", "real", "synthetic", "real_association", "synthetic_association"):
                     if (number := finite(pair.get(what))) is not None:
                         yield (inside if what == "score" else f"{inside}.{what}"), name, number
@@ -293,6 +297,11 @@ def _figures(where: str, value: Mapping[str, Any]) -> Iterable[tuple[str, str, f
             yield from _listed(inside, item)
         elif isinstance(item, (int, float)) and (number := finite(item)) is not None:
             yield where or "run", key, number
+
+
+@lru_cache(maxsize=1 << 17)  # every pair is listed for all rows, for as many as the holdout has, for the holdout
+def _pair_name(first: str, second: str) -> str:
+    return json.dumps([first, second], ensure_ascii=False)
 
 
 def _listed(where: str, items: Sequence[Any]) -> Iterable[tuple[str, str, float]]:
