@@ -22,8 +22,8 @@ class Cause:
     """Why a task is not done.
 
     Attributes:
-        kind: ``oom``, ``time``, ``disk``, ``node``, ``cancelled``, ``preempted``, ``saved``, ``killed``, ``site``,
-            ``image``, ``input`` or ``task``.
+        kind: ``oom``, ``time``, ``disk``, ``node``, ``lost``, ``cancelled``, ``preempted``, ``saved``, ``killed``,
+            ``site``, ``image``, ``input`` or ``task``.
         advice: One line: what happened and what to change.
     """
 
@@ -55,6 +55,8 @@ def cause_of(element: Element, asked: dict[str, Any], *, asked_by_us: bool = Fal
         return Cause("time", f"out of time: {limit_text} was too short; ask for more, or make `cluster.pack` smaller")
     if state in ("NODE_FAIL", "BOOT_FAIL"):
         return Cause("node", f"its node {element.node} was lost; `resume` runs it elsewhere")
+    if state == "LOST":
+        return Cause("lost", "the controller no longer knows it (restarted?); `resume` runs it again")
     if state == "PREEMPTED":
         return Cause("preempted", "pre-empted without being queued again; `resume` runs the rest")
     if state.startswith("CANCELLED"):

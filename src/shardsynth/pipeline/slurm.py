@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shardsynth.errors import InputError
@@ -152,6 +153,14 @@ def check_script(text: str) -> None:
     Raises:
         SlurmError: It would not: no such partition or account, no node that large, over a limit.
     """
+    for pause in (2.0, 4.0, 6.0):
+        try:
+            call("sbatch", "--test-only", text=text)
+            return
+        except SlurmError as error:
+            if "requested node configuration" not in str(error).lower():
+                raise
+        time.sleep(pause)  # a controller that was just started knows no node yet
     call("sbatch", "--test-only", text=text)
 
 
@@ -213,8 +222,12 @@ def at_controller(name_prefix: str) -> list[tuple[str, Element]]:
 
 
 def with_peaks(controller: Known, accounting: Known) -> Known:
-    """Both together: the controller knows first, the accounting longer, and alone the memory that was used."""
-    found = dict(accounting)
+    """Both together: the controller knows first, the accounting longer, and alone the memory that was used.
+
+    What waits or runs by the accounting but is unknown to the controller was lost with the controller's state.
+    """
+    alive = WAITING | RUNNING
+    found = {key: replace(e, state="LOST") if e.state in alive else e for key, e in accounting.items()}
     for key, element in controller.items():
         found[key] = _with_peak(element, accounting[key].peak_bytes) if key in accounting else element
     return found
@@ -265,8 +278,6 @@ def in_accounting(jobs: Iterable[int]) -> Known:
 
 
 def _with_peak(element: Element, peak: int) -> Element:
-    from dataclasses import replace
-
     return replace(element, peak_bytes=max(element.peak_bytes, peak))
 
 

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from shardsynth.pipeline.failures import cause_of
+from shardsynth.pipeline.slurm import Element, with_peaks
+
+
+def test_what_only_the_accounting_believes_alive_is_lost():
+    """A controller that crashed before it saved its state forgets jobs; their entries in the accounting stay for ever."""
+    states = ("RUNNING", "PENDING", "COMPLETED", "FAILED")
+    accounting = {(7, n): Element(7, n, state, peak_bytes=n) for n, state in enumerate(states)}
+    found = with_peaks({(7, 1): Element(7, 1, "PENDING")}, accounting)
+    assert [found[7, n].state for n in range(4)] == ["LOST", "PENDING", "COMPLETED", "FAILED"]
+    assert found[7, 1].peak_bytes == 1
+    cause = cause_of(found[7, 0], {})
+    assert cause is not None and cause.kind == "lost"
+    assert cause_of(found[7, 1], {}) is None
