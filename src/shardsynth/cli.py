@@ -4,6 +4,7 @@ Annotations are not postponed here: on Python 3.9 typer would read them without 
 """
 
 import os
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -132,13 +133,18 @@ def init(
         if output.exists() and not force:
             raise JobError(f"{output}: exists already; --force overwrites it, or choose another name")
         old = read_old(from_config)
-        folder, *lines = imported(old, output)
+        folder, *lines = imported(old, output, force=force)
         source = [folder]
         for line in lines:
             print(line)
     assert source is not None
-    for line in write_job(source if len(source) > 1 else source[0], output, run_folder, force=force, old=old):
-        print(line)
+    try:
+        for line in write_job(source if len(source) > 1 else source[0], output, run_folder, force=force, old=old):
+            print(line)
+    except BaseException:
+        if old is not None and old.needs_import:  # the next try imports the table again
+            shutil.rmtree(source[0], ignore_errors=True)
+        raise
 
 
 @app.command()

@@ -13,7 +13,7 @@ import yaml
 from tests.tables import write_shards
 from typer.testing import CliRunner
 
-from shardsynth import Job
+from shardsynth import Job, plan_job
 from shardsynth.cli import app
 from shardsynth.errors import JobError
 from shardsynth.pipeline.old_config import read_old
@@ -107,6 +107,29 @@ def test_an_old_configuration_becomes_a_job_of_its_excel_table(tmp_path):
     assert table["primary_key"] == "ID"
     assert table["columns"]["ID"] == {"sdtype": "id", "regex_format": "P-[0-9]{6}"}
     assert sorted(p.name for p in Path(job.input).iterdir()) == ["part-00000.parquet"]
+
+
+def test_the_first_of_several_sheets_and_numeric_distributions_only(tmp_path):
+    frame = pd.DataFrame({"ID": [f"P-{n:06d}" for n in range(60)], "patient": ["x"] * 60, "mail": ["y"] * 60})
+    frame["sex"], frame["dose"] = np.random.default_rng(0).choice(["f", "m"], 60), np.linspace(1, 9, 60)
+    with pd.ExcelWriter(tmp_path / "patients.xlsx") as book:
+        frame.to_excel(book, sheet_name="Data", index=False)
+        frame.head(2).to_excel(book, sheet_name="Legend", index=False)
+    kinds = {"active": True, "name_of_the_fields": ["patient", "mail"], "category_of_the_fields": ["name", ["email"]]}
+    changed = config(tmp_path, Anonymization=kinds, field_distributions={"sex": "gaussian", "dose": "gamma"})
+    arguments = ["init", "--from-config", str(changed), "-o", str(tmp_path / "job.yaml")]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "has 2 sheets: the first, 'Data', is taken" in result.output
+    assert "column 'sex' is 'categorical': its distribution is left out" in result.output
+    assert CliRunner().invoke(app, [*arguments, "--force"], catch_exceptions=False).exit_code == 0
+    wrong = str(config(tmp_path, data_path=str(tmp_path / "patients.xlsx"), primary_key="Id"))
+    again = CliRunner().invoke(app, ["init", "--from-config", wrong, "-o", str(tmp_path / "other.yaml")])
+    assert again.exit_code != 0 and not (tmp_path / "other.data").exists()
+    job = Job.load(tmp_path / "job.yaml")
+    assert job.models["copulagan"].options["numerical_distributions"] == {"dose": "gamma"}
+    assert job.anonymize == {"patient": "name", "mail": "email"}
+    plan_job(Job.parse({**job.to_dict(), "output": str(tmp_path / "run")}))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import struct
+import tarfile
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from tests.tables import write_shards
 
 from shardsynth import Job, Run, plan_job, run_job
+from shardsynth.api import MAY_LEAVE
 from shardsynth.errors import InputError, JobError, MetadataError, RunError
 from shardsynth.pipeline.tasks import Worker
 from shardsynth.sampling import identifiers
@@ -103,11 +105,17 @@ def test_planted_secrets_are_in_nothing_that_leaves_with_default_settings(folder
     """A category seen once, a maximum seen once, a person's own words, names, addresses: the page included."""
     run = run_job(job(folder, models={"gaussian_copula": {}, "tvae": {"epochs": 1}}, anonymize={"name": "name"}))
     planted = [SECRET_CATEGORY, "98765.4", "Quittenbaum", "Hintertupfing", "Wundersam"]
-    for path, content in contents(run.dir.root, ("models", "samples", "metrics", "report")):
+    for path, content in contents(run.dir.root, MAY_LEAVE):
         for secret in planted:
             assert secret.encode() not in content, (path, secret)
         for packed in (struct.pack("<d", SECRET_MAXIMUM), struct.pack("<f", SECRET_MAXIMUM)):
             assert packed not in content, path
+    with tarfile.open(run.pack()) as archive:  # what leaves is what was searched
+        names = [Path(*Path(member.name).parts[1:]) for member in archive.getmembers()]
+    searched = {path.relative_to(run.dir.root) for path, _ in contents(run.dir.root, MAY_LEAVE)}
+    assert names and set(names) <= searched
+    for path, content in contents(run.dir.root, ("tasks",)):  # records of tasks, which hold counts of rows
+        assert not any(secret.encode() in content for secret in planted), path
     public = (run.dir.root / "metadata.json").read_bytes()
     assert not any(secret.encode() in public for secret in planted)
     rows = made(run)

@@ -222,12 +222,35 @@ class _Delimited:
             raise ShardError(f"{self.path}: row {rows} (the header not counted): a quote is left open")
 
 
+def sheet_names(path: Path) -> list[str]:
+    """Names of an Excel workbook's sheets, in its order; none of another file."""
+    if path.suffix.lower() not in (".xlsx", ".xlsm"):
+        return []
+    book = _workbook(path)
+    names = [str(each.title) for each in book.worksheets]
+    book.close()
+    return names
+
+
+def _workbook(path: Path) -> Any:
+    try:
+        import openpyxl
+    except ImportError:
+        raise InputError(f"{path}: reading Excel needs the package openpyxl: install it") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formatting that is of no use here
+            return openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except Exception:  # openpyxl documents none of the many errors that a broken file gives
+        raise ShardError(f"{path}: is not an Excel workbook, or is damaged or encrypted") from None
+
+
 class _Sheet:
     is_text = True
 
     def __init__(self, path: Path, sheet: str | None, nulls: tuple[str, ...]) -> None:
         self._path, self._nulls = path, {"", *nulls}
-        book = self._book()
+        book = _workbook(path)
         names = [each.title for each in book.worksheets]
         if sheet is None and len(names) != 1:
             raise InputError(f"{path}: has {len(names)} sheets: say which of {', '.join(map(repr, names))}")
@@ -240,21 +263,9 @@ class _Sheet:
             raise ShardError(f"{path}: sheet {self._sheet!r} is empty: a header row is needed")
         self.fields = pa.schema([(name or "", pa.string()) for name in header])
 
-    def _book(self) -> Any:
-        try:
-            import openpyxl
-        except ImportError:
-            raise InputError(f"{self._path}: reading Excel needs the package openpyxl: install it") from None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about formatting that is of no use here
-                return openpyxl.load_workbook(self._path, read_only=True, data_only=True)
-        except Exception:  # openpyxl documents none of the many errors that a broken file gives
-            raise ShardError(f"{self._path}: is not an Excel workbook, or is damaged or encrypted") from None
-
     def _rows(self) -> Iterator[list[str | None]]:
         """Rows of texts without the empty cells at their end; rows without any cell are left out."""
-        book = self._book()
+        book = _workbook(self._path)
         try:
             sheet = book[self._sheet]
             sheet.reset_dimensions()  # the size that the file states is wrong in files of some programs

@@ -47,6 +47,7 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
     known: list[Column] | None = None
     if job.metadata is not None:
         from shardsynth.data.metadata import columns, read
+        from shardsynth.models.copula.options import FitOptions
         from shardsynth.pipeline.personal import marked
 
         metadata = read(Path(job.metadata), dataset.schema, validate=False)
@@ -55,6 +56,10 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         metadata = marked(metadata, job)
         known = columns(metadata, dataset.schema)
         _check_made(job, dataset, metadata, known)
+        axes = [column.name for column in known if column.role in ("number", "datetime", "empty")]
+        for name, model in job.models.items():
+            if model.engine == "native" and model.model == "gaussian_copula" and not job.constraints:
+                _named(name, lambda: FitOptions.parse(native_options(job, name)).check_columns(axes))  # noqa: B023
     if job.sample.conditions or job.sample.balance is not None:
         from shardsynth.pipeline.condition_checks import check_conditions
         from shardsynth.pipeline.quotas import check_quotas

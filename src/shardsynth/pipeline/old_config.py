@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ _KEYS = (
     "field_distributions",
 )
 _ANONYMIZATION = ("active", "name_of_the_fields", "category_of_the_fields")
-_TABLES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".feather", ".arrow", ".gz", ".bz2", ".zst")
+_TABLES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".xls", ".feather", ".arrow", ".gz", ".bz2", ".zst")
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class OldConfig:
         """Whether the table is no Parquet yet."""
         return self.data.suffix.lower() in _TABLES
 
-    def applied(self, metadata: dict[str, Any], job: dict[str, Any]) -> None:
-        """Change detected metadata and a job to what the configuration says.
+    def applied(self, metadata: dict[str, Any], job: dict[str, Any]) -> list[str]:
+        """Change detected metadata and a job to what the configuration says; returns what cannot be kept, as text.
 
         Raises:
             JobError: It names a column that the table has not.
@@ -89,11 +90,24 @@ class OldConfig:
             table["columns"][self.primary_key] = {"sdtype": "id"}
             if self.regex:
                 table["columns"][self.primary_key]["regex_format"] = self.regex
-        job["models"] = {self.family: self.options}
+        options, said = dict(self.options), []
+        if "numerical_distributions" in options:
+            chosen = options.pop("numerical_distributions")
+            kinds = {name: table["columns"][name]["sdtype"] for name in chosen}
+            left = [name for name, kind in kinds.items() if kind not in ("numerical", "datetime")]
+            left += [name for name in self.anonymize if name in chosen and name not in left]
+            said = [
+                f"field_distributions: column {name!r} is {kinds[name]!r}: its distribution is left out"
+                for name in left
+            ]
+            kept = {name: distribution for name, distribution in chosen.items() if name not in left}
+            options.update({"numerical_distributions": kept} if kept else {})
+        job["models"] = {self.family: options}
         if self.rows is not None:
             job["sample"]["rows"] = self.rows
         if self.anonymize:
             job["anonymize"] = self.anonymize
+        return said
 
 
 def read_old(path: Path) -> OldConfig:
@@ -174,7 +188,9 @@ def _anonymized(settings: Any, active: str) -> dict[str, str]:
 
 
 def _listed(value: Any) -> list[str]:
-    return [] if value is None else [str(v) for v in value] if isinstance(value, list) else [str(value)]
+    """A list of names; a name that stands in a list of its own, as SDV 0.17 allowed, is taken out of it."""
+    several = [] if value is None else value if isinstance(value, list) else [value]
+    return [str(one[0]) if isinstance(one, list) and len(one) == 1 else str(one) for one in several]
 
 
 def _plain(name: str) -> str:
@@ -193,14 +209,25 @@ def _known(word: str, words: Collection[str], problem: str) -> str:
     raise JobError(f"{problem} {word!r}{hint}")
 
 
-def imported(config: OldConfig, output: Path) -> Iterator[str]:
-    """Import the configuration's table beside the job file, if it is no Parquet yet; yields the folder, then a line."""
+def imported(config: OldConfig, output: Path, *, force: bool = False) -> Iterator[str]:
+    """Import the configuration's table beside the job file, if it is no Parquet yet; yields the folder, then lines.
+
+    With ``force``, the shards of an import before are replaced.
+    """
+    from shardsynth.data.foreign import sheet_names
     from shardsynth.data.importer import import_table
 
     if not config.needs_import:
         yield str(config.data)
         return
     folder = output.with_suffix(".data")
-    shards = import_table(config.data, folder)
+    if not config.data.is_file():
+        raise JobError(f"{config.data}: there is no such file")
+    if force and folder.is_dir() and all(path.match("part-*.parquet") for path in folder.iterdir()):
+        shutil.rmtree(folder)
+    sheets = sheet_names(config.data)
+    shards = import_table(config.data, folder, sheet=sheets[0] if sheets else None)
     yield str(folder)
+    if len(sheets) > 1:
+        yield f"{config.data} has {len(sheets)} sheets: the first, {sheets[0]!r}, is taken, as pandas does"
     yield f"imported {config.data} as {len(shards)} Parquet shard(s) in {folder}"

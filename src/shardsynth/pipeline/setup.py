@@ -57,7 +57,7 @@ def write_job(
     groups = _repeating_ids(exact["tables"][TABLE], profile)
     job = _job(source, run_folder or f"runs/{output.stem}", metadata_file, groups)
     if old is not None:
-        old.applied(exact, job)
+        yield from old.applied(exact, job)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(metadata_file, public(exact, profile, 5))
     table = exact["tables"][TABLE]
