@@ -108,7 +108,7 @@ class Prepared:
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def _block(self, key: tuple[int, int], block: int) -> list[NDArray[Any]]:
-        """One whole block: attempt t of a row has its own words, in layer t + 1 of the stream."""
+        """One whole block: attempt t of a row has its own words, in layers 2 t + 1 and 2 t + 2 of the stream."""
         sampler, count = self._model.sampler, len(self._model.coding.columns)
         lanes = lanes_of(key, block, count)
         shares = torch.from_numpy(lanes.codes)
@@ -116,17 +116,18 @@ class Prepared:
         rows = sampler.begin(shares.shape[1])
         proposals, waiting = 0, np.arange(shares.shape[1])
         if self._front:
+            front = np.array(self._front)
             rows.codes = {i: torch.zeros(shares.shape[1], dtype=torch.int16) for i in self._front}
             for attempt in range(_MOST_ATTEMPTS):
                 # The proposals of all waiting rows at once: who waits follows from the block alone.
-                own = lanes_of(key, block, count, 2 * attempt + 1)
-                coins = lanes_of(key, block, count, 2 * attempt + 2).codes[:, waiting]
+                own = lanes_of(key, block, len(self._front), 2 * attempt + 1)
+                coins = lanes_of(key, block, len(self._front), 2 * attempt + 2).codes[:, waiting]
                 tried = sampler.begin(len(waiting))
                 passed = self._propose(tried, torch.from_numpy(own.codes[:, waiting]), torch.from_numpy(coins))
                 passed &= self._meets(tried, own.places[:, waiting])
-                chosen = torch.from_numpy(waiting[passed])
-                rows.put(chosen, tried.take(torch.from_numpy(np.flatnonzero(passed))))
-                held[:, waiting[passed]] = own.places[:, waiting[passed]]
+                chosen = waiting[passed]
+                rows.put(torch.from_numpy(chosen), tried.take(torch.from_numpy(np.flatnonzero(passed))))
+                held[front[:, None], chosen] = own.places[:, chosen]
                 proposals += len(waiting)
                 waiting = waiting[~passed]
                 if not len(waiting):
@@ -144,13 +145,13 @@ class Prepared:
         return [stacked(rows), held]
 
     def _propose(self, rows: Rows, shares: Tensor, coins: Tensor) -> Mask:
-        """Draw the front columns; which rows are accepted."""
+        """Draw the front columns, by shares and coins [front columns, n]; which rows are accepted."""
         passed = torch.ones(shares.shape[1], dtype=torch.bool)
         known = True  # whether all columns so far can have one code only
-        for column in self._front:
+        for place, column in enumerate(self._front):
             allowed = self._allowed.get(column)
             if allowed is None:
-                self._draw(rows, column, shares[column])
+                self._draw(rows, column, shares[place])
                 known = False
                 continue
             factors = torch.from_numpy(allowed.astype(np.float32))
@@ -158,9 +159,9 @@ class Prepared:
                 only = int(np.flatnonzero(allowed)[0])
                 self._model.sampler.enter(rows, column, torch.full((shares.shape[1],), only, dtype=torch.int16))
                 continue
-            probability = self._draw(rows, column, shares[column], factors)
+            probability = self._draw(rows, column, shares[place], factors)
             assert probability is not None
-            passed &= probability > 0 if known else coins[column] < probability
+            passed &= probability > 0 if known else coins[place] < probability
             known = False
         return np.asarray(passed.numpy())
 
@@ -171,7 +172,7 @@ class Prepared:
         )
 
     def _meets(self, rows: Rows, lanes: NDArray[np.uint32]) -> Mask:
-        """Which rows pass the tests of computed columns."""
+        """Which rows pass the tests of computed columns; 32-bit places [front columns, n]."""
         count = lanes.shape[1]
         passed = np.ones(count, np.bool_)
         if not self._tests:
@@ -179,7 +180,9 @@ class Prepared:
         codes = np.zeros((len(self._model.coding.columns), count), np.int16)
         for column, own in rows.codes.items():
             codes[column] = own.numpy()
-        found = self.writer.computed_values(codes, lambda column: places(lanes[column]), tuple(self._tests))
+        found = self.writer.computed_values(
+            codes, lambda column: places(lanes[self._front.index(column)]), tuple(self._tests)
+        )
         for name, test in self._tests.items():
             passed &= test(found[name])
         return passed
