@@ -136,14 +136,11 @@ class Network(nn.Module):  # type: ignore[misc]
         Args:
             codes: int64[columns, rows].
             orders: int64[g, columns]: g divides the rows; each share of them is seen in one order.
-            dropout: Share of the hidden units left out.
+            dropout: Share of the context's and the hidden layer's numbers left out.
             random: Draws them.
         """
-        context = self.contexts(codes, orders)
-        hidden = torch.relu(torch.baddbmm(self.inner_bias, context, self.inner))
-        if dropout:
-            kept = torch.rand(hidden.shape, generator=random, device=hidden.device) >= dropout
-            hidden = hidden * kept / (1.0 - dropout)
+        context = _thinned(self.contexts(codes, orders), dropout, random)
+        hidden = _thinned(torch.relu(torch.baddbmm(self.inner_bias, context, self.inner)), dropout, random)
         features = torch.cat([hidden, context], dim=2)
         found: list[Tensor] = []
         for number, (columns, widest) in enumerate(self.groups):
@@ -185,6 +182,14 @@ class Network(nn.Module):  # type: ignore[misc]
     def _place(self, column: int) -> tuple[int, int]:
         """Group of a column, and its place there."""
         return next((i, columns.index(column)) for i, (columns, _) in enumerate(self.groups) if column in columns)
+
+
+def _thinned(values: Tensor, dropout: float, random: torch.Generator | None) -> Tensor:
+    """The values, a share of them left out and the others grown for that."""
+    if not dropout:
+        return values
+    kept = torch.rand(values.shape, generator=random, device=values.device) >= dropout
+    return values * kept / (1.0 - dropout)
 
 
 def _cosines(place: NDArray[np.float64]) -> NDArray[np.float64]:

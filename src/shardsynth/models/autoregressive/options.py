@@ -40,7 +40,7 @@ class AutoregressiveOptions:
         max_categories: Codes of a category column; the rarer categories of a larger one share codes.
         embedding: Width of the context.
         hidden: Width of each column's own hidden layer.
-        dropout: Share of the hidden units that a training step leaves out.
+        dropout: Share of the context and of the hidden units that a training step leaves out, against remembering rows.
         batch_size: Rows of a step.
         learning_rate: Adam's, before it is brought down to zero.
         max_epochs: Passes over the training rows at most; training usually stops itself long before.
@@ -60,7 +60,7 @@ class AutoregressiveOptions:
     max_categories: int = 1000
     embedding: int = 0
     hidden: int = 0
-    dropout: float = 0.1
+    dropout: float = 0.2
     batch_size: int = 0
     learning_rate: float = 2e-3
     max_epochs: int = 200
