@@ -14,3 +14,11 @@ def test_what_only_the_accounting_believes_alive_is_lost():
     cause = cause_of(found[7, 0], {})
     assert cause is not None and cause.kind == "lost"
     assert cause_of(found[7, 1], {}) is None
+
+
+def test_what_slurm_holds_after_a_failed_launch_is_stuck_and_what_a_person_holds_is_not():
+    assert Element(7, 0, "PENDING", "launch failed requeued held").stuck
+    assert Element(7, 0, "PENDING", "DependencyNeverSatisfied").stuck
+    for reason in ("JobHeldUser", "JobHeldAdmin", "Dependency", "Resources", "BeginTime"):
+        assert not Element(7, 0, "PENDING", reason).stuck
+    assert cause_of(Element(7, 0, "PENDING", "launch failed requeued held"), {}).kind == "held"

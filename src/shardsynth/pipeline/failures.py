@@ -22,8 +22,8 @@ class Cause:
     """Why a task is not done.
 
     Attributes:
-        kind: ``oom``, ``time``, ``disk``, ``node``, ``lost``, ``cancelled``, ``preempted``, ``saved``, ``killed``,
-            ``site``, ``image``, ``input`` or ``task``.
+        kind: ``oom``, ``time``, ``disk``, ``node``, ``lost``, ``held``, ``cancelled``, ``preempted``, ``saved``,
+            ``killed``, ``site``, ``image``, ``input`` or ``task``.
         advice: One line: what happened and what to change.
     """
 
@@ -44,6 +44,8 @@ def cause_of(element: Element, asked: dict[str, Any], *, asked_by_us: bool = Fal
         killed_by = code - 128
     limit = asked.get("mem_gb")
     peak = element.peak_bytes / 1024**3
+    if element.stuck:
+        return Cause("held", f"Slurm holds it back ({element.reason}); `resume` cancels it and submits it again")
     if state in ("PENDING", "RUNNING", "COMPLETED", "SUSPENDED", "COMPLETING", "REQUEUED", "RESIZING"):
         return None
     if state == "OUT_OF_MEMORY" or asked_by_us or (killed_by == 9 and limit and peak >= _FULL * limit):

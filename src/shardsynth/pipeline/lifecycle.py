@@ -65,6 +65,7 @@ class RunStatus:
     causes: dict[tuple[str, int], Cause] = field(default_factory=dict)
     words: dict[tuple[str, int], str] = field(default_factory=dict)
     slurm_says: str = ""
+    blocked: bool = False  # what is left waits for elements that will never start
 
     @property
     def done(self) -> bool:
@@ -74,7 +75,7 @@ class RunStatus:
     @property
     def live(self) -> bool:
         """Whether anything is queued or running."""
-        return any(stage.pending or stage.running for stage in self.stages.values())
+        return not self.blocked and any(stage.pending or stage.running for stage in self.stages.values())
 
 
 def recorded(run: RunDir, plan: Plan) -> dict[str, dict[int, float]]:
@@ -141,9 +142,11 @@ def read_status(run: RunDir, plan: Plan) -> RunStatus:
                 for index in indices:
                     if (array.stage, index) in missing:
                         latest[array.stage, index] = (element, array.asked)
+    elements = [element for element, _ in latest.values()]
+    status.blocked = any(e.stuck for e in elements) and not any(map(_may_move, elements))
     for (stage, index), (element, asked) in latest.items():
         cause = cause_of(element, asked)
-        if element.state in slurm.WAITING:
+        if element.state in slurm.WAITING and not element.stuck:
             status.stages[stage].pending += 1
         elif element.state in slurm.RUNNING:
             status.stages[stage].running += 1
@@ -156,6 +159,12 @@ def read_status(run: RunDir, plan: Plan) -> RunStatus:
         **{key: words for key, words in said.items() if key in missing},
     }
     return status
+
+
+def _may_move(element: Element) -> bool:
+    """Whether it runs, or waits for something other than an element of the same run."""
+    waits = element.state in slurm.WAITING and element.reason != "Dependency" and not element.stuck
+    return waits or element.state in slurm.RUNNING
 
 
 def _element_words(run: RunDir, element: Element, cause: Cause) -> str:
@@ -234,7 +243,8 @@ def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
     elif status.live:
         lines.append(f"{left} tasks are left; Slurm holds some of them")
     else:
-        lines.append(f"{left} tasks are left and nothing is queued: shardsynth resume {run.root}")
+        what = "what is queued cannot start" if status.blocked else "nothing is queued"
+        lines.append(f"{left} tasks are left and {what}: shardsynth resume {run.root}")
     return lines
 
 

@@ -190,7 +190,13 @@ class Element:
     peak_bytes: int = 0
     node: str = ""
 
+    @property
+    def stuck(self) -> bool:
+        """Whether it waits for what will never come: a failed dependency, or a release after a failed launch."""
+        return self.state == "PENDING" and any(word in self.reason for word in _STUCK_REASONS)
 
+
+_STUCK_REASONS = ("DependencyNeverSatisfied", "held")  # not JobHeldUser: somebody held that on purpose
 Known = dict[tuple[int, int], Element]
 #: Neither over nor about to start again elsewhere.
 WAITING = frozenset(["PENDING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "CONFIGURING"])

@@ -12,7 +12,6 @@ from shardsynth.pipeline.schedule import Group
 from shardsynth.pipeline.slurm import Element
 
 _SETTLE_SECONDS = 15
-_STUCK_REASONS = ("DependencyNeverSatisfied", "held")
 
 
 @dataclass
@@ -48,7 +47,7 @@ def standing_of(ledger: Ledger, before: list[Submitted], missing: list[Task]) ->
         if element.state == "COMPLETING":
             continue
         tasks = _tasks(by_name, name, element, wanted)
-        if element.state == "PENDING" and any(word in element.reason for word in _STUCK_REASONS):
+        if element.stuck:
             standing.stuck.append(_name(element))
             continue
         for key in tasks:
