@@ -1,19 +1,25 @@
 """How faithful, how private, how useful, how fast: every model on the same rows, in one run with stock SDV.
 
-usage: python benchmarks/fidelity.py quality FOLDER [--models ...] [--seeds 0 1 2]
-       python benchmarks/fidelity.py privacy FOLDER [--models ...] [--seeds 0 1 2] [--target COLUMN]
-       python benchmarks/fidelity.py speed   FOLDER [--models ...]
-       python benchmarks/fidelity.py                (all three on ../shared/data/adult and mds, and the table)
+usage: python benchmarks/fidelity.py [PIECE [FOLDER ...]] [--models ...] [--seeds ...] [--target COLUMN] [--where ...]
 
-`quality`: trained on the whole table; SDMetrics' own report (default thresholds, no subsampling) and our all-pairs score
-(the same properties with both thresholds 0) against it at equal row count; 100 - 100 x shapes and 100 - 100 x all pairs
-are the error rates that the diffusion literature prints. Fit seconds of ours are profile + count + fit of the table in
-memory, imports aside, beside those of stock GaussianCopula in the same run, as CPU seconds and on the clock. Beside the
-scores stands `real`: one half of the rows against the other. `privacy`: trained on one half of the rows, the other half
-being the holdout: share of rows closer to training than to holdout rows (0.5 is a model that copies nothing), exact
-matches, classifier two-sample test, train on synthetic over train on real. `speed`: rows a second to Parquet on all
-cores, and under conditions. Each piece adds its lines to results/fidelity.jsonl; the table is made of the latest line of
-each. Run in pieces, none takes ten minutes on two cores; stock CTGAN and CopulaGAN do.
+Without a piece: all of them, on Adult and MDS under ../shared/data. A folder of shards measures any table. Each piece
+adds its lines to results/fidelity.jsonl; the table, results/fidelity.txt, is made of the latest line of each. On two
+cores no piece takes ten minutes for the default models; stock CTGAN and CopulaGAN do. The seconds of `quality` and all of
+`speed` want a quiet machine.
+
+`quality`: trained on the whole table. SDMetrics' own report (default thresholds, no subsampling) and our all-pairs score
+(the same properties with both thresholds 0) against the training rows at equal row count. 100 - 100 x shapes and
+100 - 100 x all pairs are the error rates that the diffusion literature prints. `real` is one half of the rows scored
+against the other. Seconds are of profile + count + fit of the table in memory, imports aside, over what stock
+GaussianCopula's fit takes just before.
+`privacy`: trained on one half of the rows, the other half being the holdout; another split for each seed, and of a small
+table each split both ways, since there the halves differ by more than what is to be seen. Share of the
+synthetic rows that are closer to training than to holdout rows (0.5 is a model that copies nothing), exact matches
+(beside it those of the holdout), classifier two-sample test, train on synthetic over train on real.
+`conditions`: rows drawn under conditions scored (all pairs) against the rows that meet them of a large unconditional
+sample of the same model; beside it, two halves of that sample against each other (as well as can be), and the same
+rows drawn without the conditions (what would be wrong).
+`speed`: rows a second to Parquet on all cores, without and under conditions, over stock GaussianCopula's.
 """
 
 from __future__ import annotations
@@ -21,7 +27,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import sys
 import tempfile
@@ -35,7 +40,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
-from results import machine, record  # noqa: E402
+from fidelity_table import keep, table_lines  # noqa: E402
+from results import record  # noqa: E402
 
 from shardsynth.data.coding import TableCoder  # noqa: E402
 from shardsynth.data.metadata import columns as columns_of  # noqa: E402
@@ -52,8 +58,10 @@ from shardsynth.summaries.profile import Profile, ProfileOptions  # noqa: E402
 from shardsynth.summaries.ranges import ScoreRanges  # noqa: E402
 
 warnings.filterwarnings("ignore")
-RESULTS = Path(__file__).parent / "results" / "fidelity.jsonl"
 DATA = Path(__file__).parents[2] / "shared" / "data"
+_BASE = "stock GaussianCopula"
+#: A table of fewer rows is halved more often.
+_SMALL = 10_000
 #: Name here -> (family, options). Deep models at SDV's defaults.
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "autoregressive": ("autoregressive", {}),
@@ -74,7 +82,7 @@ STOCK = {
 class Source(NamedTuple):
     """A table on disk and its metadata."""
 
-    folder: Path
+    name: str
     table: pa.Table
     metadata: dict[str, Any]
 
@@ -94,7 +102,7 @@ def read(folder: Path) -> Source:
     tables = [pa.Table.from_batches(read_batches(s, dataset.schema)) for s in dataset.shards]
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     profile = _profile(table)
-    return Source(folder, table, detect(profile.sample, profile, table.schema))
+    return Source(folder.name, table, detect(profile.sample, profile, table.schema))
 
 
 def _batches(table: pa.Table) -> list[pa.RecordBatch]:
@@ -122,24 +130,6 @@ def prepare(table: pa.Table, metadata: dict[str, Any]) -> Prepared:
     return Prepared(profile, coder, counts, relations, columns)
 
 
-class Spent(NamedTuple):
-    """Seconds on the clock, and of all CPUs together (all that means anything while others use the machine)."""
-
-    wall: float
-    cpu: float
-
-
-class Clock:
-    """Starts when made."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-
-    def read(self) -> Spent:
-        """Seconds since."""
-        return Spent(time.perf_counter() - self._wall, time.process_time() - self._cpu)
-
-
 def threads() -> int:
     """CPU threads of everything that is measured."""
     import torch
@@ -147,10 +137,10 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
-def fit_ours(name: str, source: Source, table: pa.Table, seed: int) -> tuple[Model, Spent]:
-    """A native model, and what profile, count and fit took."""
+def fit_ours(name: str, source: Source, table: pa.Table, seed: int) -> tuple[Model, float]:
+    """A native model, and the seconds of profile, count and fit."""
     family, options = OURS[name]
-    clock = Clock()
+    started = time.perf_counter()
     p = prepare(table, source.metadata)
     generators = learn_all(p.profile.sample, p.columns, keys_of(source.metadata), seed=seed)
     given = Fitting(
@@ -158,7 +148,7 @@ def fit_ours(name: str, source: Source, table: pa.Table, seed: int) -> tuple[Mod
         threads() if NATIVE[family].trains else 1,
     )  # fmt: skip
     model = NATIVE[family].fit(given).model
-    return model, clock.read()
+    return model, time.perf_counter() - started
 
 
 def _frame(table: pa.Table) -> Any:
@@ -166,8 +156,8 @@ def _frame(table: pa.Table) -> Any:
     return frame.astype({c: object for c in frame.columns if str(frame[c].dtype) == "category"})
 
 
-def fit_stock(name: str, source: Source, table: pa.Table, seed: int) -> tuple[Any, Spent]:
-    """A stock synthesizer, and what its fit on the table in memory took."""
+def fit_stock(name: str, source: Source, table: pa.Table, seed: int) -> tuple[Any, float]:
+    """A stock synthesizer, and the seconds of its fit on the table in memory."""
     import torch
     from sdv import single_table
     from sdv.metadata import Metadata
@@ -177,9 +167,9 @@ def fit_stock(name: str, source: Source, table: pa.Table, seed: int) -> tuple[An
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         made = getattr(single_table, STOCK[name])(Metadata.load_from_dict(source.metadata))
         frame = _frame(table)
-        clock = Clock()
+        started = time.perf_counter()
         made.fit({"table": frame})
-    return made, clock.read()
+    return made, time.perf_counter() - started
 
 
 def _stock_rows(made: Any, rows: int) -> Any:
@@ -199,13 +189,13 @@ def _to_table(frame: Any, schema: pa.Schema) -> pa.Table:
     return pa.table(arrays, schema=schema)
 
 
-def fitted(name: str, source: Source, table: pa.Table, seed: int, rows: int) -> tuple[pa.Table, Spent, Any]:
-    """Synthetic rows, what the fit took, the model."""
+def fitted(name: str, source: Source, table: pa.Table, seed: int, rows: int) -> tuple[pa.Table, float]:
+    """Synthetic rows of a model fitted on a table, and the seconds of the fit."""
     if name in OURS:
         model, seconds = fit_ours(name, source, table, seed)
-        return pa.Table.from_batches([model.draw(seed, 0, rows)]), seconds, model
+        return pa.Table.from_batches([model.draw(seed, 0, rows)]), seconds
     made, seconds = fit_stock(name, source, table, seed)
-    return _to_table(_stock_rows(made, rows), table.schema), seconds, made
+    return _to_table(_stock_rows(made, rows), table.schema), seconds
 
 
 def sdmetrics_score(real: pa.Table, synthetic: pa.Table, metadata: dict[str, Any]) -> tuple[float, float, float]:
@@ -247,17 +237,21 @@ def quality(source: Source, models: list[str], seeds: list[int]) -> None:
     table = source.table
     coder = prepare(table, source.metadata).coder
     first, second = halves(table, 0)
-    scores = sdmetrics_score(first, second, source.metadata)
-    every = all_pairs(coder, first, second)
-    keep("quality", source, "real (the other half)", 0, scores=scores, all_pairs=every)
-    fit_ours("gaussian_copula", source, table, 0)  # warm
-    _, base = fit_stock("stock GaussianCopula", source, table, 0)
+
+    def scores(real: pa.Table, synthetic: pa.Table) -> dict[str, Any]:
+        score, shapes, pairs = sdmetrics_score(real, synthetic, source.metadata)
+        every = all_pairs(coder, real, synthetic)["column_pair_trends"]
+        return {"score": score, "shapes": shapes, "pairs": pairs, "all_pairs": every}
+
+    keep("quality", source.name, "real (half against half)", 0, scores(first, second))
+    fit_ours("gaussian_copula", source, table, 0)  # imports, and caches that fill once
     for seed in seeds:
-        for name in models:
-            synthetic, spent, _ = fitted(name, source, table, seed, table.num_rows)
-            scores = sdmetrics_score(table, synthetic, source.metadata)
-            every = all_pairs(coder, table, synthetic)
-            keep("quality", source, name, seed, scores=scores, all_pairs=every, seconds=spent, stock_seconds=base)
+        base = 0.0
+        for name in (_BASE, *models):
+            synthetic, seconds = fitted(name, source, table, seed, table.num_rows)
+            base = seconds if name == _BASE else base
+            figures = {**scores(table, synthetic), "seconds": seconds, "times": seconds / base}
+            keep("quality", source.name, name, seed, figures)
 
 
 def privacy(source: Source, models: list[str], seeds: list[int], target: str | None) -> None:
@@ -266,21 +260,59 @@ def privacy(source: Source, models: list[str], seeds: list[int], target: str | N
     from shardsynth.metrics.privacy import privacy as judged
     from shardsynth.metrics.utility import utility
 
-    for seed in seeds:
-        train, holdout = halves(source.table, seed)
+    def figures(name: str, seed: int, train: pa.Table, holdout: pa.Table) -> dict[str, float]:
         coder = prepare(train, source.metadata).coder
         reference = Reference(coder, train, holdout, seed)
+        synthetic, _ = fitted(name, source, train, seed, train.num_rows)
+        points = reference.space.encode(synthetic)
+        searched = np.zeros(len(points), np.bool_)
+        searched[: min(len(points), 10_000)] = True
+        found = judged(reference, points, compare(reference, points, searched), synthetic.num_rows)
+        exact = found["exact_matches"]
+        figures = {
+            "closer": found["closest_record"]["closer_to_training"],
+            "exact": exact["share"],
+            "exact_holdout": exact["holdout_share"],
+            "c2st": detection(coder, train, holdout, synthetic, seed)["auc"],
+        }
+        if target:
+            of = utility(coder, target, train, holdout, synthetic, seed)
+            figures |= {"trtr": of["train_real"], "tstr": of["train_synthetic"]}
+        return figures
+
+    for seed in seeds:
+        first, second = halves(source.table, seed)
+        sides = [(first, second), (second, first)] if len(first) < _SMALL // 2 else [(first, second)]
         for name in models:
-            synthetic, _, _ = fitted(name, source, train, seed, train.num_rows)
-            points = reference.space.encode(synthetic)
-            searched = np.zeros(len(points), np.bool_)
-            searched[: min(len(points), 10_000)] = True
-            found = judged(reference, points, compare(reference, points, searched), synthetic.num_rows)
-            more: dict[str, Any] = {"dcr": found["closest_record"], "exact": found.get("exact_matches")}
-            more["c2st"] = detection(coder, train, holdout, synthetic, seed)
-            if target:
-                more["utility"] = utility(coder, target, train, holdout, synthetic, seed)
-            keep("privacy", source, name, seed, **more)
+            found = [figures(name, seed, *side) for side in sides]
+            keep("privacy", source.name, name, seed, {key: float(np.mean([f[key] for f in found])) for key in found[0]})
+
+
+def conditions(source: Source, models: list[str], where: list[str], rows: int) -> None:
+    from shardsynth.sampling.conditions import parse_conditions
+    from shardsynth.sampling.constraints.conditions import meets
+
+    coder = prepare(source.table, source.metadata).coder
+    for name in models:
+        if name not in OURS:
+            continue
+        model, _ = fit_ours(name, source, source.table, 0)
+        batches = [model.draw(0, row, min(65_536, rows - row)) for row in range(0, rows, 65_536)]
+        plain = pa.Table.from_batches(batches)
+        for text in where:
+            wanted = parse_conditions(text)
+            kept = [batch.filter(pa.array(meets(wanted.tests, batch))) for batch in batches]
+            met = pa.Table.from_batches(kept)
+            half = met.num_rows // 2
+            batch = model.draw(1, 0, half, wanted)
+            drawn, wrong = pa.Table.from_batches([batch]), int((~meets(wanted.tests, batch)).sum())
+            first, second = (met.slice(start, half) for start in (0, half))
+            figures = {
+                "where": text, "rows": half, "wrong": wrong,
+                "drawn": all_pairs(coder, first, drawn)["score"], "filtered": all_pairs(coder, first, second)["score"],
+                "unconditional": all_pairs(coder, first, plain.slice(0, half))["score"],
+            }  # fmt: skip
+            keep("conditions", source.name, name, 0, figures)
 
 
 _CHILD = """
@@ -343,155 +375,68 @@ def rows_per_second(family: str, folder: Path, rows: int, target: Path, where: s
     return share * cores / seconds
 
 
-def speed(source: Source, models: list[str], rows: int, where: list[str]) -> None:
+def speed(source: Source, models: list[str], where: list[str], rows: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch)
-        stock, _ = fit_stock("stock GaussianCopula", source, source.table, 0)
+        stock, _ = fit_stock(_BASE, source, source.table, 0)
         _stock_rows(stock, 1000)
         started = time.perf_counter()
         _stock_rows(stock, 100_000).to_parquet(target / "stock.parquet")
         base = 100_000 / (time.perf_counter() - started)
-        keep("speed", source, "stock GaussianCopula", 0, rows_per_second=base)
+        keep("speed", source.name, _BASE, 0, {"rows_per_second": base, "times": 1.0})
         for name in models:
             if name not in OURS:
                 continue
             model, _ = fit_ours(name, source, source.table, 0)
-            folder = target / f"model{len(list(target.iterdir()))}"
+            folder = Path(tempfile.mkdtemp(dir=target))
             model.save(folder)
             rate = rows_per_second(OURS[name][0], folder, rows, target)
-            under = {w: rows_per_second(OURS[name][0], folder, rows, target, w) for w in where}
-            keep("speed", source, name, 0, rows_per_second=rate, stock_rows_per_second=base, under=under)
+            asked = [] if "fixed" in name else where  # there, conditions on late columns cost proposals
+            under = {text: rows_per_second(OURS[name][0], folder, rows, target, text) for text in asked}
+            figures = {"rows_per_second": rate, "times": rate / base, "under": under}
+            keep("speed", source.name, name, 0, figures)
 
 
-def keep(piece: str, source: Source, model: str, seed: int, **found: Any) -> None:
-    """Print a finding, and add it to the results."""
-    line = {"piece": piece, "table": source.folder.name, "model": model, "seed": seed, **found}
-    line |= {"threads": threads(), "date": time.strftime("%Y-%m-%d"), "machine": machine()}
-    print(json.dumps(line), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def _latest() -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """Findings by piece, table and model: the latest of each seed."""
-    found: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
-    for text in RESULTS.read_text(encoding="utf-8").splitlines():
-        line = json.loads(text)
-        found.setdefault((line["piece"], line["table"], line["model"]), {})[line["seed"]] = line
-    return {key: list(by_seed.values()) for key, by_seed in found.items()}
-
-
-def _mean(values: list[float | None]) -> str:
-    kept = [v for v in values if v is not None]
-    if not kept:
-        return "-"
-    spread = f" ±{np.std(kept, ddof=1):.4f}" if len(kept) > 1 else ""
-    return f"{np.mean(kept):.4f}{spread}"
-
-
-def table_lines() -> list[str]:
-    """The one table."""
-    found, lines = _latest(), []
-    for data in sorted({key[1] for key in found}):
-        lines += [f"## {data}", ""]
-        lines.append(
-            f"{'model':30s} {'seeds':>5s} {'score':>15s} {'shapes':>15s} {'pairs':>15s} {'all pairs':>15s} "
-            f"{'error % s/p':>12s} {'cpu s':>7s} {'x stock GC':>10s} {'on clock':>10s}"
-        )
-        for key, rows in found.items():
-            if key[:2] != ("quality", data):
-                continue
-            score, shapes, pairs = ([r["scores"][i] for r in rows] for i in range(3))
-            every = [r["all_pairs"]["column_pair_trends"] for r in rows]
-            errors = f"{100 - 100 * np.mean(shapes):.2f}/{100 - 100 * np.mean(every):.2f}"
-            timed = [r for r in rows if "seconds" in r]
-            cpu = f"{np.mean([r['seconds'][1] for r in timed]):.1f}" if timed else "-"
-            times = ["-", "-"]
-            if timed:
-                times = [f"{np.mean([r['seconds'][i] / r['stock_seconds'][i] for r in timed]):.2f}" for i in (1, 0)]
-            lines.append(
-                f"{key[2]:30s} {len(rows):5d} {_mean(score):>15s} {_mean(shapes):>15s} {_mean(pairs):>15s} "
-                f"{_mean(every):>15s} {errors:>12s} {cpu:>7s} {times[0]:>10s} {times[1]:>10s}"
-            )
-        lines += [
-            "",
-            f"{'model':30s} {'seeds':>5s} {'DCR share':>15s} {'exact':>10s} {'C2ST AUC':>15s} {'TSTR/TRTR':>20s}",
-        ]
-        for key, rows in found.items():
-            if key[:2] != ("privacy", data):
-                continue
-            share = [_figure(r["dcr"], "closer_to_training") for r in rows]
-            exact = [_figure(r.get("exact"), "share") for r in rows]
-            area = [_figure(r.get("c2st"), "auc") for r in rows]
-            ratio = [_ratio(r.get("utility") or {}) for r in rows]
-            lines.append(
-                f"{key[2]:30s} {len(rows):5d} {_mean(share):>15s} {_mean(exact):>10s} {_mean(area):>15s} "
-                f"{_mean(ratio):>20s}"
-            )
-        lines += ["", f"{'model':30s} {'rows/s':>12s} {'x stock GC':>10s}   under conditions"]
-        for key, rows in found.items():
-            if key[:2] != ("speed", data):
-                continue
-            row = rows[-1]
-            base = row.get("stock_rows_per_second")
-            under = "; ".join(f"{w}: {rate:,.0f}" for w, rate in row.get("under", {}).items())
-            times = f"{row['rows_per_second'] / base:.1f}" if base else "1.0"
-            lines.append(f"{key[2]:30s} {row['rows_per_second']:12,.0f} {times:>10s}   {under}")
-        lines.append("")
-    return lines
-
-
-def _figure(found: dict[str, Any] | None, *names: str) -> float | None:
-    for name in names:
-        if found and isinstance(found.get(name), (int, float)):
-            return float(found[name])
-    return None
-
-
-def _ratio(found: dict[str, Any]) -> float | None:
-    synthetic, real = (_figure(found, side) for side in ("train_synthetic", "train_real"))
-    return synthetic / real if synthetic is not None and real else None
-
-
+#: Conditions on three columns, and what is to be predicted.
 WHERE = {
     "adult": ['sex == "Female" and education == "Bachelors" and 30 <= age < 40'],
     "mds": ['SEX == "F" and 60 <= AGE < 80 and SF3B1 == 1'],
 }
-TARGET = {"adult": "income", "mds": None}
+TARGET = {"adult": "income"}
+AUTOREGRESSIVE = [name for name in OURS if name.startswith("autoregressive")]
 
 
 def main() -> None:
     """Measure, print, record."""
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("piece", nargs="?", choices=("quality", "privacy", "speed", "table"))
-    parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--models", nargs="*")
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--target")
-    parser.add_argument("--rows", type=int, default=600_000)
+    pieces = ("quality", "privacy", "conditions", "speed")
+    parser.add_argument("piece", nargs="?", choices=(*pieces, "table"))
+    parser.add_argument("folders", nargs="*", type=Path, default=[DATA / "adult", DATA / "mds"])
+    parser.add_argument("--models", nargs="+", choices=[*OURS, *STOCK])
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, help="default: 0 1 2; privacy of fewer than 10,000 rows: 0 to 4"
+    )
+    parser.add_argument("--target", help="column to be predicted")
+    parser.add_argument("--where", nargs="+", help="conditions, such as 'age >= 60'")
     parser.add_argument("--threads", type=int, default=available_cpus())
     given = parser.parse_args()
-    if given.piece != "table":
-        import torch
-
-        torch.set_num_threads(given.threads)
-    autoregressive = [name for name in OURS if name.startswith("autoregressive")]
-    if given.piece is not None and given.piece != "table" and given.folder is None:
-        parser.error("wanted a folder of shards")
-    for folder in [given.folder] if given.folder else [DATA / "adult", DATA / "mds"]:
-        if given.piece == "table":
-            break
+    torch.set_num_threads(given.threads)
+    ours = given.models or [*AUTOREGRESSIVE, "gaussian_copula"]
+    for folder in given.folders if given.piece != "table" else []:
         source = read(folder)
-        name = folder.name
-        if given.piece in (None, "quality"):
-            models = given.models or [*autoregressive, "gaussian_copula", "stock GaussianCopula"]
-            quality(source, models, given.seeds)
-        if given.piece in (None, "privacy"):
-            target = given.target or TARGET.get(name)
-            privacy(source, given.models or [*autoregressive, "gaussian_copula"], given.seeds, target)
-        if given.piece in (None, "speed"):
-            speed(source, given.models or [*autoregressive, "gaussian_copula"], given.rows, WHERE.get(name, []))
+        where = given.where or WHERE.get(source.name, [])
+        for piece in pieces if given.piece is None else (given.piece,):
+            if piece == "quality":
+                quality(source, ours, given.seeds or [0, 1, 2])
+            if piece == "privacy":
+                seeds = given.seeds or list(range(5 if source.table.num_rows < _SMALL else 3))
+                privacy(source, ours, seeds, given.target or TARGET.get(source.name))
+            if piece == "conditions":
+                conditions(source, given.models or AUTOREGRESSIVE, where, 600_000)
+            if piece == "speed":
+                speed(source, ours, where, 600_000)
     record("fidelity", table_lines())
 
 
