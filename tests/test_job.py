@@ -35,6 +35,7 @@ def test_defaults_and_round_trip():
         ({"models": [["tvae", "ctgan"]]}, "a list of model names"),
         ({"models": {"ctgan": {"engine": "stock"}}}, "models.ctgan.engine: Input should be 'native' or 'sdv'"),
         ({"sample": {"rows": "lots"}}, "sample.rows: 'lots' is not a row count"),
+        ({"sample": {"rows": "1e30"}}, "sample.rows: '1e30' is not a row count (0 to 2^63 - 1)"),
         ({"seed": "many"}, "seed: Input should be a valid integer"),
         ({"evaluate": {"holdout": 1.5}}, "evaluate.holdout"),
         ({"input": []}, "the list is empty"),

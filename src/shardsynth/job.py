@@ -31,7 +31,9 @@ def parse_rows(value: Any) -> int:
         raise JobError("a row count was wanted, a true/false was found")
     text = str(value).replace("_", "").replace(",", "").strip()
     if not _ROWS.match(text) or not float(text) < 2**63 or float(text) != int(float(text)):
-        raise JobError(f"{str(value)[:40]!r} is not a row count; write a whole number such as 1000000 or 1e6")
+        raise JobError(
+            f"{str(value)[:40]!r} is not a row count (0 to 2^63 - 1); write a whole number such as 1000000 or 1e6"
+        )
     return int(text) if text.isdigit() else int(float(text))
 
 
