@@ -553,7 +553,8 @@ def reference() -> str:
             if nested:
                 suffix = ".<name>" if getattr(annotation, "__origin__", None) is dict else ""
                 sections.append((f"{prefix}.{key}".lstrip(".") + suffix, nested))
-            default = "required" if info.is_required() else ("" if nested else f"`{info.get_default()}`")
+            made = info.get_default(call_default_factory=True)
+            default = "required" if info.is_required() else "" if nested else f"`{made}`"
             text = (info.description or "").replace("|", "\\|")
             lines.append(f"| `{key}` | {default} | {text} |")
     return "\n".join(lines) + "\n"
