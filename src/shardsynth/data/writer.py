@@ -47,8 +47,8 @@ class PartWriter:
         path: File to create; its folder must exist. Renaming it into place is the caller's business.
         schema: Arrow schema of the part; stored in the file, so that it reads back as itself.
         drawn: Schema of the batches where it is not that of the part: text may come as dictionary arrays.
-        dictionary_columns: Names of the columns worth a Parquet dictionary (few distinct values). Default: the columns
-            of an Arrow dictionary type.
+        dictionary_columns: Names of further columns worth a Parquet dictionary (few distinct values), beside those of
+            an Arrow dictionary type, which keep theirs.
         rows_per_group: Rows of each row group but the last.
         compression: Parquet codec.
         statistics: Write minima and maxima per column chunk (costs a third of the writing time).
@@ -70,8 +70,6 @@ class PartWriter:
         statistics: bool = False,
         background: bool = True,
     ) -> None:
-        if dictionary_columns is None:
-            dictionary_columns = [field.name for field in schema if pa.types.is_dictionary(field.type)]
         self.path = path
         self.schema = schema
         self.rows = 0
@@ -81,8 +79,8 @@ class PartWriter:
         self._error: BaseException | None = None
         self._sink = _HashedFile(path)
         # One name per leaf: pyarrow splits names at dots otherwise.
-        chosen = set(dictionary_columns)
-        dictionaries: Any = [f.name for f in schema if f.name in chosen]
+        chosen = set(dictionary_columns or ())
+        dictionaries: Any = [f.name for f in schema if f.name in chosen or pa.types.is_dictionary(f.type)]
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._sink, mode="w"),
             drawn or schema,
