@@ -131,6 +131,7 @@ def read_status(run: RunDir, plan: Plan) -> RunStatus:
         (stage, task.index) for stage in STAGES for task in plan.tasks[stage] if task.index not in committed[stage]
     }
     latest: dict[tuple[str, int], tuple[Element, dict[str, Any]]] = {}
+    elements: list[Element] = []  # also of committed tasks: one that is held keeps back what depends on it
     if arrays and missing:
         known, status.slurm_says = _ask_slurm(Ledger(run), arrays, missing)
         for array in arrays:
@@ -138,11 +139,11 @@ def read_status(run: RunDir, plan: Plan) -> RunStatus:
                 element = known.get((array.job or 0, number))
                 if element is None:
                     continue
+                elements.append(element)
                 status.stages[array.stage].requeued += element.restarts
                 for index in indices:
                     if (array.stage, index) in missing:
                         latest[array.stage, index] = (element, array.asked)
-    elements = [element for element, _ in latest.values()]
     status.blocked = any(e.stuck for e in elements) and not any(map(_may_move, elements))
     for (stage, index), (element, asked) in latest.items():
         cause = cause_of(element, asked)

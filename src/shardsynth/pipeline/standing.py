@@ -22,11 +22,13 @@ class Standing:
         live: Task -> number of the array that holds it.
         waiting: Numbers of arrays of which no element has started, by group.
         stuck: Elements that will never start, as `scancel` names them.
+        broken: Their groups: what waits for one of these waits for ever, even where all of its tasks are committed.
     """
 
     live: dict[tuple[str, int], int] = field(default_factory=dict)
     waiting: dict[Group, set[int]] = field(default_factory=dict)
     stuck: list[str] = field(default_factory=list)
+    broken: set[Group] = field(default_factory=set)
 
 
 def standing_of(ledger: Ledger, before: list[Submitted], missing: list[Task]) -> Standing:
@@ -49,6 +51,8 @@ def standing_of(ledger: Ledger, before: list[Submitted], missing: list[Task]) ->
         tasks = _tasks(by_name, name, element, wanted)
         if element.stuck:
             standing.stuck.append(_name(element))
+            if name in by_name:
+                standing.broken.add((by_name[name].stage, by_name[name].model))
             continue
         for key in tasks:
             standing.live[key] = element.job
@@ -74,7 +78,7 @@ def _name(element: Element) -> str:
 def left_to_submit(plan: Plan, missing: list[Task], standing: Standing) -> list[Task]:
     """Missing tasks that nothing queued or running will do; what waits for one of their groups is cancelled, too."""
     todo: list[Task] = []
-    fresh: set[Group] = set()
+    fresh: set[Group] = set(standing.broken)
     groups: dict[Group, list[Task]] = {}
     for task in missing:
         groups.setdefault(task.group, []).append(task)
