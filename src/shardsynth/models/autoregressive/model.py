@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,14 @@ from shardsynth.models.autoregressive.columns import Writer
 from shardsynth.models.autoregressive.network import Network
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
 from shardsynth.models.autoregressive.sampler import Sampler, in_blocks, lanes_of, places
-from shardsynth.models.columns.files import COLUMN_ARRAYS, column_arrays, column_card, column_of, unlearned_array
+from shardsynth.models.columns.files import (
+    column_arrays,
+    column_card,
+    column_of,
+    read_files,
+    unlearned_array,
+    write_files,
+)
 from shardsynth.models.columns.fitted import FitColumn
 from shardsynth.models.copula.columns import Form
 from shardsynth.models.copula.tables import Ragged
@@ -214,9 +220,6 @@ class AutoregressiveModel:
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
         card = {
             "format": _FORMAT,
             "family": "autoregressive",
@@ -234,14 +237,10 @@ class AutoregressiveModel:
             "formats": self.formats,
             "notes": list(self.coding.notes),
         }
-        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
-        tensors["calibration"] = self.calibration
+        network = {f"network.{key}": value.detach().cpu().numpy() for key, value in self.network.state_dict().items()}
+        tensors = {**network, "calibration": self.calibration.detach().cpu().numpy()}
         ends = Ragged.of([c.ends for c in self.coding.columns], np.int64)
-        for key, ragged in {**column_arrays(self.coding.table), "ends": ends}.items():
-            tensors[key], tensors[f"{key}.starts"] = torch.from_numpy(ragged.values), torch.from_numpy(ragged.starts)
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / "model.safetensors")
-        text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
-        (folder / "model.json").write_text(text, encoding="utf-8")
+        write_files(folder, card, tensors, {**column_arrays(self.coding.table), "ends": ends})
 
     @classmethod
     def load(cls, folder: Path) -> AutoregressiveModel:
@@ -250,20 +249,7 @@ class AutoregressiveModel:
         Raises:
             ModelError: No such model there, or one of a later format.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = Path(folder)
-        try:
-            card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            if (card.get("engine"), card.get("family")) != ("native", "autoregressive"):
-                raise ModelError(f"{folder}: not an autoregressive model")
-            if card["format"] > _FORMAT:
-                raise ModelError(f"{folder}: written by a later shardsynth (format {card['format']})")
-            tensors = load_file(folder / "model.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ModelError(f"{folder}: no readable model.json and model.safetensors ({error})") from error
-        arrays = {k: Ragged(tensors[k].numpy(), tensors[f"{k}.starts"].numpy()) for k in (*COLUMN_ARRAYS, "ends")}
+        card, tensors, arrays = read_files(folder, ["autoregressive"], "an autoregressive model", _FORMAT)
         table = tuple(column_of(column, i, arrays) for i, column in enumerate(card["columns"]))
         by_name = {column.name: column for column in table}
         learned = tuple(
@@ -271,13 +257,14 @@ class AutoregressiveModel:
         )
         coding = Coding(table, learned, tuple(relation_from_json(r) for r in card["relations"]), tuple(card["notes"]))
         network = Network(coding.sizes, card["shape"]["embedding"], card["shape"]["hidden"])
-        network.load_state_dict({k[len("network.") :]: v for k, v in tensors.items() if k.startswith("network.")})
+        weights = {k: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("network.")}
+        network.load_state_dict({k[len("network.") :]: v for k, v in weights.items()})
         return cls(
             schema_from_text(card["schema"]),
             AutoregressiveOptions.from_json(card["options"]),
             coding,
             network.eval(),
-            tensors["calibration"],
+            torch.from_numpy(tensors["calibration"]),
             card["rows"],
             card["generators"],
             card["formats"],

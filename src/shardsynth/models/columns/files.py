@@ -1,8 +1,10 @@
-"""Fitted columns as JSON cards and a few ragged arrays: what every native model's files share."""
+"""The files of a native model, ``model.json`` and ``model.safetensors``: its fitted columns, reading and writing."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,53 @@ from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import FitColumn, Marginal
 from shardsynth.models.copula.tables import Ragged
 
-#: Names of the arrays.
-COLUMN_ARRAYS = ("probability", "lo", "hi", "categories")
+
+def write_files(
+    folder: Path, card: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], ragged: Mapping[str, Ragged]
+) -> None:
+    """Write a model's folder: the same bytes for the same model."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    held = dict(tensors)
+    for key, value in ragged.items():
+        held[key], held[f"{key}.starts"] = value.values, value.starts
+    save_file({key: np.asarray(value, order="C") for key, value in held.items()}, folder / "model.safetensors")
+    text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
+    (folder / "model.json").write_text(text, encoding="utf-8")
+
+
+def read_files(
+    folder: Path, families: Sequence[str], title: str, newest: int
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict[str, Ragged]]:
+    """Read what ``write_files`` wrote: card, tensors, and the ragged arrays among them. Runs no code of the folder's.
+
+    Args:
+        folder: The model's.
+        families: Those that the caller can read.
+        title: What they are called, for the error.
+        newest: The latest format that the caller knows.
+
+    Raises:
+        ModelError: No such model there, or one of a later format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    folder = Path(folder)
+    try:
+        card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        if card.get("engine") != "native" or card.get("family") not in families:
+            raise ModelError(f"{folder}: not {title}")
+        if card["format"] > newest:
+            raise ModelError(f"{folder}: written by a later shardsynth (format {card['format']})")
+        tensors = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{folder}: no readable model.json and model.safetensors ({error})") from error
+    ragged = {
+        key: Ragged(value, tensors[f"{key}.starts"]) for key, value in tensors.items() if f"{key}.starts" in tensors
+    }
+    return card, tensors, ragged
 
 
 def column_card(column: FitColumn) -> dict[str, Any]:
@@ -33,7 +80,7 @@ def column_card(column: FitColumn) -> dict[str, Any]:
 
 
 def column_arrays(columns: Sequence[FitColumn]) -> dict[str, Ragged]:
-    """The arrays of all columns, by the names of ``COLUMN_ARRAYS``."""
+    """The arrays of all columns: ``probability``, ``lo``, ``hi``, and ``categories`` as bytes."""
     none = np.zeros(0)
     found = {
         key: Ragged.of([none if c.marginal is None else getattr(c.marginal, key) for c in columns], np.float64)

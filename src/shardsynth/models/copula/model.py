@@ -7,7 +7,6 @@ arithmetic that is not exact is elementwise IEEE without library functions (``sa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column, schema_from_text, schema_to_text
 from shardsynth.errors import ModelError
-from shardsynth.models.columns.files import COLUMN_ARRAYS, column_arrays, column_card, column_of
+from shardsynth.models.columns.files import column_arrays, column_card, column_of, read_files, write_files
 from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent
 from shardsynth.models.copula.arrays import arrays_for
 from shardsynth.models.copula.columns import Form, Plan, finished, make_plan
@@ -191,9 +190,6 @@ class GaussianCopula:
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
-        from safetensors.numpy import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
         card = {
             "format": _FORMAT,
             "family": "gaussian_copula",
@@ -209,11 +205,7 @@ class GaussianCopula:
         }
         tensors: dict[str, NDArray[Any]] = {"factor": self.factor, "levels": self.levels[len(self.levels) // 2 :]}
         ragged = {"cuts": Ragged.of(list(self.cuts), np.int32), **column_arrays(self.columns)}
-        for key, value in ragged.items():
-            tensors[key], tensors[f"{key}.starts"] = value.values, value.starts
-        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / "model.safetensors")
-        text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
-        (folder / "model.json").write_text(text, encoding="utf-8")
+        write_files(folder, card, tensors, ragged)
 
     @classmethod
     def load(cls, folder: Path) -> GaussianCopula:
@@ -222,20 +214,7 @@ class GaussianCopula:
         Raises:
             ModelError: No such model there, or one of a later format.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        folder = Path(folder)
-        try:
-            card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            if (card.get("engine"), card.get("family")) != ("native", "gaussian_copula"):
-                raise ModelError(f"{folder}: not a native Gaussian copula")
-            if card["format"] > _FORMAT:
-                raise ModelError(f"{folder}: written by a later shardsynth (format {card['format']})")
-            tensors = load_file(folder / "model.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ModelError(f"{folder}: no readable model.json and model.safetensors ({error})") from error
-        ragged = {key: Ragged(tensors[key], tensors[f"{key}.starts"]) for key in ("cuts", *COLUMN_ARRAYS)}
+        card, tensors, ragged = read_files(folder, ["gaussian_copula"], "a native Gaussian copula", _FORMAT)
         upper = tensors["levels"]
         return cls(
             schema_from_text(card["schema"]),

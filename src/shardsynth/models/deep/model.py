@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,8 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import schema_from_text, schema_to_text
-from shardsynth.errors import ModelError
-from shardsynth.models.columns.files import COLUMN_ARRAYS, column_arrays, column_card, column_of, unlearned_array
+from shardsynth.models.columns.files import (
+    column_arrays,
+    column_card,
+    column_of,
+    read_files,
+    unlearned_array,
+    write_files,
+)
 from shardsynth.models.columns.fitted import FitColumn
 from shardsynth.models.copula.columns import Form
 from shardsynth.models.copula.tables import Ragged
@@ -217,9 +222,6 @@ class DeepModel:
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
         card = {
             "format": _FORMAT,
             "family": self.options.family,
@@ -238,12 +240,8 @@ class DeepModel:
             "formats": self.formats,
             "notes": list(self.coding.notes),
         }
-        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
-        for key, ragged in _arrays(self.coding).items():
-            tensors[key], tensors[f"{key}.starts"] = torch.from_numpy(ragged.values), torch.from_numpy(ragged.starts)
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / "model.safetensors")
-        text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
-        (folder / "model.json").write_text(text, encoding="utf-8")
+        network = {f"network.{key}": value.detach().cpu().numpy() for key, value in self.network.state_dict().items()}
+        write_files(folder, card, network, _arrays(self.coding))
 
     @classmethod
     def load(cls, folder: Path) -> DeepModel:
@@ -252,29 +250,15 @@ class DeepModel:
         Raises:
             ModelError: No such model there, or one of a later format.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = Path(folder)
-        try:
-            card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            if card.get("engine") != "native" or card.get("family") not in ("ctgan", "copulagan", "tvae"):
-                raise ModelError(f"{folder}: not a native deep model")
-            if card["format"] > _FORMAT:
-                raise ModelError(f"{folder}: written by a later shardsynth (format {card['format']})")
-            tensors = load_file(folder / "model.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ModelError(f"{folder}: no readable model.json and model.safetensors ({error})") from error
-        ragged = {
-            key: Ragged(tensors[key].numpy(), tensors[f"{key}.starts"].numpy()) for key in (*COLUMN_ARRAYS, *_CODE_KEYS)
-        }
+        card, tensors, ragged = read_files(folder, ("ctgan", "copulagan", "tvae"), "a native deep model", _FORMAT)
         table = tuple(column_of(column, i, ragged) for i, column in enumerate(card["columns"]))
         by_name = {column.name: column for column in table}
         learned = tuple(_deep_column(c, i, by_name[c["name"]], ragged) for i, c in enumerate(card["learned"]))
         coding = DeepCoding(table, learned, tuple(card["notes"]))
         options = DeepOptions.from_json(card["options"])
         network = make_network(options, coding.layout)
-        network.load_state_dict({k[len("network.") :]: v for k, v in tensors.items() if k.startswith("network.")})
+        weights = {k: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("network.")}
+        network.load_state_dict({k[len("network.") :]: v for k, v in weights.items()})
         return cls(
             schema_from_text(card["schema"]),
             options,
