@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.models.autoregressive.codes import Coding
-from shardsynth.models.mapped import new_array
-
-#: Rows that are coded, or read, at a time.
-_BATCH = 65_536
+from shardsynth.models.mapped import PIECE_ROWS, new_array, pieces
 
 #: Codes int8 or int16 [rows, columns].
 Table = NDArray[Any]
@@ -48,20 +45,12 @@ def encode_rows(
     """
     table = new_array(scratch, "codes", (rows, len(coding.columns)), np.int8 if max(coding.sizes) <= 127 else np.int16)
     place = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).argsort().numpy()
-    done = part = 0
-    for batch in batches:
-        for first in range(0, batch.num_rows, _BATCH):
-            own = batch.slice(first, _BATCH)
-            if done + own.num_rows > rows:
-                raise ValueError(f"more than {rows} training rows")
-            table[place[done : done + own.num_rows]] = coding.encode(coder, own, seed, part)
-            done, part = done + own.num_rows, part + 1
-    if done != rows:
-        raise ValueError(f"{done} training rows, {rows} expected")
+    for part, (own, piece) in enumerate(pieces(batches, rows)):
+        table[place[own]] = coding.encode(coder, piece, seed, part)
     return table
 
 
 def blocks(table: Table) -> Iterator[bytes]:
     """All bytes of the table, some rows at a time."""
-    for first in range(0, len(table), _BATCH):
-        yield np.ascontiguousarray(table[first : first + _BATCH]).tobytes()
+    for first in range(0, len(table), PIECE_ROWS):
+        yield np.ascontiguousarray(table[first : first + PIECE_ROWS]).tobytes()

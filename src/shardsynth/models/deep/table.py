@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.models.deep.codes import DeepCoding
-from shardsynth.models.mapped import new_array
-
-#: Rows that are coded at a time, whatever batches they come in.
-_BATCH = 65_536
+from shardsynth.models.mapped import PIECE_ROWS, new_array, pieces
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,9 @@ class DeepTable:
 
     def blocks(self) -> Iterable[NDArray[Any]]:
         """All bytes of the table, some rows at a time."""
-        for first in range(0, len(self), _BATCH):
-            yield np.ascontiguousarray(self.codes[first : first + _BATCH])
-            yield np.ascontiguousarray(self.places[first : first + _BATCH])
+        for first in range(0, len(self), PIECE_ROWS):
+            yield np.ascontiguousarray(self.codes[first : first + PIECE_ROWS])
+            yield np.ascontiguousarray(self.places[first : first + PIECE_ROWS])
 
 
 def encode_rows(
@@ -72,22 +69,13 @@ def encode_rows(
     widest = max(column.size for column in coding.columns)
     codes = new_array(scratch, "codes", (rows, len(coding.columns)), np.int8 if widest <= 127 else np.int16)
     places = new_array(scratch, "places", (rows, len(coding.layout.tanh)), np.float32)
-    done = 0
-    for batch in batches:
-        for first in range(0, batch.num_rows, _BATCH):
-            part = batch.slice(first, _BATCH)
-            if done + part.num_rows > rows:
-                raise ValueError(f"more than {rows} training rows")
-            own = slice(done, done + part.num_rows)
-            encoded = coder.encode(part)
-            axis = 0
-            for number, column in enumerate(coding.columns):
-                i = coder.index[column.name]
-                codes[own, number], inside = column.encode(coder.columns[i], encoded.codes[i], encoded.axis[i], rng)
-                if inside is not None:
-                    places[own, axis] = inside
-                    axis += 1
-            done += part.num_rows
-    if done != rows:
-        raise ValueError(f"{done} training rows, {rows} expected")
+    for own, piece in pieces(batches, rows):
+        encoded = coder.encode(piece)
+        axis = 0
+        for number, column in enumerate(coding.columns):
+            i = coder.index[column.name]
+            codes[own, number], inside = column.encode(coder.columns[i], encoded.codes[i], encoded.axis[i], rng)
+            if inside is not None:
+                places[own, axis] = inside
+                axis += 1
     return DeepTable(codes, places, scratch)
