@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class ShardsynthError(Exception):
     """Base of every error that is reported in one line, without a traceback."""
@@ -55,3 +58,9 @@ class Saved(ShardsynthError):
     """The task was asked to stop and saved its state: run it again."""
 
     exit_code = 75
+
+
+def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.5) -> str:
+    """`` (did you mean 'x'?)`` for the nearest of the words, to end a message with; empty where none is near."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any, Dict, List, Literal, Optional, Union
@@ -13,7 +12,7 @@ from typing import Any, Dict, List, Literal, Optional, Union
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from shardsynth.errors import JobError
+from shardsynth.errors import JobError, did_you_mean
 
 FAMILIES = ("autoregressive", "gaussian_copula", "copulagan", "ctgan", "tvae")  # each has an entry in models/native.py
 STOCK_FAMILIES = ("gaussian_copula", "copulagan", "ctgan", "tvae")
@@ -274,7 +273,7 @@ class Cluster(_Options):
     def _stage_names(cls, value: dict[str, Resources]) -> dict[str, Resources]:
         for name in value:
             if name not in STAGES:
-                raise ValueError(f"no stage is called {name!r}{_nearest(name, STAGES)}")
+                raise ValueError(f"no stage is called {name!r}{did_you_mean(name, STAGES)}")
         return value
 
 
@@ -496,17 +495,12 @@ def _model(name: str, options: Any) -> Any:
         raise ValueError(f"models: the name {name[:100]!r} becomes a folder: use letters, digits, '_', '-' and '.'")
     family = options.pop("model", name)
     if family not in FAMILIES:
-        hint = _nearest(str(family), FAMILIES)
+        hint = did_you_mean(str(family), FAMILIES)
         raise ValueError(f"models.{name}: no model family is called {family!r}{hint}; families: {', '.join(FAMILIES)}")
     engine = options.pop("engine", "native")
     if engine == "sdv" and family not in STOCK_FAMILIES:
         raise ValueError(f"models.{name}: SDV has no {family}; leave `engine: sdv` out")
     return {"model": family, "engine": engine, "options": options}
-
-
-def _nearest(word: str, words: Any) -> str:
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def _explain(model: type[BaseModel], item: Any) -> str:
@@ -522,7 +516,7 @@ def _explain(model: type[BaseModel], item: Any) -> str:
             owner = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), owner)
         fields = getattr(owner, "model_fields", {})
         names = [info.alias or name for name, info in fields.items()]
-        return f"unknown key {key!r}{_nearest(str(location[-1]), names) or '; valid keys: ' + ', '.join(names)}"
+        return f"unknown key {key!r}{did_you_mean(str(location[-1]), names) or '; valid keys: ' + ', '.join(names)}"
     message = re.sub(r"^Value error, ", "", item["msg"])
     if item["type"] == "missing":
         return f"the key {key!r} is missing"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import difflib
 import json
 import re
 import warnings
@@ -20,7 +19,7 @@ import pyarrow as pa
 
 from shardsynth.data.columns import Column, role_of_sdtype
 from shardsynth.data.values import axis_of_native, kind_of
-from shardsynth.errors import MetadataError
+from shardsynth.errors import MetadataError, did_you_mean
 
 if TYPE_CHECKING:
     from shardsynth.summaries.profile import Profile
@@ -268,8 +267,7 @@ def _check_type(path: Path, name: str, options: dict[str, Any], kind: pa.DataTyp
 
 
 def _nearest(name: str, names: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return did_you_mean(name, names, 0.6)
 
 
 def _nearest_sdtype(message: str) -> str:

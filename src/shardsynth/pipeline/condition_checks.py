@@ -6,7 +6,6 @@ depends on the fitted model (a combination that a relation rules out) is an erro
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import axis_of_native, decoded, kind_of, native
-from shardsynth.errors import ConditionError, JobError
+from shardsynth.errors import ConditionError, JobError, did_you_mean
 from shardsynth.job import Job
 from shardsynth.sampling.conditions import Condition, parse_conditions
 from shardsynth.sampling.constraints.conditions import meets
@@ -246,7 +245,6 @@ def _check_categories(place: str, tests: Sequence[Condition], found: _Values, jo
         return
     shown = " and ".join(map(str, tests))
     wanted = [str(value) for test in tests if test.operator == "in" for value in test.values]
-    near = difflib.get_close_matches(wanted[0], [str(value) for value in kept], n=1) if wanted else []
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = did_you_mean(wanted[0], map(str, kept), 0.6) if wanted else ""
     rows = "" if least == 1 else f" that at least {least} rows have"
     raise JobError(f"{place}: {shown}: the input has no such category{rows}{hint}")

@@ -7,7 +7,6 @@ would otherwise be lost without a word.
 
 from __future__ import annotations
 
-import difflib
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from shardsynth.errors import JobError
+from shardsynth.errors import JobError, did_you_mean
 from shardsynth.job import parse_rows
 
 FAMILIES = {"gaussiancopula": "gaussian_copula", "copulagan": "copulagan", "ctgan": "ctgan", "tvae": "tvae"}
@@ -204,8 +203,7 @@ def _family(active: str) -> str:
 def _known(word: str, words: Collection[str], problem: str) -> str:
     if word in words:
         return word
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    hint = f" (did you mean {close[0]!r}?)" if close else f"; known: {', '.join(list(words)[:12])}"
+    hint = did_you_mean(word, words) or f"; known: {', '.join(list(words)[:12])}"
     raise JobError(f"{problem} {word!r}{hint}")
 
 

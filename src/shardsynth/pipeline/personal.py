@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,7 +9,7 @@ import pyarrow as pa
 from shardsynth.data.columns import Column
 from shardsynth.data.metadata import keys_of, table_of
 from shardsynth.data.values import kind_of
-from shardsynth.errors import JobError, MetadataError, RunError
+from shardsynth.errors import JobError, MetadataError, RunError, did_you_mean
 from shardsynth.job import Job
 from shardsynth.sampling.pseudonyms import Pseudonyms, check_column, read_key
 
@@ -34,8 +33,7 @@ def check_personal(job: Job, schema: pa.Schema) -> None:
     ):
         for name in columns:
             if name not in schema.names:
-                close = difflib.get_close_matches(name, schema.names, n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                hint = did_you_mean(name, schema.names, 0.6)
                 raise JobError(f"{option}: no column is called {name!r}{hint}")
     for name in set(job.anonymize) & set(job.pseudonymize):
         raise JobError(f"column {name!r} is under anonymize and under pseudonymize; choose one")

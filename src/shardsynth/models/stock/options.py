@@ -5,11 +5,10 @@ The table is what ``inspect.signature`` says of SDV 2.0's classes; a test holds 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from typing import Any
 
-from shardsynth.errors import JobError
+from shardsynth.errors import JobError, did_you_mean
 
 _BASE = {"enforce_min_max_values": True, "enforce_rounding": True}
 _DISTRIBUTIONS = {"numerical_distributions": None, "default_distribution": None}
@@ -137,5 +136,4 @@ def _check_distribution(where: str, distribution: Any) -> None:
 def _nearest(word: str, words: Collection[str]) -> str:
     if _FORMER_NAMES.get(word) in words:
         return f" (it is called {_FORMER_NAMES[word]!r} now)"
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return did_you_mean(word, words)

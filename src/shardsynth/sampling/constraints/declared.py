@@ -6,13 +6,12 @@ A declaration is ``{"class_name": "Inequality", "parameters": {"low_column_name"
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import kind_of
-from shardsynth.errors import JobError
+from shardsynth.errors import JobError, did_you_mean
 from shardsynth.sampling.constraints.combined import CombinationStep, OneHotStep
 from shardsynth.sampling.constraints.increments import IncrementStep
 from shardsynth.sampling.constraints.ordered import OrderedStep
@@ -73,7 +72,7 @@ def check_declared(declared: Declared, number: int, columns: Collection[str]) ->
     name, given = declared["class_name"], declared["parameters"]
     if is_programmed(declared):
         if ":" not in name and "." not in name:
-            hint = _nearest(name, PARAMETERS)
+            hint = did_you_mean(name, PARAMETERS)
             raise JobError(
                 f"{where}: SDV has no constraint of this class{hint or '; it has ' + ', '.join(PARAMETERS)}; "
                 "a class of your own is named as package.module:Class or file.py:Class"
@@ -82,14 +81,14 @@ def check_declared(declared: Declared, number: int, columns: Collection[str]) ->
     wanted, more = PARAMETERS[name]
     for key in given:
         if key not in (*wanted, *more, "table_name"):
-            raise JobError(f"{where}: it takes no parameter {key!r}{_nearest(key, (*wanted, *more))}")
+            raise JobError(f"{where}: it takes no parameter {key!r}{did_you_mean(key, (*wanted, *more))}")
     for key in (*wanted, *(("increment_value",) if name == "FixedIncrements" else ())):
         if key not in given:
             raise JobError(f"{where}: the parameter {key!r} is missing")
     named = columns_in(declared)
     for column in named:
         if column not in columns:
-            raise JobError(f"{where}: no column is called {column!r}{_nearest(str(column), columns)}")
+            raise JobError(f"{where}: no column is called {column!r}{did_you_mean(str(column), columns)}")
     if len(set(named)) < len(named):
         raise JobError(f"{where}: it names a column twice")
 
@@ -221,8 +220,3 @@ def _check_role(where: str, name: str, column: Column) -> None:
             f"{where}: the column {column.name!r} is of sdtype {column.sdtype!r}, wanted {fitting}; "
             "correct it in the metadata"
         )
-
-
-def _nearest(word: str, words: Collection[str]) -> str:
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]!r}?)" if found else ""
