@@ -28,7 +28,7 @@ from shardsynth.models.columns.files import (
     write_files,
 )
 from shardsynth.models.columns.fitted import FitColumn
-from shardsynth.models.copula.columns import Form
+from shardsynth.models.copula.columns import Form, forms_of
 from shardsynth.models.copula.tables import Ragged
 from shardsynth.models.relations import relation_from_json
 from shardsynth.sampling.streams import stream_key
@@ -197,11 +197,7 @@ class AutoregressiveModel:
     @cached_property
     def forms(self) -> dict[str, Form]:
         """How each learned, computed or constant column's values are held."""
-        return {
-            c.name: Form.of(c, f.type, self.formats.get(c.name))
-            for c, f in zip(self.coding.table, self.schema)
-            if c.treatment in ("latent", "relation", "constant")
-        }
+        return forms_of(self.coding.table, self.schema, self.formats)
 
     @cached_property
     def fits(self) -> dict[str, FitColumn]:

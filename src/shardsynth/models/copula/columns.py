@@ -135,6 +135,21 @@ class Form:
         return float(f"1e{self.exponent}")  # read from text: the nearest float64 on any machine
 
 
+def forms_of(columns: Sequence[FitColumn], schema: pa.Schema, formats: Mapping[str, str]) -> dict[str, Form]:
+    """How the values of each learned, computed or constant column are held, by name.
+
+    Args:
+        columns: One per field of the schema.
+        schema: Of the table.
+        formats: strftime formats of datetimes that it holds as text or integers.
+    """
+    return {
+        column.name: Form.of(column, field.type, formats.get(column.name))
+        for column, field in zip(columns, schema)
+        if column.treatment in ("latent", "relation", "constant")
+    }
+
+
 def _stored(categories: pa.Array) -> Array | None:
     """Storage values of categories that are primitive; None for text, bytes and what NumPy cannot hold."""
     try:

@@ -22,7 +22,7 @@ from shardsynth.errors import ModelError
 from shardsynth.models.columns.files import column_arrays, column_card, column_of, read_files, write_files
 from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent
 from shardsynth.models.copula.arrays import arrays_for
-from shardsynth.models.copula.columns import Form, Plan, finished, make_plan
+from shardsynth.models.copula.columns import Form, Plan, finished, forms_of, make_plan
 from shardsynth.models.copula.kernel import Kernel
 from shardsynth.models.copula.tables import (
     Integers,
@@ -233,11 +233,7 @@ class GaussianCopula:
     @cached_property
     def forms(self) -> dict[str, Form]:
         """How each learned column's values are held."""
-        return {
-            column.name: Form.of(column, field.type, self.formats.get(column.name))
-            for column, field in zip(self.columns, self.schema)
-            if column.treatment in ("latent", "relation", "constant")
-        }
+        return forms_of(self.columns, self.schema, self.formats)
 
     @cached_property
     def _samplers(self) -> dict[str | None, tuple[Plan, Kernel]]:

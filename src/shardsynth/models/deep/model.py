@@ -23,7 +23,7 @@ from shardsynth.models.columns.files import (
     write_files,
 )
 from shardsynth.models.columns.fitted import FitColumn
-from shardsynth.models.copula.columns import Form
+from shardsynth.models.copula.columns import Form, forms_of
 from shardsynth.models.copula.tables import Ragged
 from shardsynth.models.deep.codes import DeepCoding, Layout
 from shardsynth.models.deep.columns import DeepColumn
@@ -191,11 +191,7 @@ class DeepModel:
     @cached_property
     def forms(self) -> dict[str, Form]:
         """How each learned column's values are held."""
-        return {
-            c.name: Form.of(c, f.type, self.formats.get(c.name))
-            for c, f in zip(self.coding.table, self.schema)
-            if c.treatment in ("latent", "constant")
-        }
+        return forms_of(self.coding.table, self.schema, self.formats)
 
     def _learned(self, drawn: Drawn) -> dict[str, pa.Array]:
         """Arrow arrays of the learned columns."""
