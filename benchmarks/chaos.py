@@ -20,15 +20,14 @@ from results import record
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.slurm.chaos import play_round
-from tests.slurm.cluster import Cluster, missing_programs
+from tests.slurm.cluster import leave_without_slurm, running
 from tests.slurm.runs import outcome, shardsynth, write_job, write_small_shards
 
 ACTS = 5
 
 
 def main() -> None:
-    if missing_programs() or os.geteuid() != 0:
-        sys.exit(f"not measured: needs root and {', '.join(missing_programs()) or 'nothing else'}")
+    leave_without_slurm()
     seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 100_000))
     rounds = int(os.environ.get("CHAOS_ROUNDS", "20"))
     lines = [f"seed {seed}, {rounds} rounds of {ACTS} acts", "", f"{'seed':>8} {'seconds':>8}  outcome"]
@@ -39,9 +38,7 @@ def main() -> None:
         shards = write_small_shards(folder / "shards")
         shardsynth("run", write_job(folder / "job.yaml", shards, folder / "undisturbed"), "--here")
         undisturbed = outcome(folder / "undisturbed")
-        cluster = Cluster(folder / "slurm").start()
-        os.environ.update(SLURM_CONF=str(cluster.conf), PATH=cluster.environment["PATH"])
-        try:
+        with running(folder / "slurm") as cluster:
             for number in range(rounds):
                 root = folder / f"run-{number}"
                 print(f"CHAOS_SEED={seed + number}", flush=True)
@@ -55,8 +52,6 @@ def main() -> None:
                     said, failed = f"FAILED: {type(error).__name__}: {error}", failed + 1
                 lines.append(f"{seed + number:>8} {time.monotonic() - started:>8.0f}  {said}")
                 cluster.reset()
-        finally:
-            cluster.stop()
     lines += ["", f"{rounds - failed} of {rounds} rounds byte-identical"]
     record("chaos", lines)
     sys.exit(1 if failed else 0)

@@ -21,7 +21,7 @@ from pathlib import Path
 from results import record
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.slurm.cluster import Cluster, missing_programs, wait_until
+from tests.slurm.cluster import Cluster, leave_without_slurm, running, wait_until
 from tests.slurm.runs import shardsynth, write_job, write_small_shards
 
 ELEMENTS, FURTHER = 8, 100
@@ -61,16 +61,13 @@ def ends(root: Path) -> list[tuple[float, float]]:
 
 
 def main() -> None:
-    if missing_programs() or os.geteuid() != 0:
-        sys.exit(f"not measured: needs root and {', '.join(missing_programs()) or 'nothing else'}")
+    leave_without_slurm()
     many = int(os.environ.get("ELEMENTS", "500"))
     with tempfile.TemporaryDirectory(prefix="ss-elements-") as name:
         folder = Path(name)
         (folder / "shards").mkdir()
         shards = write_small_shards(folder / "shards")
-        cluster = Cluster(folder / "slurm").start()
-        os.environ.update(SLURM_CONF=str(cluster.conf), PATH=cluster.environment["PATH"])
-        try:
+        with running(folder / "slurm") as cluster:
             one_node = {"defaults": {"options": {"nodelist": "n1"}}}
             single = sampling(cluster, folder, shards, "single", ELEMENTS, pack=1, **one_node)
             packed = sampling(cluster, folder, shards, "packed", FURTHER + 1, pack=FURTHER + 1, **one_node)
@@ -78,8 +75,6 @@ def main() -> None:
             spread = sampling(cluster, folder, shards, "spread", many, pack=1)
             seconds = time.monotonic() - started
             arrays = len(list((spread / "private" / "slurm").glob("*-sample.elements")))
-        finally:
-            cluster.stop()
         times = ends(single)
         element = (times[-1][0] - times[0][0]) / (len(times) - 1)
         work = sum(task for _, task in times[1:]) / (len(times) - 1)

@@ -18,7 +18,7 @@ from pathlib import Path
 from results import record
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.slurm.cluster import Cluster, missing_programs
+from tests.slurm.cluster import leave_without_slurm, running
 from tests.slurm.runs import commit_all, shardsynth, write_job, write_small_shards
 
 import shardsynth as ss
@@ -27,8 +27,7 @@ PARTS = 50_000
 
 
 def main() -> None:
-    if missing_programs() or os.geteuid() != 0:
-        sys.exit(f"not measured: needs root and {', '.join(missing_programs()) or 'nothing else'}")
+    leave_without_slurm()
     lines, said = [], ""
 
     def timed(title: str, *arguments: object) -> float:
@@ -44,9 +43,7 @@ def main() -> None:
         folder = Path(name)
         (folder / "shards").mkdir()
         shards = write_small_shards(folder / "shards")
-        cluster = Cluster(folder / "slurm").start()
-        os.environ.update(SLURM_CONF=str(cluster.conf), PATH=cluster.environment["PATH"])
-        try:
+        with running(folder / "slurm") as cluster:
             cluster.command("scontrol", "update", "partition=cpu", "state=down")
             root = folder / "run"
             sample = {"rows": 20 * PARTS, "rows_per_shard": 20}
@@ -64,8 +61,6 @@ def main() -> None:
             shardsynth("cancel", root)
             resume = timed(f"resume, {len(missing)} tasks missing, submitted again", "resume", root)
             shardsynth("cancel", root)
-        finally:
-            cluster.stop()
     total = sum(len(tasks) for tasks in run.plan.tasks.values())
     lines.append(
         f"{total:,} tasks in {elements} elements; {files} files, one log per element counted, besides parts and records"

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 NODES = ("n1", "n2", "n3", "n4")
@@ -373,6 +374,23 @@ StorageLoc=slurm
         if socket_folder.exists():
             shutil.rmtree(socket_folder.read_text(), ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Cluster]:
+    """A cluster in a folder, to which this process and its children speak meanwhile."""
+    cluster = Cluster(folder).start()
+    os.environ.update(SLURM_CONF=str(cluster.conf), PATH=cluster.environment["PATH"])
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def leave_without_slurm() -> None:
+    """End a benchmark that cannot be measured here, saying what is missing."""
+    if missing_programs() or os.geteuid() != 0:
+        sys.exit(f"not measured: needs root and {', '.join(missing_programs()) or 'nothing else'}")
 
 
 def _command(folder: Path) -> str:
