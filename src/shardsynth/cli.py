@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional  # typer evaluates the annotations
 
 import typer
 
-from shardsynth.errors import ShardsynthError
+from shardsynth.errors import ShardsynthError, no_folder_there
 
 app = typer.Typer(
     name="shardsynth",
@@ -34,6 +34,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 _ABOUT_PATHS = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
+_RESUMES = "; what is committed stays, `shardsynth resume` does the rest"
+#: How a command that was stopped goes on.
+_AFTER_STOP = {
+    **dict.fromkeys(("run", "resume", "demo", "task"), _RESUMES),
+    "sample": "; what is committed stays, the same command goes on where it was",
+}
+
+
 def main() -> None:
     """Entry point: one clear line per error; 2 for the user's mistakes, 1 for failures."""
     _open_standard_streams()
@@ -47,7 +55,7 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns Ctrl-C into an exit without a word
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
-        print("shardsynth: stopped; what is committed stays, `shardsynth resume` does the rest", file=sys.stderr)
+        print(f"shardsynth: stopped{_AFTER_STOP.get(''.join(sys.argv[1:2]), '')}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
@@ -57,7 +65,10 @@ def main() -> None:
             raise
         # Two names: the second is the target of a rename or a link.
         names = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-        print(f"shardsynth: {names or type(error).__name__}: {error.strerror or error}", file=sys.stderr)
+        reason = f"{names or type(error).__name__}: {error.strerror or error}"
+        if isinstance(error, (NotADirectoryError, FileExistsError)) and not os.path.isdir(error.filename or "."):
+            reason = no_folder_there(Path(os.fsdecode(error.filename)))
+        print(f"shardsynth: {reason}", file=sys.stderr)
         sys.exit(2 if isinstance(error, _ABOUT_PATHS) else 1)
     except Exception as error:
         if "--debug" in sys.argv:

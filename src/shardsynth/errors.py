@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class ShardsynthError(Exception):
@@ -64,3 +65,10 @@ def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.5) -> str:
     """`` (did you mean 'x'?)`` for the nearest of the words, to end a message with; empty where none is near."""
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def no_folder_there(path: Path) -> str:
+    """What to say where a folder cannot be made, or looked into, because a file or a broken link has its place."""
+    found = next((p for p in (path, *path.parents) if (p.exists() or p.is_symlink()) and not p.is_dir()), path)
+    kind = "a broken link" if found.is_symlink() and not found.exists() else "a file"
+    return f"{found}: is {kind}, and a folder is wanted there; name another path, or move it away"

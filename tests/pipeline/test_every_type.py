@@ -143,3 +143,19 @@ def test_a_run_inside_its_input_is_refused(tmp_path):
         plan_job(Job.parse(plain))
     assert not (tmp_path / "d" / "run").exists()
     plan_job(Job.parse({**plain, "output": str(tmp_path / "d" / "_run")}))  # readers of shards pass over it
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ({"rows": 10**18}, r"sample.rows: 1,000,000,000,000,000,000 rows a model would take about [\d,.]+ EB"),
+        ({"rows": 10**8, "rows_per_shard": 1}, "would be 100,000,000 parts in all, wanted at most 10,000,000"),
+    ],
+)
+def test_a_job_of_more_rows_than_any_disk_holds_is_refused(tmp_path, sample, message):
+    (tmp_path / "d").mkdir()
+    pq.write_table(pa.table({"a": list(range(1000))}), tmp_path / "d" / "0.parquet")
+    job = {"input": str(tmp_path / "d"), "output": str(tmp_path / "run"), "models": "gaussian_copula", "sample": sample}
+    with pytest.raises(JobError, match=message):
+        plan_job(Job.parse(job))
+    assert not (tmp_path / "run").exists()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -64,18 +66,53 @@ def test_impossible_numbers_are_named(run, tmp_path, options, message):
     assert not (tmp_path / "a").exists()
 
 
-def test_a_folder_that_cannot_be_written_costs_no_rows(run, tmp_path):
+@pytest.mark.parametrize("output", ["file", "file/out", "link"])
+def test_a_folder_that_cannot_be_written_costs_no_rows(run, tmp_path, output):
     (tmp_path / "file").write_text("x")
-    with pytest.raises((RunError, OSError)):
-        ask(run, tmp_path / "file" / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    kind = "a broken link" if output == "link" else "a file"
+    with pytest.raises(RunError, match=f"{output[:4]}: is {kind}, and a folder is wanted there"):
+        ask(run, tmp_path / output)
     assert not list((run.dir.model("gaussian_copula") / "ledger").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("gaussian_copula", {"rows": 10**18}, r"about [\d.]+ EB would be written, [\d.]+ [GT]B are free in"),
+        ("stock", {"rows": 10**18}, r"about [\d.]+ EB would be written"),
+        ("gaussian_copula", {"rows": 10**12, "rows_per_shard": 1}, "would be written"),
+        ("gaussian_copula", {"rows": 10, "first_row": 2**62}, "numbers would end at 4,611,686,018,427,387,914"),
+    ],
+)
+def test_rows_that_nothing_holds_are_refused_and_cost_no_numbers(run, tmp_path, name, options, message):
+    with pytest.raises(InputError, match=message):
+        ask(run, tmp_path / "a", name, **options)
+    assert not (run.dir.model(name) / "ledger").exists() and not (tmp_path / "a").exists()
+
+
+def test_more_rows_than_there_are_identifiers_are_refused(tmp_path):
+    data = pa.table({"id": pa.array(range(100), pa.int8()), "x": [0.5 * i for i in range(100)]})
+    write_shards(data, tmp_path / "shards", 1)
+    job = {"input": str(tmp_path / "shards"), "output": str(tmp_path / "run"), "models": {"gaussian_copula": {}}}
+    run = run_job(Job.parse({**job, "metadata": id_metadata(tmp_path / "metadata.json")}))
+    assert ask(run, tmp_path / "a", rows=20).num_rows == 20
+    with pytest.raises(InputError, match="'id': its type holds 127 distinct numbers, but 140 rows"):
+        ask(run, tmp_path / "b", rows=20, go_on=True)
+
+
+def id_metadata(path: Path) -> str:
+    columns = {"id": {"sdtype": "id"}, "x": {"sdtype": "numerical"}}
+    table = {"columns": columns, "primary_key": "id"}
+    path.write_text(json.dumps({"METADATA_SPEC_VERSION": "V2", "tables": {"table": table}}))
+    return str(path)
 
 
 @pytest.mark.parametrize("name", ["gaussian_copula", "autoregressive", "stock"])
 def test_rows_beyond_those_of_the_run_then_others(run, tmp_path, name):
     first = ask(run, tmp_path / "a", name)
     assert first.schema.equals(run.plan.schema, check_metadata=True)
-    with pytest.raises(RunError, match=r"made before; --continue makes other rows, --same-rows makes the same"):
+    with pytest.raises(RunError, match=r"asked for before; --continue makes other rows, --same-rows makes the same"):
         ask(run, tmp_path / "b", name)
     second = ask(run, tmp_path / "b", name, go_on=True)
     again = ask(run, tmp_path / "c", name, same_rows=True)
@@ -118,6 +155,8 @@ def test_conditions(run, tmp_path):
         ask(run, tmp_path / "b", where="sex == 'X'")
     with pytest.raises(ConditionError, match="stock models"):
         ask(run, tmp_path / "b", name="stock", where="sex == 'F'")
+    with pytest.raises(ConditionError, match="cannot read the condition ''"):
+        ask(run, tmp_path / "b", where="")
     ledger = "".join(p.read_text() for p in (run.dir.model("gaussian_copula") / "ledger").iterdir())
     assert "sex" not in ledger
 
@@ -208,6 +247,28 @@ def test_killed_and_asked_again_it_goes_on_with_the_same_rows(run, tmp_path):
     assert not (tmp_path / "k" / "_manifest.json").exists()
     subprocess.run(command, check=True, capture_output=True)
     assert made(tmp_path / "k").equals(wanted)
+
+
+def test_an_entry_taken_out_of_the_ledger_stops_nobody(run, tmp_path):
+    for name in "abc":
+        ask(run, tmp_path / name, go_on=True)
+    (run.dir.model("gaussian_copula") / "ledger" / "000000.json").unlink()
+    ask(run, tmp_path / "d", go_on=True)
+    assert json.loads((tmp_path / "d" / "_manifest.json").read_text())["first_row"] == 300 + 3 * 250
+
+
+def test_ctrl_c_ends_at_once_and_says_how_to_go_on(run, tmp_path):
+    arguments = ["--rows", "3e6", "--rows-per-shard", "1e4", "-o", str(tmp_path / "k")]
+    command = [sys.executable, "-m", "shardsynth.cli", "sample", str(run.dir.model("gaussian_copula")), *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list((tmp_path / "k").glob("part-*.parquet")) and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130 and "the same command goes on where it was" in said
+    assert 0 < len(list((tmp_path / "k").glob("part-*.parquet"))) < 300
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stderr.count("of 3,000,000 rows")
+    assert made(tmp_path / "k").num_rows == 3_000_000
 
 
 def test_ten_million_rows_as_a_hundred_tasks(run, tmp_path):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from shardsynth.data.foreign import ForeignTable, open_foreign
 from shardsynth.data.text_types import NULL_TEXTS, Guess, Misfit, Wanted, convert, guess, parquet_type, parse_type
-from shardsynth.errors import InputError, ShardError, SpaceError
+from shardsynth.errors import InputError, ShardError, SpaceError, no_folder_there
 
 _GROUP_ROWS, _GROUP_BYTES = 1 << 17, 64 << 20  # a row group is closed at the first of the two
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -85,6 +85,8 @@ def import_table(
                             writer.write_table(group.unify_dictionaries())
                             written = sum(each.stat().st_size for each in folder.iterdir())
                     os.fsync(file.fileno())
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(no_folder_there(destination.parent)) from None
     except OSError as error:
         if error.errno in _FULL:
             raise SpaceError(

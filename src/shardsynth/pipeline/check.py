@@ -25,14 +25,16 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         runs_here: Whether tasks run in this installation; in an image they find torch and SDV there.
 
     Raises:
-        JobError: An option that the model does not have, or an engine that is not installed.
+        JobError: An option that the model does not have, an engine that is not installed, more rows than fit.
         MetadataError: The metadata file does not fit the shards.
     """
     from shardsynth.models.native import NATIVE
     from shardsynth.models.stock.options import validate_options
     from shardsynth.pipeline.fitting import native_options
+    from shardsynth.pipeline.room import check_room_for_job
 
     _check_apart(job)
+    check_room_for_job(job, dataset)
     for name, model in job.models.items():
         if model.engine == "native":
             _named(name, lambda: NATIVE[model.model].check(native_options(job, name)))  # noqa: B023 - called at once

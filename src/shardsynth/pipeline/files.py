@@ -142,21 +142,23 @@ def no_space_is_clear(path: Path, needed: int | None = None) -> Iterator[None]:
         return
     wanted = f"about {human_bytes(needed)} were needed, " if needed else ""
     raise SpaceError(
-        f"{reason}: {wanted}{human_bytes(_free(path.parent))} are free; nothing committed is lost: "
+        f"{reason}: {wanted}{human_bytes(disk_of(path.parent).free)} are free; nothing committed is lost: "
         "make room and run `shardsynth resume`"
     )
 
 
-def _free(folder: Path) -> int:
+def disk_of(folder: Path) -> Any:
+    """Size and free bytes (``total``, ``free``) of the disk that a folder lies on, or will."""
+    folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(folder)
 
 
 def human_bytes(count: float) -> str:
     """Bytes as people write them."""
-    for unit in ("bytes", "kB", "MB", "GB"):
+    for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
         if abs(count) < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
-    return f"{count:.1f} TB"
+    return f"{count:,.1f} EB"

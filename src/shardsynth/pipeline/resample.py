@@ -1,9 +1,4 @@
-"""`shardsynth sample`: more rows of a fitted model, in parts with a manifest, outside a run.
-
-The model's ledger, ``ledger/<number>.json`` beside its ``model.json``, records which global rows were handed out: each
-entry is created once, so that two calls at the same time get different rows. The rows that the run itself made come
-first. Asking again without ``--continue`` is refused: nobody gets the same rows by accident.
-"""
+"""`shardsynth sample`: more rows of a fitted model, in parts with a manifest, outside a run."""
 
 from __future__ import annotations
 
@@ -11,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -22,10 +18,12 @@ import pyarrow as pa
 
 from shardsynth import __version__
 from shardsynth.data.columns import schema_to_text
-from shardsynth.errors import ConditionError, InputError, RunError, TaskError
+from shardsynth.errors import ConditionError, InputError, RunError, TaskError, no_folder_there
 from shardsynth.pipeline.completing import KnownSource, open_known
-from shardsynth.pipeline.files import create_once, read_json, sha256_of, write_json
+from shardsynth.pipeline.files import sha256_of, write_json
 from shardsynth.pipeline.plan import CHUNK_ROWS, split_range
+from shardsynth.pipeline.room import check_room
+from shardsynth.pipeline.row_ledger import next_row, reserve
 from shardsynth.pipeline.rundir import RunDir
 from shardsynth.pipeline.sources import ConstrainedSource, Source, model_card, open_source
 from shardsynth.pipeline.threads import available_cpus, limit_threads, thread_environment
@@ -83,6 +81,7 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
         ModelError: No model there.
         RunError: Rows that were made before, or a folder with other things in it.
         ConditionError: A condition that the model cannot meet.
+        InputError: More rows than can be numbered, identified or held by the disk.
     """
     card = model_card(request.model)
     for option, number in (("--rows-per-shard", request.rows_per_shard), ("--tasks", request.tasks)):
@@ -90,51 +89,81 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
             raise RunError(f"{option}: wanted 1 or more, found {number}")
     if request.seed is not None and not 0 <= request.seed < 2**63:
         raise RunError(f"--seed: wanted a number from 0 to 2^63 - 1, found {request.seed}")
-    if request.remaining is not None and (request.where or request.go_on or card.get("engine") == "sdv"):
+    if request.remaining is not None and (request.where is not None or request.go_on or card.get("engine") == "sdv"):
         raise ConditionError("--remaining-columns: goes without --where and --continue, and with native models")
     if request.remaining is not None and request.balance is not None:
         raise ConditionError("--balance: rows that are completed keep what they have; leave it out")
     if request.sampling and card.get("family") != "autoregressive":
         options = ", ".join("--" + key.replace("_", "-") for key in request.sampling)
         raise ConditionError(f"{options}: for autoregressive models; this one is {card.get('family')}")
-    if request.where and card.get("engine") == "sdv":
+    if request.where is not None and card.get("engine") == "sdv":
         raise ConditionError("--where: stock models take no conditions here; use a native model")
+    if request.output.exists() and not request.output.is_dir():
+        raise RunError(no_folder_there(request.output))
     asked = _asked(request, card)
     request = replace(request, rows=asked["rows"])
     # A bad model or condition is one error, before any row is reserved or any task starts.
     source = _open(asked, trust_pickle=request.trust_pickle)
     run = RunDir(request.output / "_run")
-    plan = _planned(run, request, card, asked)
+    plan = _planned(run, request, card, asked, source)
     ranges = split_range(plan["n_parts"], request.tasks or plan["n_parts"])
     todo = [(i, first, last) for i, (first, last) in enumerate(ranges) if run.committed("sample", i) is None]
     started = time.monotonic()
     worth = 20_000 if card.get("engine") == "sdv" else 500_000  # rows that pay for starting one more process
     slots = min(available_cpus(), len(todo), -(-request.rows // worth))
+    told = _Told(console, plan["rows"], sum(len(_rows_of(plan, *task[1:])) for task in todo))
     if slots <= 1:
         for task in todo:
-            _sample_task(str(run.root), *task, source)
+            _sample_task(str(run.root), *task, source, told)
+            told.line()
     else:
-        os.environ.update(thread_environment(1))  # inherited by the workers before they import anything
-        with ProcessPoolExecutor(slots, get_context("spawn"), initializer=limit_threads, initargs=(1,)) as pool:
-            futures = {pool.submit(_sample_task, str(run.root), *task): task for task in todo}
-            for done, future in enumerate(as_completed(futures), 1):
-                try:
-                    future.result()
-                except InputError:
-                    raise
-                except Exception as error:
-                    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                    raise TaskError(
-                        f"sampling task {futures[future][0]}: {reason}; run the same command again"
-                    ) from error
-                if console is not None:
-                    console.print(f"{done}/{len(todo)} tasks", end="\r" if console.is_terminal else "\n")
+        _sample_in_processes(run, todo, slots, told)
     acceptance = _write_manifest(run, request, plan, ranges, source.schema)
     seconds = max(time.monotonic() - started, 1e-9)
     made = f"{plan['rows']:,} rows in {plan['n_parts']} parts in {request.output}"
     first, last = plan["first_row"], plan["first_row"] + plan["rows"]
     met = "" if acceptance is None else f"; {acceptance:.2%} of the proposals met the condition"
     return f"{made} (rows {first:,} to {last:,} of the model's stream, {seconds:.1f} s{met})"
+
+
+@dataclass
+class _Told:
+    """Rows made so far, as one line that is written over on a terminal, and as lines elsewhere."""
+
+    console: Any
+    rows: int
+    left: int
+
+    def __call__(self, batch: pa.RecordBatch) -> None:
+        """Rows of a part were made."""
+        self.left -= batch.num_rows
+        if self.console is not None and self.console.is_terminal:
+            self.line()
+
+    def line(self, made: int = 0) -> None:
+        """Print how far it is."""
+        self.left -= made
+        if self.console is not None:
+            text = f"{self.rows - self.left:,} of {self.rows:,} rows"
+            self.console.print(text, end="\r" if self.console.is_terminal else "\n", highlight=False)
+
+
+def _sample_in_processes(run: RunDir, todo: list[tuple[int, int, int]], slots: int, told: _Told) -> None:
+    """Do the tasks in processes of one thread; TaskError names the first that failed."""
+    os.environ.update(thread_environment(1))  # inherited by the workers before they import anything
+    pool = ProcessPoolExecutor(slots, get_context("spawn"), initializer=limit_threads, initargs=(1,))
+    try:
+        futures = {pool.submit(_sample_task, str(run.root), *task): task for task in todo}
+        for future in as_completed(futures):
+            try:
+                told.line(future.result())
+            except InputError:
+                raise
+            except Exception as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise TaskError(f"sampling task {futures[future][0]}: {reason}; run the same command again") from error
+    finally:
+        pool.shutdown(cancel_futures=True)  # the end of a `with` would do all that is left
 
 
 def _asked(request: SampleRequest, card: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +185,9 @@ def _asked(request: SampleRequest, card: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _planned(run: RunDir, request: SampleRequest, card: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+def _planned(
+    run: RunDir, request: SampleRequest, card: dict[str, Any], asked: dict[str, Any], source: Source
+) -> dict[str, Any]:
     """The plan in the output folder, or a new one with rows of its own from the ledger."""
     if run.plan_file.exists():
         plan = run.read_plan()
@@ -171,9 +202,12 @@ def _planned(run: RunDir, request: SampleRequest, card: dict[str, Any], asked: d
     # A folder _run without a plan was left by a call that ended before it had rows.
     if request.output.exists() and any(p.name[0] != "." and p.name != run.root.name for p in request.output.iterdir()):
         raise RunError(f"{request.output}: the folder is not empty; choose another folder")
-    run.create()  # before rows are reserved: a folder that cannot be written costs none
     # What completes given rows is a stream of its own: asked twice, it is to give the same.
-    first_row = _reserve(request, card, asked) if request.remaining is None else 0
+    first_row = next_row(request, card, asked)[0] if request.remaining is None else 0
+    check_room(source, first_row, request.rows, request.rows_per_shard, request.output)
+    run.create()  # before rows are reserved: a folder that cannot be written costs none
+    if request.remaining is None:
+        first_row = reserve(request, card, asked)
     plan = {
         "identity": hashlib.sha256(json.dumps([asked, first_row]).encode()).hexdigest(),
         "asked": asked,
@@ -184,33 +218,6 @@ def _planned(run: RunDir, request: SampleRequest, card: dict[str, Any], asked: d
     }
     write_json(run.plan_file, plan)
     return plan
-
-
-def _reserve(request: SampleRequest, card: dict[str, Any], asked: dict[str, Any]) -> int:
-    """First global row for this request, recorded in the ledger before any row is made."""
-    ledger = request.model / "ledger"
-    ledger.mkdir(exist_ok=True)
-    base = int(card.get("rows", 0)) if asked["seed"] == card.get("seed") else 0  # rows that the run made itself
-    while True:
-        entries = [read_json(path) for path in sorted(ledger.glob("*.json"))]
-        stream = {"seed": asked["seed"], "where": _digest(asked["where"])}
-        mine = [entry for entry in entries if {key: entry[key] for key in stream} == stream]
-        last = max([base, *(entry["first_row"] + entry["rows"] for entry in mine)])
-        start = request.first_row if request.first_row is not None else last if request.go_on else base
-        clash = [e for e in mine if start < e["first_row"] + e["rows"] and e["first_row"] < start + request.rows]
-        if (clash or (start < base and not request.where)) and not request.same_rows:
-            raise RunError(
-                f"{request.model}: rows {start:,} to {start + request.rows:,} of this model were made before; "
-                "--continue makes other rows, --same-rows makes the same ones on purpose"
-            )
-        entry = {"first_row": start, "rows": request.rows, **stream}
-        if create_once(ledger / f"{len(entries):06d}.json", (json.dumps(entry) + "\n").encode()):
-            return int(start)
-
-
-def _digest(condition: str | None) -> str | None:
-    """A condition names values of people: the ledger, which leaves with the model, knows only its digest."""
-    return hashlib.sha256(condition.encode("utf-8")).hexdigest() if condition else None
 
 
 def _open(asked: dict[str, Any], *, trust_pickle: bool) -> Source:
@@ -237,8 +244,21 @@ _MODEL_FILES = (".json", ".safetensors")
 _SOURCES: dict[str, Any] = {}  # a worker process opens the model once
 
 
-def _sample_task(root: str, index: int, first_part: int, last_part: int, source: Any = None) -> None:
-    """Make the parts of one task and commit them."""
+def _rows_of(plan: dict[str, Any], first_part: int, last_part: int) -> range:
+    """Rows of some parts, from 0 on."""
+    size = plan["asked"]["rows_per_shard"]
+    return range(first_part * size, min(last_part * size, plan["rows"]))
+
+
+def _sample_task(
+    root: str,
+    index: int,
+    first_part: int,
+    last_part: int,
+    source: Any = None,
+    watch: Callable[[pa.RecordBatch], None] = lambda batch: None,
+) -> int:
+    """Make the parts of one task and commit them; returns their rows."""
     from shardsynth.pipeline.stages import write_part
 
     run = RunDir(Path(root))
@@ -247,16 +267,19 @@ def _sample_task(root: str, index: int, first_part: int, last_part: int, source:
         if root not in _SOURCES:
             _SOURCES[root] = _open(plan["asked"], trust_pickle=plan["trust_pickle"])
         source = _SOURCES[root]
-    size, first_row = plan["asked"]["rows_per_shard"], plan["first_row"]
-    parts = []
+    first_row = plan["first_row"]
+    parts, made = [], 0
     with run.attempt("sample", index) as attempt:
         for part in range(first_part, last_part):
             path = run.root.parent / f"part-{part:05d}.parquet"
-            rows = range(first_row + part * size, first_row + min((part + 1) * size, plan["rows"]))
-            written = write_part(attempt.output(path), source.schema, source, rows, lambda batch: None)
+            numbers = _rows_of(plan, part, part + 1)
+            rows = range(first_row + numbers.start, first_row + numbers.stop)
+            written = write_part(attempt.output(path), source.schema, source, rows, watch)
             attempt.checksum(path, written["sha256"])
             parts.append({"path": path.name, "part": part, "first_row": rows.start, **written})
-        attempt.commit(rows=sum(part["rows"] for part in parts), parts=parts, acceptance=source.acceptance())
+        made = sum(part["rows"] for part in parts)
+        attempt.commit(rows=made, parts=parts, acceptance=source.acceptance())
+    return made
 
 
 def _write_manifest(

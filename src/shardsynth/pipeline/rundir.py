@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from shardsynth import __version__
-from shardsynth.errors import RunError
+from shardsynth.errors import RunError, no_folder_there
 from shardsynth.pipeline.files import (
     attempt_name,
     create_once,
@@ -110,8 +110,10 @@ class RunDir:
         for folder in (self.root, self.private):
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except (FileExistsError, NotADirectoryError):
+                raise RunError(no_folder_there(folder)) from None
             except OSError as error:
-                raise RunError(f"{folder}: cannot be made: {error.strerror}; choose another `output:`") from None
+                raise RunError(f"{folder}: cannot be made: {error.strerror}; choose another output") from None
             with contextlib.suppress(OSError):
                 os.chmod(folder, 0o700)
             if not os.access(folder, os.W_OK):

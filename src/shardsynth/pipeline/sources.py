@@ -292,7 +292,7 @@ def open_source(
     if sampling:
         model = model.with_sampling(**sampling)
     conditions = None
-    if where:
+    if where is not None and where != {}:
         from shardsynth.sampling.conditions import parse_conditions
 
         conditions = parse_conditions(where)
