@@ -5,12 +5,14 @@ turns, each figure is the best of the turns, and only the ratios of one run mean
 too. Steps are those of the ctgan package, whose networks SDV trains (CopulaGAN trains CTGAN's); rows are made by SDV's
 synthesizers, and by as many native processes of one thread as there are CPUs, as `shardsynth sample` does.
 
-`--quality EPOCHS --seeds 3`: instead, the mean score of both after equal epochs, by SDMetrics' definitions.
+`--quality EPOCHS --seeds 3`: instead, the mean score of both after equal epochs, by SDMetrics' definitions. Each result
+goes to a file at once: a run that was cut off goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -181,6 +183,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=524_288, help="rows sampled (stock: an eighth)")
     parser.add_argument("--name", default="deep", help="of the file under results/")
     parser.add_argument("--families", nargs="*", default=["tvae", "ctgan", "copulagan"])
+    parser.add_argument("--engines", nargs="*", default=["stock", "native"], help="compared in quality")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)
@@ -270,31 +273,55 @@ def as_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
 
 
 def compare_quality(given: argparse.Namespace, prepared: Prepared) -> list[str]:
-    """Mean scores over the seeds, of as many rows as the table has."""
+    """Mean scores over the seeds, of as many rows as the table has; what stands in the file of results is not repeated."""
     real, n = counts_of(prepared, prepared.table), prepared.table.num_rows
+    path = Path(__file__).parent / "results" / f"{given.name}.jsonl"
+    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    for seed in range(given.seeds):
+        for family in given.families:
+            for engine in given.engines:
+                unit = {"table": given.folder.name, "epochs": given.quality, "family": family, "engine": engine}
+                if any({**unit, "seed": seed}.items() <= one.items() for one in found):
+                    continue
+                begun = time.perf_counter()
+                made = quality_rows(engine, family, given, prepared, seed)
+                spent = time.perf_counter() - begun
+                score = scores(prepared, real, made)
+                figures = {
+                    "score": score["score"],
+                    "all": score["all_pairs"]["score"],
+                    "shapes": score["column_shapes"],
+                }
+                found.append({**unit, "seed": seed, **figures, "seconds": round(spent, 1)})
+                print(*found[-1].values(), flush=True)
+                with path.open("a") as file:
+                    file.write(json.dumps(found[-1]) + "\n")
     lines = [
-        f"{n} rows x {prepared.table.num_columns}, {given.quality} epochs, {given.seeds} seeds, {given.threads} threads;"
-        " means of default score, all pairs, shapes",
+        f"{n} rows x {prepared.table.num_columns}, {given.quality} epochs: default score, all pairs, shapes (sd over seeds)",
         "",
     ]
     for family in given.families:
-        found: dict[str, list[list[float]]] = {"stock": [], "native": []}
-        for seed in range(given.seeds):
-            np.random.seed(seed)
-            torch.manual_seed(seed)
-            synthesizer = sdv_synthesizer(family, prepared.table, given.quality)
-            made = as_table(synthesizer.sample(n)["table"], prepared.table.schema)
-            model = _fit(family, prepared, given.quality, {}, given.threads, seed=seed)
-            assert model is not None
-            for engine, drawn in (("stock", made), ("native", pa.Table.from_batches([model.draw(seed, 0, n)]))):
-                score = scores(prepared, real, drawn)
-                found[engine].append([score["score"], score["all_pairs"]["score"], score["column_shapes"]])
-                print(family, seed, engine, *(f"{v:.4f}" for v in found[engine][-1]), flush=True)
-        for engine, values in found.items():
-            mean, spread = np.mean(values, axis=0), np.std(values, axis=0)
-            cells = "   ".join(f"{m:.4f} (sd {s:.4f})" for m, s in zip(mean, spread))
-            lines.append(f"{family:10s} {engine:7s} {cells}")
+        for engine in given.engines:
+            unit = {"table": given.folder.name, "epochs": given.quality, "family": family, "engine": engine}
+            values = [[one[k] for k in ("score", "all", "shapes")] for one in found if unit.items() <= one.items()]
+            cells = "   ".join(f"{m:.4f} ({s:.4f})" for m, s in zip(np.mean(values, axis=0), np.std(values, axis=0)))
+            lines.append(f"{family:10s} {engine:22s} {len(values)} seeds   {cells}")
     return lines
+
+
+def quality_rows(engine: str, family: str, given: argparse.Namespace, prepared: Prepared, seed: int) -> pa.Table:
+    """As many rows as the table has. ``engine``: ``stock``; or ``native``, with options: ``native,precision=bf16``."""
+    n = prepared.table.num_rows
+    if engine == "stock":
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        synthesizer = sdv_synthesizer(family, prepared.table, given.quality)
+        return as_table(synthesizer.sample(n)["table"], prepared.table.schema)
+    options = dict(part.split("=") for part in engine.split(",")[1:])
+    typed = {k: v == "true" if v in ("true", "false") else v for k, v in options.items()}
+    model = _fit(family, prepared, given.quality, typed, given.threads, seed=seed)
+    assert model is not None
+    return pa.Table.from_batches([model.draw(seed, 0, n)])
 
 
 def _fit(

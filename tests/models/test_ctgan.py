@@ -87,12 +87,13 @@ def test_the_critic_its_penalty_and_its_derivatives_are_the_packages() -> None:
 
 def test_condition_vectors_by_their_positions_are_the_same_products() -> None:
     torch.manual_seed(0)
-    generator, critic = Generator(14, (32, 24), 13), Discriminator(13 + 6, (32, 24), pac=5)
+    generator, critic = Generator(14, (32, 24), 13), Discriminator(13, (32, 24), pac=5, wide=6)
     noise, rows, flat = torch.randn(50, 8), torch.randn(50, 13), torch.randint(0, 6, (50,))
     vectors = torch.nn.functional.one_hot(flat, 6).float()
+    table = vectors.reshape(10, 30) @ critic.table
     for whole, parts, network in (
-        (generator(torch.cat([noise, vectors], 1)), generator(noise, flat, 6), generator),
-        (critic.first(torch.cat([rows, vectors], 1)), critic.first(rows, flat, 6), critic),
+        (generator(torch.cat([noise, vectors], 1)), generator(noise, flat), generator),
+        (critic.first(rows) + table, critic.first(rows, flat), critic),
     ):
         torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
         weight = torch.randn_like(whole)
@@ -103,6 +104,23 @@ def test_condition_vectors_by_their_positions_are_the_same_products() -> None:
             assert (mine is None) == (its is None)
             if mine is not None:
                 torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
+
+
+def test_the_penalty_of_rows_under_conditions_is_that_of_one_layer_for_both() -> None:
+    torch.manual_seed(0)
+    critic, whole = Discriminator(13, (32, 24), pac=5, wide=6), Discriminator(13 + 6, (32, 24), pac=5)
+    with torch.no_grad():
+        for mine, its in zip(critic.linears[1:], whole.linears[1:]):
+            its.load_state_dict(mine.state_dict())
+        rows, vectors = critic.linears[0].weight.view(32, 5, 13), critic.table.t().reshape(32, 5, 6)
+        whole.linears[0].weight.copy_(torch.cat([rows, vectors], 2).view(32, -1))
+    real, fake, alpha = torch.randn(10, 32), torch.randn(10, 32), torch.rand(10, 1)
+    found, expected = critic.gradient_penalty(real, fake, alpha), whole.gradient_penalty(real, fake, alpha)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    found.backward()
+    expected.backward()
+    together = torch.cat([critic.linears[0].weight.grad.view(32, 5, 13), critic.table.grad.t().reshape(32, 5, 6)], 2)
+    torch.testing.assert_close(together.view(32, -1), whole.linears[0].weight.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_activation_and_its_derivative_are_those_of_the_columns_one_by_one() -> None:

@@ -137,7 +137,7 @@ def train_ctgan(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         generator = Generator(latent + wide, options.generator_dim, layout.width).to(device)
-        critic = Discriminator(layout.width + wide, options.discriminator_dim, options.pac).to(device)
+        critic = Discriminator(layout.width, options.discriminator_dim, options.pac, wide).to(device)
     adam = {"betas": (0.5, 0.9), "fused": True}
     generator_adam = torch.optim.Adam(
         generator.parameters(), lr=options.generator_lr, weight_decay=options.generator_decay, **adam
@@ -158,18 +158,24 @@ def train_ctgan(
     watching = watch(total, steps_per_epoch)
     watching.begin(state)
 
+    def products() -> torch.autocast:
+        """Within it, matrix products are computed as ``precision`` says; all else in float32."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16")
+
     def generated() -> tuple[Tensor, Tensor, Tensor | None]:
-        """Raw rows, activated rows, and the conditions they were made under, as positions in the condition vector."""
+        """Raw rows, rows, and the conditions they were made under, as positions in the condition vector."""
         noise = torch.randn(batch, latent, generator=random, device=device)
         flat = None if conditions is None else conditions.draw(batch, random)
-        raw = generator(noise, flat, wide)
+        with products():
+            raw = generator(noise, flat).float()
         return raw, activate(raw, gumbel(batch, layout.width, random, device), spans), flat
 
     generator.train()
     while state.step < total and not (check is not None and check.stopped):
-        for _ in range(options.discriminator_steps):
+        for left in reversed(range(options.discriminator_steps)):
+            with torch.set_grad_enabled(options.reuse_rows and left == 0):
+                raw, fake, flat = generated()
             with torch.no_grad():
-                _, fake, flat = generated()
                 both = None
                 if conditions is None or flat is None:
                     chosen = torch.randint(len(table), (batch,), generator=random, device=device)
@@ -179,18 +185,21 @@ def train_ctgan(
                     both = torch.cat([flat, shuffled])
                 real = spans.one_hot(codes[chosen], places[chosen])
                 alpha = torch.rand(batch // options.pac, 1, generator=random, device=device)
-            first = critic.first(torch.cat([fake, real]), both, wide)
-            judged_fake, judged_real = critic.judge(first, random)[1].chunk(2)
+            with products():
+                first = critic.first(torch.cat([fake.detach(), real]), both)
+                judged_fake, judged_real = critic.judge(first, random)[1].chunk(2)
+                first_fake, first_real = first.detach().chunk(2)
+                penalty = critic.gradient_penalty(first_real, first_fake, alpha, random)
             critic_loss = judged_fake.mean() - judged_real.mean()
-            first_fake, first_real = first.detach().chunk(2)
-            penalty = critic.gradient_penalty(first_real, first_fake, alpha, random)
             critic_adam.zero_grad(set_to_none=True)
             (critic_loss + penalty).backward()
             critic_adam.step()
 
         critic.requires_grad_(False)  # its weights get no gradient in the generator's step
-        raw, fake, flat = generated()
-        generator_loss = -critic.judge(critic.first(fake, flat, wide), random)[1].mean()
+        if not options.reuse_rows:
+            raw, fake, flat = generated()
+        with products():
+            generator_loss = -critic.judge(critic.first(fake, flat), random)[1].mean()
         if conditions is not None and flat is not None:
             generator_loss = generator_loss + condition_loss(
                 raw, conditions.column[flat], conditions.category[flat], spans

@@ -7,6 +7,8 @@ with it to 1e-5 (``tests/models/test_ctgan.py``, ``test_tvae.py``).
 # mypy: disable-error-code="misc"
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from shardsynth.models.deep.codes import Layout
 
+warnings.filterwarnings("ignore", r"index_reduce\(\) is in beta")
 #: Temperature of the Gumbel softmax.
 TAU = 0.2
 #: Slope of the leaky rectifier under zero.
@@ -55,15 +58,16 @@ class Spans:
         return torch.zeros(len(flat), self.condition_width, device=flat.device).scatter_(1, flat[:, None], 1.0)
 
     def top(self, x: Tensor) -> Tensor:
-        """[b, segments]: largest value of each span, without gradient."""
-        low = torch.full((len(x), self.member.shape[1]), -torch.inf, dtype=x.dtype, device=x.device)
-        return low.scatter_reduce_(1, self.segment.expand(len(x), -1), x.detach(), "amax")
+        """[segments, b]: largest value of each span of [width, b], without gradient."""
+        low = torch.full((self.member.shape[1], x.shape[1]), -torch.inf, dtype=x.dtype, device=x.device)
+        return low.index_reduce_(0, self.segment, x.detach(), "amax")
 
     def logsumexp(self, x: Tensor) -> Tensor:
         """[b, s]: log of the sum of exponentials over each one-hot span of [b, width]."""
-        top = self.top(x)
-        sums = torch.exp(x - top.index_select(1, self.segment)) @ self.member
-        return (sums.log() + top)[:, : self.count]
+        across = x.t().contiguous()
+        top = self.top(across)
+        sums = self.member.t() @ torch.exp(across - top.index_select(0, self.segment))
+        return (sums.log() + top)[: self.count].t()
 
 
 class _Activate(torch.autograd.Function):
@@ -71,10 +75,12 @@ class _Activate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, noise: Tensor, spans: Spans, tau: float) -> Tensor:
-        sharp = (x + noise).div_(tau)
-        soft = sharp.sub_(spans.top(sharp).index_select(1, spans.segment)).exp_()
-        soft /= (soft @ spans.member).index_select(1, spans.segment)
-        y = torch.where(spans.is_tanh, torch.tanh(x), soft)
+        # Position by position: a span's rows lie together, which is several times as fast as its columns.
+        sharp = (x + noise).t().contiguous().div_(tau)
+        soft = sharp.sub_(spans.top(sharp).index_select(0, spans.segment)).exp_()
+        soft /= (spans.member.t() @ soft).index_select(0, spans.segment)
+        y = soft.t().contiguous()
+        y[:, spans.tanh] = torch.tanh(x[:, spans.tanh])
         ctx.save_for_backward(y)
         ctx.spans, ctx.tau = spans, tau
         return y
@@ -84,8 +90,10 @@ class _Activate(torch.autograd.Function):
         (y,) = ctx.saved_tensors
         spans: Spans = ctx.spans
         product = gradients[0] * y
-        soft = product - y * (product @ spans.member).index_select(1, spans.segment)
-        return torch.where(spans.is_tanh, gradients[0] - product * y, soft.div_(ctx.tau)), None, None, None
+        found = (product - y * ((product @ spans.member) @ spans.member.t())).div_(ctx.tau)
+        place = y[:, spans.tanh]
+        found[:, spans.tanh] = gradients[0][:, spans.tanh] * (1 - place * place)
+        return found, None, None, None
 
 
 def activate(x: Tensor, noise: Tensor, spans: Spans, tau: float = TAU) -> Tensor:
@@ -115,19 +123,39 @@ class Residual(nn.Module):
         self.fc = nn.Linear(width, size)
         self.bn = nn.BatchNorm1d(size)
 
-    def forward(self, x: Tensor, flat: Tensor | None = None, wide: int = 0) -> Tensor:
-        """[b, width] to [b, size + width]; see ``Generator.forward``."""
-        return torch.cat([torch.relu(self.bn(_linear(self.fc, x, flat, wide))), x], dim=1)
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, width] to [b, size + width]."""
+        return torch.cat([torch.relu(self.bn(self.fc(x))), x], dim=1)
 
 
-def _linear(layer: nn.Linear, x: Tensor, flat: Tensor | None, wide: int) -> Tensor:
-    """A layer of [x, one-hot vectors of length ``wide``], the vectors given by their hot positions: rows of a table."""
-    if flat is None:
-        result: Tensor = layer(x)
-        return result
-    own = layer.weight.shape[1] - wide
-    dense = torch.nn.functional.linear(x, layer.weight[:, :own], layer.bias)
-    return dense + torch.nn.functional.embedding(flat, layer.weight[:, own:].t())
+class _Conditioned(torch.autograd.Function):
+    """A linear layer of [x, noise, one-hot vectors]: what it makes of a vector is a row of its weights.
+
+    Its derivatives are spared two things: a tensor of zeros for each slice of the weights, and the noise's.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, noise: Tensor, flat: Tensor, weight: Tensor, bias: Tensor, half: bool) -> Tensor:
+        known = torch.cat([x, noise], dim=1)
+        own = known.shape[1]
+        dense = weight[:, :own]
+        if half:
+            known, dense = known.bfloat16(), dense.bfloat16()
+        ctx.save_for_backward(known, flat, weight)
+        ctx.learned, ctx.half = x.shape[1], half
+        out = (known @ dense.t()).float().add_(bias)
+        return out.add_(nn.functional.embedding(flat, weight[:, own:].t().contiguous()))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        known, flat, weight = ctx.saved_tensors
+        d_out = gradients[0]
+        d_table = torch.zeros(weight.shape[1] - known.shape[1], len(weight), device=weight.device)
+        d_table.index_add_(0, flat, d_out)
+        rounded = d_out.to(known.dtype)
+        d_weight = torch.cat([rounded.t() @ known, d_table.t()], dim=1)
+        d_x = (rounded @ weight[:, : ctx.learned].to(known.dtype)).float() if ctx.needs_input_grad[0] else None
+        return d_x, None, None, d_weight, d_out.sum(0), None
 
 
 class Generator(nn.Module):
@@ -142,62 +170,72 @@ class Generator(nn.Module):
             width += size
         self.seq = nn.Sequential(*layers, nn.Linear(width, data_dim))
 
-    def forward(self, x: Tensor, flat: Tensor | None = None, wide: int = 0) -> Tensor:
-        """Raw output, before ``activate``.
+    def forward(self, x: Tensor, flat: Tensor | None = None) -> Tensor:
+        """Raw output [b, width], before ``activate``.
 
         Args:
             x: Noise and condition vectors [b, embedding + conditions]; or the noise alone.
-            flat: Then int64[b], hot position of each condition vector: a product with it is a row of the weights.
-            wide: Then the length of the vectors.
+            flat: Then int64[b], hot position of each condition vector.
         """
+        half = torch.is_autocast_enabled(x.device.type)
+        if flat is None:
+            result: Tensor = self.seq(x)
+            return result
         *residuals, last = self.seq
+        learned = x[:, :0]
         for layer in residuals:
-            x = layer(x, flat, wide)
-        return _linear(last, x, flat, wide)
+            hidden = torch.relu(layer.bn(_Conditioned.apply(learned, x, flat, layer.fc.weight, layer.fc.bias, half)))
+            learned = torch.cat([hidden, learned], dim=1) if learned.shape[1] else hidden
+        raw: Tensor = _Conditioned.apply(learned, x, flat, last.weight, last.bias, half)
+        return raw
 
 
 class Discriminator(nn.Module):
-    """CTGAN's critic, which judges ``pac`` rows together (Lin et al. 2018, "PacGAN")."""
+    """CTGAN's critic, which judges ``pac`` rows together (Lin et al. 2018, "PacGAN").
 
-    def __init__(self, input_dim: int, discriminator_dim: Sequence[int], pac: int = 10) -> None:
+    Args:
+        input_dim: Width of a row.
+        discriminator_dim: Widths of the layers.
+        pac: Rows judged together.
+        wide: Length of a row's condition vector. Being one-hot, it has a table of weights for itself.
+    """
+
+    def __init__(self, input_dim: int, discriminator_dim: Sequence[int], pac: int = 10, wide: int = 0) -> None:
         super().__init__()
-        self.pac, self.pacdim = pac, input_dim * pac
+        self.pac, self.pacdim, self.wide = pac, input_dim * pac, wide
         layers: list[nn.Module] = []
         width = self.pacdim
         for size in discriminator_dim:
             layers += [nn.Linear(width, size), nn.LeakyReLU(SLOPE), nn.Dropout(DROPOUT)]
             width = size
         self.seq = nn.Sequential(*layers, nn.Linear(width, 1))
+        if wide:  # random as one layer of rows with their vectors would be
+            first = self.linears[0]
+            self.table = nn.Parameter(torch.empty(pac * wide, len(first.bias)))
+            bound = 1 / math.sqrt(pac * (input_dim + wide))
+            for weights in (first.weight, first.bias, self.table):
+                nn.init.uniform_(weights, -bound, bound)
 
     @property
     def linears(self) -> list[nn.Linear]:
         """The linear layers, in order."""
         return [layer for layer in self.seq if isinstance(layer, nn.Linear)]
 
-    def first(self, rows: Tensor, flat: Tensor | None = None, wide: int = 0) -> Tensor:
+    def first(self, rows: Tensor, flat: Tensor | None = None) -> Tensor:
         """What the first layer makes of rows, before its rectifier.
 
         Args:
-            rows: Rows with their condition vectors [b, input]; or without them.
-            flat: Then int64[b], hot position of each vector.
-            wide: Then the length of the vectors.
+            rows: Rows [b, input].
+            flat: int64[b], hot position of each row's condition vector, if they have one.
 
         Returns:
             [b / pac, size].
         """
-        layer = self.linears[0]
+        dense: Tensor = self.linears[0](rows.reshape(-1, self.pacdim)).float()
         if flat is None:
-            result: Tensor = layer(rows.reshape(-1, self.pacdim))
-            return result
-        size = len(layer.bias)
-        weight = layer.weight.view(size, self.pac, -1)
-        own = weight.shape[2] - wide
-        dense = torch.nn.functional.linear(
-            rows.reshape(-1, self.pac * own), weight[:, :, :own].reshape(size, -1), layer.bias
-        )
-        table = weight[:, :, own:].permute(1, 2, 0).reshape(-1, size)
-        place = flat.view(-1, self.pac) + torch.arange(self.pac, device=flat.device) * wide
-        return dense + torch.nn.functional.embedding_bag(place, table, mode="sum")
+            return dense
+        place = flat.view(-1, self.pac) + torch.arange(self.pac, device=flat.device) * self.wide
+        return dense + nn.functional.embedding_bag(place, self.table, mode="sum")
 
     def judge(self, first: Tensor, generator: torch.Generator | None) -> tuple[list[Tensor], Tensor]:
         """Judge what ``first`` gave; dropout is drawn from ``generator``, or left out where there is none.
@@ -209,14 +247,13 @@ class Discriminator(nn.Module):
         *hidden, last = self.linears
         x, slopes = first, []
         for number, linear in enumerate(hidden):
-            x = linear(x) if number else x
+            x = linear(x).float() if number else x
             slope = torch.where(x.detach() > 0, 1.0, SLOPE)
             if generator is not None:
-                kept = torch.rand(x.shape, generator=generator, device=x.device) < 1 - DROPOUT
-                slope = slope * kept / (1 - DROPOUT)
+                slope = slope * coins(x.shape, generator).div_(1 - DROPOUT)
             slopes.append(slope)
             x = x * slope
-        return slopes, last(x)
+        return slopes, last(x).float()
 
     def forward(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Scores [b / pac, 1] of rows [b, input]."""
@@ -248,8 +285,20 @@ class Discriminator(nn.Module):
         *hidden, last = self.linears
         gradient: Tensor = last.weight.expand(len(first_real), -1)
         for linear, slope in zip(reversed(hidden), reversed(slopes)):
-            gradient = (gradient * slope) @ linear.weight
-        return ((gradient.norm(2, dim=1) - 1) ** 2).mean() * weight
+            behind = gradient * slope
+            gradient = (behind @ linear.weight).float()
+        square = gradient.square().sum(1)
+        if self.wide:
+            square = square + (behind @ self.table.t()).float().square().sum(1)
+        return ((square.clamp(min=1e-24).sqrt() - 1) ** 2).mean() * weight
+
+
+def coins(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Zeros and ones float32 of a shape, as often the one as the other: which units dropout leaves."""
+    numbers = math.prod(shape)
+    words = torch.empty(-(-numbers // 8), dtype=torch.uint8, device=generator.device).random_(256, generator=generator)
+    bits = (words[:, None] >> torch.arange(8, dtype=torch.uint8, device=generator.device)) & 1
+    return bits.view(-1)[:numbers].view(shape).float()
 
 
 def condition_loss(raw: Tensor, column: Tensor, category: Tensor, spans: Spans) -> Tensor:
@@ -262,8 +311,8 @@ def condition_loss(raw: Tensor, column: Tensor, category: Tensor, spans: Spans) 
         spans: Where things are.
     """
     span = spans.conditional[column]
-    wanted = raw.gather(1, (spans.start[span] + category)[:, None])
-    return (spans.logsumexp(raw).gather(1, span[:, None]) - wanted).mean()
+    others = spans.segment != span[:, None]
+    return nn.functional.cross_entropy(raw.masked_fill(others, -torch.inf), spans.start[span] + category)
 
 
 class Encoder(nn.Module):

@@ -31,6 +31,8 @@ class DeepOptions:
         discriminator_lr: As for the generator.
         discriminator_decay: As for the generator.
         discriminator_steps: Discriminator updates to one of the generator.
+        reuse_rows: Whether the generator's step judges the rows that have just taught the discriminator, as DCGANs are
+            trained, rather than new ones, as in the stock package.
         pac: Rows that the discriminator judges together; divides ``batch_size``.
         log_frequency: Whether training draws condition categories by log frequency (else by frequency).
         compress_dims: Widths of TVAE's encoder.
@@ -44,6 +46,8 @@ class DeepOptions:
         decode: TVAE's categories at sampling: ``sample`` from the decoder's distribution, or its ``argmax`` as in the
             stock package.
         device: ``auto``, ``cpu`` or ``cuda``.
+        precision: Of a GAN's matrix products in training: ``float32``, or ``bf16``, which is faster on GPUs and on CPUs
+            that multiply it (AVX512-BF16, AMX) and slower on others. All else is float32 whatever stands here.
         max_categories: Categories of a column that are learned one by one; the rest share one token, which sampling
             expands by their frequencies.
         max_clusters: Modes of a numeric column at most.
@@ -69,6 +73,7 @@ class DeepOptions:
     discriminator_lr: float = 2e-4
     discriminator_decay: float = 1e-6
     discriminator_steps: int = 1
+    reuse_rows: bool = True
     pac: int = 10
     log_frequency: bool = True
     compress_dims: tuple[int, ...] = (128, 128)
@@ -81,6 +86,7 @@ class DeepOptions:
     condvec: str = "true"
     decode: str = "sample"
     device: str = "auto"
+    precision: str = "float32"
     max_categories: int = 1_000
     max_clusters: int = 10
     weight_threshold: float = 0.005
@@ -134,6 +140,7 @@ class DeepOptions:
             ("condvec", ("true", "log")),
             ("decode", ("sample", "argmax")),
             ("device", ("auto", "cpu", "cuda")),
+            ("precision", ("float32", "bf16")),
         ):
             if getattr(self, key) not in choices:
                 raise JobError(f"{self.family}: {key} is one of {', '.join(choices)}, not {getattr(self, key)!r}")
@@ -191,9 +198,11 @@ _GAN = (
     "discriminator_lr",
     "discriminator_decay",
     "discriminator_steps",
+    "reuse_rows",
     "pac",
     "log_frequency",
     "condvec",
+    "precision",
     "normalisation_rows",
 )
 _VAE = ("compress_dims", "decompress_dims", "l2scale", "loss_factor", "decode")
