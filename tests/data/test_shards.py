@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -166,5 +171,37 @@ def test_linked_folders_are_read_and_a_link_to_nowhere_is_named(tmp_path):
     (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "data")
     assert open_shards(str(tmp_path / "data")).rows == 4
     (tmp_path / "data" / "gone.parquet").symlink_to(tmp_path / "nowhere.parquet")
-    with pytest.raises(ShardError, match=r"gone\.parquet"):
-        open_shards(str(tmp_path / "data"))
+    for source in (tmp_path / "data", tmp_path / "data" / "*.parquet", tmp_path / "data" / "gone.parquet"):
+        with pytest.raises(ShardError, match=r"gone\.parquet: is a broken link: .*nowhere\.parquet is not there"):
+            open_shards(str(source))
+
+
+@contextlib.contextmanager
+def without_roots_rights():
+    """Root may read anything; others, as whom the tests may run as well, have nothing to lose."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_what_may_not_be_read_is_named():
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are root's alone
+        folder = Path(name)
+        folder.chmod(0o755)
+        write(folder / "site=a" / "0.parquet", TABLE)
+        shut = write(folder / "site=b" / "0.parquet", TABLE)
+        shut.chmod(0)
+        with (
+            without_roots_rights(),
+            pytest.raises(ShardError, match=r"site=b/0\.parquet: may not be read by this user"),
+        ):
+            open_shards(name)
+        shut.parent.chmod(0)
+        with without_roots_rights(), pytest.raises(ShardError, match="site=b: the folder cannot be read"):
+            open_shards(name)  # nobody would miss its rows
+        shut.parent.chmod(0o755)

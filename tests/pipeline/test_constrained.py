@@ -15,7 +15,7 @@ from tests.tables import write_shards
 from shardsynth import Job, Run, load_model, plan_job, run_job
 from shardsynth.api import export_model
 from shardsynth.data.metadata import columns as columns_of
-from shardsynth.errors import ConditionError, JobError, MergeError, ModelError
+from shardsynth.errors import ConditionError, InputError, JobError, MergeError, ModelError
 from shardsynth.job import STAGES
 from shardsynth.pipeline import constraint_checks
 from shardsynth.pipeline.resample import SampleRequest, sample_model
@@ -153,6 +153,23 @@ def test_misfits_are_told_before_any_task(data, tmp_path):
         plan_job(job(data, tmp_path / "a", constraints=bad))
     with pytest.raises(JobError, match="cannot be imported here"):
         plan_job(job(data, tmp_path / "a", constraints=[{"class_name": "nowhere.at_all:X"}]))
+
+
+@pytest.mark.parametrize("at_once", [2_000_000, 10])
+def test_a_column_without_any_value_cannot_be_constrained(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(constraint_checks, "CHECKED_AT_ONCE", at_once)  # more rows: the first pass over them says so
+    rows = 40
+    table = {"a": pa.nulls(rows, pa.float64()), "b": [0.25 * i for i in range(rows)], "c": ["x", "y"] * (rows // 2)}
+    write_shards(pa.table(table), tmp_path / "data", 2)
+    for name, parameters in (
+        ("Inequality", {"low_column_name": "a", "high_column_name": "b"}),
+        ("FixedCombinations", {"column_names": ["a", "c"]}),
+    ):
+        only = [{"class_name": name, "parameters": parameters}]
+        asked = job(tmp_path / "data", tmp_path / name, metadata=None, constraints=only)
+        with pytest.raises(InputError, match=rf"constraints\[0\] \({name}\): the column 'a' is without any value"):
+            run_here(asked)
+        assert (tmp_path / name).exists() == (at_once == 10)
 
 
 def test_without_metadata_detected_flags_become_numbers(tmp_path):

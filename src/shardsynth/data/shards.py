@@ -129,13 +129,13 @@ def find_shards(source: str | list[str]) -> list[tuple[Path, tuple[tuple[str, st
             matches = [
                 Path(m)
                 for m in globbing.glob(item, recursive=True)
-                if Path(m).is_file() and _visible(Path(Path(m).name))
+                if not Path(m).is_dir() and _visible(Path(Path(m).name))
             ]
             if not matches:
                 raise ShardError(f"{item}: no file matches the pattern")
             found.update({m.absolute(): () for m in matches})
         else:
-            raise ShardError(f"{item}: no such file or folder")
+            raise ShardError(_broken_link(path) or f"{item}: no such file or folder")
     return sorted(found.items(), key=lambda entry: natural_key(str(entry[0])))
 
 
@@ -200,13 +200,28 @@ def _conform(batch: pa.RecordBatch, shard: Shard, schema: pa.Schema) -> pa.Recor
 
 def _files_under(folder: Path) -> Iterator[Path]:
     """Files in a folder and its subfolders, linked ones too; a link to nowhere is among them: opening it says so."""
+
+    def refuse(error: OSError) -> None:  # left out in silence, its rows would be missed by nobody
+        raise ShardError(f"{error.filename}: the folder cannot be read ({error.strerror}); name the shards by a glob")
+
     seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         seen.add(os.path.realpath(root))
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(root, name)) not in seen]
+        folders[:] = [
+            name for name in folders if _visible(Path(name)) and os.path.realpath(os.path.join(root, name)) not in seen
+        ]
         for path in (Path(root, name) for name in names):
             if path.is_file() or not path.exists():
                 yield path
+
+
+def _broken_link(path: Path) -> str:
+    """What to say of a link to nowhere; empty for anything else."""
+    if not path.is_symlink() or path.exists():
+        return ""
+    return (
+        f"{path}: is a broken link: {os.readlink(path)} is not there; bring it back, or take the link out of the input"
+    )
 
 
 def _visible(relative: Path) -> bool:
@@ -229,9 +244,12 @@ def _open(path: Path, partition: tuple[tuple[str, str], ...]) -> tuple[Shard, pa
             footer = file.metadata
             groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
             schema = file.schema_arrow
+    except PermissionError:
+        raise ShardError(f"{path}: may not be read by this user; chmod u+r it, or take it out of the input") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise ShardError(
-            f"{path}: not a whole Parquet file ({_first_line(error)}); write it again or take it out of the input"
+            _broken_link(path)
+            or f"{path}: not a whole Parquet file ({_first_line(error)}); write it again or take it out of the input"
         ) from None
     names = schema.names
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []

@@ -85,13 +85,16 @@ def learn(
     from shardsynth.data.detection import complete
     from shardsynth.data.metadata import columns as columns_of
     from shardsynth.sampling.constraints.by_sdv import Arbiter, check_metadata
-    from shardsynth.sampling.constraints.declared import is_programmed
+    from shardsynth.sampling.constraints.declared import check_learned, columns_in, is_programmed
     from shardsynth.sampling.constraints.programmed import fit_program, save_programs
     from shardsynth.summaries.profile import Profile, ProfileOptions
 
     job, folder = worker.plan.job, worker.run.private / "summary"
     declared = declarations(job)
     columns = worker.columns_of(metadata)
+    for number, one in enumerate(declared):
+        if not is_programmed(one):
+            check_learned(one, number, [column for column in columns if column.name in columns_in(one)])
     check_metadata([one for one in declared if not is_programmed(one)], metadata)
     Arbiter(declared, train.sample, columns, metadata)  # SDV accepts the sample
     programs, sample = [], _as_written(train.sample, worker.plan.schema)

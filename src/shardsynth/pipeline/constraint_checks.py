@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import kind_of
@@ -52,6 +53,7 @@ def check_constraints(job: Job, dataset: Dataset) -> None:
             if row >= CHECKED_AT_ONCE:
                 checker.refuse()
                 return
+    checker.refuse_empty()
     checker.refuse()
 
 
@@ -71,12 +73,23 @@ class Checker:
             if not is_programmed(one):
                 (step,) = bind([one], lambda name, one=one: _held(one, schema.field(name), known), schema.names)  # type: ignore[misc]
                 self._steps.append((number, step))
+        self._empty = {name: number for number, step in self._steps for name in step.columns}
 
     def update(self, batch: pa.RecordBatch, first_row: int) -> None:
         """Count a batch."""
+        for name in [*self._empty]:
+            if pc.is_null(batch.column(name), nan_is_null=True).false_count:
+                del self._empty[name]
         for number, step in self._steps:
             fine = step.valid({name: batch.column(name) for name in step.columns}, batch.num_rows)
             _count_broken(self.found[number], fine, first_row)
+
+    def refuse_empty(self) -> None:
+        """JobError if a column of a constraint had no value in any batch."""
+        from shardsynth.sampling.constraints.declared import check_learned
+
+        for name, number in self._empty.items():
+            check_learned(self.declared[number], number, [Column(name, pa.null(), "unknown", "empty")])
 
     def refuse(self) -> None:
         """JobError if any row violates a constraint."""

@@ -6,7 +6,7 @@ A declaration is ``{"class_name": "Inequality", "parameters": {"low_column_name"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from shardsynth.data.columns import Column
@@ -125,6 +125,7 @@ def bind(
             continue
         where = describe(one, number)
         held = tuple(held_of(name) for name in columns_in(one))
+        check_learned(one, number, (h.column for h in held))
         for h in held:
             _check_role(where, one["class_name"], h.column)
         step = _step(where, dict(one), held, used_names, anchored)
@@ -204,12 +205,18 @@ def _ordered(steps: Sequence[Step]) -> list[Step] | None:
     return done
 
 
+def check_learned(declared: Declared, number: int, columns: Iterable[Column]) -> None:
+    """JobError where a column of a constraint is one that no model learns."""
+    for column in columns:
+        if column.role in ("id", "pii", "empty"):
+            what = {"id": "an id", "pii": "personal", "empty": "without any value"}[column.role]
+            raise JobError(
+                f"{describe(declared, number)}: the column {column.name!r} is {what}: no model learns it, so nothing "
+                "can constrain it; leave the constraint out"
+            )
+
+
 def _check_role(where: str, name: str, column: Column) -> None:
-    if column.role in ("id", "pii", "empty"):
-        what = {"id": "an id", "pii": "personal", "empty": "without any value"}[column.role]
-        raise JobError(
-            f"{where}: the column {column.name!r} is {what}: no model learns it, so nothing can constrain it"
-        )
     number = kind_of(column.type) in ("integer", "float", "decimal", "boolean")
     if name == "OneHotEncoding" and not number:
         raise JobError(f"{where}: the column {column.name!r} is of type {column.type}, wanted numbers 0 and 1")
