@@ -51,6 +51,19 @@ def test_relations_are_proposed_commented_out_and_valid_once_they_are_not(tmp_pa
     assert "(seen on" in comments
 
 
+def test_column_names_that_are_no_names_make_a_job_all_the_same(tmp_path):
+    names = ["a\"b'c", "new\nline", "null\0and\x85next", "../up", "<script>alert(1)</script> 😀", "  "]
+    data = write_shards(related().rename_columns(names), tmp_path / "d", 1)
+    said = list(write_job(str(data), tmp_path / "job.yaml", str(tmp_path / "run")))
+    assert not any("\n" in line or "\0" in line for line in said)
+    run = plan_job(Job.load(tmp_path / "job.yaml"))
+    assert run.plan.schema.names == names
+    head, _, comments = (tmp_path / "job.yaml").read_text(encoding="utf-8").partition("# # Relations")
+    uncommented = head + "".join(line[2:] + "\n" for line in ("# # Relations" + comments).split("\n"))
+    declared = [set(one.parameters["column_names"]) for one in Job.parse(yaml.safe_load(uncommented)).constraints]
+    assert set(names[:3]) in declared and {names[3], names[4]} in declared
+
+
 def test_a_relation_that_one_row_of_the_shards_breaks_is_not_proposed(tmp_path):
     table = related()
     wing = table["wing"].to_pylist()

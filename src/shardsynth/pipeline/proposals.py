@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from shardsynth.data.shards import Dataset, read_batches
 
@@ -42,12 +44,15 @@ def proposed_lines(relations: list[Any], rows: int) -> Iterator[str]:
     if combined:
         yield "# constraints:"
     for relation in combined:
-        yield f"#   # {_one_line(relation.describe())} (seen on {relation.support:,} rows of the sample)"
+        yield f"#   # {one_line(relation.describe())} (seen on {relation.support:,} rows of the sample)"
         yield "#   - class_name: FixedCombinations"
-        yield f"#     parameters: {{column_names: {json.dumps(_columns(relation), ensure_ascii=False)}}}"
+        names = yaml.safe_dump(
+            _columns(relation), default_flow_style=True, default_style='"', allow_unicode=True, width=math.inf
+        )
+        yield f"#     parameters: {{column_names: {names.strip()}}}"
     others = [relation for relation in relations if relation not in combined]
     for relation in others:
-        yield f"# # {_one_line(relation.describe())} (seen on {relation.support:,} rows; no class of SDV says it)"
+        yield f"# # {one_line(relation.describe())} (seen on {relation.support:,} rows; no class of SDV says it)"
 
 
 def _columns(relation: Any) -> list[str]:
@@ -58,5 +63,6 @@ def _columns(relation: Any) -> list[str]:
     return [operand.name for operand in operands]
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def one_line(text: str) -> str:
+    """A comment: YAML takes no control character, not even there."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))

@@ -13,7 +13,7 @@ from shardsynth.data.shards import Dataset, open_shards, read_batches
 from shardsynth.errors import JobError
 from shardsynth.job import Job
 from shardsynth.pipeline.files import human_bytes, write_atomic, write_json
-from shardsynth.pipeline.proposals import proposed_lines, verified_relations
+from shardsynth.pipeline.proposals import one_line, proposed_lines, verified_relations
 
 if TYPE_CHECKING:
     from shardsynth.pipeline.old_config import OldConfig
@@ -72,7 +72,7 @@ def write_job(
     for suspect in suspects(exact, profile.sample):
         yield f"column {suspect.column!r}: {suspect.reason}"
     for relation in relations:
-        yield f"on all rows: {relation.describe()}"
+        yield f"on all rows: {one_line(relation.describe())}"
     Job.parse(job, str(output))
     comments = "".join(line + "\n" for line in proposed_lines(relations, profile.rows))
     write_atomic(output, _HEADER + yaml.safe_dump(job, sort_keys=False, allow_unicode=True) + comments)
