@@ -328,18 +328,16 @@ fidelity.child(*sys.argv[2:])
 
 def child(family: str, folder: str, target: str, rows: str, first: str, where: str = "") -> None:
     """One core's share of the rows, drawn and written; imports, loading and the first block aside."""
-    from shardsynth.data.writer import PartWriter
     from shardsynth.models.native import load_native
+    from shardsynth.pipeline.sources import NativeSource
+    from shardsynth.pipeline.stages import write_part
     from shardsynth.sampling.conditions import parse_conditions
 
     model = load_native(Path(folder), family)
-    conditions = model.prepare(parse_conditions(where)) if where else None
+    source = NativeSource(model, 0, model.prepare(parse_conditions(where)) if where else None)
 
     def write(path: str, start: int, n: int) -> None:
-        with PartWriter(Path(path), model.schema, dictionary_columns=model.dictionary_columns) as writer:
-            for row in range(start, start + n, 65_536):
-                writer.write(model.draw(0, row, min(65_536, start + n - row), conditions))
-            writer.close()
+        write_part(Path(path), model.schema, source, range(start, start + n), lambda batch: None)
 
     write(target + ".warm", 0, 8_192)
     print("ready", flush=True)

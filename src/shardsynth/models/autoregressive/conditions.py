@@ -22,7 +22,7 @@ from torch import Tensor
 from shardsynth.errors import ConditionError
 from shardsynth.models.autoregressive.codes import CodedColumn
 from shardsynth.models.autoregressive.columns import Writer
-from shardsynth.models.autoregressive.sampler import Rows, in_blocks, lanes_of, places, stacked
+from shardsynth.models.autoregressive.sampler import Drawing, Rows, in_blocks, lanes_of, places, stacked
 from shardsynth.models.columns.fitted import Marginal
 from shardsynth.models.copula.selection import nearest_name, select
 from shardsynth.models.relations import Relation, Values
@@ -50,18 +50,23 @@ class Prepared:
         self.conditions = conditions
         self.proposals = self.accepted = 0
         self._model, self._lock = model, threading.Lock()
-        self._calibrated = model.options.order == "fixed"  # only schema order is calibrated
         compiled = _Compiler(model, conditions)
         self.writer = Writer(compiled.columns, model.coding.relations, model.fits, model.forms)
         self._allowed, self._tests = compiled.allowed, compiled.tests
         parents = {i for names in compiled.drawn_for.values() for i in names}
         self._front = self._ordered(parents)
         self._rest = [i for i in model.order if i not in self._front]
-        if not self._front:
-            return
-        last = max(self._front.index(i) for i in {*self._allowed, *parents})
-        self._rest = [*self._front[last + 1 :], *self._rest]
-        self._front = self._front[: last + 1]
+        if self._front:
+            last = max(self._front.index(i) for i in {*self._allowed, *parents})
+            self._rest = [*self._front[last + 1 :], *self._rest]
+            self._front = self._front[: last + 1]
+        self._drawing = Drawing(
+            model.sampler,
+            [*self._front, *self._rest],
+            calibrated=model.options.order == "fixed",  # only schema order is calibrated
+            plain=model.plain,
+            allowed=self._allowed,
+        )
 
     @classmethod
     def of(cls, model: AutoregressiveModel, conditions: Conditions) -> Prepared:
@@ -140,36 +145,22 @@ class Prepared:
             with self._lock:
                 self.proposals += proposals
                 self.accepted += shares.shape[1]
-        for column in self._rest:
-            self._draw(rows, column, shares[column])
+        for number, column in enumerate(self._rest, len(self._front)):
+            self._drawing.draw(rows, number, shares[column])
         return [stacked(rows), held]
 
     def _propose(self, rows: Rows, shares: Tensor, coins: Tensor) -> Mask:
         """Draw the front columns, by shares and coins [front columns, n]; which rows are accepted."""
         passed = torch.ones(shares.shape[1], dtype=torch.bool)
         known = True  # whether all columns so far can have one code only
-        for place, column in enumerate(self._front):
-            allowed = self._allowed.get(column)
-            if allowed is None:
-                self._draw(rows, column, shares[place])
-                known = False
-                continue
-            factors = torch.from_numpy(allowed.astype(np.float32))
-            if self._single(column) and known:
-                only = int(np.flatnonzero(allowed)[0])
-                self._model.sampler.enter(rows, column, torch.full((shares.shape[1],), only, dtype=torch.int16))
-                continue
-            probability = self._draw(rows, column, shares[place], factors)
-            assert probability is not None
-            passed &= probability > 0 if known else coins[place] < probability
-            known = False
+        for number, column in enumerate(self._front):
+            probability = self._drawing.draw(rows, number, shares[number])
+            given = known and self._single(column)
+            if probability is not None and not given:
+                # What all rows have in common is nothing to accept them by.
+                passed &= probability > 0 if known else coins[number] < probability
+            known = given
         return np.asarray(passed.numpy())
-
-    def _draw(self, rows: Rows, column: int, uniform: Tensor, allowed: Tensor | None = None) -> Tensor | None:
-        plain = self._model.plain.get(column)
-        return self._model.sampler.draw(
-            rows, column, uniform, calibrated=self._calibrated, allowed=allowed, plain=plain
-        )
 
     def _meets(self, rows: Rows, lanes: NDArray[np.uint32]) -> Mask:
         """Which rows pass the tests of computed columns; 32-bit places [front columns, n]."""

@@ -18,7 +18,7 @@ from shardsynth.models.autoregressive.codes import CodedColumn, Coding
 from shardsynth.models.autoregressive.columns import Writer
 from shardsynth.models.autoregressive.network import Network
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
-from shardsynth.models.autoregressive.sampler import Sampler, in_blocks, lanes_of, places
+from shardsynth.models.autoregressive.sampler import Drawing, Sampler, in_blocks, lanes_of, places
 from shardsynth.models.columns.files import (
     column_arrays,
     column_card,
@@ -93,12 +93,11 @@ class AutoregressiveModel:
             codes, lanes = prepared.codes(key, first_row, n, self.threads)
             writer = prepared.writer
         else:
-            writer = self.writer
+            writer, drawing = self.writer, self.drawing
 
             def make(block: int) -> list[Any]:
                 own = lanes_of(key, block, len(self.coding.columns))
-                drawn = self.sampler.block(own, self.order, calibrated=self._calibrated, plain=self.plain)
-                return [drawn, own.places]
+                return [drawing.block(own), own.places]
 
             codes, lanes = in_blocks(first_row, n, self.threads, make)
         arrays = writer.arrays(codes, lambda column: places(lanes[column]))
@@ -190,10 +189,6 @@ class AutoregressiveModel:
                 return {number: weights}
         raise ModelError(f"balance: {name!r} is no category column that the model learned")
 
-    @property
-    def _calibrated(self) -> bool:
-        return not self.plain
-
     @cached_property
     def forms(self) -> dict[str, Form]:
         """How each learned, computed or constant column's values are held."""
@@ -213,6 +208,11 @@ class AutoregressiveModel:
     def sampler(self) -> Sampler:
         """Draws columns."""
         return Sampler(self.network, self.calibration, temperature=self.options.temperature, top_p=self.options.top_p)
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        """Draws rows under no conditions."""
+        return Drawing(self.sampler, self.order, calibrated=not self.plain, plain=self.plain)
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""

@@ -23,6 +23,9 @@ from shardsynth.sampling.streams import random_words
 #: Rows that are made together.
 BLOCK = 4_096
 _LANE = 2.0**-32
+#: Beginnings of a row whose next column has a table, and entries of such a table at most.
+_MOST_BEGINNINGS = 1_024
+_MOST_ENTRIES = 1 << 17
 
 Codes = NDArray[np.int16]
 
@@ -71,20 +74,23 @@ class Rows:
     Attributes:
         codes: Column -> int16[n].
         context: float32[n, width].
+        entry: int64[n], which of the beginnings of ``Drawing`` each is.
     """
 
     codes: dict[int, Tensor]
     context: Tensor = field(repr=False)
+    entry: Tensor = field(repr=False)
 
     def take(self, chosen: Tensor) -> Rows:
         """Some of the rows."""
-        return Rows({c: codes[chosen] for c, codes in self.codes.items()}, self.context[chosen])
+        codes = {column: own[chosen] for column, own in self.codes.items()}
+        return Rows(codes, self.context[chosen], self.entry[chosen])
 
     def put(self, chosen: Tensor, other: Rows) -> None:
         """Replace some of the rows."""
         for column, codes in other.codes.items():
             self.codes[column][chosen] = codes
-        self.context[chosen] = other.context
+        self.context[chosen], self.entry[chosen] = other.context, other.entry
 
 
 class Sampler:
@@ -134,7 +140,11 @@ class Sampler:
 
     def begin(self, n: int) -> Rows:
         """Rows of which nothing is known."""
-        return Rows({}, torch.zeros(n, self.width, device=self.device))
+        return Rows(
+            {},
+            torch.zeros(n, self.width, device=self.device),
+            torch.zeros(n, dtype=torch.int64, device=self.device),
+        )
 
     def weights(self, rows: Rows, column: int, *, calibrated: bool = False) -> Tensor:
         """Unnormalised probabilities of a column's codes, float32[size, n], the largest of each row being 1."""
@@ -186,14 +196,110 @@ class Sampler:
         self.enter(rows, column, _chosen(weights, uniform))
         return probability
 
+
+@dataclass(frozen=True)
+class _Table:
+    """How a column is drawn after each of the beginnings of a row that there are.
+
+    Attributes:
+        codes: int16[entries], code of each entry: a beginning followed by a code that it can have.
+        reached: float64[entries], number of the beginning + cumulative probability: one ascending vector, so that a
+            uniform number finds its entry.
+        probability: float32[beginnings], of what is allowed.
+    """
+
+    codes: Tensor
+    reached: Tensor
+    probability: Tensor
+
+
+class Drawing:
+    """Columns drawn in one order. The first of them, while few beginnings of a row are possible, from tables.
+
+    Args:
+        sampler: Of the model.
+        order: Columns.
+        calibrated: See ``Sampler.draw``.
+        plain: Weights of columns that are not drawn by the network's.
+        allowed: By column, float64[size], factors in 0 to 1 of its codes' probabilities.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        order: Sequence[int],
+        *,
+        calibrated: bool = False,
+        plain: Mapping[int, Tensor] | None = None,
+        allowed: Mapping[int, NDArray[np.float64]] | None = None,
+    ) -> None:
+        self.sampler, self.order, self._calibrated, self._plain = sampler, tuple(order), calibrated, dict(plain or {})
+        self._allowed = {c: torch.from_numpy(a.astype(np.float32)) for c, a in (allowed or {}).items()}
+        self._allowed = {c: factors.to(sampler.device) for c, factors in self._allowed.items()}
+        self._tables: list[_Table] = []
+        with torch.inference_mode():
+            rows = sampler.begin(1)
+            for column in self.order:
+                n = len(rows.context)
+                if n > _MOST_BEGINNINGS or n * sampler.sizes[column] > _MOST_ENTRIES:
+                    break
+                rows = self._tabulate(rows, column)
+            self._contexts = rows.context
+
+    def draw(self, rows: Rows, number: int, uniform: Tensor) -> Tensor | None:
+        """Draw a column, those before it in the order being drawn.
+
+        Args:
+            rows: To which it is added.
+            number: Its place in the order.
+            uniform: float32[n] in (0, 1).
+
+        Returns:
+            The probability float32[n] of what is allowed, given the columns before; None where everything is.
+        """
+        column = self.order[number]
+        allowed = self._allowed.get(column)
+        if number < len(self._tables):
+            table = self._tables[number]
+            probability = None if allowed is None else table.probability[rows.entry]
+            rows.entry = torch.searchsorted(table.reached, rows.entry + uniform.double())
+            rows.codes[column] = table.codes[rows.entry]
+            if number + 1 == len(self._tables):
+                rows.context = self._contexts[rows.entry]
+            return probability
+        plain = self._plain.get(column)
+        return self.sampler.draw(rows, column, uniform, calibrated=self._calibrated, allowed=allowed, plain=plain)
+
     @torch.inference_mode()  # type: ignore[untyped-decorator]
-    def block(self, lanes: Lanes, order: Sequence[int], *, calibrated: bool, plain: Mapping[int, Tensor]) -> Codes:
-        """Codes int16[columns, BLOCK] of a block under no conditions."""
-        shares = torch.from_numpy(lanes.codes).to(self.device)
-        rows = self.begin(shares.shape[1])
-        for column in order:
-            self.draw(rows, column, shares[column], calibrated=calibrated, plain=plain.get(column))
+    def block(self, lanes: Lanes) -> Codes:
+        """Codes int16[columns, BLOCK] of a block, all columns being in the order and everything allowed."""
+        shares = torch.from_numpy(lanes.codes).to(self.sampler.device)
+        rows = self.sampler.begin(shares.shape[1])
+        for number, column in enumerate(self.order):
+            self.draw(rows, number, shares[column])
         return stacked(rows)
+
+    def _tabulate(self, rows: Rows, column: int) -> Rows:
+        """Add the table of a column after these beginnings; returns the beginnings that it leads to."""
+        n = len(rows.context)
+        plain, allowed = self._plain.get(column), self._allowed.get(column)
+        if plain is None:
+            weights = self.sampler.weights(rows, column, calibrated=self._calibrated).double().t()
+        else:
+            weights = plain.to(self.sampler.device).double().expand(n, -1)
+        total = weights.sum(1)
+        weights = weights if allowed is None else weights * allowed
+        left = weights.sum(1)
+        if allowed is not None:  # too improbable for float32: what is given is given all the same
+            weights = torch.where(left[:, None] > 0, weights, allowed.double())
+        beginning, code = torch.nonzero(weights > 0, as_tuple=True)
+        share = weights.cumsum(1) / weights.sum(1, keepdim=True)
+        share[share >= share[:, -1:]] = 1.0  # rounding leaves nothing beyond the last
+        codes = code.to(torch.int16)
+        self._tables.append(_Table(codes, beginning + share[beginning, code], (left / total).float()))
+        found = rows.take(beginning)
+        self.sampler.enter(found, column, codes)
+        return found
 
 
 def stacked(rows: Rows) -> Codes:
