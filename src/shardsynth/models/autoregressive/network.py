@@ -58,6 +58,9 @@ class Network(nn.Module):  # type: ignore[misc]
             starts[columns, 0] = first + widest * torch.arange(len(columns))
             first += widest * len(columns)
         self.register_buffer("starts", starts, persistent=False)
+        by_group = torch.tensor([c for columns, _ in self.groups for c in columns])
+        self.register_buffer("by_group", by_group, persistent=False)
+        self.register_buffer("place_by_group", by_group.argsort(), persistent=False)
         self.inner = nn.Parameter(torch.empty(count, embedding, hidden))
         self.inner_bias = nn.Parameter(torch.zeros(count, 1, hidden))
         shapes = [(len(columns), widest) for columns, widest in self.groups]
@@ -139,24 +142,32 @@ class Network(nn.Module):  # type: ignore[misc]
             dropout: Share of the context's and the hidden layer's numbers left out.
             random: Draws them.
         """
-        context = _thinned(self.contexts(codes, orders), dropout, random)
-        hidden = _thinned(torch.relu(torch.baddbmm(self.inner_bias, context, self.inner)), dropout, random)
-        features = torch.cat([hidden, context], dim=2)
+        # Columns stand as their groups do: a group is then a slice, and nothing is copied to get at it.
+        codes, orders = codes[self.by_group], self.place_by_group[orders]
+        context = _thinned(self._contexts(codes, orders, self.starts[self.by_group]), dropout, random)
+        bias, inner = self.inner_bias[self.by_group], self.inner[self.by_group]
+        hidden = _thinned(torch.relu(torch.baddbmm(bias, context, inner)), dropout, random)
+        counts = [len(columns) for columns, _ in self.groups]
+        parts = zip(self.groups, hidden.split(counts), context.split(counts), codes.split(counts))
         found: list[Tensor] = []
-        for number, (columns, widest) in enumerate(self.groups):
-            logits = torch.baddbmm(self.bias[number], features[columns], self._outer(number))
-            wanted = codes[columns].reshape(-1)
-            loss = functional.cross_entropy(logits.reshape(-1, widest), wanted, reduction="none")
+        for number, ((columns, widest), own_hidden, own_context, wanted) in enumerate(parts):
+            outer = self._outer(number)
+            logits = torch.baddbmm(self.bias[number], own_hidden, outer[:, : self.hidden])
+            logits = logits.baddbmm_(own_context, outer[:, self.hidden :])
+            loss = functional.cross_entropy(logits.view(-1, widest), wanted.reshape(-1), reduction="none")
             found.append(loss.view(len(columns), -1).mean(1))
-        place = torch.tensor([c for columns, _ in self.groups for c in columns], device=codes.device)
-        return torch.zeros(len(self.sizes), device=codes.device).index_add(0, place, torch.cat(found))
+        return torch.cat(found)[self.place_by_group]
 
     def contexts(self, codes: Tensor, orders: Tensor) -> Tensor:
         """Sum of the embeddings of the columns before each, float32[columns, rows, width]."""
+        return self._contexts(codes, orders, self.starts)
+
+    def _contexts(self, codes: Tensor, orders: Tensor, starts: Tensor) -> Tensor:
+        """As ``contexts``, of columns in any arrangement: ``starts`` int64[columns, 1] says where their codes begin."""
         count, rows = codes.shape
         groups = len(orders)
         tables = [self._embeddings(number).view(-1, self.width) for number in range(len(self.groups))]
-        embedded = torch.cat(tables)[codes + self.starts]
+        embedded = torch.cat(tables)[codes + starts]
         place = torch.argsort(orders, dim=1)
         if count <= _FEW_COLUMNS:  # one product with the matrix of who stands before whom
             before = (place[:, None, :] < place[:, :, None]).to(embedded.dtype)
@@ -185,11 +196,13 @@ class Network(nn.Module):  # type: ignore[misc]
 
 
 def _thinned(values: Tensor, dropout: float, random: torch.Generator | None) -> Tensor:
-    """The values, a share of them left out and the others grown for that."""
-    if not dropout:
+    """The values, a share of them (in 256ths) left out and the others grown for that."""
+    lost = round(256 * dropout)
+    if not lost:
         return values
-    kept = torch.rand(values.shape, generator=random, device=values.device) >= dropout
-    return values * kept / (1.0 - dropout)
+    words = torch.empty(-(-values.numel() // 8), dtype=torch.int64, device=values.device)
+    dice = words.random_(-(2**63), None, generator=random).view(torch.uint8)[: values.numel()].view(values.shape)
+    return values * (dice >= lost).to(values.dtype).mul_(256 / (256 - lost))
 
 
 def _cosines(place: NDArray[np.float64]) -> NDArray[np.float64]:
