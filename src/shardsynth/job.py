@@ -16,6 +16,14 @@ from shardsynth.errors import JobError, did_you_mean
 
 FAMILIES = ("autoregressive", "gaussian_copula", "copulagan", "ctgan", "tvae")  # each has an entry in models/native.py
 STOCK_FAMILIES = ("gaussian_copula", "copulagan", "ctgan", "tvae")
+#: Families that can be made under differential privacy -> their options that a private version has.
+_PRIVATE = {
+    "autoregressive": {
+        *("locales", "order", "bins", "max_categories", "embedding", "hidden", "batch_size", "learning_rate"),
+        *("max_epochs", "calibrate", "temperature", "top_p", "device", "checkpoint_minutes"),
+    },
+    "gaussian_copula": {"locales"},
+}
 _ROWS = re.compile(r"^\d+(\.\d+)?([eE]\+?\d+)?$")
 _TIMES = re.compile(r"^(\d+(\.\d+)?)\s*x$")
 
@@ -303,7 +311,7 @@ class Constraint(_Options):
 
 
 class Privacy(_Options):
-    """Differential privacy of a Gaussian copula: noise on its counts, drawn once (needs `shardsynth[privacy]`)."""
+    """Differential privacy: noise on a copula's counts, or on a training's steps (needs `shardsynth[privacy]`)."""
 
     epsilon: float = Field(gt=0, description="Budget of this run: smaller is more private, and noisier.")
     delta: float = Field(1e-6, gt=0, lt=1, description="Probability with which the guarantee may fail; under 1/rows.")
@@ -352,7 +360,7 @@ class Job(_Options):
     evaluate: Evaluate = Field(Evaluate(), description="How the synthetic rows are judged.")
     privacy: Optional[Privacy] = Field(
         None,
-        description="Differential privacy, `{epsilon: 1.0, delta: 1e-6}`: native Gaussian copulas only, and the metadata "
+        description="Differential privacy, `{epsilon: 1.0, delta: 1e-6}`: native Gaussian copulas and autoregressive models, and the metadata "
         "file must say the ranges and categories.",
     )
     cluster: Cluster = Field(Cluster(), description="Where the tasks run.")
@@ -384,12 +392,12 @@ class Job(_Options):
         if self.privacy is None:
             return
         for name, model in self.models.items():
-            if model.model != "gaussian_copula" or model.engine != "native":
+            if model.model not in _PRIVATE or model.engine != "native":
                 raise ValueError(
-                    f"privacy: covers native Gaussian copulas, not {name!r} ({model.model}, engine {model.engine}); "
-                    "run it in a job of its own, without privacy"
+                    f"privacy: covers native Gaussian copulas and autoregressive models, not {name!r} ({model.model}, "
+                    f"engine {model.engine}); run it in a job of its own, without privacy"
                 )
-            broken = sorted(set(model.options) - {"locales"})
+            broken = sorted(set(model.options) - _PRIVATE[model.model])
             if broken:
                 raise ValueError(f"privacy: models.{name}.{broken[0]} has no private version; leave it out")
         for name in ("constraints", "pseudonymize"):
@@ -398,7 +406,7 @@ class Job(_Options):
         if self.sample.balance is not None:
             raise ValueError("privacy: sample.balance takes its classes from the rows; leave it out")
         if len(self.models) > 1:
-            raise ValueError("privacy: one model a job: a second one would be the same")
+            raise ValueError("privacy: one model a job: each spends a budget of its own")
         if self.metadata is None:
             raise ValueError(
                 "privacy: needs `metadata`: a file that gives the publicly known ranges and categories (detected ones "

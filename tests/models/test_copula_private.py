@@ -177,7 +177,7 @@ def test_what_the_refusal_says_would_do_does_and_no_less() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": {"tvae": {}}}, "covers native Gaussian copulas, not 'tvae'"),
+        ({"models": {"tvae": {}}}, "covers native Gaussian copulas and autoregressive models, not 'tvae'"),
         ({"models": {"gaussian_copula": {"engine": "sdv"}}}, "engine sdv"),
         ({"models": {"gaussian_copula": {"marginals": "beta"}}}, "marginals has no private version"),
         ({"models": {"gaussian_copula": {}, "b": {"model": "gaussian_copula"}}}, "one model a job"),

@@ -132,3 +132,30 @@ def test_a_private_run_says_so_and_never_draws_its_noise_twice(data: Path, tmp_p
         path.unlink()
     with pytest.raises(InputError, match="drawn once"):
         run.resume()
+
+
+def test_a_privately_trained_run_says_so_and_never_trains_twice(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("opendp")
+    pytest.importorskip("dp_accounting")
+    asked = {
+        **job(data, tmp_path / "r", EVALUATE).to_dict(),
+        "models": {"autoregressive": {"embedding": 16, "hidden": 16, "max_epochs": 40}},
+        "metadata": str(private_metadata(tmp_path)),
+        "privacy": {"epsilon": 50, "delta": 1e-5},
+    }
+    with pytest.raises(ModelError, match="times as long as the gradients of 900 rows can be: about"):
+        plan_job(Job.parse({**asked, "privacy": {"epsilon": 0.5, "delta": 1e-5}}))
+    run = run_job(Job.parse(asked))
+    guarantee = run.metrics("autoregressive")["guarantee"]
+    assert 49 < guarantee["epsilon"] <= 50 and guarantee["steps"] == 40 and guarantee["sampling_rate"] == 1.0
+    card = json.loads((run.dir.model("autoregressive") / "run.json").read_text())
+    assert card["privacy"] == guarantee
+    page = run.report.read_text()
+    assert "INTERNAL, NOT COVERED" in page and guarantee["mechanism"] in page
+    assert not run.dir.losses("autoregressive").exists()  # it would tell of the rows
+    with tarfile.open(run.pack(tmp_path / "p.tar.gz")) as archive:
+        assert {name.split("/")[1] for name in archive.getnames()} == {"models", "samples"}
+    for path in run.dir.model("autoregressive").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="another training would spend the budget twice"):
+        run.resume()

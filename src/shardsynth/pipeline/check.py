@@ -123,20 +123,27 @@ def _check_made(job: Job, dataset: Dataset, metadata: dict[str, Any], columns: S
 
 
 def _check_private(job: Job, dataset: Dataset, metadata: dict[str, Any]) -> None:
-    """What a private fit would refuse: an undeclared column, a budget that drowns the tables."""
+    """What a private fit would refuse: an undeclared column, a budget that drowns the tables or the gradients."""
     from shardsynth.data.metadata import columns
     from shardsynth.data.public_codes import public_coder
+    from shardsynth.models.autoregressive.accounting import histogram_noise
     from shardsynth.models.copula.private_fit import check_private
     from shardsynth.models.copula.private_noise import scale_for
     from shardsynth.models.copula.private_tables import groups_for, number_of_tables
+    from shardsynth.pipeline.private import training_plan
 
     assert job.privacy is not None
     known = columns(metadata, dataset.schema)
     check_private(known)
     coder = public_coder(known, dataset.rows, job.seed)
+    epsilon, delta = job.privacy.epsilon, job.privacy.delta
+    training = training_plan(job, coder, dataset.rows)
+    if training is not None:
+        training.spend(epsilon, delta, histogram_noise(epsilon, delta, training.columns))
+        return
     tables = number_of_tables(len(coder.columns))
     kept = round(dataset.rows * (1 - job.evaluate.holdout))
-    groups_for(kept, scale_for(job.privacy.epsilon, job.privacy.delta, tables))
+    groups_for(kept, scale_for(epsilon, delta, tables))
 
 
 def _named(model: str, check: Callable[[], object]) -> None:

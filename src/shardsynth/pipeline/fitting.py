@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from shardsynth.data.values import plain_type
 from shardsynth.job import Job
 from shardsynth.pipeline import constrained, stopping
 from shardsynth.pipeline.files import write_json
@@ -34,7 +33,9 @@ def fit_model(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     """Fit one model and write its files; returns details for the commit record."""
     chosen = worker.plan.job.models[task.model]
     if worker.plan.job.privacy is not None:
-        return _fit_private(worker, task, attempt)
+        from shardsynth.pipeline.private import fit_private_model
+
+        return fit_private_model(worker, task, attempt)
     if chosen.engine != "native":
         return _fit_stock(worker, task, attempt)
     if task.replica < 0 and replicas(chosen) > 1:
@@ -63,32 +64,8 @@ def _choose(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     return {"fitted_rows": rows, "sampled": sampled, "notes": [*notes, note], "replica": best}
 
 
-def _fit_private(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
-    """A Gaussian copula from the noisy tables: neither profile nor exact counts are read."""
-    from shardsynth.data.metadata import composite_key, keys_of
-    from shardsynth.models.copula.model import GaussianCopula
-    from shardsynth.models.copula.private_fit import fit_private
-    from shardsynth.sampling.identifiers import check_capacity, learn_all
-
-    plan, metadata = worker.plan, worker.metadata()
-    columns = worker.columns_of(metadata)
-    tables = worker.private_tables()
-    found = fit_private(tables, worker.public_coder(), plan.schema)
-    none = pa.table({f.name: pa.nulls(0, plain_type(f.type)) for f in plan.schema})
-    locales = plan.job.models[task.model].options.get("locales")
-    generators = learn_all(
-        none, columns, keys_of(metadata), seed=plan.job.seed, locales=locales, composite=composite_key(metadata)
-    )
-    for name, generator in generators.items():
-        check_capacity(generator, plan.rows, name)
-    model = GaussianCopula.from_fit(found, plan.schema, columns, generators=generators, name=task.model)
-    folder = worker.run.model(task.model)
-    _save_files(worker.run, model, folder, attempt)
-    _write_provenance(plan, task.model, attempt.output(folder / "run.json"), tables.guarantee.to_json())
-    return {"fitted_rows": tables.rows, "sampled": False, "notes": list(found.notes)}
-
-
-def _save_files(run: RunDir, model: Any, folder: Path, attempt: Attempt) -> None:
+def save_files(run: RunDir, model: Any, folder: Path, attempt: Attempt) -> None:
+    """A native model's files, as outputs of the attempt."""
     with tempfile.TemporaryDirectory(dir=run.private) as temporary:
         model.save(Path(temporary))
         for path in sorted(Path(temporary).iterdir()):
@@ -121,7 +98,7 @@ def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
                 checkpoint=run.checkpoint(task.model, task.replica),
                 should_stop=stopping.asked,
                 progress=lambda line: print(line, flush=True),
-                rows=(lambda: _training_rows(worker)) if streams else None,
+                rows=(lambda: training_rows(worker)) if streams else None,
                 scratch=Path(scratch) if streams else None,
                 score=lambda batch: _score(worker, batch),
             )
@@ -131,9 +108,9 @@ def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     QuotaSource(fitted.model, plan.job.seed, blocks_of(worker), BATCH_ROWS, under)
     candidate = task.replica >= 0
     folder = run.replica(task.model, task.replica) if candidate else run.model(task.model)
-    _save_files(run, fitted.model, folder, attempt)
+    save_files(run, fitted.model, folder, attempt)
     constrained.write_card(worker, attempt, folder)
-    _write_provenance(plan, task.model, attempt.output(folder / "run.json"))
+    write_provenance(plan, task.model, attempt.output(folder / "run.json"))
     _write_losses(folder / "loss.parquet" if candidate else run.losses(task.model), fitted.losses, attempt)
     rows = worker.counts("train").rows
     details = {"fitted_rows": fitted.rows, "sampled": fitted.rows < rows, "notes": list(fitted.notes)}
@@ -142,7 +119,7 @@ def _fit_native(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     return details
 
 
-def _training_rows(worker: Worker) -> Iterator[pa.RecordBatch]:
+def training_rows(worker: Worker) -> Iterator[pa.RecordBatch]:
     """All rows but those of the holdout, shard after shard, as the model sees them."""
     from shardsynth.pipeline.stages import input_rows
 
@@ -211,7 +188,7 @@ def native_options(job: Job, name: str) -> dict[str, Any]:
     }
 
 
-def _write_provenance(plan: Plan, model: str, path: Path, guarantee: dict[str, Any] | None = None) -> None:
+def write_provenance(plan: Plan, model: str, path: Path, guarantee: dict[str, Any] | None = None) -> None:
     """What `sample` wants to know of the run that made a model: its stream, and the rows it made of it."""
     card: dict[str, Any] = {"name": model, "seed": plan.job.seed, "chunk_rows": plan.chunk_rows, "rows": plan.rows}
     if guarantee is not None:
@@ -250,6 +227,6 @@ def _fit_stock(worker: Worker, task: Task, attempt: Attempt) -> dict[str, Any]:
     }
     write_json(attempt.output(folder / "model.json"), card)
     constrained.write_card(worker, attempt, folder)
-    _write_provenance(plan, task.model, attempt.output(folder / "run.json"))
+    write_provenance(plan, task.model, attempt.output(folder / "run.json"))
     _write_losses(run.losses(task.model), model.losses(), attempt)
     return {"fitted_rows": profile.sample.num_rows, "sampled": profile.sample.num_rows < worker.profile("train").rows}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.errors import MergeError
-from shardsynth.pipeline.files import sha256_of
+from shardsynth.pipeline.files import read_json, sha256_of
 from shardsynth.pipeline.plan import Plan, replica_group
 from shardsynth.pipeline.rundir import Attempt, RunDir
 
@@ -137,7 +137,7 @@ def figures(worker: Worker, model: str, counts: dict[str, Counts]) -> dict[str, 
         tasks = [*plan.model_tasks(stage, model), *plan.model_tasks(stage, replica_group(model))]
         records = [run.last_record(stage, task.index) for task in tasks]
         seconds[stage] = round(sum(record["seconds"] for record in records if record), 3)
-    guarantee = {} if plan.job.privacy is None else {"guarantee": worker.private_tables().guarantee.to_json()}
+    guarantee = {} if plan.job.privacy is None else {"guarantee": read_json(run.model(model) / "run.json")["privacy"]}
     fitted = run.committed("fit", plan.model_tasks("fit", model)[0].index) or {}
     chosen = plan.job.models[model]
     return {

@@ -154,11 +154,11 @@ def _guarantee(worker: Worker) -> tuple[str, ...]:
     """What a run with differential privacy promises, and under what assumptions."""
     if worker.plan.job.privacy is None:
         return ()
-    spent = worker.private_tables().guarantee.to_json()
+    (name,) = worker.plan.job.models
+    spent = read_json(worker.run.metrics(name))["guarantee"]
     return (
         "INTERNAL, NOT COVERED: this page and metrics/ compare with real rows exactly. Model and samples are covered.",
-        f"Differential privacy: epsilon {spent['epsilon']:.3g}, delta {spent['delta']:g}; {spent['mechanism']} noise "
-        f"of {spent['noise']:.1f} a cell on {spent['tables']:,} tables, L2 sensitivity {spent['sensitivity']:.2f}; "
+        f"Differential privacy: epsilon {spent['epsilon']:.3g}, delta {spent['delta']:g}; {spent['mechanism']}; "
         f"neighbours: {spent['neighbours']}; {spent['accountant']}.",
         *spent["assumptions"],
     )

@@ -26,6 +26,7 @@ from shardsynth.pipeline import constrained, constraint_checks
 from shardsynth.pipeline.fitting import fit_model
 from shardsynth.pipeline.personal import check_keys, pseudonyms
 from shardsynth.pipeline.plan import Plan, Task
+from shardsynth.pipeline.private import is_trained
 from shardsynth.pipeline.rundir import Attempt, RunDir
 from shardsynth.pipeline.sources import Source, open_run_source
 from shardsynth.summaries.drift import ShardHistograms, group_of
@@ -163,7 +164,8 @@ def count(worker: Worker, task: Task, attempt: Attempt, progress: Progress) -> d
     holdout = Counts.empty(coder, fit=False, score=ScoreRanges.from_profile(worker.profile("holdout"), coder.columns))
     parts = {"train": train, "holdout": holdout}
     if plan.job.privacy is not None:
-        parts["public"] = Counts.empty(worker.public_coder(), fit=True, score=None, total_rows=plan.input_rows)
+        pairs = not is_trained(plan.job)  # a trained model has histograms alone
+        parts["public"] = Counts.empty(worker.public_coder(), fit=pairs, score=None, total_rows=plan.input_rows)
     starts = np.cumsum([0, *(shard.rows for shard in plan.shards)])
     drift, shard, before = ShardHistograms(), -1, train.hist
     for batch, row, held in input_rows(plan, task, progress):
@@ -230,7 +232,8 @@ def count_merge(worker: Worker, task: Task, attempt: Attempt, progress: Progress
 
 def _draw_private_tables(worker: Worker, attempt: Attempt) -> None:
     """Merge the counts on public codes, and draw their noise: once in the life of a run."""
-    from shardsynth.models.copula.private_tables import draw_tables
+    from shardsynth.models.autoregressive.accounting import histogram_noise
+    from shardsynth.models.copula.private_tables import draw_histograms, draw_tables
 
     plan, run = worker.plan, worker.run
     asked = plan.job.privacy
@@ -242,7 +245,10 @@ def _draw_private_tables(worker: Worker, attempt: Attempt) -> None:
         )
     coder = worker.public_coder()
     merged = _merge_counts(coder, [count_part(run, i, "public") for i in range(len(plan.tasks["count"]))])
-    drawn = draw_tables(merged, coder, asked.epsilon, asked.delta)
+    if is_trained(plan.job):
+        drawn = draw_histograms(merged, coder, histogram_noise(asked.epsilon, asked.delta, len(coder.columns)))
+    else:
+        drawn = draw_tables(merged, coder, asked.epsilon, asked.delta)
     drawn.save(attempt.output(run.private / "summary" / "private_tables"))
 
 

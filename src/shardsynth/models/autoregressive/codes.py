@@ -124,14 +124,17 @@ class CodedColumn:
         reached = self._reached
         return marginal.quantile(reached[held] + np.diff(reached)[held] * uniform)
 
-    def encode(self, coder: ColumnCoder, codes: NDArray[Any], axis: Floats | None, rng: np.random.Generator) -> Codes:
+    def encode(
+        self, coder: ColumnCoder, codes: NDArray[Any], axis: Floats | None, rng: np.random.Generator | None
+    ) -> Codes:
         """Codes int16[n] of rows.
 
         Args:
             coder: The column's coder.
             codes: Its fine codes [n].
             axis: Axis values float64[n], NaN where missing; None for categories.
-            rng: Draws a code for rows whose own category is protected.
+            rng: Draws a code for rows whose own category is protected; None: they get the most frequent one, so that
+                a row's code depends on no other row.
         """
         if axis is not None:
             absent = np.isnan(axis)
@@ -146,7 +149,10 @@ class CodedColumn:
             lost |= absent
         if lost.any():
             present = self.share[: len(self.ends)]
-            out[lost] = rng.choice(len(present), int(lost.sum()), p=present / present.sum())
+            if rng is None:
+                out[lost] = np.argmax(present)
+            else:
+                out[lost] = rng.choice(len(present), int(lost.sum()), p=present / present.sum())
         return np.asarray(out, np.int16)
 
     def codes_of_values(self, values: Floats) -> Integers:
@@ -227,7 +233,7 @@ class Coding:
         table = [fitted.get(c.name) or _unlearned(c.name, c.role) for c in coder.table]
         for place, one in enumerate(table):
             if one.treatment == "latent" and one.categories is not None and len(one.categories) > most_categories:
-                table[place] = _by_frequency(one)
+                table[place] = by_frequency(one)
                 notes.append(
                     f"column {one.name!r}: the rarest of its {len(one.categories)} categories share codes "
                     f"(max_categories: {most_categories})"
@@ -241,16 +247,16 @@ class Coding:
             raise ModelError("autoregressive: no column is left to learn (all are ids, personal, empty or constant)")
         return cls(tuple(table), tuple(learned), tuple(bound), (*notes, *(r.describe() for r in bound)))
 
-    def encode(self, coder: TableCoder, rows: pa.Table | pa.RecordBatch, seed: int, part: int = 0) -> Codes:
+    def encode(self, coder: TableCoder, rows: pa.Table | pa.RecordBatch, seed: int | None, part: int = 0) -> Codes:
         """Rows in codes, int16[n, columns].
 
         Args:
             coder: What the columns were coded with.
             rows: Rows with the coder's columns.
-            seed: Draws stand-ins for protected categories.
+            seed: Draws stand-ins for protected categories; None as for ``CodedColumn.encode``.
             part: Number of the batch, for rows that come in several.
         """
-        rng = np.random.default_rng([seed, 5, part])
+        rng = None if seed is None else np.random.default_rng([seed, 5, part])
         encoded = coder.encode(rows)
         codes = np.empty((rows.num_rows, len(self.columns)), np.int16)
         for number, column in enumerate(self.columns):
@@ -272,7 +278,7 @@ def _plain(values: pa.Array) -> pa.Array:
     return values.cast(pa.string()) if pa.types.is_string_view(values.type) else values
 
 
-def _by_frequency(fit: FitColumn) -> FitColumn:
+def by_frequency(fit: FitColumn) -> FitColumn:
     """A category column whose quantile function begins with the most frequent category."""
     marginal = _marginal(fit)
     order = np.argsort(-marginal.probability, kind="stable")

@@ -23,7 +23,7 @@ from shardsynth.models.checkpoint import Watch
 from shardsynth.models.copula.options import FitOptions
 from shardsynth.models.deep.fit import available_memory, choose_device
 
-_CALIBRATION_ROWS = 32_768
+CALIBRATION_ROWS = 32_768
 
 
 def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
@@ -57,7 +57,7 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
     table = encode_rows(coding, given.coder, batches, count, given.seed, given.scratch)
     shares = [column.share for column in coding.columns]
     places = [column.places for column in coding.columns]
-    identity = _identity(options, shape, coding, table, given.seed)
+    identity = identity_of(options, shape, coding, table, given.seed)
 
     def watch(total: int, steps_per_epoch: int) -> Watch:
         every = 60.0 * options.checkpoint_minutes
@@ -71,7 +71,7 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
         )
         calibration = torch.zeros(sum(coding.sizes))
         if options.calibrate:
-            calibration = calibrated_biases(network, shares, _CALIBRATION_ROWS, given.seed)
+            calibration = calibrated_biases(network, shares, CALIBRATION_ROWS, given.seed)
     finally:
         torch.set_num_threads(before)
     return AutoregressiveModel(
@@ -121,7 +121,7 @@ def _check_memory(coding: Coding, shape: Shape, rows: int, held: int, available:
     return line
 
 
-def _identity(options: AutoregressiveOptions, shape: Shape, coding: Coding, table: Table, seed: int) -> str:
+def identity_of(options: AutoregressiveOptions, shape: Shape, coding: Coding, table: Table, seed: int) -> str:
     """Says which training a checkpoint belongs to: options, sizes, columns, data and seed."""
     same = replace(options, device="", checkpoint_minutes=0.0, temperature=1.0, top_p=1.0, balance="", calibrate=True)
     parts = [same.to_json(), [shape.embedding, shape.hidden, shape.batch], list(coding.sizes), seed]

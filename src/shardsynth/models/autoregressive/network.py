@@ -97,7 +97,7 @@ class Network(nn.Module):  # type: ignore[misc]
                 self.outer[number].normal_(0.0, 0.01, generator=random)
                 if self.smooth:
                     self.smooth_embeddings[number].normal_(0.0, scale, generator=random)
-                    ordered = getattr(self, f"basis_{number}").abs().sum((1, 2), keepdim=True) > 0
+                    ordered = self.basis(number).abs().sum((1, 2), keepdim=True) > 0
                     self.embeddings[number].mul_(torch.where(ordered, 0.1, 1.0))
                 for place, column in enumerate(columns):
                     own = torch.from_numpy(np.log(shares[column] + 1e-6)).to(self.bias[number])
@@ -112,24 +112,29 @@ class Network(nn.Module):  # type: ignore[misc]
         plain.inner_bias.copy_(self.inner_bias)
         for number in range(len(self.groups)):
             plain.embeddings[number].copy_(self._embeddings(number))
-            plain.outer[number].copy_(self._outer(number))
+            plain.outer[number].copy_(self.outer_weights(number))
             plain.bias[number].copy_(self.bias[number])
         plain.eval().requires_grad_(False)
         return plain
+
+    def basis(self, number: int) -> Tensor:
+        """Smooth functions of a group's codes, float32[columns, widest, functions]; 0 for columns without order."""
+        found: Tensor = getattr(self, f"basis_{number}")
+        return found
 
     def _embeddings(self, number: int) -> Tensor:
         """Embeddings of a group's codes, float32[columns, widest, width]."""
         own: Tensor = self.embeddings[number]
         if not self.smooth:
             return own
-        return torch.baddbmm(own, getattr(self, f"basis_{number}"), self.smooth_embeddings[number])
+        return torch.baddbmm(own, self.basis(number), self.smooth_embeddings[number])
 
-    def _outer(self, number: int) -> Tensor:
+    def outer_weights(self, number: int) -> Tensor:
         """Weights of a group's logits, float32[columns, hidden + width, widest]."""
         own: Tensor = self.outer[number]
         if not self.smooth:
             return own
-        return torch.baddbmm(own, self.smooth_outer[number], getattr(self, f"basis_{number}").transpose(1, 2))
+        return torch.baddbmm(own, self.smooth_outer[number], self.basis(number).transpose(1, 2))
 
     def losses(
         self, codes: Tensor, orders: Tensor, dropout: float = 0.0, random: torch.Generator | None = None
@@ -144,14 +149,14 @@ class Network(nn.Module):  # type: ignore[misc]
         """
         # Columns stand as their groups do: a group is then a slice, and nothing is copied to get at it.
         codes, orders = codes[self.by_group], self.place_by_group[orders]
-        context = _thinned(self._contexts(codes, orders, self.starts[self.by_group]), dropout, random)
+        context = _thinned(self.summed(self.embedded(codes, self.starts[self.by_group]), orders), dropout, random)
         bias, inner = self.inner_bias[self.by_group], self.inner[self.by_group]
         hidden = _thinned(torch.relu(torch.baddbmm(bias, context, inner)), dropout, random)
         counts = [len(columns) for columns, _ in self.groups]
         parts = zip(self.groups, hidden.split(counts), context.split(counts), codes.split(counts))
         found: list[Tensor] = []
         for number, ((columns, widest), own_hidden, own_context, wanted) in enumerate(parts):
-            outer = self._outer(number)
+            outer = self.outer_weights(number)
             logits = torch.baddbmm(self.bias[number], own_hidden, outer[:, : self.hidden])
             logits = logits.baddbmm_(own_context, outer[:, self.hidden :])
             loss = functional.cross_entropy(logits.view(-1, widest), wanted.reshape(-1), reduction="none")
@@ -160,20 +165,26 @@ class Network(nn.Module):  # type: ignore[misc]
 
     def contexts(self, codes: Tensor, orders: Tensor) -> Tensor:
         """Sum of the embeddings of the columns before each, float32[columns, rows, width]."""
-        return self._contexts(codes, orders, self.starts)
+        return self.summed(self.embedded(codes, self.starts), orders)
 
-    def _contexts(self, codes: Tensor, orders: Tensor, starts: Tensor) -> Tensor:
-        """As ``contexts``, of columns in any arrangement: ``starts`` int64[columns, 1] says where their codes begin."""
-        count, rows = codes.shape
-        groups = len(orders)
+    def embedded(self, codes: Tensor, starts: Tensor) -> Tensor:
+        """Embeddings of codes int64[columns, rows], float32[columns, rows, width].
+
+        The columns may stand in any arrangement: ``starts`` int64[columns, 1] says where their codes begin.
+        """
         tables = [self._embeddings(number).view(-1, self.width) for number in range(len(self.groups))]
-        embedded = torch.cat(tables)[codes + starts]
+        return torch.cat(tables)[codes + starts]
+
+    def summed(self, embedded: Tensor, orders: Tensor) -> Tensor:
+        """Sums of the columns before each, in the orders of ``losses``, of embeddings as ``embedded`` gives them."""
+        count, rows = embedded.shape[:2]
+        groups = len(orders)
         place = torch.argsort(orders, dim=1)
         if count <= _FEW_COLUMNS:  # one product with the matrix of who stands before whom
             before = (place[:, None, :] < place[:, :, None]).to(embedded.dtype)
             parts = embedded.view(count, groups, -1).transpose(0, 1)
             return torch.bmm(before, parts).transpose(0, 1).reshape(count, rows, self.width)
-        parts = torch.arange(groups, device=codes.device)
+        parts = torch.arange(groups, device=embedded.device)
         ordered = embedded.view(count, groups, rows // groups, self.width)[orders.t(), parts]
         sums = torch.cat([torch.zeros_like(ordered[:1]), ordered[:-1]]).cumsum(0)
         return sums[place.t(), parts].reshape(count, rows, self.width)
@@ -182,7 +193,7 @@ class Network(nn.Module):  # type: ignore[misc]
         """Weights of one column: inner [width, hidden], its bias, outer [hidden + width, size], its bias."""
         number, place = self._place(column)
         size = self.sizes[column]
-        outer, bias = self._outer(number)[place, :, :size], self.bias[number][place, 0, :size]
+        outer, bias = self.outer_weights(number)[place, :, :size], self.bias[number][place, 0, :size]
         return self.inner[column], self.inner_bias[column, 0], outer, bias
 
     def embedding(self, column: int) -> Tensor:

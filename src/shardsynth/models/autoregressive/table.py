@@ -26,6 +26,8 @@ def encode_rows(
     rows: int,
     seed: int,
     scratch: Path | None = None,
+    *,
+    alone: bool = False,
 ) -> Table:
     """Code the training rows: a byte a row and column (two where a column has more than 127 codes).
 
@@ -36,6 +38,7 @@ def encode_rows(
         rows: How many there are in all.
         seed: Draws the order, and stand-ins for protected categories.
         scratch: Folder for a file to map, so that the codes need not fit into memory.
+        alone: Whether a row's codes must depend on no other row: nothing is drawn for it then.
 
     Returns:
         int8 or int16 [rows, columns], in random order.
@@ -46,7 +49,7 @@ def encode_rows(
     table = new_array(scratch, "codes", (rows, len(coding.columns)), np.int8 if max(coding.sizes) <= 127 else np.int16)
     place = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).argsort().numpy()
     for part, (own, piece) in enumerate(pieces(batches, rows)):
-        table[place[own]] = coding.encode(coder, piece, seed, part)
+        table[place[own]] = coding.encode(coder, piece, None if alone else seed, part)
     return table
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -33,18 +33,11 @@ def fit_private(tables: PrivateTables, coder: TableCoder, schema: pa.Schema) -> 
         schema: The shards' schema.
     """
     orders = {i: _order(tables, coder, i) for i in range(len(coder.columns))}
-    fitted: dict[str, FitColumn] = {}
-    absent: dict[int, float] = {}
-    for i, column in enumerate(coder.columns):
-        nullable = bool(schema.field(column.name).nullable)
-        absent[i] = _absent(tables, i) if nullable else 0.0
-        mass = on_simplex(tables.hist[i][:-1].astype(np.float64))
-        if mass.sum() <= 0:
-            mass = np.ones_like(mass)
-        make = _category if column.is_category else _axis
-        fitted[column.name] = make(column, mass, tables.groups[i], orders[i], absent[i])
+    columns = private_columns(tables, coder, schema, orders)
     place = {c.name: i for i, c in enumerate(coder.table)}
-    drawn = [i for i, c in enumerate(coder.columns) if fitted[c.name].treatment == "latent"]
+    fitted = {i: columns[place[c.name]] for i, c in enumerate(coder.columns)}
+    absent = {i: _absent_of(column) for i, column in fitted.items()}
+    drawn = [i for i, column in fitted.items() if column.treatment == "latent"]
     dimensions = [Dimension("value", (i,)) for i in drawn]
     dimensions += [Dimension("missing", (i,)) for i in drawn if absent[i] > 0]
     # Only ``pair`` is asked of the counts there.
@@ -57,7 +50,6 @@ def fit_private(tables: PrivateTables, coder: TableCoder, schema: pa.Schema) -> 
         )
         for d in dimensions
     ]
-    columns = [fitted.get(c.name) or _unlearned(c.name, c.role) for c in coder.table]
     spent = tables.guarantee
     notes = [
         f"differentially private: epsilon {spent.epsilon:.4g}, delta {spent.delta:g}, noise {spent.scale:.1f} a cell "
@@ -65,6 +57,33 @@ def fit_private(tables: PrivateTables, coder: TableCoder, schema: pa.Schema) -> 
         f"{len(correlation)} latents; correlations moved by at most {moved:.2f} to be positive definite",
     ]
     return CopulaFit(columns, latents, correlation, [], notes)
+
+
+def private_columns(
+    tables: PrivateTables, coder: TableCoder, schema: pa.Schema, orders: Mapping[int, Integers]
+) -> list[FitColumn]:
+    """Every column of the table, in schema order, as its noisy histogram describes it.
+
+    Args:
+        tables: Drawn with ``coder``.
+        coder: The public codes.
+        schema: The shards' schema.
+        orders: By learned column: its groups in latent order, missing left out.
+    """
+    fitted: dict[str, FitColumn] = {}
+    for i, column in enumerate(coder.columns):
+        absent = _absent(tables, i) if schema.field(column.name).nullable else 0.0
+        mass = on_simplex(tables.hist[i][:-1].astype(np.float64))
+        if mass.sum() <= 0:
+            mass = np.ones_like(mass)
+        make = _category if column.is_category else _axis
+        fitted[column.name] = make(column, mass, tables.groups[i], orders[i], absent)
+    return [fitted.get(c.name) or _unlearned(c.name, c.role) for c in coder.table]
+
+
+def _absent_of(column: FitColumn) -> float:
+    assert column.marginal is not None
+    return column.marginal.p_missing
 
 
 def _absent(tables: PrivateTables, i: int) -> float:

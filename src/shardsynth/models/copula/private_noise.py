@@ -19,6 +19,7 @@ from shardsynth.errors import JobError
 Integers = npt.NDArray[np.int64]
 
 MECHANISM = "discrete Gaussian (Canonne, Kamath, Steinke 2020)"
+NEIGHBOURS = "one row replaced by another; the number of rows is public"
 _LARGEST_SCALE = 1e7
 
 
@@ -53,8 +54,9 @@ class Guarantee:
             "noise": self.scale,
             "tables": self.tables,
             "sensitivity": self.sensitivity,
-            "neighbours": "one row replaced by another; the number of rows is public",
-            "mechanism": MECHANISM,
+            "neighbours": NEIGHBOURS,
+            "mechanism": f"{MECHANISM} noise of {self.scale:.1f} a cell on {self.tables:,} tables, L2 sensitivity "
+            f"{self.sensitivity:.2f}",
             "accountant": self.accountant,
             "assumptions": list(ASSUMPTIONS),
         }

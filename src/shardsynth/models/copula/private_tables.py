@@ -1,8 +1,9 @@
-"""From exact counts to noisy tables: the only step of a private fit that sees the real rows.
+"""From exact counts to noisy tables: the only step of a private copula's fit that sees the real rows.
 
-One histogram per column and one table per pair, on codes that are public. The pairs are joined into few groups of
-about equal mass first, read off the noisy histograms (which costs nothing more), as many as the noise can bear: a cell
-should hold three times the noise. Where not even two groups can, the fit is refused.
+One histogram per column and one table per pair, on codes that are public (histograms alone for a model that is
+trained). The pairs are joined into few groups of about equal mass first, read off the noisy histograms (which costs
+nothing more), as many as the noise can bear: a cell should hold three times the noise. Where not even two groups can,
+the fit is refused.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def draw_tables(counts: Counts, coder: TableCoder, epsilon: float, delta: float)
     """
     guarantee = scale_for(epsilon, delta, number_of_tables(len(coder.columns)))
     sizes = groups_for(counts.fit_rows, guarantee)
-    hist = [with_noise(_folded(column, h), guarantee.scale) for column, h in zip(coder.columns, counts.hist)]
+    hist = _noisy(counts, coder, guarantee)
     groups = [_groups(column, h, sizes) for column, h in zip(coder.columns, hist)]
     tables: dict[tuple[int, int], Any] = {}
     for j in range(len(coder.columns)):
@@ -108,6 +109,22 @@ def draw_tables(counts: Counts, coder: TableCoder, epsilon: float, delta: float)
             table = _joined(_joined(counts.pair(i, j), groups[i]).T, groups[j]).T
             tables[i, j] = with_noise(table, guarantee.scale)
     return PrivateTables(hist, groups, tables, counts.rows, guarantee)
+
+
+def draw_histograms(counts: Counts, coder: TableCoder, guarantee: Guarantee) -> PrivateTables:
+    """Draw the noise of the histograms alone, once.
+
+    Args:
+        counts: Exact, on a public coder.
+        coder: That coder.
+        guarantee: How much noise, and what it would cost if nothing else were published.
+    """
+    hist = _noisy(counts, coder, guarantee)
+    return PrivateTables(hist, [np.arange(len(h)) for h in hist], {}, counts.rows, guarantee)
+
+
+def _noisy(counts: Counts, coder: TableCoder, guarantee: Guarantee) -> list[Integers]:
+    return [with_noise(_folded(column, h), guarantee.scale) for column, h in zip(coder.columns, counts.hist)]
 
 
 def groups_for(rows: int, guarantee: Guarantee) -> int:
