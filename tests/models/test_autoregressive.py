@@ -300,7 +300,7 @@ def test_the_sampler_computes_the_networks_probabilities() -> None:
     codes = torch.stack([torch.randint(0, s, (16,), generator=random) for s in sizes])
     orders = draw_orders(4, 5, random, fixed=False)
     with torch.no_grad():
-        losses = network.losses(codes, orders)
+        losses = network.losses(codes, orders).mean(1)
     total, sampler = torch.zeros(5), Sampler(network, torch.zeros(sum(sizes)))
     for part, order in enumerate(orders.tolist()):
         own, rows = codes[:, 4 * part : 4 * part + 4], sampler.begin(4)
@@ -350,11 +350,19 @@ def test_orders_are_the_schemas_or_have_some_columns_first() -> None:
 
 
 def test_schedule() -> None:
-    assert Schedule.of([5, 4, 3, 2.5], 2, 100) == Schedule(None, 100)
-    assert Schedule.of([5, 4, 3, 3.1, 3.2], 2, 100) == Schedule(5, 8)
-    assert Schedule.of([5, 4, 3, 3.1, 3.2, 1, 0], 2, 100) == Schedule(5, 8)  # a turn is not taken back
-    assert Schedule.of([9, 8, 7, 6, 5, 4], 3, 10) == Schedule(6, 10)  # in time before the most
-    assert [Schedule(5, 9).scale(r) for r in (5, 7, 9)] == pytest.approx([1, 0.5, 0])
+    def schedule(losses: list[float], gaps: list[float] | None = None, patience: int = 2, most: int = 100) -> Schedule:
+        return Schedule.of(losses, gaps or [0.0] * len(losses), patience, most, 4.0)
+
+    assert schedule([5, 4, 3, 2.5]) == Schedule(None, 100, 3)
+    assert schedule([5, 4, 3, 3.1, 3.2]) == Schedule(5, 8, 2)
+    assert schedule([5, 4, 3, 3.1, 3.2, 1, 0]) == Schedule(5, 8, 6)  # a turn is not taken back
+    assert schedule([9, 8, 7, 6, 5, 4], patience=3, most=10) == Schedule(6, 10, 5)  # in time before the most
+    # Rows that are trained on may do better by three standard errors before the turn, and by four after it.
+    assert schedule([9, 8, 7, 6], [0, 1, 2, 3]) == Schedule(None, 100, 3)
+    assert schedule([9, 8, 7, 6], [0, 1, 2, 3.5]) == Schedule(4, 7, 3)
+    assert schedule([9, 8, 7, 6], [0, 1, 2, 5]) == Schedule(4, 7, 2)
+    assert schedule([9, 8, 7, 6, 5, 4], [0, 1, 2, 5, 3.9, 4.1]) == Schedule(4, 7, 4)
+    assert [Schedule(5, 9, 4).scale(r) for r in (5, 7, 9)] == pytest.approx([1, 0.5, 0])
 
 
 @pytest.mark.parametrize(

@@ -183,5 +183,5 @@ def _losses(path: Path) -> dict[str, list[float]]:
     return {
         column: [float(value) for value in table[column].to_pylist() if value is not None]
         for column in table.column_names
-        if column.lower() not in ("epoch", "batch", "step", "quality") and pa.types.is_floating(table[column].type)
+        if column.lower() not in ("epoch", "batch", "step", "quality", "gap") and pa.types.is_floating(table[column].type)
     }

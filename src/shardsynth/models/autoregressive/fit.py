@@ -84,7 +84,14 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
         dict(given.generators),
         {c.name: str(c.options["datetime_format"]) for c in given.columns if c.options.get("datetime_format")},
         given.name or "autoregressive",
-        pa.table({"epoch": np.arange(len(history)), "loss": history[:, 0].numpy(), "held_out": history[:, 1].numpy()}),
+        pa.table(
+            {
+                "epoch": np.arange(len(history)),
+                "loss": history[:, 0].numpy(),
+                "held_out": history[:, 1].numpy(),
+                "gap": history[:, 2].numpy(),
+            }
+        ),
         max(1, given.threads),
     )
 

@@ -139,7 +139,7 @@ class Network(nn.Module):  # type: ignore[misc]
     def losses(
         self, codes: Tensor, orders: Tensor, dropout: float = 0.0, random: torch.Generator | None = None
     ) -> Tensor:
-        """Mean negative log-likelihood of each column, float32[columns], in nats.
+        """Negative log-likelihood of each code given those before it, float32[columns, rows], in nats.
 
         Args:
             codes: int64[columns, rows].
@@ -160,7 +160,7 @@ class Network(nn.Module):  # type: ignore[misc]
             logits = torch.baddbmm(self.bias[number], own_hidden, outer[:, : self.hidden])
             logits = logits.baddbmm_(own_context, outer[:, self.hidden :])
             loss = functional.cross_entropy(logits.view(-1, widest), wanted.reshape(-1), reduction="none")
-            found.append(loss.view(len(columns), -1).mean(1))
+            found.append(loss.view(len(columns), -1))
         return torch.cat(found)[self.place_by_group]
 
     def contexts(self, codes: Tensor, orders: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (1e-6, 1.0),
     "max_epochs": (1, 100_000),
     "patience": (1, 1000),
+    "widest_gap": (0.0, 1000.0),
     "validation": (0.01, 0.5),
     "temperature": (0.05, 10.0),
     "top_p": (0.01, 1.0),
@@ -45,6 +46,8 @@ class AutoregressiveOptions:
         learning_rate: Adam's, before it is brought down to zero.
         max_epochs: Passes over the training rows at most; training usually stops itself long before.
         patience: Checks on the held-out rows without improvement before the learning rate is brought down.
+        widest_gap: Standard errors by which rows that are trained on may do better than held-out ones: smaller stops
+            earlier and tells less of the training rows, larger learns more of them.
         validation: Share of the training sample held out to decide when to stop.
         calibrate: Whether each column's bias is set so that the model's own rows have the counted frequencies.
         temperature: At sampling: below 1 sharper, above 1 flatter than learned.
@@ -65,6 +68,7 @@ class AutoregressiveOptions:
     learning_rate: float = 2e-3
     max_epochs: int = 200
     patience: int = 3
+    widest_gap: float = 5.0
     validation: float = 0.1
     calibrate: bool = True
     temperature: float = 1.0

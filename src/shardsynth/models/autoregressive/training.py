@@ -3,6 +3,9 @@
 The learning rate stays where it is until the loss on the held-out rows has not improved for ``patience`` checks; then
 training goes back to the best weights and brings the rate down to zero, over three quarters of the time that it took to
 get there. The weights that did best on the held-out rows are the model.
+
+Weights under which rows that are trained on do better than held-out ones, by more than chance would have it, are not
+taken: whoever has the model could tell by it who was in the table, and its rows lie closer to those that made it.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ _ROUND = 1000
 #: Orders in one step; the rows of a step are shared out among them.
 _ORDERS = 8
 _WARM_UP = 50
+#: Share of the widest gap at which the rate begins to fall: the rest is for the steps after that.
+_TURN = 0.75
 _CHECKED_ROWS = 20_000
 #: Numbers of a hidden layer of one step, all columns together, that the batch size is kept under.
 _MOST_NUMBERS = 32 << 20
@@ -74,28 +79,33 @@ class Schedule:
     Attributes:
         turn: Check after which the rate comes down; None while it stays.
         end: Check after which training is over.
+        best: Number of the check, from 0, whose weights are the best so far.
     """
 
     turn: int | None
     end: int
+    best: int
 
     @classmethod
-    def of(cls, losses: Sequence[float], patience: int, most: int) -> Schedule:
+    def of(cls, losses: Sequence[float], gaps: Sequence[float], patience: int, most: int, widest: float) -> Schedule:
         """Schedule after these checks.
 
         Args:
             losses: On the held-out rows, so far.
+            gaps: By how many standard errors rows that are trained on did better.
             patience: Checks without improvement that are waited.
             most: Checks at most.
+            widest: Gap up to which weights may become the model.
         """
-        best = 0
+        best, turn, end = 0, None, most
         forced = math.ceil(most * 4 / 7)
         for number in range(1, len(losses) + 1):
-            if losses[number - 1] < losses[best]:
+            if gaps[number - 1] <= widest and losses[number - 1] < losses[best]:
                 best = number - 1
-            if number - 1 - best >= patience or number >= forced:
-                return cls(number, min(most, number + max(3, math.ceil(0.75 * (best + 1)))))
-        return cls(None, most)
+            late = number - 1 - best >= patience or number >= forced or gaps[number - 1] > _TURN * widest
+            if turn is None and late:
+                turn, end = number, min(most, number + math.ceil(0.75 * (best + 1)))
+        return cls(turn, end, best)
 
     def scale(self, rounds: float) -> float:
         """Factor of the learning rate after so many rounds."""
@@ -130,8 +140,8 @@ def train(
         watch: Makes the watch from the number of steps at most and of steps per epoch.
 
     Returns:
-        The network with the best weights, and float32[checks, 2] on the CPU: mean loss of the steps and loss on the
-        held-out rows, in nats per row, after each check.
+        The network with the best weights, and float32[checks, 3] on the CPU, after each check: mean loss of the steps
+        and loss on the held-out rows, in nats per row; and by how many standard errors trained rows did better.
 
     Raises:
         Saved: Asked to stop; the checkpoint has everything.
@@ -144,6 +154,7 @@ def train(
     checked, learned = _columns(everything[:held_out], device), everything[held_out:]
     if not len(learned):
         learned = everything
+    known = _columns(learned[:held_out], device)
     rows = len(learned)
     batch = max(1, min(shape.batch, rows))
     parts = max(p for p in range(1, _ORDERS + 1) if batch % p == 0 and (p == 1 or batch >= p))
@@ -158,7 +169,7 @@ def train(
     per_round = min(steps_per_epoch, _ROUND)
     most = max(2, math.ceil(options.max_epochs * steps_per_epoch / per_round))
     state = TrainingState(
-        {"network": network, "best": best}, {"adam": adam}, random, torch.zeros(most, 2, device=device)
+        {"network": network, "best": best}, {"adam": adam}, random, torch.zeros(most, 3, device=device)
     )
     watching = watch(most * per_round, steps_per_epoch)
     watching.begin(state)
@@ -177,7 +188,7 @@ def train(
         for group in adam.param_groups:
             group["lr"] = rate
 
-        loss = network.losses(chosen, orders, options.dropout, random).sum()
+        loss = network.losses(chosen, orders, options.dropout, random).sum() / batch
         adam.zero_grad(set_to_none=True)
         loss.backward()
         adam.step()
@@ -186,10 +197,12 @@ def train(
         state.history[number, 0] += loss.detach() / per_round
         state.step += 1
         if state.step % per_round == 0:
-            state.history[number, 1] = held_out_loss(network, checked, fixed=fixed, batch=max(batch, 256))
-            if number == 0 or state.history[number, 1] < state.history[:number, 1].min():
-                best.load_state_dict(network.state_dict())
+            new, old = (losses_of(network, rows, fixed=fixed, batch=max(batch, 256)) for rows in (checked, known))
+            state.history[number, 1] = new.mean()
+            state.history[number, 2] = _gap(new, old)
             schedule = _schedule(state, options, per_round, most)
+            if schedule.best == number:
+                best.load_state_dict(network.state_dict())
             if schedule.turn == number + 1:
                 network.load_state_dict(best.state_dict())
         watching.after(state)
@@ -202,19 +215,24 @@ def _columns(rows: Tensor, device: torch.device) -> Tensor:
 
 
 def _schedule(state: TrainingState, options: AutoregressiveOptions, per_round: int, most: int) -> Schedule:
-    losses = state.history[: state.step // per_round, 1].tolist()
-    return Schedule.of(losses, options.patience, most)
+    losses, gaps = state.history[: state.step // per_round, 1:].T.tolist()
+    return Schedule.of(losses, gaps, options.patience, most, options.widest_gap)
+
+
+def _gap(new: Tensor, old: Tensor) -> Tensor:
+    """By how many standard errors of the difference rows that are trained on have the smaller mean loss."""
+    error = torch.sqrt(new.var(correction=0) / len(new) + old.var(correction=0) / len(old))
+    return (new.mean() - old.mean()) / error.clamp(min=1e-9)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def held_out_loss(network: Network, codes: Tensor, *, fixed: bool, batch: int) -> Tensor:
-    """Nats per row on rows [columns, n], in orders that are the same at every check."""
-    total, first = torch.zeros((), device=codes.device), 0
-    while first < codes.shape[1]:
+def losses_of(network: Network, codes: Tensor, *, fixed: bool, batch: int) -> Tensor:
+    """Nats float32[n] of rows [columns, n], in orders that are the same at every check."""
+    found: list[Tensor] = []
+    for first in range(0, codes.shape[1], batch):
         part = codes[:, first : first + batch]
         parts = _ORDERS if part.shape[1] % _ORDERS == 0 else 1
         own = torch.Generator().manual_seed(first + 1)
         orders = draw_orders(parts, len(network.sizes), own, fixed=fixed).to(codes.device)
-        total += network.losses(part, orders).sum() * part.shape[1]
-        first += batch
-    return total / codes.shape[1]
+        found.append(network.losses(part, orders).sum(0))
+    return torch.cat(found)
