@@ -43,7 +43,7 @@ def assert_clean(browser: Page, page: Path) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390], ids=["desk", "phone"])
+@pytest.mark.parametrize("width", [1280, 390, 320], ids=["desk", "phone", "small-phone"])
 def test_it_renders_without_a_complaint_or_a_request(
     browser: Page, adult: Path, shots: Path, width: int, dark: bool
 ) -> None:

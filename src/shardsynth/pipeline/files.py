@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -130,21 +131,28 @@ def sha256_of(path: Path) -> str:
 @contextlib.contextmanager
 def no_space_is_clear(path: Path, needed: int | None = None) -> Iterator[None]:
     """Turn a full disk or quota into a SpaceError that says how much was needed and how much there is."""
+    advice = "nothing committed is lost: make room and run `shardsynth resume`"
     try:
         yield
-    except SpaceError as error:
-        reason = str(error)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = _error_number(error)
+        if advice in str(error) or not (number or isinstance(error, SpaceError)):
             raise
-        reason = f"{path}: " + ("the quota is used up" if error.errno == errno.EDQUOT else "the disk is full")
+        reason = f"{path}: {_NO_SPACE[number]}" if number else str(error)
     else:
         return
     wanted = f"about {human_bytes(needed)} were needed, " if needed else ""
-    raise SpaceError(
-        f"{reason}: {wanted}{human_bytes(disk_of(path.parent).free)} are free; nothing committed is lost: "
-        "make room and run `shardsynth resume`"
-    )
+    raise SpaceError(f"{reason}: {wanted}{human_bytes(disk_of(path).free)} are free; {advice}")
+
+
+_NO_SPACE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
+
+
+def _error_number(error: Exception) -> int:
+    """Which of ``_NO_SPACE`` an error tells, 0 for none: safetensors, and what is written in Rust, only in words."""
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(said.group(1)) if said else None
+    return number if number in _NO_SPACE else 0
 
 
 def disk_of(folder: Path) -> Any:

@@ -212,7 +212,7 @@ def _logged(path: Path) -> Any:
 def _space_needed(run: RunDir, plan: Plan, task: Task) -> tuple[Path, int | None]:
     """Where a task writes, and roughly the bytes: a sampling task's rows at the input's bytes per row."""
     if task.stage != "sample":
-        return run.plan_file, None
+        return run.root, None
     rows = sum(len(plan.part_rows(part)) for part in range(*task.parts))
     size = sum(shard.size for shard in plan.shards)
     return run.part(task.model, task.parts[0]), int(rows * size / max(1, plan.input_rows))
