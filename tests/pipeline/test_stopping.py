@@ -13,6 +13,26 @@ from shardsynth.pipeline.tasks import Worker
 from shardsynth.pipeline.threads import available_cpus
 
 
+def test_a_library_that_swallows_the_stop_commits_nothing(tmp_path):
+    """SDV goes on with a simpler distribution where fitting one fails, for whatever reason."""
+    code = (
+        "import os, signal, sys, time; from pathlib import Path\n"
+        "from shardsynth.errors import Saved; from shardsynth.pipeline import stopping\n"
+        "from shardsynth.pipeline.rundir import RunDir\n"
+        "stopping.install(grace=0.5); os.kill(os.getpid(), signal.SIGTERM)\n"
+        "with RunDir(Path(sys.argv[1])).attempt('fit', 0) as attempt:\n"
+        "    try: signal.pause()\n"
+        "    except Exception: print('swallowed')\n"
+        "    attempt.output(Path(sys.argv[1]) / 'model').write_text('half')\n"
+        "    try: attempt.commit()\n"
+        "    except Saved as saved: print(saved)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "swallowed" in said and "it will start again" in said
+    assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.rglob("*model*"))
+
+
 @pytest.mark.skipif(available_cpus() < 2, reason="one process per core wants two cores")
 def test_a_hail_of_signals_stops_an_element_of_two_processes_once(tmp_path):
     """Slurm and Apptainer both forward what asks to stop, some of it while the other's is being handled."""

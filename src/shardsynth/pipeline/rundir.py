@@ -24,6 +24,7 @@ from typing import Any
 
 from shardsynth import __version__
 from shardsynth.errors import RunError, no_folder_there
+from shardsynth.pipeline import stopping
 from shardsynth.pipeline.files import (
     attempt_name,
     create_once,
@@ -230,6 +231,7 @@ class Attempt:
 
     def commit(self, rows: int = 0, **details: Any) -> dict[str, Any]:
         """Flush the outputs and create the record; returns the record that won, this attempt's or an earlier one's."""
+        stopping.refuse_overdue()
         outputs = []
         for relative, temporary in self._outputs.items():
             sync_file(temporary)

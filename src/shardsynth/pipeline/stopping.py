@@ -18,6 +18,7 @@ from shardsynth.errors import Saved
 GRACE_SECONDS = 20
 # A handler may interrupt itself, and whatever the main thread holds: it takes no lock, not even an Event's.
 _asked: list[int] = []
+_overdue: list[str] = []
 
 
 def asked() -> bool:
@@ -29,6 +30,12 @@ def check(*_: object) -> None:
     """Raise ``Saved`` if this process was asked to stop: for what is started again from its beginning."""
     if asked():
         raise Saved("asked to stop before there was anything to save: it will start again")
+
+
+def refuse_overdue() -> None:
+    """Raise ``Saved`` once the time to finish is over: a library may have swallowed it, and gone on with less."""
+    if _overdue:
+        raise Saved(_overdue[0])
 
 
 def install(grace: float = GRACE_SECONDS) -> None:
@@ -46,7 +53,8 @@ def install(grace: float = GRACE_SECONDS) -> None:
         _thread.start_new_thread(_leave_after, (grace + 3,))
 
     def on_alarm(number: int, frame: FrameType | None) -> None:
-        raise Saved(f"asked to stop, and the task in hand was not done after {grace:.0f} s: it will start again")
+        _overdue.append(f"asked to stop, and the task in hand was not done after {grace:.0f} s: it will start again")
+        refuse_overdue()
 
     for name in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(name, on_stop)
