@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -25,6 +26,7 @@ from results import record  # noqa: E402
 from shardsynth.data.coding import TableCoder  # noqa: E402
 from shardsynth.data.columns import Column  # noqa: E402
 from shardsynth.data.metadata import columns as columns_of  # noqa: E402
+from shardsynth.data.metadata import keys_of  # noqa: E402
 from shardsynth.data.public_codes import public_coder  # noqa: E402
 from shardsynth.errors import ModelError  # noqa: E402
 from shardsynth.metrics.quality import quality  # noqa: E402
@@ -35,6 +37,7 @@ from shardsynth.models.base import Model  # noqa: E402
 from shardsynth.models.copula.model import GaussianCopula  # noqa: E402
 from shardsynth.models.copula.private_fit import fit_private  # noqa: E402
 from shardsynth.models.copula.private_tables import draw_histograms, draw_tables  # noqa: E402
+from shardsynth.sampling.identifiers import learn_all  # noqa: E402
 from shardsynth.summaries.counts import Counts  # noqa: E402
 from shardsynth.summaries.ranges import ScoreRanges  # noqa: E402
 
@@ -65,10 +68,15 @@ def scored(table: pa.Table, coder: TableCoder) -> Counts:
     return counted(table, coder, fit=False, score=ranges)
 
 
+def generators(source: Source, coder: TableCoder) -> dict[str, Any]:
+    return learn_all(source.table.slice(0, 1000), coder.table, keys_of(source.metadata), seed=0)
+
+
 def copula(source: Source, coder: TableCoder, epsilon: float) -> Model:
     drawn = draw_tables(counted(source.table, coder, fit=True, score=None), coder, epsilon, _DELTA)
     found = fit_private(drawn, coder, source.table.schema)
-    return GaussianCopula.from_fit(found, source.table.schema, coder.table, generators={}, name="gaussian_copula")
+    made = generators(source, coder)
+    return GaussianCopula.from_fit(found, source.table.schema, coder.table, generators=made, name="gaussian_copula")
 
 
 def autoregressive(source: Source, coder: TableCoder, epsilon: float) -> Model:
@@ -77,9 +85,11 @@ def autoregressive(source: Source, coder: TableCoder, epsilon: float) -> Model:
     noise = histogram_noise(epsilon, _DELTA, plan.columns)
     spent = plan.spend(epsilon, _DELTA, noise)
     drawn = draw_histograms(counted(source.table, coder, fit=False, score=None), coder, noise)
-    return fit_privately(
-        PrivateFitting(plan, spent, drawn, coder, [source.table], rows, schema, coder.table, threads=threads())
+    made = generators(source, coder)
+    given = PrivateFitting(
+        plan, spent, drawn, coder, [source.table], rows, schema, coder.table, made, threads=threads()
     )
+    return fit_privately(given)
 
 
 MODELS = {"autoregressive": autoregressive, "gaussian_copula": copula}

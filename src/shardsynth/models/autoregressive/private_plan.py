@@ -18,8 +18,9 @@ from shardsynth.models.copula.private_noise import Guarantee, scale_for
 _ROWS_TO_NOISE, _LEAST_WIDTH, _MOST_WIDTH, _STEPS, _LEARNING_RATE = 12.0, 8, 64, 400, 0.32
 #: Rows of a step: as many as are cheap, where the table has them.
 _LEAST_BATCH, _MOST_BATCH, _BATCHES = 2048, 8192, 24
-#: Length of a step's noise, in units of the longest gradient that its rows can have, beyond which nothing is learned.
-_MOST_NOISE = 10.0
+#: Length of a step's noise, in units of the longest gradient that its rows can have: at 1.6, 3,000 rows of Adult scored
+#: more than columns without any dependence (0.92 against 0.88), at 4.3 less (0.85).
+_MOST_NOISE = 2.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class PrivatePlan:
             wanted = self._bearable_epsilon(_MOST_NOISE / least, epsilon, delta)
             raise ModelError(
                 f"privacy: epsilon {epsilon:.3g} at delta {delta:g} in {self.steps:,} steps needs noise of "
-                f"{spent.multiplier:.3g} clipping norms on each of {self.weights:,} weights, {noise:.0f} times as long "
+                f"{spent.multiplier:.3g} clipping norms on each of {self.weights:,} weights, {noise:.1f} times as long "
                 f"as the gradients of {self.batch:,} rows can be: about {self.rows * noise / _MOST_NOISE:,.0f} rows, "
                 f"fewer columns or an epsilon of {math.ceil(10 * wanted) / 10:.1f} are needed"
             )
