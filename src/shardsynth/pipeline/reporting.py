@@ -176,6 +176,9 @@ def _versions() -> dict[str, str]:
     return found
 
 
+_NO_LOSSES = ("epoch", "batch", "step", "quality", "gap")
+
+
 def _losses(path: Path) -> dict[str, list[float]]:
     if not path.exists():
         return {}
@@ -183,5 +186,5 @@ def _losses(path: Path) -> dict[str, list[float]]:
     return {
         column: [float(value) for value in table[column].to_pylist() if value is not None]
         for column in table.column_names
-        if column.lower() not in ("epoch", "batch", "step", "quality", "gap") and pa.types.is_floating(table[column].type)
+        if column.lower() not in _NO_LOSSES and pa.types.is_floating(table[column].type)
     }
