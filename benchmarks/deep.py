@@ -30,7 +30,6 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
 import torch  # noqa: E402
 from results import record  # noqa: E402
 from tests.models.deep_tables import Prepared, fit, prepare, read  # noqa: E402
@@ -40,6 +39,8 @@ from shardsynth.models.deep.codes import DeepCoding  # noqa: E402
 from shardsynth.models.deep.model import DeepModel  # noqa: E402
 from shardsynth.models.deep.options import DeepOptions  # noqa: E402
 from shardsynth.models.deep.table import encode_rows  # noqa: E402
+from shardsynth.pipeline.sources import NativeSource  # noqa: E402
+from shardsynth.pipeline.stages import write_part  # noqa: E402
 from shardsynth.summaries.counts import Counts  # noqa: E402
 from shardsynth.summaries.ranges import ScoreRanges  # noqa: E402
 
@@ -130,16 +131,19 @@ def sdv_synthesizer(family: str, table: pa.Table, epochs: int | None = None) -> 
     return made
 
 
-_MODELS: dict[str, DeepModel] = {}
+_MODELS: dict[str, NativeSource] = {}
 
 
 def sample_part(folder: str, rows: int, number: int) -> float:
     """In a process of its own: rows to a file; the seconds of all but the first call's loading."""
     torch.set_num_threads(1)
     if folder not in _MODELS:
-        _MODELS[folder] = DeepModel.load(Path(folder))
-        _MODELS[folder].draw(0, 0, 65_536)
-    return seconds(lambda: to_parquet(_MODELS[folder], rows, Path(folder) / f"{number}.parquet", number * rows))[0]
+        _MODELS[folder] = NativeSource(DeepModel.load(Path(folder)), 0)
+        _MODELS[folder].for_writing().model.draw(0, 0, 65_536)
+    source, path = _MODELS[folder], Path(folder) / f"{number}.parquet"
+    path.unlink(missing_ok=True)
+    own = range(number * rows, (number + 1) * rows)
+    return seconds(lambda: write_part(path, source.schema, source, own, lambda batch: None))[0]
 
 
 def native_rate(pool: Any, folder: str, rows: int, processes: int) -> float:
@@ -148,14 +152,6 @@ def native_rate(pool: Any, folder: str, rows: int, processes: int) -> float:
     begun = time.perf_counter()
     list(pool.map(sample_part, [folder] * processes, [share] * processes, range(processes)))
     return share * processes / (time.perf_counter() - begun)
-
-
-def to_parquet(model: DeepModel, rows: int, path: Path, start: int = 0) -> None:
-    with pq.ParquetWriter(
-        path, model.schema, use_dictionary=model.dictionary_columns, write_statistics=False
-    ) as writer:
-        for first in range(0, rows, 65_536):
-            writer.write_batch(model.draw(0, start + first, min(65_536, rows - first)))
 
 
 def scores(prepared: Prepared, real: Counts, table: pa.Table) -> dict[str, Any]:
@@ -215,8 +211,9 @@ def main() -> None:
     gflops = 2 * 4096**3 / product / 1e9
     with ProcessPoolExecutor(given.threads, get_context("spawn")) as pool:
         for family in given.families:
-            lines += compare_speed(family, given, prepared, stock, pool, gflops)
-            print(*lines[-2:], sep="\n", flush=True)
+            found = compare_speed(family, given, prepared, stock, pool, gflops)
+            print(*found, sep="\n", flush=True)
+            lines += found
     record(given.name, lines)
 
 
@@ -229,12 +226,24 @@ def compare_speed(
     base = min(seconds(lambda: stock.model(family, 0))[0] for _ in range(2))
     small = {} if family == "tvae" else {"normalisation_rows": 1000}
     none = min(seconds(lambda: _fit(family, prepared, 1, small, given.threads, 1))[0] for _ in range(2))
-    theirs, ours = [], []
+    kinds: dict[str, dict[str, Any]] = {"": {}}
+    if family != "tvae":
+        kinds |= {"   precision: bf16": {"precision": "bf16"}, "   reuse_rows: false": {"reuse_rows": False}}
+    model: DeepModel | None = None
+    theirs: list[float] = []
+    ours: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(given.turns):
         theirs.append(steps / (seconds(lambda: stock.model(family, 1))[0] - base))
-        spent, model = seconds(lambda: _fit(family, prepared, 3, small, given.threads))
-        ours.append(3 * steps / max(spent - none, 1e-3))
-    lines = [f"{family:10s} steps/s    {max(theirs):10.1f}   {max(ours):10.1f}   {max(ours) / max(theirs):8.1f}"]
+        for kind, options in kinds.items():
+            begun = time.perf_counter()
+            trained = _fit(family, prepared, 3, {**small, **options}, given.threads)
+            ours[kind].append(3 * steps / max(time.perf_counter() - begun - none, 1e-3))
+            model = trained if kind == "" else model
+    most = max(theirs)
+    lines = [
+        f"{family:10s} steps/s    {most:10.1f}   {max(own):10.1f}   {max(own) / most:8.1f}{kind}"
+        for kind, own in ours.items()
+    ]
     synthesizer = sdv_synthesizer(family, prepared.table)
     slow, fast = [], []
     assert model is not None

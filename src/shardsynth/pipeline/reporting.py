@@ -176,6 +176,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
+#: What else stands in a history of losses.
 _NO_LOSSES = ("epoch", "batch", "step", "quality", "gap")
 
 
