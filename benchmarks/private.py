@@ -73,7 +73,8 @@ def generators(source: Source, coder: TableCoder) -> dict[str, Any]:
 
 
 def copula(source: Source, coder: TableCoder, epsilon: float) -> Model:
-    drawn = draw_tables(counted(source.table, coder, fit=True, score=None), coder, epsilon, _DELTA)
+    counts = counted(source.table, coder, fit=True, score=None)
+    drawn = draw_tables(counts, coder, source.table.num_rows, epsilon, _DELTA)
     found = fit_private(drawn, coder, source.table.schema)
     made = generators(source, coder)
     return GaussianCopula.from_fit(found, source.table.schema, coder.table, generators=made, name="gaussian_copula")

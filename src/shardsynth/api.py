@@ -32,6 +32,8 @@ from shardsynth.pipeline.schedule import missing_tasks
 from shardsynth.pipeline.sources import model_card, open_distributions, open_source
 
 MAY_LEAVE = ("models", "samples", "metrics", "report")
+#: Folders in these that only the run itself reads; the ranges tell how many rows were held out.
+_INTERNAL = ("ledger", "_ranges")
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,7 @@ class Run:
         with tarfile.open(temporary, "w:gz") as archive:
             for name in leaving:
                 for path in sorted((root / name).rglob("*")):
-                    if path.is_file() and not path.name.startswith(".") and path.parent.name != "ledger":
+                    if path.is_file() and not path.name.startswith(".") and path.parent.name not in _INTERNAL:
                         archive.add(path, f"{root.name}/{path.relative_to(root)}")
         temporary.replace(output)
         return output

@@ -101,6 +101,15 @@ def test_the_noise_is_what_concentrated_privacy_asks_for(epsilon: float, delta: 
     assert found.epsilon <= epsilon and found.sensitivity == math.sqrt(2 * tables)
 
 
+def test_whether_tables_are_drawn_follows_from_the_public_number_of_rows() -> None:
+    coder = public_coder(COLUMNS, 4000, 0)
+    table = pa.table({"n": [0] * 50, "x": [0.5] * 50, "c": ["a"] * 50, "d": [True] * 50}).cast(SCHEMA)
+    counts = counted(coder, table)
+    assert draw_tables(counts, coder, 4000, 5.0, 1e-6).tables
+    with pytest.raises(ModelError, match="needs noise of"):
+        draw_tables(counts, coder, 50, 5.0, 1e-6)
+
+
 def test_adult_at_epsilon_one() -> None:
     assert scale_for(1.0, 1e-6, number_of_tables(15)).scale == pytest.approx(70.2, abs=0.1)
 
@@ -211,7 +220,7 @@ def test_saved_tables_come_back(tmp_path) -> None:
             "d": rng.random(4000) < 0.3,
         }
     ).cast(SCHEMA)
-    drawn = draw_tables(counted(coder, table), coder, 5.0, 1e-6)
+    drawn = draw_tables(counted(coder, table), coder, 4000, 5.0, 1e-6)
     drawn.save(tmp_path / "t")
     back = PrivateTables.load(tmp_path / "t")
     assert back.guarantee == drawn.guarantee and back.rows == 4000
@@ -236,7 +245,7 @@ def test_adult_at_epsilon_one_scores_at_least_085(adult_dir) -> None:
             ends = {"range_min": pc.min(values).as_py(), "range_max": pc.max(values).as_py()}
             columns.append(Column(field.name, field.type, "numerical", "number", ends))
     coder = public_coder(columns, table.num_rows, 0)
-    drawn = draw_tables(counted(coder, table), coder, 1.0, 1e-6)
+    drawn = draw_tables(counted(coder, table), coder, table.num_rows, 1.0, 1e-6)
     assert drawn.guarantee.epsilon <= 1.0
     model = GaussianCopula.from_fit(
         fit_private(drawn, coder, table.schema), table.schema, columns, generators={}, name="m"

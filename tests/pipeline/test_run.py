@@ -150,6 +150,7 @@ def test_pack_takes_nothing_private(done, tmp_path):
         names = archive.getnames()
     assert any(name.endswith("report/index.html") for name in names)
     assert not any("private" in name or name.endswith((".pkl", "plan.json", "metadata.json")) for name in names)
+    assert not any("_ranges" in name for name in names)  # they tell how many rows were held out
 
 
 def test_a_second_run_does_nothing_and_status_says_so(done):

@@ -130,7 +130,7 @@ def _check_private(job: Job, dataset: Dataset, metadata: dict[str, Any]) -> None
     from shardsynth.models.copula.private_fit import check_private
     from shardsynth.models.copula.private_noise import scale_for
     from shardsynth.models.copula.private_tables import groups_for, number_of_tables
-    from shardsynth.pipeline.private import training_plan
+    from shardsynth.pipeline.private import expected_rows, training_plan
 
     assert job.privacy is not None
     known = columns(metadata, dataset.schema)
@@ -142,8 +142,7 @@ def _check_private(job: Job, dataset: Dataset, metadata: dict[str, Any]) -> None
         training.spend(epsilon, delta, histogram_noise(epsilon, delta, training.columns))
         return
     tables = number_of_tables(len(coder.columns))
-    kept = round(dataset.rows * (1 - job.evaluate.holdout))
-    groups_for(kept, scale_for(epsilon, delta, tables))
+    groups_for(expected_rows(job, dataset.rows), scale_for(epsilon, delta, tables))
 
 
 def _named(model: str, check: Callable[[], object]) -> None:

@@ -30,6 +30,16 @@ def is_trained(job: Job) -> bool:
     return model.model == "autoregressive"
 
 
+def expected_rows(job: Job, rows: int) -> int:
+    """Training rows, as publicly known: not counted, as with ``evaluate.group`` a row's own key says where it goes.
+
+    Args:
+        job: A job with a privacy budget.
+        rows: Rows of the input.
+    """
+    return round(rows * (1 - job.evaluate.holdout))
+
+
 def training_plan(job: Job, coder: TableCoder, rows: int) -> PrivatePlan | None:
     """Sizes and steps of a private training; None where the job's model is not trained.
 
@@ -43,8 +53,7 @@ def training_plan(job: Job, coder: TableCoder, rows: int) -> PrivatePlan | None:
     ((name, _),) = job.models.items()
     if job.privacy is None or not is_trained(job):
         return None
-    # Expected, not counted: with `evaluate.group` a row's own key says whether it is held out.
-    kept = round(rows * (1 - job.evaluate.holdout))
+    kept = expected_rows(job, rows)
     kept = kept if job.fit.rows == "all" else min(kept, job.fit.sample_rows)
     return PrivatePlan.of(native_options(job, name), coder, kept, job.privacy.epsilon, job.privacy.delta)
 

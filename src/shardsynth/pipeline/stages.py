@@ -26,7 +26,7 @@ from shardsynth.pipeline import constrained, constraint_checks
 from shardsynth.pipeline.fitting import fit_model
 from shardsynth.pipeline.personal import check_keys, pseudonyms
 from shardsynth.pipeline.plan import Plan, Task
-from shardsynth.pipeline.private import is_trained
+from shardsynth.pipeline.private import expected_rows, is_trained
 from shardsynth.pipeline.rundir import Attempt, RunDir
 from shardsynth.pipeline.sources import Source, open_run_source
 from shardsynth.summaries.drift import ShardHistograms, group_of
@@ -248,7 +248,7 @@ def _draw_private_tables(worker: Worker, attempt: Attempt) -> None:
     if is_trained(plan.job):
         drawn = draw_histograms(merged, coder, histogram_noise(asked.epsilon, asked.delta, len(coder.columns)))
     else:
-        drawn = draw_tables(merged, coder, asked.epsilon, asked.delta)
+        drawn = draw_tables(merged, coder, expected_rows(plan.job, plan.input_rows), asked.epsilon, asked.delta)
     drawn.save(attempt.output(run.private / "summary" / "private_tables"))
 
 

@@ -19,7 +19,7 @@ from shardsynth.data import archive
 from shardsynth.data.coding import ColumnCoder, TableCoder
 from shardsynth.errors import ModelError
 from shardsynth.models.copula.private_noise import Guarantee, epsilon_of, scale_for, with_noise
-from shardsynth.summaries.counts import Counts
+from shardsynth.summaries.counts import FIT_ROWS, Counts
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ class PrivateTables:
         hist: int64 per column: rows per public cell or category, missing last.
         groups: int64 per column: the group of each cell or category; missing is the group after the last.
         tables: (i, j) with i < j -> int64[groups of i + 1, groups of j + 1], missing last.
-        rows: Rows counted (public).
+        rows: Rows counted; not published.
         guarantee: What it cost.
     """
 
@@ -87,12 +87,13 @@ def number_of_tables(columns: int) -> int:
     return columns + columns * (columns - 1) // 2
 
 
-def draw_tables(counts: Counts, coder: TableCoder, epsilon: float, delta: float) -> PrivateTables:
+def draw_tables(counts: Counts, coder: TableCoder, rows: int, epsilon: float, delta: float) -> PrivateTables:
     """Draw the noise, once.
 
     Args:
         counts: Exact, with fit tables, on a public coder.
         coder: That coder.
+        rows: Training rows, as publicly known: how many were counted may depend on a row.
         epsilon: Budget.
         delta: Budget.
 
@@ -100,7 +101,7 @@ def draw_tables(counts: Counts, coder: TableCoder, epsilon: float, delta: float)
         ModelError: The noise would drown the pairs; says how large it is and what would help.
     """
     guarantee = scale_for(epsilon, delta, number_of_tables(len(coder.columns)))
-    sizes = groups_for(counts.fit_rows, guarantee)
+    sizes = groups_for(min(rows, FIT_ROWS), guarantee)
     hist = _noisy(counts, coder, guarantee)
     groups = [_groups(column, h, sizes) for column, h in zip(coder.columns, hist)]
     tables: dict[tuple[int, int], Any] = {}
