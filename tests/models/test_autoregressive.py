@@ -21,7 +21,7 @@ from shardsynth.models.autoregressive import sampler  # noqa: E402
 from shardsynth.models.autoregressive.model import AutoregressiveModel  # noqa: E402
 from shardsynth.models.autoregressive.network import Network, draw_orders  # noqa: E402
 from shardsynth.models.autoregressive.options import AutoregressiveOptions  # noqa: E402
-from shardsynth.models.autoregressive.sampler import Sampler  # noqa: E402
+from shardsynth.models.autoregressive.sampler import Drawing, Sampler  # noqa: E402
 from shardsynth.models.autoregressive.training import Schedule  # noqa: E402
 from shardsynth.sampling.conditions import parse_conditions  # noqa: E402
 
@@ -70,6 +70,22 @@ def test_the_tables_of_the_first_columns_are_the_network(
     computed = replace(model).draw(0, 0, 4096, conditions).to_pandas()
     same = (tabulated == computed) | (tabulated.isna() & computed.isna())
     assert same.all(axis=1).mean() > 0.999  # all but where a uniform number falls on the last bit
+
+
+def test_the_tables_of_the_first_columns_are_the_same_on_any_threads() -> None:
+    sizes = [10] * 12
+    network = Network(sizes, 128, 128).start([np.full(10, 0.1)] * 12, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for number, weights in enumerate(network.parameters()):
+            weights.add_(torch.randn(weights.shape, generator=torch.Generator().manual_seed(number)), alpha=0.1)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        found.append(Drawing(Sampler(network, torch.zeros(sum(sizes))), range(len(sizes)))._tables)
+    torch.set_num_threads(before)
+    assert len(found[0]) == 4
+    for tables in found[1:]:
+        assert all(torch.equal(a.reached, b.reached) for a, b in zip(found[0], tables))
 
 
 def levels(frame: pd.DataFrame) -> set[tuple[str, int]]:

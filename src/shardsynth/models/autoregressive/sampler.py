@@ -8,8 +8,9 @@ number (on one kind of processor). A row's randomness is its own words of a coun
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -237,7 +238,7 @@ class Drawing:
         self._allowed = {c: torch.from_numpy(a.astype(np.float32)) for c, a in (allowed or {}).items()}
         self._allowed = {c: factors.to(sampler.device) for c, factors in self._allowed.items()}
         self._tables: list[_Table] = []
-        with torch.inference_mode():
+        with torch.inference_mode(), _one_thread():
             rows = sampler.begin(1)
             for column in self.order:
                 n = len(rows.context)
@@ -317,18 +318,25 @@ def in_blocks(first_row: int, n: int, threads: int, make: Callable[[int], Sequen
         make: Arrays of one block.
     """
     blocks = range(first_row // BLOCK, -(-(first_row + n) // BLOCK))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with _one_thread():
         if threads <= 1 or len(blocks) <= 1:
             made = [make(block) for block in blocks]
         else:
             with ThreadPoolExecutor(min(threads, len(blocks))) as pool:
                 made = list(pool.map(make, blocks))
-    finally:
-        torch.set_num_threads(before)
     skip = first_row - blocks.start * BLOCK
     return [np.concatenate(parts, axis=-1)[..., skip : skip + n] for parts in zip(*made)]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within it, torch computes on one thread: on more, sums end in other bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _chosen(weights: Tensor, uniform: Tensor) -> Tensor:
