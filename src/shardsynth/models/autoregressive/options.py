@@ -41,7 +41,8 @@ class AutoregressiveOptions:
         max_categories: Codes of a category column; the rarer categories of a larger one share codes.
         embedding: Width of the context.
         hidden: Width of each column's own hidden layer.
-        dropout: Share of the context and of the hidden units that a training step leaves out, against remembering rows.
+        dropout: Share of the context and of the hidden units that a training step leaves out, against remembering rows;
+            rounded to 256ths.
         batch_size: Rows of a step.
         learning_rate: Adam's, before it is brought down to zero.
         max_epochs: Passes over the training rows at most; training usually stops itself long before.

@@ -5,7 +5,8 @@ training goes back to the best weights and brings the rate down to zero, over th
 get there. The weights that did best on the held-out rows are the model.
 
 Weights under which rows that are trained on do better than held-out ones, by more than chance would have it, are not
-taken: whoever has the model could tell by it who was in the table, and its rows lie closer to those that made it.
+taken: whoever has the model could tell by it who was in the table, and its rows lie closer to those that made it. (The
+first check's are, where no later ones do better: of a small table of many columns they may lie beyond.)
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Schedule:
             gaps: By how many standard errors rows that are trained on did better.
             patience: Checks without improvement that are waited.
             most: Checks at most.
-            widest: Gap up to which weights may become the model.
+            widest: Gap up to which the weights of the second check and later ones may become the model.
         """
         best, turn, end = 0, None, most
         forced = math.ceil(most * 4 / 7)

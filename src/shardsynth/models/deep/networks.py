@@ -1,7 +1,8 @@
 """Networks and losses of CTGAN and TVAE (Xu et al. 2019), over whole batches: no loop over columns.
 
-Layers and parameter names are those of the ctgan package, so that weights go both ways; what is computed of them agrees
-with it to 1e-5 (``tests/models/test_ctgan.py``, ``test_tvae.py``).
+Layers and parameter names are those of the ctgan package, so that weights go both ways (a critic's only without
+conditions, whose weights are a table of their own here); what is computed of them agrees with it to 1e-5
+(``tests/models/test_ctgan.py``, ``test_tvae.py``).
 """
 
 # mypy: disable-error-code="misc"
