@@ -5,6 +5,8 @@ turns, each figure is the best of the turns, and only the ratios of one run mean
 too. Steps are those of the ctgan package, whose networks SDV trains (CopulaGAN trains CTGAN's); rows are made by SDV's
 synthesizers, and by as many native processes of one thread as there are CPUs, as `shardsynth sample` does.
 
+`--device cuda`: training and sampling on a GPU, beside the ctgan package on the same one.
+
 `--quality EPOCHS --seeds 3`: instead, the mean score of both after equal epochs, by SDMetrics' definitions. Each result
 goes to a file at once: a run that was cut off goes on where it was.
 """
@@ -76,7 +78,7 @@ class Stock:
 
         self.preparation, (self.transformer, self.rows) = seconds(prepare_all)
 
-    def model(self, family: str, epochs: int) -> Any:
+    def model(self, family: str, epochs: int, *, gpu: bool = False) -> Any:
         """A stock model fitted on the prepared rows."""
         import ctgan
         from ctgan.synthesizers import ctgan as ctgan_module
@@ -93,7 +95,7 @@ class Stock:
 
         for module in (ctgan_module, tvae_module):
             module.DataTransformer = factory
-        made = (ctgan.TVAE if family == "tvae" else ctgan.CTGAN)(epochs=epochs, enable_gpu=False)
+        made = (ctgan.TVAE if family == "tvae" else ctgan.CTGAN)(epochs=epochs, enable_gpu=gpu)
         made.fit(self.frame, self.discrete)
         return made
 
@@ -172,6 +174,7 @@ def counts_of(prepared: Prepared, table: pa.Table) -> Counts:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT.parent / "shared" / "data" / "adult")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of the comparison of speed")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--turns", type=int, default=3, help="turns of one epoch each")
     parser.add_argument("--quality", type=int, default=0, help="epochs of the comparison of quality; 0: speed instead")
@@ -195,6 +198,15 @@ def main() -> None:
         return
     stock = Stock(prepared)
     lines = [f"{table.num_rows} rows x {table.num_columns}, {given.threads} threads; stock, native, ratio", ""]
+    if given.device == "cuda":
+        lines[1:1] = [
+            f"{torch.cuda.get_device_name()}, torch {torch.__version__}; stock: the ctgan package on this GPU"
+        ]
+        for family in given.families:
+            lines += compare_on_gpu(family, prepared, stock, given.threads)
+            print(*lines[-5:], sep="\n", flush=True)
+        record(given.name, lines)
+        return
 
     def native_preparation() -> None:
         coding = DeepCoding.fit(
@@ -259,6 +271,52 @@ def compare_speed(
         f"{family:10s} rows/s     {max(slow):10.0f}   {max(fast):10.0f}   {max(fast) / max(slow):8.1f}   "
         f"{share:.0%} of the products' floor ({gflops:.0f} GFLOP/s)"
     )
+    return lines
+
+
+def compare_on_gpu(family: str, prepared: Prepared, stock: Stock, threads: int) -> list[str]:
+    """Steps a second, with the share of them that kernels take, and rows a second in codes and in Arrow's columns."""
+    from torch.profiler import ProfilerActivity, profile
+
+    steps = -(-prepared.table.num_rows // 500) if family == "tvae" else prepared.table.num_rows // 500
+    small = {} if family == "tvae" else {"normalisation_rows": 1000}
+
+    def timed(train: Any, few: int, many: int) -> tuple[float, Any]:
+        """Steps a second by two trainings' difference; the second's model."""
+        train(2)
+        first, _ = seconds(lambda: train(few))
+        second, model = seconds(lambda: train(many))
+        return (many - few) * steps / (second - first), model
+
+    theirs, package = timed(lambda epochs: stock.model(family, epochs, gpu=True), 2, 8)
+    kinds: list[dict[str, Any]] = [{}] if family == "tvae" else [{}, {"precision": "bf16"}, {"reuse_rows": False}]
+    lines: list[str] = []
+    model: Any = None
+    for options in kinds:
+
+        def train(epochs: int, options: dict[str, Any] = options) -> Any:
+            return _fit(family, prepared, epochs, {**small, **options}, threads, device="cuda")
+
+        rate, trained = timed(train, 10, 110)
+        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+            train(10)
+        kernels = sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6 / (10 * steps)
+        said = "".join(f"   {name}: {str(value).lower()}" for name, value in options.items())
+        lines.append(
+            f"{family:10s} steps/s    {theirs:10.1f}   {rate:10.1f}   {rate / theirs:8.1f}   "
+            f"{kernels * rate:.0%} of the time in kernels ({kernels * 1e6:.0f} us a step){said}"
+        )
+        model = model or trained
+    package.sample(1000)
+    slow = 100_000 / seconds(lambda: package.sample(100_000))[0]
+    drawn = model.on_device("cuda").with_threads(threads)
+    for what, draw in (
+        ("codes", lambda first: drawn.sampler.draw((1, 2), first, 1 << 20)),
+        ("Arrow", lambda first: drawn.draw(0, first, 1 << 20)),
+    ):
+        draw(0)
+        fast = (1 << 24) / seconds(lambda draw=draw: [draw(first) for first in range(0, 1 << 24, 1 << 20)])[0]
+        lines.append(f"{family:10s} rows/s     {slow:10.0f}   {fast:10.0f}   {fast / slow:8.1f}   {what}")
     return lines
 
 
@@ -334,7 +392,14 @@ def quality_rows(engine: str, family: str, given: argparse.Namespace, prepared: 
 
 
 def _fit(
-    family: str, prepared: Prepared, epochs: int, options: dict[str, Any], threads: int, stop: int = 0, seed: int = 3
+    family: str,
+    prepared: Prepared,
+    epochs: int,
+    options: dict[str, Any],
+    threads: int,
+    stop: int = 0,
+    seed: int = 3,
+    device: str = "cpu",
 ) -> DeepModel | None:
     """A native fit; with ``stop``, up to so many steps only: what is not training."""
     from shardsynth.errors import Saved
@@ -346,7 +411,7 @@ def _fit(
             prepared,
             {"epochs": epochs, **options},
             threads=threads,
-            device="cpu",
+            device=device,
             seed=seed,
             should_stop=(lambda: next(done) >= stop) if stop else None,
         )

@@ -69,7 +69,7 @@ class AutoregressiveOptions:
     learning_rate: float = 2e-3
     max_epochs: int = 200
     patience: int = 3
-    widest_gap: float = 4.0
+    widest_gap: float = 4.5
     validation: float = 0.1
     calibrate: bool = True
     temperature: float = 1.0

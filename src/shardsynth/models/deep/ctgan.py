@@ -16,6 +16,7 @@ from shardsynth.models.checkpoint import TrainingState, Watch
 from shardsynth.models.deep.codes import Layout
 from shardsynth.models.deep.networks import Discriminator, Generator, Spans, activate, condition_loss, gumbel
 from shardsynth.models.deep.options import DeepOptions
+from shardsynth.models.deep.recorded import Recorded
 from shardsynth.models.deep.table import DeepTable
 from shardsynth.models.early_stopping import QualityCheck
 
@@ -138,7 +139,7 @@ def train_ctgan(
         torch.manual_seed(seed)
         generator = Generator(latent + wide, options.generator_dim, layout.width).to(device)
         critic = Discriminator(layout.width, options.discriminator_dim, options.pac, wide).to(device)
-    adam = {"betas": (0.5, 0.9), "fused": True}
+    adam = {"betas": (0.5, 0.9), "fused": True, "capturable": device.type == "cuda"}
     generator_adam = torch.optim.Adam(
         generator.parameters(), lr=options.generator_lr, weight_decay=options.generator_decay, **adam
     )
@@ -170,8 +171,8 @@ def train_ctgan(
             raw = generator(noise, flat).float()
         return raw, activate(raw, gumbel(batch, layout.width, random, device), spans), flat
 
-    generator.train()
-    while state.step < total and not (check is not None and check.stopped):
+    def step() -> tuple[Tensor, Tensor]:
+        """Teach the critic, then the generator; returns their losses, the generator's first."""
         for left in reversed(range(options.discriminator_steps)):
             with torch.set_grad_enabled(options.reuse_rows and left == 0):
                 raw, fake, flat = generated()
@@ -180,7 +181,7 @@ def train_ctgan(
                 if conditions is None or flat is None:
                     chosen = torch.randint(len(table), (batch,), generator=random, device=device)
                 else:  # real rows meet the same conditions in another order: a pack never sees a pair of them
-                    shuffled = flat[torch.randperm(batch, generator=random, device=device)]
+                    shuffled = flat[torch.rand(batch, generator=random, device=device).argsort()]
                     chosen = conditions.matching_rows(shuffled, random)
                     both = torch.cat([flat, shuffled])
                 real = spans.one_hot(codes[chosen], places[chosen])
@@ -208,11 +209,16 @@ def train_ctgan(
         generator_loss.backward()
         generator_adam.step()
         critic.requires_grad_(True)
+        return generator_loss.detach(), critic_loss.detach()
 
+    generator.train()
+    run = Recorded(step, random) if device.type == "cuda" else step
+    while state.step < total and not (check is not None and check.stopped):
+        generator_loss, critic_loss = run()
         state.step += 1
         if state.step % steps_per_epoch == 0:
             epoch = state.step // steps_per_epoch - 1
-            state.history[epoch, 0], state.history[epoch, 1] = generator_loss.detach(), critic_loss.detach()
+            state.history[epoch, 0], state.history[epoch, 1] = generator_loss, critic_loss
             if check is not None:
                 check.after_epoch(epoch, generator)
         watching.after(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -194,15 +195,19 @@ class DeepModel:
         return forms_of(self.coding.table, self.schema, self.formats)
 
     def _learned(self, drawn: Drawn) -> dict[str, pa.Array]:
-        """Arrow arrays of the learned columns."""
-        arrays = {}
-        for number, column in enumerate(self.coding.columns):
-            if column.fit.treatment == "empty":  # imported: SDV's networks see columns without a value, too
-                continue
+        """Arrow arrays of the learned columns, as many at a time as there are threads."""
+
+        def array(number: int) -> pa.Array:
             raw, missing = self.raw(drawn, number)
-            form = self.forms[column.name]
-            arrays[column.name] = form.array(np.ascontiguousarray(form.of_raw(raw)), missing)
-        return arrays
+            form = self.forms[self.coding.columns[number].name]
+            return form.array(np.ascontiguousarray(form.of_raw(raw)), missing)
+
+        # Imported models: SDV's networks see columns without a value, too.
+        wanted = {c.name: i for i, c in enumerate(self.coding.columns) if c.fit.treatment != "empty"}
+        if self.threads <= 1:
+            return {name: array(number) for name, number in wanted.items()}
+        with ThreadPoolExecutor(self.threads) as pool:
+            return dict(zip(wanted, pool.map(array, wanted.values())))
 
     def raw(self, drawn: Drawn, number: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Category indices or axis values [n] of a learned column, and which are missing."""

@@ -10,6 +10,7 @@ of a table: a CTGAN row on Adult costs 0.46 MFLOP instead of 0.60.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from shardsynth.models.deep.codes import Layout
 from shardsynth.models.deep.networks import Decoder, Generator
+from shardsynth.sampling import device_streams
 from shardsynth.sampling.streams import lanes, random_words, uniforms
 
 #: Rows that are made together.
@@ -30,6 +32,9 @@ BLOCK = 4_096
 #: Spans longer than this are searched by cumulative sums rather than walked.
 _WALK = 64
 _LANES = 65_536
+#: Rows of a block on a GPU at most, and numbers that the layers put out for them.
+_MOST_ON_A_GPU = 1 << 18
+_NUMBERS_ON_A_GPU = 1 << 28
 
 
 @lru_cache(maxsize=1)
@@ -164,6 +169,10 @@ class Sampler:
     ) -> None:
         self.layout, self.embedding, self.reached, self.chancy = layout, embedding, reached, chancy
         self.argmax, self.device = argmax, torch.device(device)
+        #: Rows of a block. A GPU makes many in the time of few, as far as its memory goes.
+        self.block_rows = BLOCK
+        self._reached = torch.from_numpy(reached).to(self.device)
+        self._normal = torch.from_numpy(normal_table()).to(self.device)
         # Positions in the sampler's order: places first, then spans of equal length side by side.
         self.order_of_spans = np.argsort(layout.size, kind="stable")
         sizes = layout.size[self.order_of_spans]
@@ -171,14 +180,17 @@ class Sampler:
         self.groups = list(zip(found.tolist(), counts.tolist()))
         positions = [layout.tanh, *(layout.start[s] + np.arange(layout.size[s]) for s in self.order_of_spans)]
         order = torch.from_numpy(np.concatenate(positions)).to(self.device)
-        self.sigma: NDArray[np.float32] | None = None
+        self.sigma: Tensor | None = None
         with torch.no_grad():
             network = network.to(self.device)
             if isinstance(network, Decoder):
                 self.forward: Any = _DecoderForward(network, order)
-                self.sigma = network.sigma.detach().cpu().numpy()[layout.tanh][:, None]
+                self.sigma = network.sigma.detach()[torch.from_numpy(layout.tanh).to(self.device)][:, None]
             else:
                 self.forward = _GeneratorForward(network, embedding, order)
+        if self.device.type != "cpu":
+            widest = sum(len(parameter) for parameter in network.parameters() if parameter.dim() == 2)
+            self.block_rows = min(_MOST_ON_A_GPU, max(BLOCK, 1 << int(math.log2(_NUMBERS_ON_A_GPU / widest))))
         self._lanes = embedding + len(layout.size) + (len(layout.tanh) if self.sigma is not None else 0)
         self._whole = chancy + (1 if len(reached) else 0)
         self._last: tuple[tuple[Any, ...], Drawn] | None = None
@@ -193,11 +205,12 @@ class Sampler:
             flat: Position in the condition vector that all rows are made under; None: drawn.
             threads: Blocks made at the same time.
         """
-        blocks = range(first_row // BLOCK, -(-(first_row + n) // BLOCK))
+        own = self.block_rows
+        blocks = range(first_row // own, -(-(first_row + n) // own))
         made = [d for b, d in zip(blocks, self._blocks(key, blocks, flat, threads))]
         if made:
             self._last = (key, flat, blocks[-1]), made[-1]
-        skip = first_row - blocks.start * BLOCK
+        skip = first_row - blocks.start * own
         if not made:
             made = [self.block(key, 0, flat)]
         return Drawn.joined(made).slice(skip, skip + n)
@@ -214,7 +227,7 @@ class Sampler:
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            if threads <= 1 or len(blocks) <= 1:
+            if threads <= 1 or len(blocks) <= 1 or self.device.type != "cpu":
                 return [make(block) for block in blocks]
             with ThreadPoolExecutor(min(threads, len(blocks))) as pool:
                 return list(pool.map(make, blocks))
@@ -224,27 +237,51 @@ class Sampler:
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def block(self, key: tuple[int, int], number: int, flat: int | None = None) -> Drawn:
         """One whole block."""
-        words = random_words(key, number * BLOCK, BLOCK, self._whole + -(-self._lanes // 4))
-        small = lanes(np.ascontiguousarray(words[:, self._whole :]))
-        noise = torch.from_numpy(np.take(normal_table(), small[:, : self.embedding])).to(self.device)
-        raw = self.forward(noise, self._conditions(words, flat)).t().contiguous()
+        noise, share, own, uniform = self._random(key, number * self.block_rows, self.block_rows)
+        raw = self.forward(noise, self._conditions(uniform, flat)).t().contiguous()
         numbers = len(self.layout.tanh)
-        places = torch.tanh_(raw[:numbers]).cpu().numpy()
+        places = torch.tanh_(raw[:numbers])
         if self.sigma is not None:
-            own = small[:, self.embedding + len(self.layout.size) : self._lanes]
-            places = np.clip(places + self.sigma * np.take(normal_table(), own.T), -1.0, 1.0)
-        uniform = np.ascontiguousarray(small[:, self.embedding : self.embedding + len(self.layout.size)].T)
-        share = torch.from_numpy((uniform.astype(np.float32) + 0.5) / _LANES).to(self.device)
-        return Drawn(self._codes(raw[numbers:], share), places, uniforms(words[:, : self.chancy].T))
+            places = (places + self.sigma * own).clamp_(-1.0, 1.0)
+        chances = np.ascontiguousarray(uniform[:, : self.chancy].cpu().numpy().T)
+        return Drawn(self._codes(raw[numbers:], share), places.cpu().numpy(), chances)
 
-    def _conditions(self, words: NDArray[np.uint64], flat: int | None) -> Tensor | None:
+    def _random(self, key: tuple[int, int], first: int, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What rows take from their words, on the device.
+
+        Returns:
+            Latent noise float32[n, embedding], a uniform number of each span float32[s, n], noise of each place
+            float32[c, n] (where places have some), and uniform numbers float64[n, w].
+        """
+        wide, spans = self._whole + -(-self._lanes // 4), len(self.layout.size)
+        if self.device.type == "cpu":
+            words = random_words(key, first, n, wide)
+            small = lanes(np.ascontiguousarray(words[:, self._whole :]))
+            whole = torch.from_numpy(uniforms(words[:, : self._whole]))
+            normal = [
+                torch.from_numpy(np.take(normal_table(), part))
+                for part in (small[:, : self.embedding], small[:, self.embedding + spans : self._lanes].T)
+            ]
+            chosen = torch.from_numpy(np.ascontiguousarray(small[:, self.embedding :][:, :spans].T).astype(np.float32))
+        else:
+            words = device_streams.random_words(key, first, n, wide, self.device)
+            cut = device_streams.lanes(words[:, self._whole :])
+            whole = device_streams.uniforms(words[:, : self._whole])
+            normal = [
+                self._normal[part]
+                for part in (cut[:, : self.embedding], cut[:, self.embedding + spans : self._lanes].t().contiguous())
+            ]
+            chosen = cut[:, self.embedding :][:, :spans].t().float()
+        return normal[0], (chosen + 0.5) / _LANES, normal[1], whole
+
+    def _conditions(self, uniform: Tensor, flat: int | None) -> Tensor | None:
+        """int64[n]: positions in the condition vector."""
         if not len(self.reached):
             return None
         if flat is not None:
-            return torch.full((len(words),), flat, device=self.device)
-        drawn = uniforms(words[:, self.chancy]) * np.ceil(self.reached[-1])
-        place = np.minimum(np.searchsorted(self.reached, drawn, side="right"), len(self.reached) - 1)
-        return torch.from_numpy(place).to(self.device)
+            return torch.full((len(uniform),), flat, device=self.device)
+        drawn = uniform[:, self.chancy] * math.ceil(self.reached[-1])
+        return torch.searchsorted(self._reached, drawn, right=True).clamp_(max=len(self.reached) - 1)
 
     def _codes(self, raw: Tensor, share: Tensor) -> NDArray[np.int16]:
         """int16[s, n] from outputs [positions, n] and uniform numbers [s, n], both in the sampler's order."""
@@ -258,7 +295,7 @@ class Sampler:
             elif size > 1:
                 weight = torch.exp(block - block.amax(1, keepdim=True))
                 wanted = weight.sum(1) * share[span : span + count]
-                if size > _WALK:
+                if size > _WALK or self.device.type != "cpu":
                     out.copy_((weight.cumsum(1) < wanted[:, None]).sum(1).clamp_(max=size - 1))
                 else:
                     reached = weight[:, 0].clone()

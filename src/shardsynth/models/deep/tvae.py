@@ -11,6 +11,7 @@ from shardsynth.models.checkpoint import TrainingState, Watch
 from shardsynth.models.deep.codes import Layout
 from shardsynth.models.deep.networks import Decoder, Encoder, Spans, elbo
 from shardsynth.models.deep.options import DeepOptions
+from shardsynth.models.deep.recorded import Recorded
 from shardsynth.models.deep.table import DeepTable
 from shardsynth.models.early_stopping import QualityCheck
 
@@ -51,7 +52,12 @@ def train_tvae(
         torch.manual_seed(seed)
         encoder = Encoder(layout.width, options.compress_dims, options.embedding_dim).to(device)
         decoder = Decoder(options.embedding_dim, options.decompress_dims, layout.width).to(device)
-    adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], weight_decay=options.l2scale, fused=True)
+    adam = torch.optim.Adam(
+        [*encoder.parameters(), *decoder.parameters()],
+        weight_decay=options.l2scale,
+        fused=True,
+        capturable=device.type == "cuda",
+    )
 
     steps_per_epoch = -(-rows // batch)
     total = steps_per_epoch * options.epochs
@@ -65,15 +71,9 @@ def train_tvae(
     watching = watch(total, steps_per_epoch)
     watching.begin(state)
 
-    shuffled: Tensor | None = None
-    while state.step < total and not (check is not None and check.stopped):
-        epoch, place = divmod(state.step, steps_per_epoch)
-        if shuffled is None or place == 0:  # the order of an epoch follows from its number: resuming finds it again
-            order = torch.Generator(device).manual_seed(seed + 1_000_003 * (epoch + 1))
-            shuffled = torch.randperm(rows, generator=order, device=device)
-        chosen = shuffled[place * batch : (place + 1) * batch]
+    def step(chosen: Tensor) -> tuple[Tensor]:
+        """Learn rows of these numbers int64[n]; returns their loss."""
         real = spans.one_hot(codes[chosen], places[chosen])
-
         mean, std, log_variance = encoder(real)
         noise = torch.randn(std.shape, generator=random, device=device)
         raw, sigma = decoder(noise * std + mean)
@@ -84,8 +84,24 @@ def train_tvae(
         adam.step()
         with torch.no_grad():
             decoder.sigma.clamp_(0.01, 1.0)
+        return (loss.detach(),)
 
-        state.history[epoch, 0] += loss.detach() / steps_per_epoch
+    held = torch.zeros(min(batch, rows), dtype=torch.int64, device=device)
+    recorded = Recorded(lambda: step(held), random) if device.type == "cuda" else None
+    shuffled: Tensor | None = None
+    while state.step < total and not (check is not None and check.stopped):
+        epoch, place = divmod(state.step, steps_per_epoch)
+        if shuffled is None or place == 0:  # the order of an epoch follows from its number: resuming finds it again
+            order = torch.Generator(device).manual_seed(seed + 1_000_003 * (epoch + 1))
+            shuffled = torch.randperm(rows, generator=order, device=device)
+        chosen = shuffled[place * batch : (place + 1) * batch]
+        if recorded is not None and len(chosen) == len(held):
+            held.copy_(chosen)
+            (loss,) = recorded()
+        else:
+            (loss,) = step(chosen)
+
+        state.history[epoch, 0] += loss / steps_per_epoch
         state.step += 1
         if check is not None and state.step % steps_per_epoch == 0:
             check.after_epoch(epoch, decoder)
