@@ -65,10 +65,10 @@ class Spans:
 
     def logsumexp(self, x: Tensor) -> Tensor:
         """[b, s]: log of the sum of exponentials over each one-hot span of [b, width]."""
-        across = x.t().contiguous()
-        top = self.top(across)
-        sums = self.member.t() @ torch.exp(across - top.index_select(0, self.segment))
-        return (sums.log() + top)[: self.count].t()
+        low = torch.full((len(x), self.member.shape[1]), -torch.inf, dtype=x.dtype, device=x.device)
+        top = low.scatter_reduce_(1, self.segment.expand(len(x), -1), x.detach(), "amax")
+        sums = torch.exp(x - top.index_select(1, self.segment)) @ self.member
+        return (sums.log() + top)[:, : self.count]
 
 
 class _Activate(torch.autograd.Function):
