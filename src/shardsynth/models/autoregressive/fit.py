@@ -22,6 +22,7 @@ from shardsynth.models.base import Fitting
 from shardsynth.models.checkpoint import Watch
 from shardsynth.models.copula.options import FitOptions
 from shardsynth.models.deep.fit import available_memory, choose_device
+from shardsynth.models.torch_threads import torch_threads
 
 CALIBRATION_ROWS = 32_768
 
@@ -63,17 +64,13 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
         every = 60.0 * options.checkpoint_minutes
         return Watch(total, steps_per_epoch, given.checkpoint, identity, every, given.should_stop, given.progress)
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, given.threads))
-    try:
+    with torch_threads(given.threads):
         network, history = train(
             table, coding.sizes, shares, places, options, shape, seed=given.seed, device=device, watch=watch
         )
         calibration = torch.zeros(sum(coding.sizes))
         if options.calibrate:
             calibration = calibrated_biases(network, shares, CALIBRATION_ROWS, given.seed)
-    finally:
-        torch.set_num_threads(before)
     return AutoregressiveModel(
         given.schema,
         options,

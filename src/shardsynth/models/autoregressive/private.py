@@ -31,6 +31,7 @@ from shardsynth.models.checkpoint import Watch
 from shardsynth.models.copula.private_fit import private_columns
 from shardsynth.models.copula.private_tables import PrivateTables
 from shardsynth.models.deep.fit import choose_device
+from shardsynth.models.torch_threads import torch_threads
 
 #: Rows whose gradients are computed together.
 _PIECE = 2048
@@ -99,9 +100,7 @@ def fit_privately(given: PrivateFitting) -> AutoregressiveModel:
         every = 60.0 * options.checkpoint_minutes
         return Watch(total, steps_per_epoch, given.checkpoint, identity, every, given.should_stop, given.progress)
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, given.threads))
-    try:
+    with torch_threads(given.threads):
         network = train_privately(
             table,
             coding.sizes,
@@ -118,8 +117,6 @@ def fit_privately(given: PrivateFitting) -> AutoregressiveModel:
         calibration = torch.zeros(sum(coding.sizes))
         if options.calibrate:
             calibration = calibrated_biases(network, shares, CALIBRATION_ROWS, given.seed)
-    finally:
-        torch.set_num_threads(before)
     return AutoregressiveModel(
         given.schema,
         options,

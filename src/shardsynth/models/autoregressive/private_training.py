@@ -20,7 +20,7 @@ from shardsynth.models.autoregressive.network import Network, draw_orders
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
 from shardsynth.models.autoregressive.private_gradients import clipped_sums
 from shardsynth.models.autoregressive.table import Table
-from shardsynth.models.autoregressive.training import Shape
+from shardsynth.models.autoregressive.training import Shape, columns_of
 from shardsynth.models.checkpoint import TrainingState, Watch
 
 #: Largest norm of one row's gradient; with Adam its size changes nothing but which rows are clipped.
@@ -77,7 +77,7 @@ def train_privately(
         order = draw_orders(2, len(sizes), own, fixed=fixed)[state.step % 2].to(device)
         sums = {name: torch.zeros_like(weight) for name, weight in network.named_parameters()}
         for chosen in torch.from_numpy(_drawn(len(table), spent.rate, secret)).split(shape.batch):
-            codes = everything[chosen.to(everything.device)].to(device).t().to(torch.int64).contiguous()
+            codes = columns_of(everything[chosen.to(everything.device)], device)
             for name, found in clipped_sums(network, codes, order, CLIP)[0].items():
                 sums[name] += found
         for name, weight in network.named_parameters():

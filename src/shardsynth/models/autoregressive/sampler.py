@@ -8,9 +8,8 @@ number (on one kind of processor). A row's randomness is its own words of a coun
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shardsynth.models.autoregressive.network import Network
+from shardsynth.models.torch_threads import torch_threads
 from shardsynth.sampling.streams import random_words
 
 #: Rows that are made together.
@@ -238,7 +238,7 @@ class Drawing:
         self._allowed = {c: torch.from_numpy(a.astype(np.float32)) for c, a in (allowed or {}).items()}
         self._allowed = {c: factors.to(sampler.device) for c, factors in self._allowed.items()}
         self._tables: list[_Table] = []
-        with torch.inference_mode(), _one_thread():
+        with torch.inference_mode(), torch_threads(1):
             rows = sampler.begin(1)
             for column in self.order:
                 n = len(rows.context)
@@ -318,7 +318,7 @@ def in_blocks(first_row: int, n: int, threads: int, make: Callable[[int], Sequen
         make: Arrays of one block.
     """
     blocks = range(first_row // BLOCK, -(-(first_row + n) // BLOCK))
-    with _one_thread():
+    with torch_threads(1):
         if threads <= 1 or len(blocks) <= 1:
             made = [make(block) for block in blocks]
         else:
@@ -326,17 +326,6 @@ def in_blocks(first_row: int, n: int, threads: int, make: Callable[[int], Sequen
                 made = list(pool.map(make, blocks))
     skip = first_row - blocks.start * BLOCK
     return [np.concatenate(parts, axis=-1)[..., skip : skip + n] for parts in zip(*made)]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Within it, torch computes on one thread: on more, sums end in other bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _chosen(weights: Tensor, uniform: Tensor) -> Tensor:

@@ -152,10 +152,10 @@ def train(
     if device.type != "cpu":
         everything = everything.to(device)
     held_out = max(1, min(round(options.validation * len(table)), _CHECKED_ROWS))
-    checked, learned = _columns(everything[:held_out], device), everything[held_out:]
+    checked, learned = columns_of(everything[:held_out], device), everything[held_out:]
     if not len(learned):
         learned = everything
-    known = _columns(learned[:held_out], device)
+    known = columns_of(learned[:held_out], device)
     rows = len(learned)
     batch = max(1, min(shape.batch, rows))
     parts = max(p for p in range(1, _ORDERS + 1) if batch % p == 0 and (p == 1 or batch >= p))
@@ -182,7 +182,7 @@ def train(
         if order_of_rows is None or place == 0:  # follows from the epoch's number: resuming finds it again
             own = torch.Generator().manual_seed(seed + 1_000_003 * (epoch + 1))
             order_of_rows = torch.randperm(rows, generator=own).to(device)
-        chosen = _columns(learned[order_of_rows[place * batch : (place + 1) * batch]], device)
+        chosen = columns_of(learned[order_of_rows[place * batch : (place + 1) * batch]], device)
         own = torch.Generator().manual_seed(seed + 7_919 * (state.step + 1))
         orders = draw_orders(parts, len(sizes), own, fixed=fixed).to(device)
         rate = options.learning_rate * min(1.0, (state.step + 1) / _WARM_UP) * schedule.scale(state.step / per_round)
@@ -210,7 +210,7 @@ def train(
     return best.folded(), state.history[: schedule.end].cpu()
 
 
-def _columns(rows: Tensor, device: torch.device) -> Tensor:
+def columns_of(rows: Tensor, device: torch.device) -> Tensor:
     """Rows [n, columns] as int64[columns, n] on the device."""
     return rows.to(device).t().to(torch.int64, memory_format=torch.contiguous_format)
 

@@ -27,6 +27,7 @@ from shardsynth.models.deep.options import DeepOptions
 from shardsynth.models.deep.table import DeepTable, encode_rows
 from shardsynth.models.deep.tvae import train_tvae
 from shardsynth.models.early_stopping import QualityCheck
+from shardsynth.models.torch_threads import torch_threads
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile
 
@@ -121,15 +122,11 @@ def fit_deep(
     if options.check_epochs and score is None:
         raise JobError(f"{family}: check_epochs wants a run's counts to score the rows by")
     check = QualityCheck(options.check_epochs, options.patience, measure) if options.check_epochs else None
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads))
-    try:
+    with torch_threads(threads):
         train = train_ctgan if options.is_gan else train_tvae
         network, losses = train(table, coding.layout, options, seed=seed, device=where, watch=watch, check=check)
         if options.is_gan:
             settle(network, coding, options, counts.rows, seed, where)
-    finally:
-        torch.set_num_threads(before)
     return model(network.cpu(), _history(options, losses, check))
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from shardsynth.models.deep.codes import Layout
 from shardsynth.models.deep.networks import Decoder, Generator
+from shardsynth.models.torch_threads import torch_threads
 from shardsynth.sampling import device_streams
 from shardsynth.sampling.streams import lanes, random_words, uniforms
 
@@ -224,15 +225,11 @@ class Sampler:
             drawn: Drawn = self.block(key, block, flat)
             return drawn
 
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with torch_threads(1):
             if threads <= 1 or len(blocks) <= 1 or self.device.type != "cpu":
                 return [make(block) for block in blocks]
             with ThreadPoolExecutor(min(threads, len(blocks))) as pool:
                 return list(pool.map(make, blocks))
-        finally:
-            torch.set_num_threads(before)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def block(self, key: tuple[int, int], number: int, flat: int | None = None) -> Drawn:

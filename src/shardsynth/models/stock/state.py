@@ -101,16 +101,12 @@ def isolated(seed: int) -> Iterator[None]:
 @contextlib.contextmanager
 def held_threads(threads: int) -> Iterator[None]:
     """Torch and BLAS held to a thread count, and given back what they had."""
-    import torch
     from threadpoolctl import threadpool_limits
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with threadpool_limits(threads):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    from shardsynth.models.torch_threads import torch_threads
+
+    with torch_threads(threads), threadpool_limits(threads):
+        yield
 
 
 @contextlib.contextmanager
