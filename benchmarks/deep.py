@@ -21,6 +21,7 @@ import tempfile
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import torch  # noqa: E402
+import yaml  # noqa: E402
 from results import record  # noqa: E402
 from tests.models.deep_tables import Prepared, fit, prepare, read  # noqa: E402
 
@@ -257,20 +259,26 @@ def compare_speed(
         for kind, own in ours.items()
     ]
     synthesizer = sdv_synthesizer(family, prepared.table)
-    slow, fast = [], []
+    slow: list[float] = []
+    fast: dict[str, list[float]] = {"float32": [], "bf16": []}
     assert model is not None
     with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder))
-        native_rate(pool, folder, 1000 * given.threads, given.threads)  # loads
+        for precision in fast:
+            own = Path(folder) / precision
+            own.mkdir()
+            replace(model, options=replace(model.options, precision=precision)).save(own)
+            native_rate(pool, str(own), 1000 * given.threads, given.threads)  # loads
         few = given.rows // 8
         for _ in range(given.turns):
             slow.append(few / seconds(lambda: _write_stock(synthesizer, few, f"{folder}/stock.parquet"))[0])
-            fast.append(native_rate(pool, folder, given.rows, given.threads))
-    share = max(fast) * MFLOP[family] / 1e3 / gflops
-    lines.append(
-        f"{family:10s} rows/s     {max(slow):10.0f}   {max(fast):10.0f}   {max(fast) / max(slow):8.1f}   "
-        f"{share:.0%} of the products' floor ({gflops:.0f} GFLOP/s)"
-    )
+            for precision, found in fast.items():
+                found.append(native_rate(pool, f"{folder}/{precision}", given.rows, given.threads))
+    for precision, found in fast.items():
+        share = max(found) * MFLOP[family] / 1e3 / gflops
+        lines.append(
+            f"{family:10s} rows/s     {max(slow):10.0f}   {max(found):10.0f}   {max(found) / max(slow):8.1f}   "
+            f"{share:.0%} of the float32 products' floor ({gflops:.0f} GFLOP/s)   precision: {precision}"
+        )
     return lines
 
 
@@ -385,7 +393,7 @@ def quality_rows(engine: str, family: str, given: argparse.Namespace, prepared: 
         synthesizer = sdv_synthesizer(family, prepared.table, given.quality)
         return as_table(synthesizer.sample(n)["table"], prepared.table.schema)
     options = dict(part.split("=") for part in engine.split(",")[1:])
-    typed = {k: v == "true" if v in ("true", "false") else v for k, v in options.items()}
+    typed = {key: yaml.safe_load(value) for key, value in options.items()}
     model = _fit(family, prepared, given.quality, typed, given.threads, seed=seed)
     assert model is not None
     return pa.Table.from_batches([model.draw(seed, 0, n)])

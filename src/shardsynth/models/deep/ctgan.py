@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from shardsynth.models.checkpoint import TrainingState, Watch
+from shardsynth.models.deep.averaging import WeightAverage
 from shardsynth.models.deep.codes import Layout
 from shardsynth.models.deep.networks import Discriminator, Generator, Spans, activate, condition_loss, gumbel
 from shardsynth.models.deep.options import DeepOptions
@@ -149,8 +150,9 @@ def train_ctgan(
 
     steps_per_epoch = max(len(table) // batch, 1)
     total = steps_per_epoch * options.epochs
+    average = WeightAverage(generator, options.averaging) if options.averaging else None
     state = TrainingState(
-        {"generator": generator, "discriminator": critic},
+        {"generator": generator, "discriminator": critic, **({"average": average.network} if average else {})},
         {"generator": generator_adam, "discriminator": critic_adam},
         random,
         torch.zeros(options.epochs, 2, device=device),
@@ -158,6 +160,8 @@ def train_ctgan(
     )
     watching = watch(total, steps_per_epoch)
     watching.begin(state)
+    if average is not None:
+        average.begin(state.step)
 
     def products() -> torch.autocast:
         """Within it, matrix products are computed as ``precision`` says; all else in float32."""
@@ -208,10 +212,13 @@ def train_ctgan(
         generator_adam.zero_grad(set_to_none=True)
         generator_loss.backward()
         generator_adam.step()
+        if average is not None:
+            average.update(generator)
         critic.requires_grad_(True)
         return generator_loss.detach(), critic_loss.detach()
 
     generator.train()
+    wanted: Generator = generator if average is None else average.network
     run = Recorded(step, random) if device.type == "cuda" else step
     while state.step < total and not (check is not None and check.stopped):
         generator_loss, critic_loss = run()
@@ -220,11 +227,11 @@ def train_ctgan(
             epoch = state.step // steps_per_epoch - 1
             state.history[epoch, 0], state.history[epoch, 1] = generator_loss, critic_loss
             if check is not None:
-                check.after_epoch(epoch, generator)
+                check.after_epoch(epoch, wanted)
         watching.after(state)
     if check is not None:
-        check.keep_best(generator)
-    return generator.eval(), state.history[: state.step // steps_per_epoch].cpu()
+        check.keep_best(wanted)
+    return wanted.eval(), state.history[: state.step // steps_per_epoch].cpu()
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

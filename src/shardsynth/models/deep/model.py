@@ -182,6 +182,7 @@ class DeepModel:
             reached,
             chancy=len(self._chancy),
             argmax=not self.options.is_gan and self.options.decode == "argmax",
+            half=self.options.precision == "bf16",
             device=self.device,
         )
 

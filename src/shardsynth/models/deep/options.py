@@ -33,6 +33,8 @@ class DeepOptions:
         discriminator_steps: Discriminator updates to one of the generator.
         reuse_rows: Whether the generator's step judges the rows that have just taught the discriminator, as DCGANs are
             trained, rather than new ones, as in the stock package.
+        averaging: Share of the steps so far over whose weights a GAN's generator is averaged; 0: the last weights, as
+            in the stock package.
         pac: Rows that the discriminator judges together; divides ``batch_size``.
         log_frequency: Whether training draws condition categories by log frequency (else by frequency).
         compress_dims: Widths of TVAE's encoder.
@@ -46,8 +48,8 @@ class DeepOptions:
         decode: TVAE's categories at sampling: ``sample`` from the decoder's distribution, or its ``argmax`` as in the
             stock package.
         device: ``auto``, ``cpu`` or ``cuda``.
-        precision: Of a GAN's matrix products in training: ``float32``, or ``bf16``, which is faster on GPUs and on CPUs
-            that multiply it (AVX512-BF16, AMX) and slower on others. All else is float32 whatever stands here.
+        precision: Of the matrix products of sampling, and of a GAN's training: ``float32``, or ``bf16``, which is
+            faster on CPUs that multiply it (AVX512-BF16, AMX) and slower on others. All else is float32.
         max_categories: Categories of a column that are learned one by one; the rest share one token, which sampling
             expands by their frequencies.
         max_clusters: Modes of a numeric column at most.
@@ -74,6 +76,7 @@ class DeepOptions:
     discriminator_decay: float = 1e-6
     discriminator_steps: int = 1
     reuse_rows: bool = True
+    averaging: float = 0.1
     pac: int = 10
     log_frequency: bool = True
     compress_dims: tuple[int, ...] = (128, 128)
@@ -158,6 +161,8 @@ class DeepOptions:
         ):
             if getattr(self, key) < 1:
                 raise JobError(f"{self.family}: {key} is {getattr(self, key)}; wanted at least 1")
+        if not 0 <= self.averaging <= 1:
+            raise JobError(f"{self.family}: averaging is {self.averaging}; wanted a share of the steps, 0 to 1")
         if self.check_epochs < 0:
             raise JobError(f"{self.family}: check_epochs is {self.check_epochs}; wanted 0 (never) or more")
         if self.max_categories < 2:
@@ -199,10 +204,10 @@ _GAN = (
     "discriminator_decay",
     "discriminator_steps",
     "reuse_rows",
+    "averaging",
     "pac",
     "log_frequency",
     "condvec",
-    "precision",
     "normalisation_rows",
 )
 _VAE = ("compress_dims", "decompress_dims", "l2scale", "loss_factor", "decode")
