@@ -13,6 +13,7 @@ from typing import Annotated, Any, Optional  # typer evaluates the annotations
 import typer
 
 from shardsynth.errors import ShardsynthError, no_folder_there
+from shardsynth.pipeline.stopping import interrupt_on_signals
 
 app = typer.Typer(
     name="shardsynth",
@@ -45,6 +46,7 @@ _AFTER_STOP = {
 def main() -> None:
     """Entry point: one clear line per error; 2 for the user's mistakes, 1 for failures."""
     _open_standard_streams()
+    interrupt_on_signals()
     try:
         app()
     except ShardsynthError as error:
@@ -53,10 +55,11 @@ def main() -> None:
         print(f"shardsynth: {error}{_image_hint(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns Ctrl-C into an exit without a word
-        if isinstance(stop, SystemExit) and stop.code != 130:
+        code = stop.code if isinstance(stop, SystemExit) else 130
+        if code not in (130, 129, 143):
             raise
         print(f"shardsynth: stopped{_AFTER_STOP.get(''.join(sys.argv[1:2]), '')}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

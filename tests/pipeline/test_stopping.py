@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 from tests.tables import mixed_table, write_shards
 
@@ -57,3 +59,31 @@ def test_a_hail_of_signals_stops_an_element_of_two_processes_once(tmp_path):
         said, _ = process.communicate(timeout=60)
         assert process.returncode == 75, said
         assert "asked to stop" in said
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGKILL"])
+def test_a_run_that_ends_takes_its_training_with_it_and_the_training_is_saved(tmp_path, name):
+    """Else its worker would train on for hours, and a second one beside it after `resume`."""
+    job = {
+        "input": str(write_shards(mixed_table(500, 1), tmp_path / "shards", 1)),
+        "output": str(tmp_path / "run"),
+        "models": {"ctgan": {"epochs": 100_000, "checkpoint_minutes": 1e-9, "generator_dim": [8], "batch_size": 20}},
+        "sample": {"rows": 10},
+    }
+    run = plan_job(Job.parse(job))
+    command = [sys.executable, "-m", "shardsynth.cli", "resume", str(run.dir.root)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list((run.dir.root / "private" / "checkpoints").glob("*.safetensors")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert any("shardsynth.pipeline.worker" in " ".join(worker.cmdline()) for worker in workers)
+    process.send_signal(getattr(signal, name))
+    said = process.communicate(timeout=60)[1]
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
+    if name == "SIGKILL":
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 128 + getattr(signal, name) and "`shardsynth resume` does the rest" in said
+    assert "run it again to go on" in (run.dir.root / "private" / "logs" / "fit" / "0" / "0.log").read_text()

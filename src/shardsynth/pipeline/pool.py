@@ -185,7 +185,10 @@ class Pool:
             self._workers.remove(worker)
 
     def close(self) -> None:
-        """End every worker; one with a task in hand is terminated."""
+        """End every worker; one with a task in hand is terminated, and may save a training."""
+        for worker in self._workers:  # all at once: each has its seconds
+            if worker.task is not None:
+                worker.process.terminate()
         for worker in list(self._workers):
             self._end(worker)
         self._selector.close()

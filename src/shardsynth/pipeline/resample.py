@@ -26,6 +26,7 @@ from shardsynth.pipeline.room import check_room
 from shardsynth.pipeline.row_ledger import next_row, reserve
 from shardsynth.pipeline.rundir import RunDir
 from shardsynth.pipeline.sources import ConstrainedSource, Source, model_card, open_source
+from shardsynth.pipeline.stopping import follow_parent
 from shardsynth.pipeline.threads import available_cpus, limit_threads, thread_environment
 
 
@@ -148,10 +149,15 @@ class _Told:
             self.console.print(text, end="\r" if self.console.is_terminal else "\n", highlight=False)
 
 
+def _begin_process() -> None:
+    limit_threads(1)
+    follow_parent()
+
+
 def _sample_in_processes(run: RunDir, todo: list[tuple[int, int, int]], slots: int, told: _Told) -> None:
     """Do the tasks in processes of one thread; TaskError names the first that failed."""
     os.environ.update(thread_environment(1))  # inherited by the workers before they import anything
-    pool = ProcessPoolExecutor(slots, get_context("spawn"), initializer=limit_threads, initargs=(1,))
+    pool = ProcessPoolExecutor(slots, get_context("spawn"), initializer=_begin_process)
     try:
         futures = {pool.submit(_sample_task, str(run.root), *task): task for task in todo}
         for future in as_completed(futures):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import os
 import signal
+import threading
 import time
 from types import FrameType
 
@@ -69,3 +70,28 @@ def uninstall() -> None:
     """Let the signals end this process again, as they did before ``install``."""
     for name in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(name, signal.SIG_DFL)
+
+
+def follow_parent() -> None:
+    """Ask this process to stop when its parent has ended, however that went: nobody would take its answers."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def interrupt_on_signals() -> None:
+    """Have the first SIGTERM or SIGHUP end this process as Ctrl-C does, its workers in order, with 128 + its number."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        for name in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(name, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(name) == signal.SIG_DFL:  # under nohup, SIGHUP is ignored
+            signal.signal(name, leave)

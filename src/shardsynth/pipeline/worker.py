@@ -18,8 +18,10 @@ def main() -> None:
     root = Path(sys.argv[1])
     debug = "--debug" in sys.argv[2:]
     os.dup2(2, 1)
+    from shardsynth.pipeline import stopping
     from shardsynth.pipeline.tasks import Worker
 
+    stopping.follow_parent()
     worker = Worker(root)
     for line in sys.stdin:
         request = json.loads(line)
