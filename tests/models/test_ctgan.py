@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -272,9 +273,37 @@ def test_impossible_options_say_what_to_do() -> None:
         DeepOptions.parse("ctgan", {"compress_dims": [128]})
     with pytest.raises(JobError, match="generator_dim: wanted a list of widths"):
         DeepOptions.parse("ctgan", {"generator_dim": 256})
+    with pytest.raises(JobError, match="'marginals'; valid"):
+        DeepOptions.parse("ctgan", {"marginals": "norm"})
+    with pytest.raises(JobError, match="copulagan: marginals: there is no distribution 'norm2'"):
+        DeepOptions.parse("copulagan", {"marginals": "norm2"})
+    with pytest.raises(JobError, match="copulagan: marginals: no numeric column is called 'agee'; did you mean 'age'"):
+        DeepOptions.parse("copulagan", {"marginals": {"agee": "norm"}}).check_columns(["age", "sex"])
     assert DeepOptions.parse("ctgan", {"enable_gpu": False, "verbose": True}).device == "cpu"
     options = DeepOptions.parse("copulagan", {"generator_dim": [8], "numerical_distributions": {"x": "beta"}})
     assert DeepOptions.from_json(options.to_json()) == options
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value"),
+    [
+        ("ctgan", "epochs", float("inf")),
+        ("ctgan", "generator_dim", "256"),
+        ("ctgan", "generator_dim", [1.5]),
+        ("ctgan", "discriminator_dim", []),
+        ("ctgan", "generator_lr", -1),
+        ("ctgan", "discriminator_lr", float("nan")),
+        ("ctgan", "generator_decay", -1),
+        ("ctgan", "weight_threshold", 2),
+        ("ctgan", "checkpoint_minutes", -1),
+        ("ctgan", "max_categories", 32_768),
+        ("tvae", "loss_factor", 0),
+        ("tvae", "l2scale", float("inf")),
+    ],
+)
+def test_a_value_that_cannot_be_trained_with_is_refused_before_anything_runs(family: str, key: str, value: Any) -> None:
+    with pytest.raises(JobError, match=f"^{family}: {key}.*wanted"):
+        DeepOptions.parse(family, {key: value})
 
 
 def test_options_have_the_packages_names_and_defaults() -> None:

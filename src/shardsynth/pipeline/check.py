@@ -28,6 +28,7 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         JobError: An option that the model does not have, an engine that is not installed, more rows than fit.
         MetadataError: The metadata file does not fit the shards.
     """
+    from shardsynth.models.deep.options import DeepOptions
     from shardsynth.models.native import NATIVE
     from shardsynth.models.stock.options import validate_options
     from shardsynth.pipeline.fitting import native_options
@@ -40,6 +41,9 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
             _named(name, lambda: NATIVE[model.model].check(native_options(job, name)))  # noqa: B023 - called at once
             if model.model == "gaussian_copula":
                 _named(name, lambda: _check_columns(native_options(job, name), dataset.schema))  # noqa: B023
+            if model.model == "copulagan":
+                parsed = DeepOptions.parse(model.model, native_options(job, name))
+                _named(name, lambda: parsed.check_columns(dataset.schema.names))  # noqa: B023
         else:
             _named(name, lambda: validate_options(model.model, model.options, dataset.schema.names))  # noqa: B023
     if job.anonymize or job.pseudonymize or job.free_text:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -15,6 +16,8 @@ FAMILIES = ("ctgan", "copulagan", "tvae")
 #: SDV's options that change nothing here: the format is always the input's, progress is always told.
 _WITHOUT_EFFECT = ("enforce_rounding", "verbose", "locales")
 _MARGINALS = ("marginals", "default_distribution", "numerical_distributions")
+#: Codes, one for missing included, are int16.
+_MOST_CATEGORIES = 32_767
 
 
 @dataclass(frozen=True)
@@ -117,13 +120,18 @@ class DeepOptions:
         """
         given = {key: value for key, value in dict(options or {}).items() if key not in _WITHOUT_EFFECT}
         marginals = {key: given.pop(key) for key in _MARGINALS if family == "copulagan" and key in given}
-        held = FitOptions.parse({**marginals, **{k: given.pop(k) for k in ("rare", "extremes") if k in given}})
+        try:
+            held = FitOptions.parse({**marginals, **{k: given.pop(k) for k in ("rare", "extremes") if k in given}})
+        except JobError as error:  # it speaks as the copula that the options come from
+            raise JobError(str(error).replace("gaussian_copula", family, 1)) from None
         if given.pop("enable_gpu", True) is False:
             given["device"] = "cpu"
         valid = option_names(family)
         for key in given:
             if key not in valid:
-                near = difflib.get_close_matches(key, [*valid, *_MARGINALS], n=1)
+                near = difflib.get_close_matches(
+                    str(key), [*valid, *(_MARGINALS if family == "copulagan" else ())], n=1
+                )
                 hint = f"; did you mean {near[0]!r}?" if near else f"; valid: {', '.join(valid)}"
                 raise JobError(f"{family}: no option is called {key!r}{hint}")
         defaults = cls(family)
@@ -161,12 +169,19 @@ class DeepOptions:
         ):
             if getattr(self, key) < 1:
                 raise JobError(f"{self.family}: {key} is {getattr(self, key)}; wanted at least 1")
-        if not 0 <= self.averaging <= 1:
-            raise JobError(f"{self.family}: averaging is {self.averaging}; wanted a share of the steps, 0 to 1")
+        for key, what in (("averaging", "steps"), ("weight_threshold", "rows")):
+            if not 0 <= getattr(self, key) <= 1:
+                raise JobError(f"{self.family}: {key} is {getattr(self, key)}; wanted a share of the {what}, 0 to 1")
+        for key in ("generator_lr", "discriminator_lr", "loss_factor"):
+            if not getattr(self, key) > 0:
+                raise JobError(f"{self.family}: {key} is {getattr(self, key)}; wanted more than 0")
+        for key in ("generator_decay", "discriminator_decay", "l2scale", "checkpoint_minutes"):
+            if not getattr(self, key) >= 0:
+                raise JobError(f"{self.family}: {key} is {getattr(self, key)}; wanted at least 0")
         if self.check_epochs < 0:
             raise JobError(f"{self.family}: check_epochs is {self.check_epochs}; wanted 0 (never) or more")
-        if self.max_categories < 2:
-            raise JobError(f"{self.family}: max_categories is {self.max_categories}; wanted at least 2")
+        if not 2 <= self.max_categories <= _MOST_CATEGORIES:
+            raise JobError(f"{self.family}: max_categories is {self.max_categories}; wanted 2 to {_MOST_CATEGORIES}")
         if self.family == "tvae":
             return
         if self.batch_size % self.pac:
@@ -177,6 +192,13 @@ class DeepOptions:
             )
         if self.batch_size < 2:
             raise JobError(f"{self.family}: batch_size is 1; batch normalisation wants at least 2")
+
+    def check_columns(self, names: Sequence[str]) -> None:
+        """JobError if a marginal is given for a column that is not there."""
+        try:
+            FitOptions(marginals=self.marginals).check_columns(list(names))
+        except JobError as error:
+            raise JobError(str(error).replace("gaussian_copula", self.family, 1)) from None
 
     @property
     def is_gan(self) -> bool:
@@ -228,10 +250,11 @@ def _like(family: str, key: str, default: Any, value: Any) -> Any:
                 raise TypeError
             return value
         if isinstance(default, tuple):
-            widths = tuple(int(v) for v in value)
-            if any(w < 1 for w in widths):
+            if not isinstance(value, (list, tuple)) or (not value and key == "discriminator_dim"):
+                raise TypeError  # the penalty on the critic's gradient wants a hidden layer
+            if any(isinstance(v, bool) or int(v) != v or v < 1 for v in value):
                 raise ValueError
-            return widths
+            return tuple(int(v) for v in value)
         if isinstance(default, str):
             return str(value).lower() if isinstance(value, bool) else str(value)
         if isinstance(default, int) and not isinstance(value, bool) and float(value) == int(value):
@@ -239,9 +262,11 @@ def _like(family: str, key: str, default: Any, value: Any) -> Any:
         if isinstance(default, (int, float)) and not isinstance(value, bool):
             if isinstance(default, int) and key != "loss_factor":
                 raise ValueError
+            if math.isinf(float(value)):
+                raise ValueError
             return float(value)
         raise TypeError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         wanted = {bool: "true or false", tuple: "a list of widths such as [256, 256]", int: "a whole number"}
         kind = wanted.get(type(default), "a number")
         raise JobError(f"{family}: {key}: wanted {kind}, found {type(value).__name__}") from None
