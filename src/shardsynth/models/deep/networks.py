@@ -130,33 +130,46 @@ class Residual(nn.Module):
 
 
 class _Conditioned(torch.autograd.Function):
-    """A linear layer of [x, noise, one-hot vectors]: what it makes of a vector is a row of its weights.
+    """A linear layer of [*parts, noise, one-hot vectors], none of them put together.
 
-    Its derivatives are spared two things: a tensor of zeros for each slice of the weights, and the noise's.
+    What it makes of a vector is a row of its weights. The noise, which nothing is learned from, gets no derivative.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, noise: Tensor, flat: Tensor, weight: Tensor, bias: Tensor, half: bool) -> Tensor:
-        known = torch.cat([x, noise], dim=1)
-        own = known.shape[1]
-        dense = weight[:, :own]
-        if half:
-            known, dense = known.bfloat16(), dense.bfloat16()
-        ctx.save_for_backward(known, flat, weight)
-        ctx.learned, ctx.half = x.shape[1], half
-        out = (known @ dense.t()).float().add_(bias)
-        return out.add_(nn.functional.embedding(flat, weight[:, own:].t().contiguous()))
+    def forward(
+        ctx: Any, noise: Tensor, flat: Tensor, weight: Tensor, bias: Tensor, half: bool, *parts: Tensor
+    ) -> Tensor:
+        known = [part.bfloat16() if half else part for part in (*parts, noise)]
+        sizes = [part.shape[1] for part in known]
+        *dense, table = weight.split([*sizes, weight.shape[1] - sum(sizes)], dim=1)
+        out = nn.functional.embedding(flat, table.t().contiguous()).add_(bias)
+        for part, own in zip(known, dense):
+            if half:
+                out += part @ own.bfloat16().t()
+            else:
+                out.addmm_(part, own.t())
+        ctx.save_for_backward(flat, weight, *known)
+        ctx.sizes, ctx.half = sizes, half
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        known, flat, weight = ctx.saved_tensors
+        flat, weight, *known = ctx.saved_tensors
         d_out = gradients[0]
-        d_table = torch.zeros(weight.shape[1] - known.shape[1], len(weight), device=weight.device)
-        d_table.index_add_(0, flat, d_out)
-        rounded = d_out.to(known.dtype)
-        d_weight = torch.cat([rounded.t() @ known, d_table.t()], dim=1)
-        d_x = (rounded @ weight[:, : ctx.learned].to(known.dtype)).float() if ctx.needs_input_grad[0] else None
-        return d_x, None, None, d_weight, d_out.sum(0), None
+        rounded = d_out.bfloat16() if ctx.half else d_out
+        d_weight, d_parts, first = torch.empty_like(weight), [], 0
+        for part, size in zip(known, ctx.sizes):
+            own = slice(first, first + size)
+            if ctx.half:
+                d_weight[:, own] = rounded.t() @ part
+            else:
+                torch.mm(rounded.t(), part, out=d_weight[:, own])
+            if first + size < sum(ctx.sizes):
+                d_parts.append((rounded @ weight[:, own].to(rounded.dtype)).float())
+            first += size
+        d_table = torch.zeros(weight.shape[1] - first, len(weight), device=weight.device).index_add_(0, flat, d_out)
+        d_weight[:, first:] = d_table.t()
+        return None, None, d_weight, d_out.sum(0), None, *d_parts
 
 
 class Generator(nn.Module):
@@ -183,11 +196,11 @@ class Generator(nn.Module):
             result: Tensor = self.seq(x)
             return result
         *residuals, last = self.seq
-        learned = x[:, :0]
+        learned: list[Tensor] = []
         for layer in residuals:
-            hidden = torch.relu(layer.bn(_Conditioned.apply(learned, x, flat, layer.fc.weight, layer.fc.bias, half)))
-            learned = torch.cat([hidden, learned], dim=1) if learned.shape[1] else hidden
-        raw: Tensor = _Conditioned.apply(learned, x, flat, last.weight, last.bias, half)
+            made = _Conditioned.apply(x, flat, layer.fc.weight, layer.fc.bias, half, *learned)
+            learned.insert(0, torch.relu(layer.bn(made)))
+        raw: Tensor = _Conditioned.apply(x, flat, last.weight, last.bias, half, *learned)
         return raw
 
 
