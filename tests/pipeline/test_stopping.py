@@ -72,7 +72,12 @@ def test_a_run_that_ends_takes_its_training_with_it_and_the_training_is_saved(tm
     }
     run = plan_job(Job.parse(job))
     command = [sys.executable, "-m", "shardsynth.cli", "resume", str(run.dir.root)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def as_in_a_terminal():  # what is started by nohup inherits that hang-ups are ignored
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, preexec_fn=as_in_a_terminal, **options)  # noqa: PLW1509 - no other thread here
     while not list((run.dir.root / "private" / "checkpoints").glob("*.safetensors")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
