@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from tests.processes import heed_signals
 from tests.tables import mixed_table, write_shards
 
 from shardsynth import Job, Run, run_job
@@ -260,12 +261,8 @@ def test_an_entry_taken_out_of_the_ledger_stops_nobody(run, tmp_path):
 def test_ctrl_c_ends_at_once_and_says_how_to_go_on(run, tmp_path):
     arguments = ["--rows", "3e6", "--rows-per-shard", "1e4", "-o", str(tmp_path / "k")]
     command = [sys.executable, "-m", "shardsynth.cli", "sample", str(run.dir.model("gaussian_copula")), *arguments]
-
-    def as_in_a_terminal():  # what is started in the background inherits that Ctrl-C is ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     options = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    process = subprocess.Popen(command, preexec_fn=as_in_a_terminal, **options)  # noqa: PLW1509 - no other thread here
+    process = subprocess.Popen(command, preexec_fn=heed_signals, **options)  # noqa: PLW1509 - no other thread here
     while not list((tmp_path / "k").glob("part-*.parquet")) and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)

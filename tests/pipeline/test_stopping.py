@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 
 import psutil
 import pytest
+from tests.processes import heed_signals
 from tests.tables import mixed_table, write_shards
 
 from shardsynth import Job, plan_job
@@ -72,21 +74,22 @@ def test_a_run_that_ends_takes_its_training_with_it_and_the_training_is_saved(tm
     }
     run = plan_job(Job.parse(job))
     command = [sys.executable, "-m", "shardsynth.cli", "resume", str(run.dir.root)]
-
-    def as_in_a_terminal():  # what is started by nohup inherits that hang-ups are ignored
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, preexec_fn=as_in_a_terminal, **options)  # noqa: PLW1509 - no other thread here
+    process = subprocess.Popen(command, preexec_fn=heed_signals, **options)  # noqa: PLW1509 - no other thread here
     while not list((run.dir.root / "private" / "checkpoints").glob("*.safetensors")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert any("shardsynth.pipeline.worker" in " ".join(worker.cmdline()) for worker in workers)
     process.send_signal(getattr(signal, name))
-    said = process.communicate(timeout=60)[1]
-    _, alive = psutil.wait_procs(workers, timeout=30)
-    assert not alive
+    try:
+        said = process.communicate(timeout=60)[1]
+        _, alive = psutil.wait_procs(workers, timeout=30)
+        assert not alive
+    finally:  # a training that did not stop would slow down every other test
+        for left in (process, *workers):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
     if name == "SIGKILL":
         assert process.returncode == -signal.SIGKILL
     else:

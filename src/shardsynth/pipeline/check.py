@@ -28,8 +28,6 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         JobError: An option that the model does not have, an engine that is not installed, more rows than fit.
         MetadataError: The metadata file does not fit the shards.
     """
-    from shardsynth.models.deep.options import DeepOptions
-    from shardsynth.models.native import NATIVE
     from shardsynth.models.stock.options import validate_options
     from shardsynth.pipeline.fitting import native_options
     from shardsynth.pipeline.room import check_room_for_job
@@ -38,12 +36,8 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
     check_room_for_job(job, dataset)
     for name, model in job.models.items():
         if model.engine == "native":
-            _named(name, lambda: NATIVE[model.model].check(native_options(job, name)))  # noqa: B023 - called at once
-            if model.model == "gaussian_copula":
-                _named(name, lambda: _check_columns(native_options(job, name), dataset.schema))  # noqa: B023
-            if model.model == "copulagan":
-                parsed = DeepOptions.parse(model.model, native_options(job, name))
-                _named(name, lambda: parsed.check_columns(dataset.schema.names))  # noqa: B023
+            options = native_options(job, name)
+            _named(name, lambda: _check_native(model.model, options, dataset.schema))  # noqa: B023 - called at once
         else:
             _named(name, lambda: validate_options(model.model, model.options, dataset.schema.names))  # noqa: B023
     if job.anonymize or job.pseudonymize or job.free_text:
@@ -84,12 +78,17 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         check_constraints(job, dataset)
 
 
-def _check_columns(options: dict[str, Any], schema: pa.Schema) -> None:
-    """The columns that a copula's options name are there, and of a type that can have them."""
+def _check_native(family: str, options: dict[str, Any], schema: pa.Schema) -> None:
+    """The options are a family's; the columns that they name are there, and of a type that can have them."""
     from shardsynth.models.copula.options import FitOptions
+    from shardsynth.models.deep.options import DeepOptions
+    from shardsynth.models.native import NATIVE
 
-    parsed = FitOptions.parse(options)
-    parsed.check_columns(schema.names)
+    parsed = NATIVE[family].check(options)
+    if isinstance(parsed, (FitOptions, DeepOptions)):
+        parsed.check_columns(schema.names)
+    if not isinstance(parsed, FitOptions):
+        return
     for name, one in parsed.columns.items():
         nature = kind_of(schema.field(name).type)
         if nature not in ("integer", "float", "decimal", *(() if one.numeric else ("temporal", "text"))):

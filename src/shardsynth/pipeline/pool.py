@@ -173,8 +173,6 @@ class Pool:
             self._selector.unregister(worker.process.stdout)
         with contextlib.suppress(OSError):
             worker.process.stdin.close()
-        if worker.task is not None:
-            worker.process.terminate()
         try:
             worker.process.wait(timeout=10)
         except subprocess.TimeoutExpired:

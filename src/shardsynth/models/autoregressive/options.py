@@ -90,7 +90,8 @@ class AutoregressiveOptions:
             JobError: An unknown or impossible option, with the nearest valid one.
         """
         given = {key: value for key, value in dict(options or {}).items() if key not in ("locales", "verbose")}
-        held = FitOptions.parse({k: given.pop(k) for k in ("rare", "extremes") if k in given})
+        shared: dict[str, Any] = {k: given.pop(k) for k in ("rare", "extremes") if k in given}
+        held = FitOptions.parse(shared, family="autoregressive")
         valid = [f.name for f in fields(cls) if f.name != "protection"]
         for key in given:
             if key not in valid:

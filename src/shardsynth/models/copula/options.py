@@ -51,7 +51,7 @@ class FitOptions:
     enforce_rounding: bool = True
 
     @classmethod
-    def parse(cls, options: Mapping[str, Any] | FitOptions | None) -> FitOptions:
+    def parse(cls, options: Mapping[str, Any] | FitOptions | None, *, family: str = "gaussian_copula") -> FitOptions:
         """Options from a model's entry in a job file.
 
         Args:
@@ -61,6 +61,7 @@ class FitOptions:
                 ``enforce_min_max_values``; ``enforce_rounding`` (false: floats keep all their digits); ``encoding``;
                 ``rare`` (``{"min_count": 5, "as": "drop"}``); ``extremes`` (``clip`` or ``keep``); ``locales`` (of
                 generated columns).
+            family: What errors call the model; other families share some of the options.
 
         Raises:
             JobError: An unknown key or value, with the nearest valid one.
@@ -69,9 +70,9 @@ class FitOptions:
             return options
         given = dict(options or {})
         for key in given:
-            _known(key, _KEYS, "gaussian_copula: no option is called")
+            _known(key, _KEYS, f"{family}: no option is called")
         encoding = str(given.get("encoding", "native"))
-        _known(encoding, ("native", "sdv"), "gaussian_copula: encoding: there is no")
+        _known(encoding, ("native", "sdv"), f"{family}: encoding: there is no")
         default = "beta" if encoding == "sdv" else EMPIRICAL
         named: dict[str, str] = {}
         marginals = given.get("marginals")
@@ -85,21 +86,21 @@ class FitOptions:
         columns = {str(name): Asked.parse(str(name), one) for name, one in (given.get("columns") or {}).items()}
         named.update({name: one.marginal for name, one in columns.items() if one.marginal is not None})
         for name in (default, *named.values()):
-            _known(name, (EMPIRICAL, *FAMILIES), "gaussian_copula: marginals: there is no distribution")
+            _known(name, (EMPIRICAL, *FAMILIES), f"{family}: marginals: there is no distribution")
         rare = given.get("rare") or {}
         extremes = str(given.get("extremes", "clip"))
-        _known(extremes, ("clip", "keep"), "gaussian_copula: extremes: there is no")
+        _known(extremes, ("clip", "keep"), f"{family}: extremes: there is no")
         treatment = str(rare.get("as", "drop"))
-        _known(treatment, ("other", "drop", "keep"), "gaussian_copula: rare.as: there is no")
+        _known(treatment, ("other", "drop", "keep"), f"{family}: rare.as: there is no")
         protection = Protection(int(rare.get("min_count", 5)), treatment, extremes == "clip")
         enforce = bool(given.get("enforce_min_max_values", True))
         rounds = bool(given.get("enforce_rounding", True))
         if encoding == "sdv" and (columns or not rounds):
-            raise JobError("gaussian_copula: encoding: sdv has neither `columns` nor `enforce_rounding: false`")
+            raise JobError(f"{family}: encoding: sdv has neither `columns` nor `enforce_rounding: false`")
         for name, one in columns.items():
             if one.transform is not None and named.get(name, default) == EMPIRICAL:
                 raise JobError(
-                    f"gaussian_copula: columns.{name}.transform: goes with a named distribution, as `marginal: norm`"
+                    f"{family}: columns.{name}.transform: goes with a named distribution, as `marginal: norm`"
                 )
         return cls(default, named, enforce, encoding, protection, columns, rounds)
 
@@ -111,11 +112,11 @@ class FitOptions:
         """Marginal of a numeric column."""
         return self.marginals.get(name, self.default)
 
-    def check_columns(self, names: list[str]) -> None:
-        """JobError if a marginal is given for a column that is not there."""
+    def check_columns(self, names: list[str], *, family: str = "gaussian_copula") -> None:
+        """JobError, naming the family, if a marginal is given for a column that is not there."""
         for name in (*self.marginals, *self.columns):
             option = "columns" if name in self.columns else "marginals"
-            _known(name, tuple(names), f"gaussian_copula: {option}: no numeric column is called")
+            _known(name, tuple(names), f"{family}: {option}: no numeric column is called")
 
 
 def _known(value: str, valid: tuple[str, ...], problem: str) -> None:

@@ -104,7 +104,6 @@ class DeepCoding:
         """Choose modes and codes from the counts of all training rows; no row is read.
 
         Raises:
-            JobError: A marginal is given for a column that is not there.
             ModelError: Nothing can be learned, or a column cannot be under the protections.
         """
         if counts.rows == 0:

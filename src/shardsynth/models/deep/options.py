@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -119,19 +119,15 @@ class DeepOptions:
             JobError: An unknown or impossible option, with the nearest valid one.
         """
         given = {key: value for key, value in dict(options or {}).items() if key not in _WITHOUT_EFFECT}
-        marginals = {key: given.pop(key) for key in _MARGINALS if family == "copulagan" and key in given}
-        try:
-            held = FitOptions.parse({**marginals, **{k: given.pop(k) for k in ("rare", "extremes") if k in given}})
-        except JobError as error:  # it speaks as the copula that the options come from
-            raise JobError(str(error).replace("gaussian_copula", family, 1)) from None
+        own = _MARGINALS if family == "copulagan" else ()
+        shared: dict[str, Any] = {key: given.pop(key) for key in (*own, "rare", "extremes") if key in given}
+        held = FitOptions.parse(shared, family=family)
         if given.pop("enable_gpu", True) is False:
             given["device"] = "cpu"
         valid = option_names(family)
         for key in given:
             if key not in valid:
-                near = difflib.get_close_matches(
-                    str(key), [*valid, *(_MARGINALS if family == "copulagan" else ())], n=1
-                )
+                near = difflib.get_close_matches(str(key), [*valid, *own], n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; valid: {', '.join(valid)}"
                 raise JobError(f"{family}: no option is called {key!r}{hint}")
         defaults = cls(family)
@@ -193,12 +189,9 @@ class DeepOptions:
         if self.batch_size < 2:
             raise JobError(f"{self.family}: batch_size is 1; batch normalisation wants at least 2")
 
-    def check_columns(self, names: Sequence[str]) -> None:
+    def check_columns(self, names: list[str]) -> None:
         """JobError if a marginal is given for a column that is not there."""
-        try:
-            FitOptions(marginals=self.marginals).check_columns(list(names))
-        except JobError as error:
-            raise JobError(str(error).replace("gaussian_copula", self.family, 1)) from None
+        FitOptions(marginals=self.marginals).check_columns(names, family=self.family)
 
     @property
     def is_gan(self) -> bool:
