@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shardsynth.pipeline.threads import limit_threads
+from shardsynth.standalone.cpus import limit_threads
 
 limit_threads(1)
 
@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.constrained_tables import CONSTRAINTS, METADATA, constrained_table  # noqa: E402
 
 from shardsynth import Job, plan_job  # noqa: E402
-from shardsynth.data.metadata import detect  # noqa: E402
+from shardsynth.data.detection import detect  # noqa: E402
 from shardsynth.data.writer import PartWriter  # noqa: E402
-from shardsynth.pipeline.constraint_checks import Judge  # noqa: E402
-from shardsynth.pipeline.sources import open_source  # noqa: E402
-from shardsynth.pipeline.tasks import Worker  # noqa: E402
+from shardsynth.sources.sources import open_source  # noqa: E402
+from shardsynth.stages.constraints import Judge  # noqa: E402
+from shardsynth.stages.task import TaskRunner  # noqa: E402
 from shardsynth.summaries.profile import Profile  # noqa: E402
 
 ROUNDS = 3
@@ -87,7 +87,7 @@ class Case:
 
     names: list[str]
     root: Path
-    worker: Worker
+    runner: TaskRunner
     source: Any
     speed: float = 0.0
     kept: float = 1.0
@@ -107,21 +107,21 @@ def fitted(root: Path, constraints: list[dict[str, Any]]) -> Case:
         }
     )
     run = plan_job(job)
-    worker = Worker(run.dir.root)
+    runner = TaskRunner(run.dir.root)
     for stage in ("profile", "profile_merge", "count", "count_merge", "fit"):
         for index in range(len(run.plan.tasks[stage])):
-            worker.run_task(stage, index)
+            runner.run_task(stage, index)
     source = open_source(run.dir.model("gaussian_copula"), seed=0, name="gaussian_copula", chunk_rows=50_000)
     list(source.batches(range(100_000)))
     source.acceptance()
-    return Case(names, run.dir.root, worker, source)
+    return Case(names, run.dir.root, runner, source)
 
 
 def draw(case: Case, rows: int) -> None:
     """Draw and write the rows; the best of the calls counts."""
     (case.root / "rows.parquet").unlink(missing_ok=True)
     started = time.perf_counter()
-    with PartWriter(case.root / "rows.parquet", case.worker.plan.schema) as writer:
+    with PartWriter(case.root / "rows.parquet", case.runner.plan.schema) as writer:
         for batch in case.source.batches(range(rows)):
             writer.write(batch)
         writer.close()
@@ -133,7 +133,7 @@ def draw(case: Case, rows: int) -> None:
 def judge(case: Case) -> None:
     """Count, by SDV's own ``is_valid``, the written rows that violate a constraint."""
     if case.names:
-        judge, row = Judge(case.worker), 0
+        judge, row = Judge(case.runner.artifacts), 0
         for batch in pq.ParquetFile(case.root / "rows.parquet").iter_batches():
             judge.update(batch, row)
             row += batch.num_rows

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shardsynth.pipeline.threads import available_cpus, limit_threads
+from shardsynth.standalone.cpus import available_cpus, limit_threads
 
 limit_threads(1)
 
@@ -37,18 +37,19 @@ import pyarrow.parquet as pq  # noqa: E402
 from results import record  # noqa: E402
 
 from shardsynth.data.coding import TableCoder  # noqa: E402
+from shardsynth.data.detection import detect  # noqa: E402
 from shardsynth.data.metadata import columns as columns_of  # noqa: E402
-from shardsynth.data.metadata import detect, keys_of  # noqa: E402
+from shardsynth.data.metadata import keys_of  # noqa: E402
 from shardsynth.data.shards import open_shards, read_batches  # noqa: E402
 from shardsynth.data.writer import PartWriter  # noqa: E402
+from shardsynth.models.columns.guess_relations import guess_relations  # noqa: E402
 from shardsynth.models.copula.arrays import NumpyArrays  # noqa: E402
 from shardsynth.models.copula.fit import fit_copula  # noqa: E402
 from shardsynth.models.copula.model import GaussianCopula  # noqa: E402
-from shardsynth.models.guessing import guess_relations  # noqa: E402
-from shardsynth.pipeline.sources import NativeSource  # noqa: E402
-from shardsynth.pipeline.stages import write_part  # noqa: E402
 from shardsynth.sampling.identifiers import learn_all  # noqa: E402
 from shardsynth.sampling.streams import lanes, random_words, stream_key  # noqa: E402
+from shardsynth.sources.parts import write_part  # noqa: E402
+from shardsynth.sources.sources import NativeSource  # noqa: E402
 from shardsynth.summaries.counts import Counts  # noqa: E402
 from shardsynth.summaries.profile import Profile, ProfileOptions  # noqa: E402
 
@@ -133,7 +134,7 @@ def timed(body: Callable[[], Any]) -> float:
 _CHILD = """
 import os, sys
 from pathlib import Path
-from shardsynth.pipeline.threads import limit_threads
+from shardsynth.standalone.cpus import limit_threads
 limit_threads(1)
 sys.path.insert(0, sys.argv[1])
 import copula

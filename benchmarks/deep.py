@@ -39,12 +39,12 @@ from results import record  # noqa: E402
 from tests.models.deep_tables import Prepared, fit, prepare, read  # noqa: E402
 
 from shardsynth.metrics.quality import quality  # noqa: E402
-from shardsynth.models.deep.codes import DeepCoding  # noqa: E402
-from shardsynth.models.deep.model import DeepModel  # noqa: E402
-from shardsynth.models.deep.options import DeepOptions  # noqa: E402
-from shardsynth.models.deep.table import encode_rows  # noqa: E402
-from shardsynth.pipeline.sources import NativeSource  # noqa: E402
-from shardsynth.pipeline.stages import write_part  # noqa: E402
+from shardsynth.models.ctgan.codes import DeepCoding  # noqa: E402
+from shardsynth.models.ctgan.model import DeepModel  # noqa: E402
+from shardsynth.models.ctgan.options import DeepOptions  # noqa: E402
+from shardsynth.models.ctgan.table import encode_rows  # noqa: E402
+from shardsynth.sources.parts import write_part  # noqa: E402
+from shardsynth.sources.sources import NativeSource  # noqa: E402
 from shardsynth.summaries.counts import Counts  # noqa: E402
 from shardsynth.summaries.ranges import ScoreRanges  # noqa: E402
 
@@ -122,8 +122,8 @@ def sdv_synthesizer(family: str, table: pa.Table, epochs: int | None = None) -> 
     import sdv.single_table
     from sdv.metadata import Metadata
 
-    from shardsynth.models.stock.options import CLASSES
-    from shardsynth.models.stock.state import silenced
+    from shardsynth.models.sdv.options import CLASSES
+    from shardsynth.models.sdv.state import silenced
 
     frame = table.to_pandas()
     for name in frame.columns[frame.dtypes == "category"]:
@@ -329,7 +329,7 @@ def compare_on_gpu(family: str, prepared: Prepared, stock: Stock, threads: int) 
 
 
 def _write_stock(synthesizer: Any, rows: int, path: str) -> None:
-    from shardsynth.models.stock.state import silenced
+    from shardsynth.models.sdv.state import silenced
 
     with silenced():
         synthesizer.sample(rows)["table"].to_parquet(path)

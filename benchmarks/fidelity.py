@@ -44,15 +44,16 @@ from fidelity_table import keep, table_lines  # noqa: E402
 from results import record  # noqa: E402
 
 from shardsynth.data.coding import TableCoder  # noqa: E402
+from shardsynth.data.detection import detect  # noqa: E402
 from shardsynth.data.metadata import columns as columns_of  # noqa: E402
-from shardsynth.data.metadata import detect, keys_of  # noqa: E402
+from shardsynth.data.metadata import keys_of  # noqa: E402
 from shardsynth.data.shards import open_shards, read_batches  # noqa: E402
 from shardsynth.metrics.quality import quality as our_quality  # noqa: E402
 from shardsynth.models.base import Fitting, Model  # noqa: E402
-from shardsynth.models.guessing import guess_relations  # noqa: E402
-from shardsynth.models.native import NATIVE  # noqa: E402
-from shardsynth.pipeline.threads import available_cpus  # noqa: E402
+from shardsynth.models.columns.guess_relations import guess_relations  # noqa: E402
+from shardsynth.models.families import NATIVE  # noqa: E402
 from shardsynth.sampling.identifiers import learn_all  # noqa: E402
+from shardsynth.standalone.cpus import available_cpus  # noqa: E402
 from shardsynth.summaries.counts import Counts  # noqa: E402
 from shardsynth.summaries.profile import Profile, ProfileOptions  # noqa: E402
 from shardsynth.summaries.ranges import ScoreRanges  # noqa: E402
@@ -318,7 +319,7 @@ def conditions(source: Source, models: list[str], where: list[str], rows: int) -
 _CHILD = """
 import sys, time
 from pathlib import Path
-from shardsynth.pipeline.threads import limit_threads
+from shardsynth.standalone.cpus import limit_threads
 limit_threads(1)
 sys.path.insert(0, sys.argv[1])
 import fidelity
@@ -328,10 +329,10 @@ fidelity.child(*sys.argv[2:])
 
 def child(family: str, folder: str, target: str, rows: str, first: str, where: str = "") -> None:
     """One core's share of the rows, drawn and written; imports, loading and the first block aside."""
-    from shardsynth.models.native import load_native
-    from shardsynth.pipeline.sources import NativeSource
-    from shardsynth.pipeline.stages import write_part
+    from shardsynth.models.families import load_native
     from shardsynth.sampling.conditions import parse_conditions
+    from shardsynth.sources.parts import write_part
+    from shardsynth.sources.sources import NativeSource
 
     model = load_native(Path(folder), family)
     source = NativeSource(model, 0, model.prepare(parse_conditions(where)) if where else None)

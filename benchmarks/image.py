@@ -17,7 +17,7 @@ from pathlib import Path
 
 from results import record
 
-from shardsynth.pipeline.image import identify
+from shardsynth.standalone.image import identify
 
 ROOT = Path(__file__).parents[1]
 SITE = "opt/shardsynth/lib/python3.11/site-packages"

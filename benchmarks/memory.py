@@ -32,12 +32,12 @@ _CHILD = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from shardsynth.pipeline.threads import limit_threads
+from shardsynth.standalone.cpus import limit_threads
 limit_threads(1)
-from shardsynth.pipeline.tasks import Worker
-worker = Worker(Path(sys.argv[1]))
-for task in worker.plan.tasks[sys.argv[2]]:
-    worker.run_task(task.stage, task.index)
+from shardsynth.stages.task import TaskRunner
+runner = TaskRunner(Path(sys.argv[1]))
+for task in runner.plan.tasks[sys.argv[2]]:
+    runner.run_task(task.stage, task.index)
 from results import peak_mib
 print(json.dumps(peak_mib()))
 """

@@ -30,13 +30,13 @@ from shardsynth.data.metadata import keys_of  # noqa: E402
 from shardsynth.data.public_codes import public_coder  # noqa: E402
 from shardsynth.errors import ModelError  # noqa: E402
 from shardsynth.metrics.quality import quality  # noqa: E402
-from shardsynth.models.autoregressive.accounting import histogram_noise  # noqa: E402
-from shardsynth.models.autoregressive.private import PrivateFitting, fit_privately  # noqa: E402
-from shardsynth.models.autoregressive.private_plan import PrivatePlan  # noqa: E402
+from shardsynth.models.autoregressive.dp_fit import DpFitting, fit_with_dp  # noqa: E402
+from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan  # noqa: E402
 from shardsynth.models.base import Model  # noqa: E402
+from shardsynth.models.copula.dp_fit import fit_copula_with_dp  # noqa: E402
 from shardsynth.models.copula.model import GaussianCopula  # noqa: E402
-from shardsynth.models.copula.private_fit import fit_private  # noqa: E402
-from shardsynth.models.copula.private_tables import draw_histograms, draw_tables  # noqa: E402
+from shardsynth.models.dp.accounting import histogram_noise  # noqa: E402
+from shardsynth.models.dp.tables import draw_histograms, draw_tables  # noqa: E402
 from shardsynth.sampling.identifiers import learn_all  # noqa: E402
 from shardsynth.summaries.counts import Counts  # noqa: E402
 from shardsynth.summaries.ranges import ScoreRanges  # noqa: E402
@@ -75,22 +75,20 @@ def generators(source: Source, coder: TableCoder) -> dict[str, Any]:
 def copula(source: Source, coder: TableCoder, epsilon: float) -> Model:
     counts = counted(source.table, coder, fit=True, score=None)
     drawn = draw_tables(counts, coder, source.table.num_rows, epsilon, _DELTA)
-    found = fit_private(drawn, coder, source.table.schema)
+    found = fit_copula_with_dp(drawn, coder, source.table.schema)
     made = generators(source, coder)
     return GaussianCopula.from_fit(found, source.table.schema, coder.table, generators=made, name="gaussian_copula")
 
 
 def autoregressive(source: Source, coder: TableCoder, epsilon: float) -> Model:
     rows, schema = source.table.num_rows, source.table.schema
-    plan = PrivatePlan.of({}, coder, rows, epsilon, _DELTA)
+    plan = DpTrainingPlan.of({}, coder, rows, epsilon, _DELTA)
     noise = histogram_noise(epsilon, _DELTA, plan.columns)
     spent = plan.spend(epsilon, _DELTA, noise)
     drawn = draw_histograms(counted(source.table, coder, fit=False, score=None), coder, noise)
     made = generators(source, coder)
-    given = PrivateFitting(
-        plan, spent, drawn, coder, [source.table], rows, schema, coder.table, made, threads=threads()
-    )
-    return fit_privately(given)
+    given = DpFitting(plan, spent, drawn, coder, [source.table], rows, schema, coder.table, made, threads=threads())
+    return fit_with_dp(given)
 
 
 MODELS = {"autoregressive": autoregressive, "gaussian_copula": copula}

@@ -65,12 +65,12 @@ def main() -> int:
 
 
 def _stages(run: Path) -> str:
-    from shardsynth.pipeline.tasks import Worker
+    from shardsynth.run.artifacts import Artifacts
 
-    worker = Worker(run)
+    artifacts = Artifacts(run)
     found = []
     for stage in ("sample", "score", "merge", "report"):
-        records = [worker.run.last_record(stage, task.index) for task in worker.plan.tasks[stage]]
+        records = [artifacts.run.last_record(stage, task.index) for task in artifacts.plan.tasks[stage]]
         found.append(f"{stage} {sum(r['seconds'] for r in records if r):.1f}")
     return ", ".join(found)
 

@@ -24,12 +24,12 @@ import pyarrow.parquet as pq
 
 from shardsynth.errors import ConditionError, ModelError, RunError
 from shardsynth.job import STAGES, Job
-from shardsynth.pipeline import constrained
-from shardsynth.pipeline.files import human_bytes, read_json, write_json
-from shardsynth.pipeline.plan import CHUNK_ROWS, Plan, make_plan
-from shardsynth.pipeline.rundir import RunDir
-from shardsynth.pipeline.schedule import missing_tasks
-from shardsynth.pipeline.sources import model_card, open_distributions, open_source
+from shardsynth.planning.plan import CHUNK_ROWS, Plan, make_plan
+from shardsynth.run.constraint_card import keeps
+from shardsynth.run.rundir import RunDir
+from shardsynth.run.schedule import missing_tasks
+from shardsynth.sources.sources import model_card, open_distributions, open_source
+from shardsynth.standalone.files import human_bytes, read_json, write_json
 
 MAY_LEAVE = ("models", "samples", "metrics", "report")
 #: Folders in these that only the run itself reads; the ranges tell how many rows were held out.
@@ -97,7 +97,7 @@ class Run:
         """Run what is missing, on this machine."""
         from rich.console import Console
 
-        from shardsynth.pipeline.execute import execute
+        from shardsynth.executors.local.execute import execute
 
         console = console or Console(stderr=True, quiet=True)
         execute(self.dir, self.plan, console=console, debug=debug, verify=verify)
@@ -106,14 +106,14 @@ class Run:
     @property
     def on_slurm(self) -> bool:
         """Whether the run was submitted to Slurm."""
-        from shardsynth.pipeline.lifecycle import submitted_before
+        from shardsynth.executors.slurm.status import submitted_before
 
         return submitted_before(self.dir)
 
     def wait(self, seconds: float | None = None) -> Run:
         """Wait for a submitted run; TaskError, with the reasons, when it ends with tasks left."""
         from shardsynth.errors import TaskError
-        from shardsynth.pipeline.lifecycle import failure_lines, wait
+        from shardsynth.executors.slurm.status import failure_lines, wait
 
         status = wait(self.dir, self.plan, seconds=seconds, pause=5.0)
         if not status.done:
@@ -123,7 +123,7 @@ class Run:
 
     def cancel(self) -> None:
         """Cancel what is queued or running of a submitted run; what is committed stays."""
-        from shardsynth.pipeline.lifecycle import cancel
+        from shardsynth.executors.slurm.status import cancel
 
         cancel(self.dir)
 
@@ -176,7 +176,7 @@ class Run:
                 "seconds": round(sum(record["seconds"] for record in kept), 3),
             }
         if self.on_slurm:
-            from shardsynth.pipeline.lifecycle import read_status
+            from shardsynth.executors.slurm.status import read_status
 
             for stage, held in read_status(self.dir, self.plan).stages.items():
                 found[stage].update(running=held.running, pending=held.pending, failed=held.failed)
@@ -265,9 +265,9 @@ def _size(folder: Path) -> int:
 def plan_job(job: Job) -> Run:
     """Look at the shards, plan the job and write the run directory; an equal plan that is there is kept."""
     from shardsynth.data.shards import open_shards
-    from shardsynth.pipeline.check import check_job
-    from shardsynth.pipeline.metadata import metadata_digest
-    from shardsynth.pipeline.threads import available_cpus
+    from shardsynth.planning.plan import metadata_digest
+    from shardsynth.planning.preflight import check_job
+    from shardsynth.standalone.cpus import available_cpus
 
     dataset = open_shards(job.input)
     check_job(job, dataset)
@@ -331,12 +331,12 @@ class Model:
             ConditionError: The model cannot complete rows, or does not know a category of theirs.
             InputError: A column is not the model's, or not of its type.
         """
-        from shardsynth.models.native import load_native
+        from shardsynth.models.families import load_native
 
         model: Any = (
             load_native(self.folder, str(self.card.get("family"))) if self.card.get("engine") == "native" else None
         )
-        if constrained.keeps(self.folder):
+        if keeps(self.folder):
             raise ConditionError(f"{self.folder}: keeps constraints, under which it cannot complete rows")
         if not hasattr(model, "complete"):
             family = self.card.get("family")
@@ -369,8 +369,8 @@ def _shown(value: Any) -> str:
 
 def export_model(folder: Path, output: Path) -> Iterator[str]:
     """Write a native model as a stock SDV pickle; yields what the stock form loses."""
-    from shardsynth.models.native import load_native
-    from shardsynth.models.stock.options import CLASSES
+    from shardsynth.models.families import load_native
+    from shardsynth.models.sdv.options import CLASSES
 
     card = model_card(folder)
     if card.get("engine") == "sdv":
@@ -378,14 +378,14 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
     family = str(card.get("family"))
     if family not in CLASSES:
         raise ModelError(f"{folder}: SDV has no {family} that it could become")
-    if constrained.keeps(folder):
+    if keeps(folder):
         raise ModelError(
             f"{folder}: keeps constraints, which a stock {CLASSES[family]} would lose, and their columns with "
             "them; fit a model in a job without `constraints:`, and export that"
         )
     model: Any = load_native(folder, family)
     if family == "gaussian_copula":
-        from shardsynth.models.stock.copula_export import export
+        from shardsynth.models.sdv.copula_export import export
 
         lost = [
             f"column {column!r}: KS distance {distance:.3f} to the native marginal"
@@ -393,7 +393,7 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
             if distance > 0.005
         ]
     else:
-        from shardsynth.models.stock.deep_export import export as export_deep
+        from shardsynth.models.sdv.deep_export import export as export_deep
 
         lost = export_deep(model, output)
     yield f"wrote {output}: a stock {CLASSES[family]}"
@@ -402,7 +402,7 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
 
 def import_stock_model(source: Path, output: Path, *, trust_pickle: bool = False) -> Iterator[str]:
     """Turn the pickle of a fitted stock synthesizer into a native model folder."""
-    from shardsynth.models.stock.copula_import import import_stock
+    from shardsynth.models.sdv.import_model import import_stock
 
     if output.exists() and any(output.iterdir()):
         raise ModelError(f"{output}: the folder is not empty; choose another")
@@ -415,6 +415,6 @@ def import_stock_model(source: Path, output: Path, *, trust_pickle: bool = False
 
 def submit(job: Job) -> Run:
     """Submit a job to Slurm, or what is missing of it; returns at once."""
-    from shardsynth.pipeline.submit import submit_job
+    from shardsynth.executors.slurm.submit import submit_job
 
     return Run(submit_job(job).root)

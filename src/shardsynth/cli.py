@@ -13,7 +13,7 @@ from typing import Annotated, Any, Optional  # typer evaluates the annotations
 import typer
 
 from shardsynth.errors import ShardsynthError, no_folder_there
-from shardsynth.pipeline.stopping import interrupt_on_signals
+from shardsynth.standalone.signals import interrupt_on_signals
 
 app = typer.Typer(
     name="shardsynth",
@@ -105,7 +105,7 @@ def _open_standard_streams() -> None:
 
 def _version(value: bool) -> None:
     if value:
-        from shardsynth import __version__
+        from shardsynth._version import __version__
 
         print(f"shardsynth {__version__}")
         raise typer.Exit
@@ -135,14 +135,14 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Look at the shards and write a job file with the detected metadata."""
+    from shardsynth.commands.init import write_job
     from shardsynth.errors import JobError
-    from shardsynth.pipeline.setup import write_job
 
     if (from_config is None) == (not source):
         raise JobError("init: wanted either DATA, the shards, or --from-config FILE, which names its own table")
     old = None
     if from_config is not None:
-        from shardsynth.pipeline.old_config import imported, read_old
+        from shardsynth.commands.old_config import imported, read_old
 
         if output.exists() and not force:
             raise JobError(f"{output}: exists already; --force overwrites it, or choose another name")
@@ -170,8 +170,8 @@ def run(
 ) -> None:
     """Plan the job and run it to its end on this machine."""
     from shardsynth.api import run_job
+    from shardsynth.executors.slurm.status import refuse_on_login_node
     from shardsynth.job import Job
-    from shardsynth.pipeline.lifecycle import refuse_on_login_node
 
     loaded = Job.load(job, overrides)
     refuse_on_login_node(loaded, here=here)
@@ -193,7 +193,7 @@ def resume(
 
     found = Run(folder)
     if not here and found.on_slurm:
-        from shardsynth.pipeline.submit import submit_missing
+        from shardsynth.executors.slurm.submit import submit_missing
 
         submit_missing(found.dir, found.plan, verify=verify, image=image, say=print)
         return
@@ -205,7 +205,7 @@ def resume(
 def status(folder: RunFolder, verify: bool = False, debug: Debug = False) -> None:
     """Say what is done, stage by stage, and what Slurm holds."""
     from shardsynth.api import Run
-    from shardsynth.pipeline.lifecycle import read_status, status_lines
+    from shardsynth.executors.slurm.status import read_status, status_lines
 
     found = Run(folder)
     if found.on_slurm and not verify:
@@ -225,7 +225,7 @@ def logs(
 ) -> None:
     """Print a task's log, and its array element's; without a task, list the logs."""
     from shardsynth.api import Run
-    from shardsynth.pipeline.lifecycle import element_log
+    from shardsynth.executors.slurm.status import element_log
 
     if stage is not None and index is not None:
         found = Run(folder).dir
@@ -242,15 +242,15 @@ def logs(
 @app.command()
 def task(folder: RunFolder, stage: str, index: int, debug: Debug = False) -> None:
     """Run one task by hand: what sbatch scripts and containers call."""
-    from shardsynth.pipeline.threads import available_cpus, limit_threads
+    from shardsynth.standalone.cpus import available_cpus, limit_threads
 
     limit_threads(available_cpus())
-    from shardsynth.pipeline.tasks import Worker
+    from shardsynth.stages.task import TaskRunner
 
-    worker = Worker(folder)
-    planned = worker.find(stage, index)
+    runner = TaskRunner(folder)
+    planned = runner.artifacts.find(stage, index)
     limit_threads(planned.threads)
-    record = worker.run_task(stage, index)
+    record = runner.run_task(stage, index)
     print(f"{stage} {index}: committed, {record['rows']:,} rows, {record['seconds']} s")
 
 
@@ -265,11 +265,11 @@ def report(
 ) -> None:
     """Write the HTML page again, or one that compares runs."""
     if compare:
-        from shardsynth.pipeline.comparing import write_comparison
+        from shardsynth.commands.compare import write_comparison
 
         print(f"report: {write_comparison(folders, output)}")
         return
-    from shardsynth.pipeline.reporting import write_run_report
+    from shardsynth.stages.report import write_run_report
 
     for folder in folders:
         print(f"report: {write_run_report(folder)}")
@@ -314,9 +314,9 @@ def sample(
     debug: Debug = False,
 ) -> None:
     """Sample a fitted model into Parquet parts and a manifest."""
+    from shardsynth.commands.sample import SampleRequest, sample_model
     from shardsynth.errors import InputError
     from shardsynth.job import parse_rows
-    from shardsynth.pipeline.resample import SampleRequest, sample_model
 
     if (rows is None) == (remaining is None):
         raise InputError("wanted either --rows, such as --rows 1e6, or --remaining-columns with the rows to complete")
@@ -457,7 +457,7 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Run a real job, all four models, on the breast-cancer table that scikit-learn carries."""
-    from shardsynth.pipeline.demo import run_demo
+    from shardsynth.commands.demo import run_demo
 
     _report_end(run_demo(output, console=_console(), debug=debug))
 
@@ -471,8 +471,8 @@ def submit(
     debug: Debug = False,
 ) -> None:
     """Run the job on Slurm: arrays chained by dependencies; returns at once."""
+    from shardsynth.executors.slurm.submit import submit_job
     from shardsynth.job import Job
-    from shardsynth.pipeline.submit import submit_job
 
     def confirm() -> bool:
         return yes or (sys.stdin.isatty() and typer.confirm("submit all of this?"))
@@ -490,7 +490,7 @@ def watch(
 ) -> None:
     """Show a submitted run's status until nothing is queued any more."""
     from shardsynth.api import Run
-    from shardsynth.pipeline.lifecycle import wait, watch_screen
+    from shardsynth.executors.slurm.status import wait, watch_screen
 
     found = Run(folder)
     with watch_screen(found.dir, found.plan, _console()) as show:
@@ -503,7 +503,7 @@ def watch(
 def cancel(folder: RunFolder, debug: Debug = False) -> None:
     """Cancel what is queued or running of a submitted run; what is committed stays."""
     from shardsynth.api import Run
-    from shardsynth.pipeline.lifecycle import cancel as cancel_run
+    from shardsynth.executors.slurm.status import cancel as cancel_run
 
     for line in cancel_run(Run(folder).dir):
         print(line)
@@ -520,7 +520,7 @@ def doctor(
     debug: Debug = False,
 ) -> None:
     """Check a Slurm site: one line per check, with what to do about it."""
-    from shardsynth.pipeline.doctor import check_all, draft_profile
+    from shardsynth.executors.slurm.doctor import check_all, draft_profile
 
     if write_profile is not None:
         print(draft_profile(write_profile))
@@ -543,8 +543,8 @@ def sbatch(
 
     Standard output is the script that submits them all: `shardsynth sbatch job.yaml > job.sh; bash job.sh`.
     """
+    from shardsynth.executors.slurm.plain_scripts import write_plain_scripts
     from shardsynth.job import Job
-    from shardsynth.pipeline.plain import write_plain_scripts
 
     script, lines = write_plain_scripts(Job.load(job, overrides), output)
     if not sys.stdout.isatty():

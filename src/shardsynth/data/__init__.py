@@ -1,1 +1,4 @@
-"""Shards in, schema, codes: what a table looks like, before any model."""
+"""What a table is: Arrow types, shards, columns, metadata, codes; reading and writing files of rows.
+
+Knows no summary, model or run. Imports ``errors``.
+"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from shardsynth.data.values import Array, axis_of_native, column_native, decoded
 from shardsynth.errors import MetadataError
 
 if TYPE_CHECKING:
-    from shardsynth.summaries.profile import Tally
+    from shardsynth.data.tallies import NumberTally, Tally
 
 #: Categories that are told apart at most.
 CATEGORIES = 10_000
@@ -178,7 +178,7 @@ def _axis_counts(
     known = tally.value_counts()
     parse = needs_parsing(column)
     if known is not None and not parse:
-        return known[0], known[1], tally.grid, True  # type: ignore[union-attr]
+        return known[0], known[1], _grid(tally), True
     if known is not None:
         array, counts = tally.values_as_arrow(), known[1]
     else:
@@ -193,8 +193,13 @@ def _axis_counts(
         present &= ~nulls
     distinct, inverse = np.unique(values[present], return_inverse=True)
     totals = np.bincount(inverse, weights=counts[present], minlength=len(distinct)).astype(np.int64)
-    grid = Grid("integer").extended(distinct) if parse else tally.grid  # type: ignore[union-attr]
+    grid = Grid("integer").extended(distinct) if parse else _grid(tally)
     return distinct, totals, grid, known is not None
+
+
+def _grid(tally: Tally) -> Grid:
+    """What numbers lie on; an axis is never made of text, unless it is parsed."""
+    return cast("NumberTally", tally).grid
 
 
 def _decimals(column: Column, largest: float) -> int | None:

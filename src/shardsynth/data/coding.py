@@ -22,7 +22,7 @@ from shardsynth.data.columns import Column, schema_from_text, schema_to_text
 from shardsynth.data.values import Array, Precision, axis_of_native, kind_of, native, plain_type, to_arrow
 
 if TYPE_CHECKING:
-    from shardsynth.summaries.profile import Profile
+    from shardsynth.data.tallies import TableTallies
 
 __all__ = ["SCORE_STEP", "WIDE", "ColumnCoder", "Encoded", "TableCoder"]
 
@@ -112,7 +112,7 @@ class TableCoder:
     @classmethod
     def from_profile(
         cls,
-        profile: Profile,
+        profile: TableTallies,
         columns: Sequence[Column],
         row_sample: pa.Table | None = None,
         min_count: int = 5,

@@ -20,7 +20,7 @@ from shardsynth.errors import MetadataError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from shardsynth.summaries.profile import Profile, Tally
+    from shardsynth.data.tallies import TableTallies, Tally
 
 #: Of more categories than this SDV lists none and says ``high_cardinality``.
 _LISTED_CATEGORIES = 499
@@ -32,7 +32,7 @@ _FLOAT_DIGITS = 15
 _STAMPS = np.array(["1678-01-01", "2262-01-01"], dtype="datetime64[s]")
 
 
-def detect(sample: pa.Table, profile: Profile, schema: pa.Schema) -> dict[str, Any]:
+def detect(sample: pa.Table, profile: TableTallies, schema: pa.Schema) -> dict[str, Any]:
     """SDV Metadata V2 (one table, "table"), by SDV's own detector on the row sample, corrected by exact counts.
 
     Corrected: ranges, categories (in canonical order), nullability and decimal places, from all rows; a whole number
@@ -81,7 +81,7 @@ def detect(sample: pa.Table, profile: Profile, schema: pa.Schema) -> dict[str, A
     return {"tables": {TABLE: table}, "relationships": [], "METADATA_SPEC_VERSION": "V2"}
 
 
-def complete(metadata: dict[str, Any], sample: pa.Table, profile: Profile, schema: pa.Schema) -> dict[str, Any]:
+def complete(metadata: dict[str, Any], sample: pa.Table, profile: TableTallies, schema: pa.Schema) -> dict[str, Any]:
     """A user's metadata with what they leave open filled in from exact counts; what they say stands.
 
     Filled in: ranges, categories, nullability and decimal places. A column without any value is marked as such.
@@ -237,7 +237,7 @@ def _text_range(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally) 
     return {"datetime_format": layout, "range_min": low, "range_max": high}
 
 
-def _primary_key(sample: pa.Table, frame: pd.DataFrame, profile: Profile, described: dict[str, Any]) -> str | None:
+def _primary_key(sample: pa.Table, frame: pd.DataFrame, profile: TableTallies, described: dict[str, Any]) -> str | None:
     """The first column that SDV would take for the key and that repeats nowhere, as far as it was counted."""
     candidates = []
     for name in frame.columns:

@@ -22,7 +22,7 @@ from shardsynth.data.values import axis_of_native, kind_of
 from shardsynth.errors import MetadataError, did_you_mean
 
 if TYPE_CHECKING:
-    from shardsynth.summaries.profile import Profile
+    from shardsynth.data.tallies import TableTallies
 
 TABLE = "table"
 #: Kinds of Arrow values (``values.kind_of``) that each sdtype can be; a personal sdtype is text.
@@ -37,13 +37,6 @@ KINDS = {
 }
 #: Personal sdtypes whose made-up values can also be numbers.
 NUMERIC_PII = {"latitude", "longitude", "postcode", "zipcode"}
-
-
-def detect(sample: pa.Table, profile: Profile, schema: pa.Schema) -> dict[str, Any]:
-    """SDV Metadata V2, detected by SDV and corrected by exact counts: see ``detection.detect``."""
-    from shardsynth.data import detection
-
-    return detection.detect(sample, profile, schema)
 
 
 def columns(metadata: dict[str, Any], schema: pa.Schema, empty: Collection[str] = ()) -> list[Column]:
@@ -110,7 +103,7 @@ def _is_empty(sdtype: str, options: dict[str, Any]) -> bool:
     return sdtype == "unknown" and options.get("pii") is False
 
 
-def public(metadata: dict[str, Any], profile: Profile | None = None, min_count: int = 5) -> dict[str, Any]:
+def public(metadata: dict[str, Any], profile: TableTallies | None = None, min_count: int = 5) -> dict[str, Any]:
     """The same metadata with nothing that can identify a person; SDV still loads them.
 
     Gone are ``range_min`` and ``range_max`` (one person's value each) and every category seen fewer than ``min_count``

@@ -1,1 +1,4 @@
-"""Quality, privacy and utility figures."""
+"""Figures: quality, diagnostic, privacy, utility.
+
+Tables and counts in, numbers out; writes nothing. Imports ``summaries``, ``data``, ``job`` and ``errors``.
+"""

@@ -1,1 +1,4 @@
-"""Models of a table; they know nothing of files, runs or Slurm."""
+"""Models of one table: fitting, model files, drawing.
+
+A model knows nothing of files of rows, of runs or of Slurm. ``families`` is the one list of them.
+"""

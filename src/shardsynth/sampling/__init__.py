@@ -1,1 +1,4 @@
-"""Chunk streams, conditions, constraints and identifiers."""
+"""Random streams, identifiers, conditions and constraints: what any model needs to make rows.
+
+Knows no model. Imports ``summaries``, ``data``, ``job`` and ``errors``.
+"""

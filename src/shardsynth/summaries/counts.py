@@ -266,6 +266,14 @@ class Counts:
         archive.write(path, members)
 
     @classmethod
+    def load_merged(cls, paths: Sequence[str | Path], coder: TableCoder) -> Counts:
+        """The counts of one part or more as one; ``coder`` is the one that they were counted with."""
+        merged = cls.load(paths[0], coder)
+        for path in paths[1:]:
+            merged.merge(cls.load(path, coder))
+        return merged
+
+    @classmethod
     def load(cls, path: str | Path, coder: TableCoder) -> Counts:
         """Inverse of ``save``; ``coder`` is the one that it was counted with."""
         members = archive.read(path)

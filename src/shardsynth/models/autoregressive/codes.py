@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from shardsynth.data.coding import ColumnCoder, TableCoder
 from shardsynth.errors import ModelError
-from shardsynth.models.columns.fitted import FitColumn, Marginal
-from shardsynth.models.copula.fit import fit_columns, verified_relations
-from shardsynth.models.copula.options import FitOptions
-from shardsynth.models.relations import Relation
+from shardsynth.models.columns.fitted import FittedColumn, Marginal
+from shardsynth.models.columns.learn import fit_columns, verified_relations
+from shardsynth.models.columns.options import FitOptions
+from shardsynth.models.columns.relations import Relation
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile
 
@@ -32,7 +32,7 @@ Codes = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class CodedColumn:
+class BinnedColumn:
     """A learned column in codes.
 
     Attributes:
@@ -41,12 +41,12 @@ class CodedColumn:
         nullable: Whether there is one more code, missing.
     """
 
-    fit: FitColumn
+    fit: FittedColumn
     ends: Integers
     nullable: bool
 
     @classmethod
-    def of(cls, fit: FitColumn, codes: int) -> CodedColumn:
+    def of(cls, fit: FittedColumn, codes: int) -> BinnedColumn:
         """Cut a column's quantile function into at most about so many codes.
 
         A segment that holds its share of the rows stands alone; the lighter ones between such are joined until they do.
@@ -71,7 +71,7 @@ class CodedColumn:
     @cached_property
     def share(self) -> Floats:
         """float64[size]: share of the rows of each code, by the counts of all rows."""
-        present = np.diff(self._reached) * (1.0 - _marginal(self.fit).p_missing)
+        present = np.diff(self._cdf) * (1.0 - _marginal(self.fit).p_missing)
         shares = np.append(present, _marginal(self.fit).p_missing) if self.nullable else present
         return np.asarray(shares, np.float64)
 
@@ -80,14 +80,14 @@ class CodedColumn:
         """float64[size]: place of each code of an axis in its order, in 0 to 1 (NaN: missing); None for categories."""
         if self.fit.categories is not None:
             return None
-        middle = 0.5 * (self._reached[:-1] + self._reached[1:])
+        middle = 0.5 * (self._cdf[:-1] + self._cdf[1:])
         return np.asarray(np.append(middle, np.nan) if self.nullable else middle, np.float64)
 
     @cached_property
-    def _reached(self) -> Floats:
+    def _cdf(self) -> Floats:
         """float64[m + 1]: cumulative probability of the values at the border of each code."""
-        reached: Floats = np.append(0.0, _marginal(self.fit).cumulative)[np.append(0, self.ends)]
-        return reached
+        cdf: Floats = np.append(0.0, _marginal(self.fit).cumulative)[np.append(0, self.ends)]
+        return cdf
 
     @cached_property
     def _single(self) -> bool:
@@ -121,8 +121,8 @@ class CodedColumn:
             return np.asarray(marginal.lo[held])
         if self._single:
             return np.asarray(marginal.lo[held] + (marginal.hi - marginal.lo)[held] * uniform)
-        reached = self._reached
-        return marginal.quantile(reached[held] + np.diff(reached)[held] * uniform)
+        cdf = self._cdf
+        return marginal.quantile(cdf[held] + np.diff(cdf)[held] * uniform)
 
     def encode(
         self, coder: ColumnCoder, codes: NDArray[Any], axis: Floats | None, rng: np.random.Generator | None
@@ -188,8 +188,8 @@ class Coding:
         notes: Facts for the report.
     """
 
-    table: tuple[FitColumn, ...]
-    columns: tuple[CodedColumn, ...]
+    table: tuple[FittedColumn, ...]
+    columns: tuple[BinnedColumn, ...]
     relations: tuple[Relation, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -239,7 +239,7 @@ class Coding:
                     f"(max_categories: {most_categories})"
                 )
         learned = [
-            CodedColumn.of(one, bins if one.categories is None else most_categories)
+            BinnedColumn.of(one, bins if one.categories is None else most_categories)
             for one in table
             if one.treatment == "latent"
         ]
@@ -253,7 +253,7 @@ class Coding:
         Args:
             coder: What the columns were coded with.
             rows: Rows with the coder's columns.
-            seed: Draws stand-ins for protected categories; None as for ``CodedColumn.encode``.
+            seed: Draws stand-ins for protected categories; None as for ``BinnedColumn.encode``.
             part: Number of the batch, for rows that come in several.
         """
         rng = None if seed is None else np.random.default_rng([seed, 5, part])
@@ -265,20 +265,20 @@ class Coding:
         return codes
 
 
-def _marginal(fit: FitColumn) -> Marginal:
+def _marginal(fit: FittedColumn) -> Marginal:
     assert fit.marginal is not None
     return fit.marginal
 
 
-def _unlearned(name: str, role: str) -> FitColumn:
-    return FitColumn(name, role, role if role in ("id", "pii") else "empty")
+def _unlearned(name: str, role: str) -> FittedColumn:
+    return FittedColumn(name, role, role if role in ("id", "pii") else "empty")
 
 
 def _plain(values: pa.Array) -> pa.Array:
     return values.cast(pa.string()) if pa.types.is_string_view(values.type) else values
 
 
-def by_frequency(fit: FitColumn) -> FitColumn:
+def by_frequency(fit: FittedColumn) -> FittedColumn:
     """A category column whose quantile function begins with the most frequent category."""
     marginal = _marginal(fit)
     order = np.argsort(-marginal.probability, kind="stable")

@@ -10,10 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shardsynth.data.values import Precision
-from shardsynth.models.autoregressive.codes import CodedColumn
-from shardsynth.models.columns.fitted import FitColumn
-from shardsynth.models.copula.columns import Form
-from shardsynth.models.relations import Relation, Values
+from shardsynth.models.autoregressive.codes import BinnedColumn
+from shardsynth.models.columns.fitted import FittedColumn
+from shardsynth.models.columns.forms import StorageForm
+from shardsynth.models.columns.relations import Relation, Values
 
 Codes = NDArray[np.int16]
 Floats = NDArray[np.float64]
@@ -33,10 +33,10 @@ class Writer:
 
     def __init__(
         self,
-        columns: Sequence[CodedColumn],
+        columns: Sequence[BinnedColumn],
         relations: Sequence[Relation],
-        fits: Mapping[str, FitColumn],
-        forms: Mapping[str, Form],
+        fits: Mapping[str, FittedColumn],
+        forms: Mapping[str, StorageForm],
     ) -> None:
         self.columns, self.forms, self._fits = tuple(columns), dict(forms), fits
         self.number = {column.name: i for i, column in enumerate(self.columns)}
@@ -121,7 +121,7 @@ class Writer:
         return np.repeat(self._written(fit, fit.marginal.lo[:1]), n), np.zeros(n, np.bool_)
 
     @staticmethod
-    def _written(fit: FitColumn, values: Floats) -> NDArray[Any]:
+    def _written(fit: FittedColumn, values: Floats) -> NDArray[Any]:
         if fit.categories is not None:
             return values.astype(np.int64)
         return np.asarray((fit.precision or Precision()).snap(values))

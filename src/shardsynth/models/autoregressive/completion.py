@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from shardsynth.data.columns import Column
 from shardsynth.data.values import axis, decoded
 from shardsynth.errors import ConditionError
-from shardsynth.models.autoregressive.codes import CodedColumn
+from shardsynth.models.autoregressive.codes import BinnedColumn
 from shardsynth.models.autoregressive.sampler import BLOCK, in_blocks, lanes_of, places, stacked
-from shardsynth.models.copula.completion import check_columns
+from shardsynth.models.columns.known import check_columns
 from shardsynth.sampling.streams import stream_key
 
 if TYPE_CHECKING:
-    from shardsynth.models.autoregressive.model import AutoregressiveModel
+    from shardsynth.models.autoregressive.parameters import AutoregressiveParameters
 
 
-def complete(model: AutoregressiveModel, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
+def complete(model: AutoregressiveParameters, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
     """Fill in the missing values of rows.
 
     What is filled in is never missing. Given values stay what they are, also where the model holds them only within a
@@ -71,7 +71,7 @@ def complete(model: AutoregressiveModel, rows: pa.Table, seed: int, first_row: i
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
 def _block(
-    model: AutoregressiveModel, key: tuple[int, int], block: int, known: NDArray[np.int16]
+    model: AutoregressiveParameters, key: tuple[int, int], block: int, known: NDArray[np.int16]
 ) -> list[NDArray[Any]]:
     """Codes and places of one block: the given columns enter first, then the others are drawn in schema order."""
     sampler, lanes = model.sampler, lanes_of(key, block, len(known))
@@ -97,7 +97,7 @@ def _block(
     return found
 
 
-def _known(column: CodedColumn, rows: pa.Table) -> NDArray[np.int16]:
+def _known(column: BinnedColumn, rows: pa.Table) -> NDArray[np.int16]:
     """Codes int16[n] of a column's given values, -1 where it has none."""
     if column.name not in rows.column_names:
         return np.full(rows.num_rows, -1, np.int16)

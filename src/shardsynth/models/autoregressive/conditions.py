@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shardsynth.errors import ConditionError
-from shardsynth.models.autoregressive.codes import CodedColumn
+from shardsynth.models.autoregressive.codes import BinnedColumn
 from shardsynth.models.autoregressive.columns import Writer
 from shardsynth.models.autoregressive.sampler import Drawing, Rows, in_blocks, lanes_of, places, stacked
 from shardsynth.models.columns.fitted import Marginal
-from shardsynth.models.copula.selection import nearest_name, select
-from shardsynth.models.relations import Relation, Values
+from shardsynth.models.columns.relations import Relation, Values
+from shardsynth.models.columns.selection import nearest_name, select
 from shardsynth.sampling.conditions import Condition, Conditions
 
 if TYPE_CHECKING:
-    from shardsynth.models.autoregressive.model import AutoregressiveModel
+    from shardsynth.models.autoregressive.parameters import AutoregressiveParameters
 
 Mask = NDArray[np.bool_]
 
@@ -46,7 +46,7 @@ class Prepared:
         accepted: Rows made so far.
     """
 
-    def __init__(self, model: AutoregressiveModel, conditions: Conditions) -> None:
+    def __init__(self, model: AutoregressiveParameters, conditions: Conditions) -> None:
         self.conditions = conditions
         self.proposals = self.accepted = 0
         self._model, self._lock = model, threading.Lock()
@@ -69,7 +69,7 @@ class Prepared:
         )
 
     @classmethod
-    def of(cls, model: AutoregressiveModel, conditions: Conditions) -> Prepared:
+    def of(cls, model: AutoregressiveParameters, conditions: Conditions) -> Prepared:
         """Compile.
 
         Raises:
@@ -108,7 +108,7 @@ class Prepared:
         return column in self._allowed and int(np.count_nonzero(self._allowed[column])) == 1
 
     def codes(self, key: tuple[int, int], first_row: int, n: int, threads: int) -> list[NDArray[Any]]:
-        """Codes [columns, n] and the 32-bit places [columns, n] of rows; see ``AutoregressiveModel.draw``."""
+        """Codes [columns, n] and the 32-bit places [columns, n] of rows; see ``AutoregressiveParameters.draw``."""
         return in_blocks(first_row, n, threads, lambda block: self._block(key, block))
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
@@ -182,7 +182,7 @@ class Prepared:
 class _Compiler:
     """From tests of columns to factors of codes, cut columns, and tests of computed columns."""
 
-    def __init__(self, model: AutoregressiveModel, conditions: Conditions) -> None:
+    def __init__(self, model: AutoregressiveParameters, conditions: Conditions) -> None:
         self._model = model
         self.columns = list(model.coding.columns)
         self.allowed: dict[int, NDArray[np.float64]] = {}
@@ -297,8 +297,8 @@ def wanted_missing(tests: Sequence[Condition]) -> bool | None:
 
 
 def _cut(
-    column: CodedColumn, parts: dict[int, list[tuple[float, float, float]]]
-) -> tuple[CodedColumn, NDArray[np.float64]]:
+    column: BinnedColumn, parts: dict[int, list[tuple[float, float, float]]]
+) -> tuple[BinnedColumn, NDArray[np.float64]]:
     """A column with only the pieces of its segments that pass, and the share float64[m] of each code that does."""
     marginal = column.fit.marginal
     assert marginal is not None
@@ -324,4 +324,4 @@ def _cut(
         ends.append(len(lo))
         first = last
     cut = Marginal(marginal.kind, np.array(probability), np.array(lo), np.array(hi), marginal.p_missing)
-    return CodedColumn(replace(column.fit, marginal=cut), np.array(ends, np.int64), column.nullable), np.array(share)
+    return BinnedColumn(replace(column.fit, marginal=cut), np.array(ends, np.int64), column.nullable), np.array(share)

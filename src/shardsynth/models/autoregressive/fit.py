@@ -19,10 +19,10 @@ from shardsynth.models.autoregressive.sampler import calibrated_biases
 from shardsynth.models.autoregressive.table import Table, blocks, encode_rows
 from shardsynth.models.autoregressive.training import Shape, bins_of, train
 from shardsynth.models.base import Fitting
-from shardsynth.models.checkpoint import Watch
-from shardsynth.models.copula.options import FitOptions
-from shardsynth.models.deep.fit import available_memory, choose_device
-from shardsynth.models.torch_threads import torch_threads
+from shardsynth.models.columns.options import FitOptions
+from shardsynth.models.training.checkpoint import Watch
+from shardsynth.models.training.device import available_memory, choose_device
+from shardsynth.models.training.torch_threads import torch_threads
 
 CALIBRATION_ROWS = 32_768
 

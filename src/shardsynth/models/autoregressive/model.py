@@ -1,74 +1,27 @@
-"""A trained autoregressive model as plain data: drawn, saved and loaded like every native model."""
+"""Rows of an autoregressive model: without conditions, under them, and completed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
-from shardsynth.data.columns import schema_from_text, schema_to_text
-from shardsynth.errors import ModelError
-from shardsynth.models.autoregressive.codes import CodedColumn, Coding
-from shardsynth.models.autoregressive.columns import Writer
-from shardsynth.models.autoregressive.network import Network
-from shardsynth.models.autoregressive.options import AutoregressiveOptions
-from shardsynth.models.autoregressive.sampler import Drawing, Sampler, in_blocks, lanes_of, places
-from shardsynth.models.columns.files import (
-    column_arrays,
-    column_card,
-    column_of,
-    read_files,
-    unlearned_array,
-    write_files,
-)
-from shardsynth.models.columns.fitted import FitColumn
-from shardsynth.models.copula.columns import Form, forms_of
-from shardsynth.models.copula.tables import Ragged
-from shardsynth.models.relations import relation_from_json
+from shardsynth.models.autoregressive.sampler import Drawing, in_blocks, lanes_of, places
 from shardsynth.sampling.streams import stream_key
 
 if TYPE_CHECKING:
     from shardsynth.models.autoregressive.conditions import Prepared
     from shardsynth.sampling.conditions import Conditions
 
-_FORMAT = 1
+
+from shardsynth.models.autoregressive.parameters import AutoregressiveParameters
 
 
 @dataclass(frozen=True)
-class AutoregressiveModel:
-    """A trained model that can be sampled, saved and loaded.
-
-    Attributes:
-        schema: Arrow schema of the input, and of every batch drawn.
-        options: How it was trained, and how it is sampled.
-        coding: Its columns.
-        network: The conditional distributions.
-        calibration: float32[all codes], see ``calibrated_biases``.
-        rows: Training rows.
-        generators: By column name, for ids and personal data (see ``sampling.identifiers``).
-        formats: By column name, for datetimes held as text or integers.
-        name: Part of the key of its random stream.
-        loss: Loss history, one row per check; not in the model folder.
-        threads: Blocks of rows made at the same time; changes no row.
-    """
-
-    schema: pa.Schema
-    options: AutoregressiveOptions
-    coding: Coding
-    network: Network
-    calibration: Tensor
-    rows: int
-    generators: dict[str, dict[str, Any]] = field(default_factory=dict)
-    formats: dict[str, str] = field(default_factory=dict)
-    name: str = "autoregressive"
-    loss: pa.Table | None = None
-    threads: int = 1
+class AutoregressiveModel(AutoregressiveParameters):
+    """A trained model that can be drawn; what it consists of stands in ``AutoregressiveParameters``."""
 
     def draw(
         self, seed: int, first_row: int, n: int, conditions: Conditions | Prepared | None = None
@@ -103,16 +56,6 @@ class AutoregressiveModel:
         arrays = writer.arrays(codes, lambda column: places(lanes[column]))
         return self.assembled(arrays, first_row, n)
 
-    def assembled(self, arrays: dict[str, pa.Array], first_row: int, n: int) -> pa.RecordBatch:
-        """A batch of the learned and computed columns, and of those that are neither."""
-        columns = [
-            arrays[c.name]
-            if c.name in arrays
-            else unlearned_array(c, f.type, first_row, n, self.forms, self.generators)
-            for c, f in zip(self.coding.table, self.schema)
-        ]
-        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
-
     def prepare(self, conditions: Conditions | Prepared) -> Prepared:
         """Conditions in terms of this model: cheap to draw under, and they count their proposals.
 
@@ -129,140 +72,7 @@ class AutoregressiveModel:
 
         return complete(self, rows, seed, first_row)
 
-    def with_threads(self, threads: int) -> AutoregressiveModel:
-        """The same model, making so many blocks at the same time."""
-        return replace(self, threads=threads)
-
-    def with_sampling(
-        self, *, temperature: float | None = None, top_p: float | None = None, balance: str | None = None
-    ) -> AutoregressiveModel:
-        """The same model, sampled otherwise; what is None stays.
-
-        Raises:
-            JobError: A number is out of range.
-            ModelError: ``balance`` names no category column that the model learned, or the order is fixed.
-        """
-        changed = replace(self, options=self.options.sampled(temperature, top_p, balance))
-        _ = changed.order  # says what cannot be
-        return changed
-
-    @property
-    def learned_distributions(self) -> dict[str, Any]:
-        """Per column, SDV's ``{"distribution": name, "learned_parameters": {...}}``; {} for columns without one."""
-        return {c.name: dict(c.distribution) for c in self.coding.table if c.distribution}
-
-    @property
-    def dictionary_columns(self) -> list[str]:
-        """Columns of few distinct values, worth a Parquet dictionary."""
-        atoms = {c.name for c in self.coding.columns if not c.spreads}
-        return [
-            c.name
-            for c in self.coding.table
-            if c.categories is not None or c.treatment in ("constant", "relation") or c.name in atoms
-        ]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Facts for the report."""
-        return self.coding.notes
-
-    @cached_property
-    def order(self) -> tuple[int, ...]:
-        """Learned columns in the order in which they are drawn under no conditions."""
-        plain = list(range(len(self.coding.columns)))
-        for column in self.plain:
-            plain = [column, *(c for c in plain if c != column)]
-        if self.options.order == "fixed" and plain != sorted(plain):
-            raise ModelError(f"balance: {self.options.balance}: wants a model of order: any")
-        return tuple(plain)
-
-    @cached_property
-    def plain(self) -> dict[int, Tensor]:
-        """The balanced column and its weights, if there is one."""
-        name = self.options.balance
-        if not name:
-            return {}
-        for number, column in enumerate(self.coding.columns):
-            if column.name == name and column.fit.categories is not None:
-                weights = torch.ones(column.size)
-                weights[len(column.ends) :] = 0.0
-                return {number: weights}
-        raise ModelError(f"balance: {name!r} is no category column that the model learned")
-
-    @cached_property
-    def forms(self) -> dict[str, Form]:
-        """How each learned, computed or constant column's values are held."""
-        return forms_of(self.coding.table, self.schema, self.formats)
-
-    @cached_property
-    def fits(self) -> dict[str, FitColumn]:
-        """Every column by name."""
-        return {c.name: c for c in self.coding.table}
-
-    @cached_property
-    def writer(self) -> Writer:
-        """From codes to arrays."""
-        return Writer(self.coding.columns, self.coding.relations, self.fits, self.forms)
-
-    @cached_property
-    def sampler(self) -> Sampler:
-        """Draws columns."""
-        return Sampler(self.network, self.calibration, temperature=self.options.temperature, top_p=self.options.top_p)
-
     @cached_property
     def drawing(self) -> Drawing:
         """Draws rows under no conditions."""
         return Drawing(self.sampler, self.order, calibrated=not self.plain, plain=self.plain)
-
-    def save(self, folder: Path) -> None:
-        """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
-        card = {
-            "format": _FORMAT,
-            "family": "autoregressive",
-            "engine": "native",
-            "name": self.name,
-            "rows": self.rows,
-            "torch": torch.__version__,
-            "schema": schema_to_text(self.schema),
-            "options": self.options.to_json(),
-            "shape": {"embedding": self.network.width, "hidden": self.network.hidden},
-            "columns": [column_card(c) for c in self.coding.table],
-            "learned": [{"name": c.name, "nullable": c.nullable} for c in self.coding.columns],
-            "relations": [r.to_json() for r in self.coding.relations],
-            "generators": self.generators,
-            "formats": self.formats,
-            "notes": list(self.coding.notes),
-        }
-        network = {f"network.{key}": value.detach().cpu().numpy() for key, value in self.network.state_dict().items()}
-        tensors = {**network, "calibration": self.calibration.detach().cpu().numpy()}
-        ends = Ragged.of([c.ends for c in self.coding.columns], np.int64)
-        write_files(folder, card, tensors, {**column_arrays(self.coding.table), "ends": ends})
-
-    @classmethod
-    def load(cls, folder: Path) -> AutoregressiveModel:
-        """Read what ``save`` wrote. Runs no code of the folder's.
-
-        Raises:
-            ModelError: No such model there, or one of a later format.
-        """
-        card, tensors, arrays = read_files(folder, ["autoregressive"], "an autoregressive model", _FORMAT)
-        table = tuple(column_of(column, i, arrays) for i, column in enumerate(card["columns"]))
-        by_name = {column.name: column for column in table}
-        learned = tuple(
-            CodedColumn(by_name[c["name"]], arrays["ends"][i], c["nullable"]) for i, c in enumerate(card["learned"])
-        )
-        coding = Coding(table, learned, tuple(relation_from_json(r) for r in card["relations"]), tuple(card["notes"]))
-        network = Network(coding.sizes, card["shape"]["embedding"], card["shape"]["hidden"])
-        weights = {k: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("network.")}
-        network.load_state_dict({k[len("network.") :]: v for k, v in weights.items()})
-        return cls(
-            schema_from_text(card["schema"]),
-            AutoregressiveOptions.from_json(card["options"]),
-            coding,
-            network.eval(),
-            torch.from_numpy(tensors["calibration"]),
-            card["rows"],
-            card["generators"],
-            card["formats"],
-            card["name"],
-        )

@@ -9,7 +9,7 @@ from typing import Any
 
 from shardsynth.errors import JobError
 from shardsynth.models.columns.marginals import Protection
-from shardsynth.models.copula.options import FitOptions
+from shardsynth.models.columns.options import FitOptions
 
 _CHOICES = {"order": ("any", "fixed"), "device": ("auto", "cpu", "cuda")}
 _RANGES: dict[str, tuple[float, float]] = {

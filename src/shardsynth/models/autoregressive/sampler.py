@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shardsynth.models.autoregressive.network import Network
-from shardsynth.models.torch_threads import torch_threads
+from shardsynth.models.training.torch_threads import torch_threads
 from shardsynth.sampling.streams import random_words
 
 #: Rows that are made together.
@@ -204,13 +204,13 @@ class _Table:
 
     Attributes:
         codes: int16[entries], code of each entry: a beginning followed by a code that it can have.
-        reached: float64[entries], number of the beginning + cumulative probability: one ascending vector, so that a
+        cdf: float64[entries], number of the beginning + cumulative probability: one ascending vector, so that a
             uniform number finds its entry.
         probability: float32[beginnings], of what is allowed.
     """
 
     codes: Tensor
-    reached: Tensor
+    cdf: Tensor
     probability: Tensor
 
 
@@ -263,7 +263,7 @@ class Drawing:
         if number < len(self._tables):
             table = self._tables[number]
             probability = None if allowed is None else table.probability[rows.entry]
-            rows.entry = torch.searchsorted(table.reached, rows.entry + uniform.double())
+            rows.entry = torch.searchsorted(table.cdf, rows.entry + uniform.double())
             rows.codes[column] = table.codes[rows.entry]
             if number + 1 == len(self._tables):
                 rows.context = self._contexts[rows.entry]
@@ -331,10 +331,10 @@ def in_blocks(first_row: int, n: int, threads: int, make: Callable[[int], Sequen
 def _chosen(weights: Tensor, uniform: Tensor) -> Tensor:
     """int16[n]: codes drawn by weights [size, n], which it overwrites."""
     size = weights.shape[0]
-    reached = weights  # added up in place, one code after the other
+    cdf = weights  # added up in place, one code after the other
     for k in range(1, size):
-        reached[k] += reached[k - 1]
-    passed = reached < (reached[-1] * uniform)
+        cdf[k] += cdf[k - 1]
+    passed = cdf < (cdf[-1] * uniform)
     return passed.view(torch.uint8).sum(0, dtype=torch.int16).clamp_(max=size - 1)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.models.autoregressive.codes import Coding
-from shardsynth.models.mapped import PIECE_ROWS, new_array, pieces
+from shardsynth.models.training.mapped import PIECE_ROWS, new_array, pieces
 
 #: Codes int8 or int16 [rows, columns].
 Table = NDArray[Any]

@@ -24,7 +24,7 @@ from torch import Tensor
 from shardsynth.models.autoregressive.network import Network, draw_orders
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
 from shardsynth.models.autoregressive.table import Table
-from shardsynth.models.checkpoint import TrainingState, Watch
+from shardsynth.models.training.checkpoint import TrainingState, Watch
 
 #: Steps between two checks at most.
 _ROUND = 1000

@@ -1,1 +1,4 @@
-"""One column fitted and kept: what every native model shares."""
+"""One column, fitted and kept: marginals, relations, options, files; shared by all native families.
+
+Imports no family.
+"""

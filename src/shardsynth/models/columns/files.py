@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
-from shardsynth.models.columns.fitted import FitColumn, Marginal
-from shardsynth.models.copula.tables import Ragged
+from shardsynth.models.columns.fitted import FittedColumn, Marginal
+from shardsynth.models.columns.ragged import Ragged
 
 
 def write_files(
@@ -65,7 +65,7 @@ def read_files(
     return card, tensors, ragged
 
 
-def column_card(column: FitColumn) -> dict[str, Any]:
+def column_card(column: FittedColumn) -> dict[str, Any]:
     """A column as JSON; its arrays lie in the safetensors file."""
     marginal = column.marginal
     return {
@@ -79,7 +79,7 @@ def column_card(column: FitColumn) -> dict[str, Any]:
     }
 
 
-def column_arrays(columns: Sequence[FitColumn]) -> dict[str, Ragged]:
+def column_arrays(columns: Sequence[FittedColumn]) -> dict[str, Ragged]:
     """The arrays of all columns: ``probability``, ``lo``, ``hi``, and ``categories`` as bytes."""
     none = np.zeros(0)
     found = {
@@ -90,13 +90,13 @@ def column_arrays(columns: Sequence[FitColumn]) -> dict[str, Ragged]:
     return found
 
 
-def column_of(card: Mapping[str, Any], index: int, arrays: Mapping[str, Ragged]) -> FitColumn:
+def column_of(card: Mapping[str, Any], index: int, arrays: Mapping[str, Ragged]) -> FittedColumn:
     """Inverse of ``column_card`` and ``column_arrays``."""
     marginal = None
     if card["marginal"] is not None:
         probability, lo, hi = (arrays[key][index] for key in ("probability", "lo", "hi"))
         marginal = Marginal(card["marginal"]["kind"], probability, lo, hi, card["marginal"]["p_missing"])
-    return FitColumn(
+    return FittedColumn(
         card["name"],
         card["role"],
         card["treatment"],
@@ -128,7 +128,7 @@ def _categories(encoded: NDArray[np.uint8]) -> pa.Array | None:
 
 
 def unlearned_array(
-    column: FitColumn,
+    column: FittedColumn,
     data_type: pa.DataType,
     first_row: int,
     n: int,

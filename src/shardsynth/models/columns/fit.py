@@ -1,4 +1,4 @@
-"""Fitting one column: from its histogram to the ``FitColumn`` that a model holds."""
+"""Fitting one column: from its histogram to the ``FittedColumn`` that a model holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shardsynth.data.values import Precision, axis_of_native, needs_parsing
 from shardsynth.errors import JobError, ModelError
 from shardsynth.models.columns.asked import Asked, Transform
 from shardsynth.models.columns.distributions import family_marginal, fit_family
-from shardsynth.models.columns.fitted import FitColumn, Marginal
+from shardsynth.models.columns.fitted import FittedColumn, Marginal
 from shardsynth.models.columns.marginals import (
     Cells,
     Protection,
@@ -27,7 +27,7 @@ from shardsynth.models.columns.marginals import (
     protected_ends,
     protected_marginal,
 )
-from shardsynth.models.copula.options import EMPIRICAL
+from shardsynth.models.columns.options import EMPIRICAL
 from shardsynth.summaries.tally import NumberTally
 from shardsynth.summaries.text import TextTally
 
@@ -45,7 +45,7 @@ def fit_category(
     protection: Protection,
     known: Sequence[Any] | None = None,
     nullable: bool = True,
-) -> tuple[FitColumn, list[str]]:
+) -> tuple[FittedColumn, list[str]]:
     """A category column under the protections.
 
     Args:
@@ -75,7 +75,7 @@ def fit_category(
     if rest and text and known is None and (protection.rare == "other" or must_write):
         values, kept, place = _with_other(values, kept, place, rest)
     absent = float(hist[-1] / rows) if rows else 1.0
-    base = FitColumn(coder.name, coder.column.role, "empty", None, values, coder.precision, coder.emit_nan)
+    base = FittedColumn(coder.name, coder.column.role, "empty", None, values, coder.precision, coder.emit_nan)
     if not len(kept):
         if not nullable:
             raise ModelError(
@@ -114,7 +114,7 @@ def fit_axis(
     points: Sequence[float] | None = None,
     impute: bool = False,
     asked: Asked | None = None,
-) -> tuple[FitColumn, list[str]]:
+) -> tuple[FittedColumn, list[str]]:
     """A column of numbers or instants under the protections.
 
     Args:
@@ -137,7 +137,7 @@ def fit_axis(
     asked = _on_grid(asked or Asked(), coder.precision)
     rows, present = int(hist.sum()), int(hist[:-1].sum())
     absent = float(hist[-1] / rows) if rows else 1.0
-    base = FitColumn(coder.name, coder.column.role, "empty", None, None, coder.precision, coder.emit_nan)
+    base = FittedColumn(coder.name, coder.column.role, "empty", None, None, coder.precision, coder.emit_nan)
     if present == 0:
         return base, []
     if present < protection.min_count:

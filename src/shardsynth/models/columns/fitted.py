@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shardsynth.data.values import Precision
-from shardsynth.models.relations import Relation
+from shardsynth.models.columns.relations import Relation
 
 Floats = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class Marginal:
     Attributes:
         kind: ``category`` or ``axis``.
         probability: float64[m], positive, sums to 1 over the non-missing.
-        lo: float64[m]; an atom has ``lo == hi``. For categories both are the index into ``FitColumn.categories``;
+        lo: float64[m]; an atom has ``lo == hi``. For categories both are the index into ``FittedColumn.categories``;
             -1 (only in SDV's encoding, where missing is a category) is missing.
         hi: float64[m]. On a grid, ``lo`` and ``hi`` lie just under half a unit outside the first and the last
             grid point, so that rounding to the nearest point is even over the points.
@@ -58,7 +58,7 @@ class Marginal:
 
 
 @dataclass(frozen=True)
-class FitColumn:
+class FittedColumn:
     """One column of the schema, fitted.
 
     Attributes:
@@ -112,7 +112,7 @@ class CopulaFit:
         notes: Facts for the report (dropped categories, repairs, fallbacks), without data values.
     """
 
-    columns: list[FitColumn]
+    columns: list[FittedColumn]
     latents: list[Latent]
     correlation: Floats
     relations: list[Relation]

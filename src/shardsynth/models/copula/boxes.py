@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardsynth.errors import ConditionError
-from shardsynth.models.columns.fitted import FitColumn, Marginal
-from shardsynth.models.copula.selection import Selection, nearest_name, select, wanted_missing
+from shardsynth.models.columns.fitted import FittedColumn, Marginal
+from shardsynth.models.columns.relations import Relation
+from shardsynth.models.columns.selection import Selection, nearest_name, select, wanted_missing
 from shardsynth.models.copula.tables import GRID, REACH, Integers
-from shardsynth.models.relations import Relation
 from shardsynth.sampling.conditions import Condition, Conditions
 from shardsynth.sampling.elementary import exp, interval
 
 if TYPE_CHECKING:
-    from shardsynth.models.copula.model import GaussianCopula
+    from shardsynth.models.copula.parameters import CopulaParameters
 
 Floats = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def open_ends(ends: Integers) -> Floats:
 class Compiler:
     """From tests of columns to boxes of latents."""
 
-    def __init__(self, model: GaussianCopula) -> None:
+    def __init__(self, model: CopulaParameters) -> None:
         self._model = model
         self.columns = list(model.columns)
         self.cuts = list(model.cuts)
@@ -126,7 +126,7 @@ class Compiler:
         ranges = self._enter(number, latent, selection)
         return [Alternative({**present, latent: ends}, weight) for ends, weight in ranges]
 
-    def _select(self, column: FitColumn, tests: Sequence[Condition]) -> Selection:
+    def _select(self, column: FittedColumn, tests: Sequence[Condition]) -> Selection:
         form = self._model.forms[column.name]
         return select(column, form, tests)
 

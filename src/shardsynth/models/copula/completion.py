@@ -18,20 +18,21 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import axis, decoded
-from shardsynth.errors import ConditionError, InputError
-from shardsynth.models.columns.fitted import FitColumn
+from shardsynth.errors import ConditionError
+from shardsynth.models.columns.fitted import FittedColumn
+from shardsynth.models.columns.forms import StorageForm
+from shardsynth.models.columns.known import check_columns
 from shardsynth.models.copula.arrays import arrays_for
 from shardsynth.models.copula.boxes import END, open_ends
-from shardsynth.models.copula.columns import Form, finished, make_plan
+from shardsynth.models.copula.columns import finished, make_plan
 from shardsynth.models.copula.conditions import given_factor
 from shardsynth.models.copula.kernel import Kernel
-from shardsynth.models.copula.selection import nearest_name
 from shardsynth.models.copula.tables import Integers, check_exact, odd
 from shardsynth.sampling.streams import random_words, stream_key, uniforms
 from shardsynth.sampling.tilting import Boxes, TiltedSampler
 
 if TYPE_CHECKING:
-    from shardsynth.models.copula.model import GaussianCopula
+    from shardsynth.models.copula.parameters import CopulaParameters
 
 Mask = NDArray[np.bool_]
 
@@ -39,7 +40,7 @@ _ROWS_AT_ONCE = 4_096
 _MOST_ATTEMPTS = 5_000
 
 
-def complete(model: GaussianCopula, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
+def complete(model: CopulaParameters, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
     """Fill in the columns that rows lack, and the gaps in those that they have.
 
     A column of ``rows`` has no gap afterwards; the other columns are drawn as usual, missing values included. A value
@@ -80,32 +81,22 @@ def complete(model: GaussianCopula, rows: pa.Table, seed: int, first_row: int = 
     drawn = finished(plan, outputs, n)
     arrays = []
     for place, field in enumerate(model.schema):
-        made = model._array(place, drawn, first_row, n)
+        made = model.array(place, drawn, first_row, n)
         arrays.append(_filled(rows[field.name], made) if field.name in rows.column_names else made)
     return pa.Table.from_arrays(arrays, schema=model.schema)
-
-
-def check_columns(schema: pa.Schema, rows: pa.Table) -> None:
-    """InputError for a column that the schema has not, or has in another type."""
-    for name in rows.column_names:
-        if name not in schema.names:
-            raise InputError(f"column {name!r} is not one of the model's{nearest_name(name, schema.names)}")
-        found, wanted = rows.schema.field(name).type, schema.field(name).type
-        if not found.equals(wanted):
-            raise InputError(f"column {name!r} is of type {found}; the model has {wanted}")
 
 
 @dataclass(frozen=True)
 class _Given:
     """A column of the rows: where its values lie in the model; nothing to be known of columns that are not latents."""
 
-    column: FitColumn
+    column: FittedColumn
     missing: Mask
     values: NDArray[np.float64]
     segments: Integers | None
 
 
-def _given(model: GaussianCopula, place: int, rows: pa.Table) -> _Given:
+def _given(model: CopulaParameters, place: int, rows: pa.Table) -> _Given:
     column, field = model.columns[place], model.schema.field(place)
     array = decoded(rows[column.name])
     missing = np.asarray(array.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), np.bool_)
@@ -130,11 +121,11 @@ def _given(model: GaussianCopula, place: int, rows: pa.Table) -> _Given:
     return _Given(column, missing, values, np.searchsorted(between, values, side="right").astype(np.int64))
 
 
-def _options(form: Form) -> dict[str, Any]:
+def _options(form: StorageForm) -> dict[str, Any]:
     return {"datetime_format": form.datetime_format} if form.datetime_format else {}
 
 
-def _check_computed(model: GaussianCopula, rows: pa.Table) -> None:
+def _check_computed(model: CopulaParameters, rows: pa.Table) -> None:
     """ConditionError where a computed column is given without all that it is computed of."""
     for relation in model.relations:
         lacking = [name for name in relation.parents if name not in rows.column_names]
@@ -145,7 +136,7 @@ def _check_computed(model: GaussianCopula, rows: pa.Table) -> None:
             )
 
 
-def _boxes(model: GaussianCopula, known: dict[str, _Given], n: int) -> tuple[list[int], Integers, Integers]:
+def _boxes(model: CopulaParameters, known: dict[str, _Given], n: int) -> tuple[list[int], Integers, Integers]:
     """Latents of the given columns, and each row's interval of each, int64[n, c]."""
     place = {column.name: i for i, column in enumerate(model.columns)}
     numbers = {place[name]: one for name, one in known.items()}
@@ -172,7 +163,7 @@ class _Boxed:
     """Draws the conditioned latents of rows, each in its own box; a ``kernel.Fixed``."""
 
     def __init__(
-        self, model: GaussianCopula, latents: list[int], low: Integers, high: Integers, first_row: int
+        self, model: CopulaParameters, latents: list[int], low: Integers, high: Integers, first_row: int
     ) -> None:
         self._correlation = model.correlation[np.ix_(latents, latents)]
         self._low, self._high, self._first = low, high, first_row

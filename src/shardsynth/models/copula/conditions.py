@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardsynth.errors import ConditionError
-from shardsynth.models.columns.fitted import FitColumn
+from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.copula.arrays import arrays_for
 from shardsynth.models.copula.boxes import END, Alternative, Compiler, open_ends
 from shardsynth.models.copula.columns import Plan, make_plan
@@ -27,7 +27,7 @@ from shardsynth.sampling.streams import random_words, uniforms
 from shardsynth.sampling.tilting import Boxes, TiltedSampler
 
 if TYPE_CHECKING:
-    from shardsynth.models.copula.model import GaussianCopula
+    from shardsynth.models.copula.parameters import CopulaParameters
 
 Floats = NDArray[np.float64]
 
@@ -45,9 +45,13 @@ class Prepared:
     """
 
     def __init__(
-        self, model: GaussianCopula, conditions: Conditions, columns: Sequence[FitColumn], cuts: Sequence[Integers],
+        self,
+        model: CopulaParameters,
+        conditions: Conditions,
+        columns: Sequence[FittedColumn],
+        cuts: Sequence[Integers],
         boxes: Sequence[Alternative],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.conditions = conditions
         self.proposals = 0
         self.accepted = 0
@@ -67,7 +71,7 @@ class Prepared:
             )
 
     @classmethod
-    def of(cls, model: GaussianCopula, conditions: Conditions) -> Prepared:
+    def of(cls, model: CopulaParameters, conditions: Conditions) -> Prepared:
         """Compile.
 
         Raises:

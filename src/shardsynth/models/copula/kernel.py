@@ -13,36 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shardsynth.models.columns.forms import Spread
 from shardsynth.models.copula.arrays import Arrays
 from shardsynth.models.copula.tables import GRID, REACH, CellTable, Integers, cell_table
 from shardsynth.sampling.streams import lanes, random_words
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Values spread evenly over the segments of a quantile function.
-
-    ``value = (round(lo[k] + width[k] * u) * multiplier + offset) / divisor`` with u uniform.
-
-    Attributes:
-        lo: float64[m], start of each segment, in steps of the grid (in values without a grid).
-        width: float64[m], likewise.
-        dtype: Storage dtype of the values.
-        rounded: Whether there is a grid.
-        multiplier: Values per step.
-        offset: Value of step 0.
-        divisor: 10^digits for grids of decimal fractions.
-    """
-
-    lo: Floats
-    width: Floats
-    dtype: np.dtype[Any]
-    rounded: bool
-    multiplier: int = 1
-    offset: int = 0
-    divisor: float = 1.0
 
 
 @dataclass(frozen=True)

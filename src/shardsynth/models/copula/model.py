@@ -1,4 +1,4 @@
-"""The native Gaussian copula: a fitted copula as plain data, and rows from it at disk speed.
+"""Rows of the native Gaussian copula, at disk speed.
 
 A row is a pure function of (model file, seed, global row number): the same bytes for any task count, batch size,
 thread count, CPU generation and device (``tables`` says why). Rows under conditions are, too; there the
@@ -7,122 +7,29 @@ arithmetic that is not exact is elementwise IEEE without library functions (``sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from shardsynth.data.columns import Column, schema_from_text, schema_to_text
-from shardsynth.errors import ModelError
-from shardsynth.models.columns.files import column_arrays, column_card, column_of, read_files, write_files
-from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent
 from shardsynth.models.copula.arrays import arrays_for
-from shardsynth.models.copula.columns import Form, Plan, finished, forms_of, make_plan
+from shardsynth.models.copula.columns import Plan, finished, make_plan
 from shardsynth.models.copula.kernel import Kernel
-from shardsynth.models.copula.tables import (
-    Integers,
-    Ragged,
-    check_exact,
-    cut_marginal,
-    factor_of,
-    missing_cut,
-    normal_levels,
-)
-from shardsynth.models.relations import Relation, relation_from_json
 from shardsynth.sampling.streams import stream_key
 
 if TYPE_CHECKING:
     from shardsynth.models.copula.conditions import Prepared
     from shardsynth.sampling.conditions import Conditions
 
-_FORMAT = 1
+
+from shardsynth.models.copula.parameters import CopulaParameters
 
 
 @dataclass(frozen=True)
-class GaussianCopula:
-    """A fitted copula that can be sampled, saved and loaded.
-
-    Attributes:
-        schema: Arrow schema of the input, and of every batch drawn.
-        columns: One per field; marginals as they are sampled (see ``cut_marginal``).
-        latents: Dimensions of the Gaussian.
-        cuts: Per latent int64[m - 1], in units of 2^-22.
-        factor: int32[d, m], in units of 2^-22: latents are ``factor @ deviates``.
-        levels: int32[65536], the deviates, in units of 2^-22.
-        relations: Computed columns, in order.
-        generators: By column name, for ids and personal data (see ``sampling.identifiers``).
-        formats: By column name, for datetimes held as text or integers.
-        name: Part of the key of its random stream.
-        notes: Facts for the report.
-    """
-
-    schema: pa.Schema
-    columns: tuple[FitColumn, ...]
-    latents: tuple[Latent, ...]
-    cuts: tuple[Integers, ...]
-    factor: NDArray[np.int32]
-    levels: NDArray[np.int32]
-    relations: tuple[Relation, ...] = ()
-    generators: dict[str, dict[str, Any]] = field(default_factory=dict)
-    formats: dict[str, str] = field(default_factory=dict)
-    name: str = "gaussian_copula"
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def from_fit(
-        cls,
-        fit: CopulaFit,
-        schema: pa.Schema,
-        columns: Sequence[Column] = (),
-        *,
-        generators: Mapping[str, dict[str, Any]] | None = None,
-        name: str = "gaussian_copula",
-    ) -> GaussianCopula:
-        """Quantise a fit.
-
-        Args:
-            fit: From ``fit_copula``, or built from a stock model.
-            schema: Arrow schema of the input.
-            columns: The table's columns: wanted for the ``datetime_format`` of datetimes that are held as text.
-            generators: From ``identifiers.learn``, for columns of treatment ``id`` and ``pii``.
-            name: The model's name in its run: models of one run draw different rows from one seed.
-
-        Raises:
-            ModelError: The fit does not belong to the schema, or its correlations are not a correlation matrix.
-        """
-        if [c.name for c in fit.columns] != schema.names:
-            raise ModelError("the fitted copula does not have the columns of the schema")
-        fitted, cuts = list(fit.columns), []
-        for latent in fit.latents:
-            if latent.kind == "missing":
-                cuts.append(missing_cut(latent.p_missing))
-                continue
-            column = fitted[latent.columns[0]]
-            if column.marginal is None:
-                raise ModelError(f"column {column.name!r}: a latent without a marginal")
-            marginal, own = cut_marginal(column.marginal, column.precision)
-            fitted[latent.columns[0]] = replace(column, marginal=marginal)
-            cuts.append(own)
-        factor, levels = factor_of(np.asarray(fit.correlation, np.float64)), normal_levels()
-        check_exact(factor.astype(np.int64), int(levels.max()))
-        return cls(
-            schema,
-            tuple(fitted),
-            tuple(fit.latents),
-            tuple(cuts),
-            factor,
-            levels,
-            tuple(fit.relations),
-            dict(generators or {}),
-            {c.name: str(c.options["datetime_format"]) for c in columns if c.options.get("datetime_format")},
-            name,
-            tuple(fit.notes),
-        )
+class GaussianCopula(CopulaParameters):
+    """A fitted copula that can be drawn; what it consists of stands in ``CopulaParameters``."""
 
     def draw(
         self,
@@ -151,7 +58,7 @@ class GaussianCopula:
         plan, kernel = self._sampler(device) if conditions is None else self.prepare(conditions).sampler(device)
         outputs = kernel.draw(stream_key(seed, self.name), first_row, n)
         drawn = finished(plan, outputs, n)
-        arrays = [self._array(i, drawn, first_row, n) for i in range(len(self.columns))]
+        arrays = [self.array(i, drawn, first_row, n) for i in range(len(self.columns))]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def prepare(self, conditions: Conditions | Prepared) -> Prepared:
@@ -170,71 +77,6 @@ class GaussianCopula:
 
         return complete(self, rows, seed, first_row)
 
-    @property
-    def learned_distributions(self) -> dict[str, Any]:
-        """Per column, SDV's ``{"distribution": name, "learned_parameters": {...}}``; {} for columns without one."""
-        return {c.name: dict(c.distribution) for c in self.columns if c.distribution}
-
-    @property
-    def dictionary_columns(self) -> list[str]:
-        """Columns of few distinct values, worth a Parquet dictionary."""
-        return [c.name for c in self.columns if c.categories is not None or _few_values(c) or c.treatment == "relation"]
-
-    @property
-    def correlation(self) -> NDArray[np.float64]:
-        """Correlations of the latents as they are drawn, float64[d, d]."""
-        from shardsynth.models.copula.tables import GRID
-
-        factor = self.factor / GRID
-        return np.asarray(factor @ factor.T)
-
-    def save(self, folder: Path) -> None:
-        """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
-        card = {
-            "format": _FORMAT,
-            "family": "gaussian_copula",
-            "engine": "native",
-            "name": self.name,
-            "schema": schema_to_text(self.schema),
-            "columns": [column_card(c) for c in self.columns],
-            "latents": [{"kind": x.kind, "columns": list(x.columns), "p_missing": x.p_missing} for x in self.latents],
-            "relations": [r.to_json() for r in self.relations],
-            "generators": self.generators,
-            "formats": self.formats,
-            "notes": list(self.notes),
-        }
-        tensors: dict[str, NDArray[Any]] = {"factor": self.factor, "levels": self.levels[len(self.levels) // 2 :]}
-        ragged = {"cuts": Ragged.of(list(self.cuts), np.int32), **column_arrays(self.columns)}
-        write_files(folder, card, tensors, ragged)
-
-    @classmethod
-    def load(cls, folder: Path) -> GaussianCopula:
-        """Read what ``save`` wrote. Runs no code of the folder's.
-
-        Raises:
-            ModelError: No such model there, or one of a later format.
-        """
-        card, tensors, ragged = read_files(folder, ["gaussian_copula"], "a native Gaussian copula", _FORMAT)
-        upper = tensors["levels"]
-        return cls(
-            schema_from_text(card["schema"]),
-            tuple(column_of(column, i, ragged) for i, column in enumerate(card["columns"])),
-            tuple(Latent(x["kind"], tuple(x["columns"]), x["p_missing"]) for x in card["latents"]),
-            tuple(ragged["cuts"][i].astype(np.int64) for i in range(len(card["latents"]))),
-            tensors["factor"],
-            np.concatenate([-upper[::-1], upper]),
-            tuple(relation_from_json(r) for r in card["relations"]),
-            card["generators"],
-            card["formats"],
-            card["name"],
-            tuple(card["notes"]),
-        )
-
-    @cached_property
-    def forms(self) -> dict[str, Form]:
-        """How each learned column's values are held."""
-        return forms_of(self.columns, self.schema, self.formats)
-
     @cached_property
     def _samplers(self) -> dict[str | None, tuple[Plan, Kernel]]:
         return {}
@@ -246,25 +88,3 @@ class GaussianCopula:
             kernel = Kernel(self.factor.astype(np.int64), self.levels, plan.channels, arrays_for(device))
             self._samplers[device] = plan, kernel
         return self._samplers[device]
-
-    def _array(self, index: int, drawn: Mapping[str, Any], first: int, n: int) -> pa.Array:
-        """Arrow array of one column."""
-        column, data_type = self.columns[index], self.schema.field(index).type
-        if column.treatment == "empty":
-            return pa.nulls(n, data_type)
-        if column.treatment in ("id", "pii"):
-            return self._identifiers(column, data_type, first, n)
-        return self.forms[column.name].array(*drawn[column.name])
-
-    def _identifiers(self, column: FitColumn, data_type: pa.DataType, first: int, n: int) -> pa.Array:
-        if column.name not in self.generators:
-            raise ModelError(f"column {column.name!r}: the model has no generator for it")
-        from shardsynth.sampling.identifiers import make
-
-        return make(self.generators[column.name], data_type, first, n)
-
-
-def _few_values(column: FitColumn) -> bool:
-    """Whether all values are atoms."""
-    marginal = column.marginal
-    return marginal is not None and bool(np.array_equal(marginal.lo, marginal.hi))

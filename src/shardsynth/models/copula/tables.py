@@ -16,7 +16,6 @@ is such a number that ``round(z / width + steps[cell])`` is the segment (``CellT
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -238,20 +237,3 @@ def cell_table(cuts: Integers) -> CellTable:
 def _cells(cuts: Integers, shift: int) -> Integers:
     """Cell of each cut. z never lies on the border between two cells, so that a cut there may belong to either."""
     return np.asarray(np.rint(cuts * (2.0**shift / GRID)).astype(np.int64))
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Arrays of different lengths as one: ``values[starts[i]:starts[i + 1]]``."""
-
-    values: NDArray[Any]
-    starts: Integers
-
-    @classmethod
-    def of(cls, arrays: list[NDArray[Any]], dtype: Any) -> Ragged:
-        """Join arrays."""
-        starts = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int64)
-        return cls(np.concatenate([np.zeros(0, dtype), *arrays]).astype(dtype), starts)
-
-    def __getitem__(self, index: int) -> NDArray[Any]:
-        return self.values[self.starts[index] : self.starts[index + 1]]

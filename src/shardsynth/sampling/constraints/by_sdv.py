@@ -42,7 +42,7 @@ def build(declared: Declared, number: int) -> Any:
 
         try:
             if is_programmed(declared):
-                from shardsynth.sampling.constraints.programmed import find_class
+                from shardsynth.sampling.constraints.classes import find_class
 
                 return ProgrammableConstraintHarness(find_class(declared["class_name"])(**parameters))
             parameters["table_name"] = None

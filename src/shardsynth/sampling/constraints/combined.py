@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.values import decoded, kind_of, native
-from shardsynth.sampling.constraints.step import Arrays, Held, Made, Mask, missing_of
+from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, Made, Mask, missing_of
 
 #: Arrow type of the category that stands for the columns.
 JOINT = pa.dictionary(pa.int32(), pa.string())
@@ -38,7 +38,7 @@ class CombinationStep:
     """
 
     declared: dict[str, Any]
-    held: tuple[Held, ...]
+    held: tuple[ConstrainedColumn, ...]
     name: str = ""
     known: frozenset[str] = frozenset()
     _cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -132,7 +132,7 @@ class CombinationStep:
     @classmethod
     def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> CombinationStep:
         """Inverse of ``to_json``."""
-        held = tuple(Held.from_json(h, schema) for h in data["held"])
+        held = tuple(ConstrainedColumn.from_json(h, schema) for h in data["held"])
         return cls(data["declared"], held, data["name"], frozenset(data["known"]))
 
 
@@ -147,7 +147,7 @@ class OneHotStep:
     """
 
     declared: dict[str, Any]
-    held: tuple[Held, ...]
+    held: tuple[ConstrainedColumn, ...]
     name: str = ""
 
     @property
@@ -216,7 +216,7 @@ class OneHotStep:
     @classmethod
     def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> OneHotStep:
         """Inverse of ``to_json``."""
-        return cls(data["declared"], tuple(Held.from_json(h, schema) for h in data["held"]), data["name"])
+        return cls(data["declared"], tuple(ConstrainedColumn.from_json(h, schema) for h in data["held"]), data["name"])
 
 
 def _coded(array: pa.Array) -> tuple[NDArray[np.int64], list[Any]]:
@@ -250,7 +250,7 @@ def _parsed(label: str, size: int) -> list[Any] | None:
     return row if isinstance(row, list) and len(row) == size else None
 
 
-def _typed(values: Sequence[Any], held: Held) -> pa.Array:
+def _typed(values: Sequence[Any], held: ConstrainedColumn) -> pa.Array:
     """JSON values as an array of the column's type."""
     kind = held.column.value_type
     nature = kind_of(kind)

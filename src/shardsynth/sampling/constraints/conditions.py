@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from shardsynth.data.values import decoded, kind_of
 from shardsynth.errors import ConditionError
 from shardsynth.sampling.conditions import Condition, Conditions
-from shardsynth.sampling.constraints.again import Test
 from shardsynth.sampling.constraints.combined import JOINT, CombinationStep, OneHotStep
+from shardsynth.sampling.constraints.rejection import Test
 from shardsynth.sampling.constraints.step import Mask, missing_of
 from shardsynth.sampling.constraints.table import TableConstraints
 

@@ -15,7 +15,7 @@ from shardsynth.errors import JobError, did_you_mean
 from shardsynth.sampling.constraints.combined import CombinationStep, OneHotStep
 from shardsynth.sampling.constraints.increments import IncrementStep
 from shardsynth.sampling.constraints.ordered import OrderedStep
-from shardsynth.sampling.constraints.step import Held, Step, unique_name
+from shardsynth.sampling.constraints.step import ConstrainedColumn, Step, unique_name
 
 Declared = Mapping[str, Any]
 
@@ -95,7 +95,7 @@ def check_declared(declared: Declared, number: int, columns: Collection[str]) ->
 
 def bind(
     declared: Sequence[Declared],
-    held_of: Callable[[str], Held],
+    held_of: Callable[[str], ConstrainedColumn],
     names: Collection[str],
     *,
     busy: Collection[str] = (),
@@ -142,7 +142,7 @@ def bind(
 def _step(
     where: str,
     declared: dict[str, Any],
-    held: tuple[Held, ...],
+    held: tuple[ConstrainedColumn, ...],
     names: set[str],
     anchored: Callable[[tuple[str, ...]], bool],
 ) -> Step:

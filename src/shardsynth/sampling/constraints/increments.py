@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.codec import storage_dtype, to_array
 from shardsynth.data.values import axis_of_native, decoded, native
-from shardsynth.sampling.constraints.step import Arrays, Held, Made, Mask, missing_of
+from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, Made, Mask, missing_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class IncrementStep:
     """
 
     declared: dict[str, Any]
-    held: Held
+    held: ConstrainedColumn
     increment: int
     name: str = ""
 
@@ -123,5 +123,5 @@ class IncrementStep:
     @classmethod
     def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> IncrementStep:
         """Inverse of ``to_json``."""
-        held = Held.from_json(data["held"], schema)
+        held = ConstrainedColumn.from_json(data["held"], schema)
         return cls(data["declared"], held, data["increment"], data["name"])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from shardsynth.data.codec import from_codes, storage_dtype, to_array, to_storage
 from shardsynth.data.frames import nanoseconds_of, shortest
 from shardsynth.data.values import axis_of_native, column_native, kind_of, native
-from shardsynth.sampling.constraints.step import Arrays, Held, Made, Mask, missing_of
+from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, Made, Mask, missing_of
 
 _GAP, _FIRST = "numerical", "categorical"
 
@@ -38,7 +38,7 @@ class OrderedStep:
     """
 
     declared: dict[str, Any]
-    held: tuple[Held, ...]
+    held: tuple[ConstrainedColumn, ...]
     strict: bool
     names: tuple[str, ...] = ()
 
@@ -223,11 +223,11 @@ class OrderedStep:
         return written, ~missing
 
     @staticmethod
-    def _step(held: Held) -> int:
+    def _step(held: ConstrainedColumn) -> int:
         """Distance of neighbouring values, in whole units."""
         return held.precision.unit if held.precision.kind == "integer" and held.scale == 1 else 1
 
-    def _on_grid(self, held: Held, units: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _on_grid(self, held: ConstrainedColumn, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Whole units moved to the nearest point of the column's grid: dates that are whole days stay whole days."""
         step = self._step(held)
         if step == 1:
@@ -260,7 +260,7 @@ class OrderedStep:
     @classmethod
     def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> OrderedStep:
         """Inverse of ``to_json``."""
-        held = tuple(Held.from_json(h, schema) for h in data["held"])
+        held = tuple(ConstrainedColumn.from_json(h, schema) for h in data["held"])
         return cls(data["declared"], held, data["strict"], tuple(data["names"]))
 
 

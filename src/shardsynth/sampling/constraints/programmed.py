@@ -6,13 +6,9 @@ It is fitted on the row sample and applied batch by batch, so what it does to a 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import pickle
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +17,7 @@ import pyarrow as pa
 from shardsynth.data import frames
 from shardsynth.data.columns import Column
 from shardsynth.errors import JobError, ModelError
+from shardsynth.sampling.constraints.classes import find_class
 from shardsynth.sampling.constraints.step import Mask
 
 
@@ -81,52 +78,6 @@ class Programmed:
     def _arrow(self, frame: Any, batch: pa.RecordBatch, schema: pa.Schema, columns: Sequence[Column]) -> pa.RecordBatch:
         ready = {name: batch.column(name) for name in self.untouched if name in batch.schema.names}
         return frames.to_arrow(frame, schema, columns, ready=ready, clip=False)
-
-
-def find_class(path: str) -> Any:
-    """A user's class by its import path: ``package.module:Class``, ``package.module.Class`` or ``file.py:Class``.
-
-    Raises:
-        JobError: It cannot be imported, or is not derived from SDV's ProgrammableConstraint.
-    """
-    module_name, _, name = path.rpartition(":") if ":" in path else path.rpartition(".")
-    try:
-        if module_name.endswith(".py"):
-            module = _module_of(Path(module_name))
-        else:
-            if "" not in sys.path:
-                sys.path.insert(0, "")
-            module = importlib.import_module(module_name)
-    except Exception as error:
-        raise JobError(
-            f"constraint {path!r}: {module_name!r} cannot be imported here ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'})"
-        ) from None
-    from sdv.cag import ProgrammableConstraint
-
-    found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, ProgrammableConstraint)):
-        what = "has no class of that name" if found is None else "is not derived from sdv.cag.ProgrammableConstraint"
-        raise JobError(f"constraint {path!r}: {module_name!r} {what}")
-    return found
-
-
-def _module_of(path: Path) -> Any:
-    """The module of a file, under a name that a pickle of its objects finds again."""
-    resolved = path.resolve()
-    name = "shardsynth_constraint_" + hashlib.sha256(str(resolved).encode()).hexdigest()[:16]
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, resolved)
-        if spec is None or spec.loader is None or not resolved.exists():
-            raise FileNotFoundError(f"no file {path}")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
 
 
 def save_programs(programs: Sequence[Programmed]) -> bytes:

@@ -26,7 +26,7 @@ WHOLE_DIGITS = 18
 
 
 @dataclass(frozen=True)
-class Held:
+class ConstrainedColumn:
     """What a step knows of a column that it takes out.
 
     Attributes:
@@ -89,7 +89,7 @@ class Held:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> Held:
+    def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> ConstrainedColumn:
         """Inverse of ``to_json``; the type is the schema's."""
         options = {} if data["datetime_format"] is None else {"datetime_format": data["datetime_format"]}
         name = data["name"]

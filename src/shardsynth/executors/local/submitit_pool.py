@@ -1,0 +1,107 @@
+"""Hands the plan's tasks to submitit; the only module that imports it.
+
+An array element is a contiguous range of one group's tasks, so that imports are paid once per element.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shardsynth.executors.local.pool import Outcome
+from shardsynth.planning.plan import Plan, Task, split_range
+from shardsynth.run.rundir import RunDir
+from shardsynth.run.schedule import Group
+from shardsynth.standalone.cpus import available_cpus
+
+
+@dataclass(frozen=True)
+class Element:
+    """What submitit pickles: the run, the stage and the task numbers; nothing of the data."""
+
+    root: str
+    stage: str
+    indices: tuple[int, ...]
+    threads: int = 1
+
+    def __call__(self) -> list[dict[str, Any]]:
+        """Run the element's tasks one after the other; one answer each."""
+        from shardsynth.standalone.cpus import limit_threads
+
+        limit_threads(self.threads)
+        from shardsynth.stages.task import TaskRunner, run_logged
+
+        runner = TaskRunner(Path(self.root))
+        return [run_logged(runner, self.stage, index) for index in self.indices]
+
+
+def execute_with_submitit(
+    run: RunDir,
+    plan: Plan,
+    tasks: list[Task],
+    executor: str,
+    on_start: Callable[[Task], None],
+    on_end: Callable[[Outcome], None],
+) -> list[Outcome]:
+    """Run tasks group after group with submitit's local or debug executor.
+
+    Args:
+        run: The run directory.
+        plan: The plan.
+        tasks: Tasks to do, stages in order.
+        executor: ``submitit`` (local processes) or ``debug`` (this process).
+        on_start: Called with each task handed out.
+        on_end: Called with each outcome.
+    """
+    import submitit
+
+    folder = run.private / "submitit"
+    folder.mkdir(parents=True, exist_ok=True)
+    slots = plan.job.cluster.workers or available_cpus()
+    groups: dict[Group, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.group, []).append(task)
+    outcomes: list[Outcome] = []
+    failed: set[Group] = set()
+    for group, members in groups.items():
+        if _blocked(plan, group, failed):
+            continue
+        chosen = submitit.AutoExecutor(folder, cluster="local" if executor == "submitit" else "debug")
+        chosen.update_parameters(name=f"shardsynth-{group[0]}", timeout_min=60 * 24 * 7)
+        ranges = split_range(len(members), max(1, slots // members[0].threads))
+        elements = [
+            Element(str(run.root), group[0], tuple(t.index for t in members[first:last]), members[0].threads)
+            for first, last in ranges
+        ]
+        for task in members:
+            on_start(task)
+        jobs = [chosen.submit(element) for element in elements]
+        for element, job in zip(elements, jobs):
+            for outcome in _collect(element, job, members):
+                outcomes.append(outcome)
+                on_end(outcome)
+                if not outcome.ok:
+                    failed.add(group)
+    return outcomes
+
+
+def _blocked(plan: Plan, group: Group, failed: set[Group]) -> bool:
+    return any(need in failed or _blocked(plan, need, failed) for need in plan.needs(group))
+
+
+def _collect(element: Element, job: Any, members: list[Task]) -> list[Outcome]:
+    """Outcomes of an element, also when its process died."""
+    tasks = {task.index: task for task in members}
+    started = time.monotonic()
+    try:
+        answers = job.result()
+    except Exception as error:  # submitit raises what the process died of, by many classes
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        seconds = time.monotonic() - started
+        return [
+            Outcome(tasks[i], False, seconds=seconds, error=f"its process ended: {reason}") for i in element.indices
+        ]
+    return [Outcome(tasks[index], **answer) for index, answer in zip(element.indices, answers)]

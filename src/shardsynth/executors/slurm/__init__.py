@@ -1,0 +1,1 @@
+"""Tasks as Slurm arrays: scripts, submission, state, causes, and what a site allows."""

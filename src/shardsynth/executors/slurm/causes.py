@@ -1,0 +1,92 @@
+"""Why an element ended: memory, time, disk, node, a signal, or the task itself; and what to change."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shardsynth.errors import Saved
+from shardsynth.executors.slurm.commands import Element
+from shardsynth.executors.slurm.container import WRONG_IMAGE
+from shardsynth.executors.slurm.element import NO_SPACE
+
+NOT_WRITABLE = 73
+_NO_COMMAND = (126, 127)
+_FULL = 0.9
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a task is not done.
+
+    Attributes:
+        kind: ``oom``, ``time``, ``disk``, ``node``, ``lost``, ``held``, ``cancelled``, ``preempted``, ``saved``,
+            ``killed``, ``site``, ``image``, ``input`` or ``task``.
+        advice: One line: what happened and what to change.
+    """
+
+    kind: str
+    advice: str
+
+
+def cause_of(element: Element, asked: dict[str, Any], *, asked_by_us: bool = False) -> Cause | None:
+    """Why an element ended badly, or None when it did not.
+
+    Args:
+        element: What Slurm's accounting knows of it.
+        asked: What the array asked for.
+        asked_by_us: Whether the element says itself that memory was the reason.
+    """
+    state, code, killed_by = element.state, element.exit_code, element.killed_by
+    if code > 128 and not killed_by:  # the batch script hands its child's signal on
+        killed_by = code - 128
+    limit = asked.get("mem_gb")
+    peak = element.peak_bytes / 1024**3
+    if element.stuck:
+        return Cause("held", f"Slurm holds it back ({element.reason}); `resume` cancels it and submits it again")
+    if state in ("PENDING", "RUNNING", "COMPLETED", "SUSPENDED", "COMPLETING", "REQUEUED", "RESIZING"):
+        return None
+    if state == "OUT_OF_MEMORY" or asked_by_us or (killed_by == 9 and limit and peak >= _FULL * limit):
+        figures = f"mem_gb: {limit:g} -> " if limit else "mem_gb: "
+        figures += f"it peaked at {peak:.1f}" if peak else "its peak was not seen"
+        return Cause("oom", f"out of memory: {figures}; ask for more, or `retry: {{oom: {{mem_gb: x2}}}}`")
+    if state in ("TIMEOUT", "DEADLINE"):
+        limit_text = f"time: {asked['time']}" if asked.get("time") else "the partition's time limit"
+        return Cause("time", f"out of time: {limit_text} was too short; ask for more, or make `cluster.pack` smaller")
+    if state in ("NODE_FAIL", "BOOT_FAIL"):
+        return Cause("node", f"its node {element.node} was lost; `resume` runs it elsewhere")
+    if state == "LOST":
+        return Cause("lost", "the controller no longer knows it (restarted?); `resume` runs it again")
+    if state == "PREEMPTED":
+        return Cause("preempted", "pre-empted without being queued again; `resume` runs the rest")
+    if state.startswith("CANCELLED"):
+        return Cause("cancelled", "cancelled, or what it waited for failed; `resume` runs the rest")
+    if code == NO_SPACE:
+        return Cause("disk", "the disk or the quota is full; make room, then `resume`")
+    if code == NOT_WRITABLE or (element.killed_by == 53 and code == 0):
+        return Cause("site", f"node {element.node} cannot write the run directory; choose a shared `output:`")
+    if code == WRONG_IMAGE:
+        return Cause("image", f"node {element.node} has not the image or the folders that were submitted; see the log")
+    if code in _NO_COMMAND:
+        return Cause("site", f"node {element.node} has no such Python or Apptainer; see the element's log")
+    if code == Saved.exit_code:
+        return Cause("saved", "asked to stop, and saved; `resume` runs the rest")
+    if killed_by:
+        return Cause("killed", f"killed by signal {killed_by}" + (": out of memory?" if killed_by == 9 else ""))
+    if code == 2:
+        return Cause("input", "the input is wrong; see the error")
+    return Cause("task", f"failed with exit code {code}; see its log")
+
+
+def own_words(folder: Path) -> dict[tuple[str, int], str]:
+    """What failed tasks said themselves: (stage, index) -> error."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        found[data["stage"], data["index"]] = data["error"]
+    return found

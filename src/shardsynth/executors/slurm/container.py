@@ -1,0 +1,209 @@
+"""How a batch script starts a task in an Apptainer image: what is mounted, what of the environment goes in.
+
+Everything is closed (``--containall``): the task sees the image, the folders that it reads, the run directory and a
+scratch folder of its own as /tmp, and of the environment what is named here. Nothing of the home folder, and no GPU
+that was not asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shardsynth.executors.slurm.site import Site
+from shardsynth.planning.plan import Plan, single_files
+from shardsynth.standalone.image import EXPECTED, stamp_file
+
+#: Exit code of a script whose image or folders are not on its node as they were submitted; the log says which.
+WRONG_IMAGE = 78
+#: More folders than this are mounted by their common parents: the kernel and Apptainer take each mount in turn.
+MOST_MOUNTS = 64
+#: Of the job's environment, as far as it is set there: Slurm's numbers, visible GPUs and thread counts.
+_PASSED = (
+    "SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_ARRAY_TASK_COUNT SLURM_RESTART_COUNT "
+    "SLURM_CPUS_PER_TASK SLURM_JOB_NAME SLURM_NODEID SLURM_PROCID SLURM_LOCALID SLURM_NTASKS SLURMD_NODENAME "
+    "SLURM_JOB_GPUS SLURM_STEP_GPUS CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER GPU_DEVICE_ORDINAL NVIDIA_VISIBLE_DEVICES "
+    "SUBMITIT_EXECUTOR OMP_NUM_THREADS PYTHONUNBUFFERED PYTHONHASHSEED PYTHONSAFEPATH TZ"
+)
+#: Shell lines that hand it on: a closed image sees nothing else of the job's environment.
+PASS_ON = (
+    f"for name in {_PASSED}; do",
+    '  [ -z "${!name+set}" ] || export "APPTAINERENV_$name=${!name}"',
+    "done",
+)
+_CACHES = ("XDG_CACHE_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH", "NUMBA_CACHE_DIR")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder or file of the host at a place in the image."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+    def __str__(self) -> str:
+        """As `--mount` wants it: comma-separated fields, quoted as CSV is."""
+        fields = ["type=bind", f"src={self.source}", f"dst={self.target}"]
+        return ",".join(_csv(field) for field in [*fields, *([] if self.writable else ["ro"])])
+
+
+def _csv(field: str) -> str:
+    return '"' + field.replace('"', '""') + '"' if any(c in field for c in ',"\n') else field
+
+
+def mounts_of(plan: Plan, run: Path, extra: Iterable[str] = ()) -> tuple[Mount, ...]:
+    """Every folder that the tasks need, outer ones first.
+
+    A shard's folder appears where the plan names it; where a shard is a link, the real file's folder is there, too.
+
+    Args:
+        plan: The plan.
+        run: The run directory, absolute: the only place that can be written.
+        extra: The site's own ``binds``, as ``/a``, ``/a:/b`` or ``/a:/b:ro``.
+    """
+    folders: dict[str, str] = {}
+    for shard in plan.shards:
+        parent = os.path.dirname(shard.path)
+        folders.setdefault(parent, os.path.realpath(parent))
+        real = os.path.dirname(os.path.realpath(shard.path))
+        if real != folders[parent]:
+            folders.setdefault(real, real)
+    folders = _outermost(folders)
+    if len(folders) > MOST_MOUNTS:
+        folders = _outermost({common: os.path.realpath(common) for common in _common(folders)})
+    found = [Mount(source, target) for target, source in folders.items()]
+    found += [Mount(os.path.realpath(path), path) for path in single_files(plan)]
+    for bind in extra:
+        source, _, rest = bind.partition(":")
+        target, _, mode = rest.partition(":")
+        found.append(Mount(source, target or source, writable=mode != "ro"))
+    real_run = os.path.realpath(run)
+    found += [Mount(real_run, target, writable=True) for target in dict.fromkeys([str(run), real_run])]
+    unique = {mount.target: mount for mount in found}
+    return tuple(sorted(unique.values(), key=lambda mount: (mount.target.count("/"), mount.target)))
+
+
+def _outermost(folders: dict[str, str]) -> dict[str, str]:
+    """Without folders that lie, in the host as in the image, within another one."""
+    kept: dict[str, str] = {}
+    for target in sorted(folders, key=lambda path: path.count("/")):
+        source = folders[target]
+        parents = [parent for parent in map(str, Path(target).parents) if parent in kept]
+        if not any(os.path.join(kept[p], os.path.relpath(target, p)) == source for p in parents):
+            kept[target] = source
+    return kept
+
+
+def _common(folders: dict[str, str]) -> set[str]:
+    """Parents of the folders, few enough; never the root itself."""
+    found = set(folders)
+    while len(found) > MOST_MOUNTS:
+        higher = {os.path.dirname(path) if path.count("/") > 1 else path for path in found}
+        if higher == found:
+            break
+        found = higher
+    return found
+
+
+@dataclass(frozen=True)
+class Container:
+    """Everything a batch script needs to start Python in an image.
+
+    Attributes:
+        apptainer: The program.
+        image: What `shardsynth.standalone.image.identify` wrote down of the image.
+        mounts: What is mounted.
+        gpus: Whether the tasks asked for GPUs: the driver's libraries are there only then.
+        unpack: Folder of each node in which the image is unpacked once, or None.
+        flags: Further options of `apptainer exec`.
+    """
+
+    apptainer: str
+    image: dict[str, Any]
+    mounts: tuple[Mount, ...]
+    gpus: bool
+    unpack: str | None = None
+    flags: tuple[str, ...] = ()
+
+    def script(self) -> list[str]:
+        """Lines of the batch script that end with the array ``python``."""
+        path = self.image["path"]
+        stamp = shlex.quote(str(stamp_file(Path(path))))
+        image = f"image={shlex.quote(path)}"
+        told = {key: self.image[key] for key in ("path", "size", "mtime", "sha256", "build")}
+        sources = " ".join(shlex.quote(mount.source) for mount in self.mounts)
+        lines = [
+            'wrong() { echo "shardsynth: $1" >&2; exit ' + str(WRONG_IMAGE) + "; }",
+            image,
+            f'stamp=$(stat -L -c "%s %Y" -- {stamp} 2>/dev/null) || '
+            'wrong "$image: the image is not on $(hostname): put it where every node sees it"',
+            f'[ "$stamp" = "{self.image["size"]} {self.image["mtime"]}" ] || '
+            'wrong "$image changed since the run was submitted: \\`shardsynth resume\\` goes on with it"',
+            f"for place in {sources}; do",
+            '  [ -e "$place" ] || wrong "$place is not on $(hostname), and the tasks need it: is it shared?"',
+            "done",
+            "command -v " + shlex.quote(self.apptainer) + " >/dev/null || "
+            'wrong "no apptainer on $(hostname): \\`setup:\\` of the site file can load it"',
+            *(self._unpack() if self.unpack else []),
+            'scratch=$(mktemp -d "${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/shardsynth.XXXXXX") || '
+            'wrong "no scratch folder on $(hostname): TMPDIR is ${TMPDIR:-not set}"',
+            "trap 'rm -rf --one-file-system \"$scratch\"' EXIT",
+            *_mount_points(self.mounts),
+            *PASS_ON,
+            "unset APPTAINER_BIND APPTAINER_BINDPATH APPTAINER_MOUNT SINGULARITY_BIND SINGULARITY_BINDPATH",
+            f"export APPTAINERENV_{EXPECTED}={shlex.quote(json.dumps(told))}",
+            "export " + " ".join(f"APPTAINERENV_{name}=/tmp/cache" for name in _CACHES),
+        ]
+        words = [self.apptainer, "exec", "--containall", "--no-home", "--no-eval", "--pwd", "/tmp"]
+        words += [*(["--nv"] if self.gpus else []), *self.flags]
+        quoted = [shlex.quote(word) for word in words]
+        quoted += ["--mount", '"type=bind,\\"src=${scratch//\\"/\\"\\"}\\",dst=/tmp"']
+        for mount in self.mounts:
+            quoted += ["--mount", shlex.quote(str(mount))]
+        lines.append(f'python=({" ".join(quoted)} "$image" python3)')
+        return lines
+
+    def _unpack(self) -> list[str]:
+        """Lines that unpack the image once per node, for sites where no image can be mounted."""
+        assert self.unpack is not None
+        return [
+            f"unpacked={shlex.quote(self.unpack)}/shardsynth-$(id -u)-{self.image['build']}",
+            'mkdir -p "${unpacked%/*}" && (umask 077; flock 9 && { [ -e "$unpacked/.singularity.d/whole" ] || {',
+            '  rm -rf "$unpacked"',
+            f'  {shlex.quote(self.apptainer)} --quiet build --sandbox "$unpacked" "$image" '
+            '&& : >"$unpacked/.singularity.d/whole"',
+            '}; }) 9>>"$unpacked.lock" || wrong "the image could not be unpacked to $unpacked on $(hostname)"',
+            "image=$unpacked",
+        ]
+
+
+def _mount_points(mounts: Iterable[Mount]) -> list[str]:
+    """Lines that make, in the scratch folder that becomes /tmp, what a mount under /tmp is mounted on."""
+    folders, files = ["cache"], []
+    for mount in mounts:
+        if mount.target.startswith("/tmp/"):
+            inner = mount.target[len("/tmp/") :]
+            folders.append(inner if os.path.isdir(mount.source) else os.path.dirname(inner))
+            files += [] if os.path.isdir(mount.source) else [inner]
+    lines = ["mkdir -p" + "".join(f' "$scratch"/{shlex.quote(path)}' for path in dict.fromkeys(folders))]
+    return lines + [f'touch "$scratch"/{shlex.quote(path)}' for path in files]
+
+
+def container_of(site: Site, image: dict[str, Any] | None, plan: Plan, run: Path, *, gpus: bool) -> Container | None:
+    """The container of a plan's tasks, or None where they run on the host."""
+    if image is None:
+        return None
+    return Container(
+        site.apptainer,
+        image,
+        mounts_of(plan, run, site.binds),
+        gpus,
+        site.unpack,
+        tuple(site.apptainer_options),
+    )

@@ -1,0 +1,248 @@
+"""One element of a Slurm array: a list of tasks of one stage, in order, then an exit code for the batch script.
+
+    python -m shardsynth.executors.slurm.element RUN --elements NAME --number I    # what `shardsynth submit` writes
+    python -m shardsynth.executors.slurm.element RUN --stage STAGE --share I/N     # what slurm/*.sbatch call
+
+Exit codes: 0 all committed; 1 a task failed; 2 the input is wrong; 28 the disk or quota is full; 75 asked to stop,
+and what was finished is committed. The element that got more CPUs than a task uses starts one process per share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shardsynth.errors import RunError, Saved, ShardsynthError
+from shardsynth.executors.slurm.ranges import format_ranges, parse_ranges
+from shardsynth.standalone import signals as stopping
+from shardsynth.standalone.files import write_json
+
+if TYPE_CHECKING:
+    from shardsynth.run.artifacts import Artifacts
+
+NO_SPACE = 28
+#: A worse code hides a better one.
+_ORDER = (0, Saved.exit_code, 1, NO_SPACE, 2)
+
+
+def elements_file(root: Path, name: str) -> Path:
+    """One line per element: the stage and its task numbers."""
+    return root / "private" / "slurm" / f"{name}.elements"
+
+
+def failure_file(root: Path, stage: str, index: int) -> Path:
+    """What the latest failed attempt at a task died of."""
+    return root / "private" / "slurm" / "failures" / f"{stage}-{index}.json"
+
+
+def read_element(root: Path, name: str, number: int) -> tuple[str, list[int]]:
+    """Stage and task numbers of one element; RunError where there is none."""
+    lines = elements_file(root, name).read_text(encoding="ascii").splitlines()
+    if not 0 <= number < len(lines):
+        raise RunError(f"{elements_file(root, name)}: elements 0 to {len(lines) - 1}, not {number}")
+    stage, _, ranges = lines[number].partition(" ")
+    return stage, parse_ranges(ranges)
+
+
+def run_tasks(root: Path, stage: str, indices: list[int], threads: int) -> int:
+    """Run tasks one after the other in this process; the exit code."""
+    from shardsynth.standalone.cpus import limit_threads
+
+    limit_threads(threads)
+    from shardsynth.stages.task import TaskRunner, run_logged
+
+    runner = TaskRunner(root)
+    limit_threads(threads)
+    _say_what_starts_again(runner.artifacts, stage, indices)
+    code = 0
+    for position, index in enumerate(indices):
+        if stopping.asked():
+            print(f"asked to stop: {len(indices) - position} of {len(indices)} tasks left", flush=True)
+            return _worse(code, Saved.exit_code)
+        answer = run_logged(runner, stage, index)
+        _note(runner.run.root, stage, index, answer)
+        _drop_if_empty(runner.run.log(stage, index))
+        print(f"{stage} {index}: {'committed' if answer['ok'] else answer['error']}, {answer['seconds']} s", flush=True)
+        if not answer["ok"]:
+            code = _worse(code, _code(answer))
+    return code
+
+
+def _code(answer: dict[str, Any]) -> int:
+    if any(phrase in answer["error"] for phrase in ("the disk is full", "the quota is used up")):
+        return NO_SPACE
+    return int(answer["exit_code"])
+
+
+def _worse(a: int, b: int) -> int:
+    return max(a, b, key=lambda code: _ORDER.index(code) if code in _ORDER else 2)
+
+
+def _note(root: Path, stage: str, index: int, answer: dict[str, Any]) -> None:
+    """Keep the reason of a failure where `status` finds it; forget it once the task is committed."""
+    path = failure_file(root, stage, index)
+    with contextlib.suppress(OSError):
+        if answer["ok"]:
+            path.unlink()
+        elif answer["exit_code"] != Saved.exit_code:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"stage": stage, "index": index, "error": answer["error"], "exit_code": _code(answer)})
+
+
+def _drop_if_empty(log: Path) -> None:
+    """A task that said nothing leaves no log: 10^5 empty files are a burden on a shared file system."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size == 0:
+            log.unlink()
+
+
+def _say_what_starts_again(artifacts: Artifacts, stage: str, indices: list[int]) -> None:
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+    if restarts in ("", "0"):
+        return
+    print(f"started again by Slurm (restart {restarts})", flush=True)
+    for index in indices:
+        task = artifacts.find(stage, index)
+        if stage == "fit" and artifacts.plan.job.models[task.model].engine == "sdv":
+            print(f"fit {index} (stock engine): has no checkpoint and starts again from the beginning", flush=True)
+
+
+def check_progress(root: Path, stage: str, indices: list[int], limit: int) -> None:
+    """Give up on an element that was started more than ``limit`` times without committing anything more.
+
+    Raises:
+        RunError: Naming what to change.
+    """
+    array = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+    if array is None or os.environ.get("SLURM_RESTART_COUNT", "0") in ("", "0"):
+        return
+    from shardsynth.run.rundir import RunDir
+
+    run = RunDir(root)
+    done = sum(run.record(stage, index).exists() for index in indices)
+    saved = max((p.stat().st_mtime_ns for p in (run.private / "checkpoints").rglob("*") if p.is_file()), default=0)
+    path = run.private / "slurm" / "starts" / f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '0')}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(f"{done} {saved}\n")
+    starts = path.read_text().splitlines()
+    fruitless = 0
+    while fruitless < len(starts) and starts[-1 - fruitless] == starts[-1]:
+        fruitless += 1
+    if fruitless > limit:
+        raise RunError(
+            f"started {fruitless} times without finishing one more task; "
+            "give it more time, a partition that is not pre-empted, or smaller tasks"
+        )
+
+
+def run_shares(root: Path, stage: str, indices: list[int], threads: int, slots: int) -> int:
+    """Split the tasks over ``slots`` processes of this machine; the worst of their exit codes."""
+    from shardsynth.planning.plan import split_range
+
+    # A Python that is just starting ignores what asks it to stop, rather than dying of it; so it is told again below.
+    for name in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(name, signal.SIG_IGN)
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "shardsynth.executors.slurm.element", str(root), "--stage", stage]
+            + ["--tasks", format_ranges(indices[first:last]), "--threads", str(threads)]
+        )
+        for first, last in split_range(len(indices), slots)
+    ]
+    asked = []  # not an Event: a second signal inside its `set` would wait for itself
+    for name in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(name, lambda number, frame: asked.append(number))
+    while any(child.poll() is None for child in children):
+        if asked:
+            for child in children:
+                child.send_signal(signal.SIGUSR2)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            next((child for child in children if child.returncode is None), children[0]).wait(timeout=1)
+    code = 0
+    for child in children:
+        code = _worse(code, child.returncode if child.returncode >= 0 else 128 - child.returncode)
+    return code
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run an element; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m shardsynth.executors.slurm.element", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--elements", help="name of the file that lists the elements")
+    parser.add_argument("--number", type=int, help="line in it, from 0")
+    parser.add_argument("--stage")
+    parser.add_argument("--share", help="I/N: the I-th of N shares of the stage, from 0")
+    parser.add_argument("--tasks", help="task numbers, such as 0-9,12")
+    parser.add_argument("--threads", type=int)
+    chosen = parser.parse_args(arguments)
+    stopping.install()
+    try:
+        return _run(chosen)
+    except ShardsynthError as error:
+        print(f"shardsynth: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    root = chosen.run.absolute()
+    if chosen.tasks is not None:
+        return run_tasks(root, chosen.stage, parse_ranges(chosen.tasks), chosen.threads or 1)
+    from shardsynth.planning.plan import Plan, files_read
+    from shardsynth.run.rundir import RunDir
+    from shardsynth.standalone.cpus import available_cpus
+    from shardsynth.standalone.image import check_inside, check_reads
+
+    check_inside(root)
+    plan = Plan.from_json(RunDir(root).read_plan())
+    check_reads(files_read(plan))
+    if chosen.elements is not None:
+        stage, indices = read_element(root, chosen.elements, chosen.number)
+    else:
+        stage, indices = chosen.stage, share_of(plan, chosen.stage, chosen.share or "0/1")
+    if not indices:
+        print(f"{stage}: nothing for this element", flush=True)
+        return 0
+    try:
+        check_progress(root, stage, indices, plan.job.cluster.max_requeues)
+    except RunError as error:
+        for index in indices:
+            if not RunDir(root).record(stage, index).exists():
+                _note(root, stage, index, {"ok": False, "error": str(error), "exit_code": error.exit_code})
+        raise
+    cpus = available_cpus()
+    asked = os.environ.get("SLURM_CPUS_PER_TASK")
+    print(f"{platform.node()}: {cpus} CPUs{f' of {asked} asked for' if asked else ''}", flush=True)
+    threads = min(max(plan.tasks[stage][index].threads for index in indices), cpus)
+    slots = min(cpus // threads, len(indices))
+    if slots > 1:
+        return run_shares(root, stage, indices, threads, slots)
+    return run_tasks(root, stage, indices, threads)
+
+
+def share_of(plan: Any, stage: str, share: str) -> list[int]:
+    """The I-th of N contiguous shares of a stage's tasks, ``I/N``; RunError where that makes no sense."""
+    from shardsynth.planning.plan import split_range
+
+    if stage not in plan.tasks:
+        raise RunError(f"no stage is called {stage!r}; stages: {', '.join(plan.tasks)}")
+    number, slash, total = share.partition("/")
+    if not (slash and number.isdigit() and total.isdigit() and int(number) < int(total)):
+        raise RunError(f"--share {share!r}: wanted I/N with I from 0 to N-1, such as 0/100; use --array=0-99")
+    ranges = split_range(len(plan.tasks[stage]), int(total))
+    return list(range(*ranges[int(number)])) if int(number) < len(ranges) else []
+
+
+if __name__ == "__main__":
+    # Leave without tearing down libraries' threads: everything is flushed and committed by now.
+    exit_code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)

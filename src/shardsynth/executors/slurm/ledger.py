@@ -1,0 +1,149 @@
+"""What was handed to Slurm for a run: an append-only file, so that any shell can pick the run up, days later.
+
+Each array is written down twice in ``private/slurm/jobs.jsonl``: before `sbatch`, with its name and what it asks for,
+and after it with the job's number. A name without a number was being submitted when the login process died; Slurm
+knows it by its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shardsynth.errors import RunError
+from shardsynth.executors.slurm.element import elements_file
+from shardsynth.executors.slurm.ranges import parse_ranges
+from shardsynth.run.rundir import RunDir
+from shardsynth.standalone.files import create_once, read_json
+
+LOCK_WAIT_SECONDS = 120
+_LOCK_STALE_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """One array that was handed to Slurm.
+
+    Attributes:
+        name: Its job name, unique in the run.
+        stage: Its stage.
+        model: Its model, or "".
+        asked: What it asked for: mem_gb, time, cpus.
+        job: The job's number; None when the login process died in between.
+        elements: Task numbers of each element.
+    """
+
+    name: str
+    stage: str
+    model: str
+    asked: dict[str, Any]
+    job: int | None
+    elements: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The file of one run."""
+
+    run: RunDir
+
+    @property
+    def folder(self) -> Path:
+        """Scripts, element lists, logs."""
+        return self.run.private / "slurm"
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / "jobs.jsonl"
+
+    def prefix(self) -> str:
+        """What every job name of this run starts with: says nothing of its path or content."""
+        path = self.folder / "id"
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            create_once(path, secrets.token_hex(4).encode("ascii"))
+        return f"shardsynth-{path.read_text(encoding='ascii')}-"
+
+    def append(self, **line: Any) -> None:
+        """Add a line, flushed before this returns."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write((json.dumps({**line, "at": round(time.time(), 3)}) + "\n").encode("ascii"))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> list[Submitted]:
+        """Every array, oldest first."""
+        found: dict[str, dict[str, Any]] = {}
+        if not self.path.exists():
+            return []
+        for line in self.path.read_text(encoding="ascii").splitlines():
+            with contextlib.suppress(ValueError):  # a line cut short by a kill
+                entry = json.loads(line)
+                found.setdefault(entry["name"], {}).update(entry)
+        return [
+            Submitted(name, e["stage"], e["model"], e["asked"], e.get("job"), self._elements(name))
+            for name, e in found.items()
+            if "stage" in e
+        ]
+
+    def _elements(self, name: str) -> list[list[int]]:
+        try:
+            lines = elements_file(self.run.root, name).read_text(encoding="ascii").splitlines()
+        except FileNotFoundError:
+            return []
+        return [parse_ranges(line.partition(" ")[2]) for line in lines]
+
+    @contextlib.contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """One submitting process at a time; RunError when another one does not end."""
+        path = self.folder / "lock"
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        content = {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time()}
+        end = time.monotonic() + LOCK_WAIT_SECONDS
+        while not create_once(path, json.dumps(content).encode("ascii")):
+            holder = _holder(path)
+            if holder is not None and _is_dead(holder):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                continue
+            if time.monotonic() > end:
+                raise RunError(f"{self.run.root}: another process is submitting this run: {holder}; {path} is its lock")
+            time.sleep(0.2)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _holder(path: Path) -> dict[str, Any] | None:
+    try:
+        holder: dict[str, Any] = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return holder
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    if time.time() - holder["at"] > _LOCK_STALE_SECONDS:
+        return True
+    if holder["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False

@@ -1,0 +1,144 @@
+"""Which tasks go into one array element, and which elements into one array. Pure.
+
+An element is a range of one group's tasks: clusters hate one-second jobs. ``auto`` aims at about twenty minutes, and at
+staying under what the site lets one user queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Union
+
+from shardsynth.errors import JobError
+from shardsynth.executors.slurm.commands import Limits
+from shardsynth.models.families import NATIVE
+from shardsynth.planning.plan import Plan, Task
+from shardsynth.run.schedule import Group
+
+TARGET_SECONDS = 1200.0
+#: `auto` makes no more than this: every element leaves a log, and schedulers and file systems are shared.
+MOST_ELEMENTS = 2000
+#: Rows a second of one thread, on the slow side; only the packing and the printed estimate depend on them.
+_NATIVE_RATES = {"profile": 200_000, "count": 100_000, "sample": 400_000, "score": 200_000}
+_STOCK_SAMPLE_RATE = 15_000
+_FIXED_SECONDS = {"profile_merge": 60, "count_merge": 60, "fit": 120, "merge": 60, "report": 60}
+_TRAINING_SECONDS = 3600
+_STARTING_SECONDS = 3.0
+
+Pack = Union[int, str]
+
+
+@dataclass(frozen=True)
+class Array:
+    """One Slurm array.
+
+    Attributes:
+        stage: Its stage.
+        model: Its model, or "".
+        elements: Task numbers of each element.
+        seconds: Estimated CPU-seconds of all.
+    """
+
+    stage: str
+    model: str
+    elements: tuple[tuple[int, ...], ...]
+    seconds: float
+
+    @property
+    def group(self) -> Group:
+        """Tasks of one group wait for the same groups."""
+        return (self.stage, self.model)
+
+
+def task_rows(plan: Plan, task: Task) -> int:
+    """Rows that a task reads or makes."""
+    if task.pieces:
+        return sum(piece.rows for piece in task.pieces)
+    size = plan.job.sample.rows_per_shard
+    first, last = task.parts
+    return max(0, min(last * size, plan.rows) - min(first * size, plan.rows))
+
+
+def task_seconds(plan: Plan, task: Task) -> float:
+    """Rough CPU-seconds of a task."""
+    stock = task.model and plan.job.models[task.model].engine == "sdv"
+    if task.stage == "fit" and (stock or NATIVE[plan.job.models[task.model].model].trains):
+        return float(_TRAINING_SECONDS)
+    if task.stage in _FIXED_SECONDS:
+        return float(_FIXED_SECONDS[task.stage])
+    rate = _STOCK_SAMPLE_RATE if stock and task.stage == "sample" else _NATIVE_RATES[task.stage]
+    return 0.1 + task_rows(plan, task) / rate
+
+
+def make_arrays(
+    plan: Plan,
+    tasks: Iterable[Task],
+    pack: Pack,
+    limits: Limits,
+    cpus: Callable[[str, str], int | None] = lambda stage, model: None,
+) -> list[Array]:
+    """Pack tasks into elements and elements into arrays, groups in order.
+
+    Args:
+        plan: The plan.
+        tasks: What is to do, stages in order.
+        pack: Tasks of one element, or ``auto``.
+        limits: What the site allows.
+        cpus: CPUs that an element of a stage and model asks for.
+
+    Raises:
+        JobError: They cannot fit; says which pack would.
+    """
+    groups: dict[Group, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.group, []).append(task)
+    if len(groups) > limits.jobs:
+        raise JobError(
+            f"{len(groups)} stages and models need one job each, and {limits.reason} leaves room for {limits.jobs}: "
+            "wait until some of your jobs are done, or name fewer models"
+        )
+    packs = {group: _pack_of(plan, members, pack, cpus(*group)) for group, members in groups.items()}
+    room = min(limits.jobs, MOST_ELEMENTS) if pack == "auto" else limits.jobs
+    if _elements(groups, packs) > room and len(groups) <= room:
+        fitting = fitting_pack(groups, packs, room)
+        if pack != "auto":
+            raise JobError(
+                f"cluster.pack: {pack} makes {_elements(groups, packs):,} array elements, and {limits.reason} leaves "
+                f"room for {limits.jobs:,}; `--set cluster.pack={fitting}` fits, so does `auto`"
+            )
+        packs = {group: max(size, fitting) for group, size in packs.items()}
+    arrays = []
+    for (stage, model), members in groups.items():
+        size = packs[stage, model]
+        elements = [tuple(t.index for t in members[i : i + size]) for i in range(0, len(members), size)]
+        cost = {task.index: task_seconds(plan, task) * task.threads for task in members}
+        for first in range(0, len(elements), limits.array_size):
+            held = tuple(elements[first : first + limits.array_size])
+            seconds = sum(_STARTING_SECONDS + sum(cost[index] for index in element) for element in held)
+            arrays.append(Array(stage, model, held, seconds))
+    return arrays
+
+
+def _pack_of(plan: Plan, members: list[Task], pack: Pack, cpus: int | None) -> int:
+    if pack != "auto":
+        return int(pack)
+    mean = sum(task_seconds(plan, task) for task in members) / len(members)
+    at_once = max(1, (cpus or 1) // members[0].threads)
+    return max(1, int(TARGET_SECONDS * at_once / mean))
+
+
+def _elements(groups: dict[Group, list[Task]], packs: dict[Group, int]) -> int:
+    return sum(-(-len(members) // packs[group]) for group, members in groups.items())
+
+
+def fitting_pack(groups: dict[Group, list[Task]], packs: dict[Group, int], limit: int) -> int:
+    """The smallest pack with which all elements stay within ``limit``; there is one when the groups alone do."""
+    low, high = 1, max(len(members) for members in groups.values())
+    while low < high:
+        middle = (low + high) // 2
+        if _elements(groups, {group: max(size, middle) for group, size in packs.items()}) <= limit:
+            high = middle
+        else:
+            low = middle + 1
+    return low

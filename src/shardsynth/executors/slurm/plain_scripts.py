@@ -1,0 +1,152 @@
+"""Plain array scripts for people who live in sbatch: one per stage and model, to submit, read and change by hand."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from shardsynth.errors import JobError
+from shardsynth.executors.slurm.commands import Limits
+from shardsynth.executors.slurm.container import PASS_ON, container_of
+from shardsynth.executors.slurm.packing import make_arrays
+from shardsynth.executors.slurm.script import body, check_path, options, start_lines
+from shardsynth.executors.slurm.site import Site, limits_at, load_site, resources
+from shardsynth.executors.slurm.submit import plan_for_slurm
+from shardsynth.job import STAGES, Job, Resources
+from shardsynth.planning.plan import Plan
+from shardsynth.run.rundir import RunDir
+from shardsynth.standalone.files import write_atomic
+from shardsynth.standalone.image import inside
+
+_SHARE = '"$run" --stage {stage} --share "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"'
+#: How the scripts under slurm/ find Python: the clone that sbatch was called in, an image, or what is given.
+_FIND_PYTHON = """\
+python=("${SHARDSYNTH_PYTHON:-python3}")
+[ ! -x .venv/bin/python ] || python=("${SHARDSYNTH_PYTHON:-$PWD/.venv/bin/python}")
+if [ -n "${SHARDSYNTH_IMAGE:-}" ]; then
+  python=(apptainer exec --cleanenv "--bind=$run${SHARDSYNTH_BIND:+,$SHARDSYNTH_BIND}" "$SHARDSYNTH_IMAGE" python3)
+  [ -z "${CUDA_VISIBLE_DEVICES:-}" ] || python=("${python[@]:0:2}" --nv "${python[@]:2}")
+fi
+"""
+#: Elements and options of the scripts under slurm/, where sbatch is not told otherwise.
+_SHIPPED = {stage: (10 if stage in ("profile", "count", "sample", "score") else 1) for stage in STAGES}
+
+
+def plain_script(stage: str, elements: int, lines: list[str], start: list[str], setup: list[str]) -> str:
+    """The script of one stage: ``sbatch --array=0-99 stage.sbatch RUN``; the run's path is its argument.
+
+    Args:
+        stage: The stage.
+        elements: Elements of the array, where sbatch is not told otherwise.
+        lines: sbatch options.
+        start: Lines that say how Python is started.
+        setup: The site's own lines.
+    """
+    header = [f"--job-name=shardsynth-{stage}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
+    header.append(f"--output=shardsynth-{stage}-%A_%a.log")
+    usage = f'run="${{1:?usage: sbatch --array=0-9 {stage}.sbatch RUN}}"\nrun="$(realpath -- "$run")"'
+    return (
+        "#!/bin/bash\n"
+        + "".join(f"#SBATCH {option}\n" for option in header)
+        + "\n"
+        + body(start, setup, usage, _SHARE.format(stage=stage), listen=True)
+    )
+
+
+def shipped_scripts() -> dict[str, str]:
+    """The files under slurm/: name -> text."""
+    start = [*PASS_ON, *_FIND_PYTHON.splitlines()]
+    files = {
+        f"{stage}.sbatch": plain_script(stage, elements, options(Resources(), 1), start, [])
+        for stage, elements in _SHIPPED.items()
+    }
+    where = ['run="${1:?usage: bash slurm/submit.sh RUN}"', 'scripts="$(cd "$(dirname "$0")" && pwd)"']
+    files["submit.sh"] = submit_all(where, list(_SHIPPED), "$PWD")
+    return files
+
+
+def write_plain_scripts(job: Job, folder: Path | None) -> tuple[str, list[str]]:
+    """Plan a job, write its run directory, a script per stage and ``submit.sh``.
+
+    Returns:
+        The text of ``submit.sh``, which submits all of them, and lines that say how to go on.
+
+    Raises:
+        InputError: The job, the shards or a path are wrong.
+    """
+    job = _in_this_image(job)
+    plan = plan_for_slurm(job)
+    run = RunDir(Path(job.output).absolute())
+    site = load_site(job.cluster.profile)
+    folder = (folder or run.private / "sbatch").absolute()
+    check_path(folder, "the scripts' folder")
+    run.write_plan(job.to_yaml(), plan.to_json())
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = _elements(plan, site)
+    for stage, elements in counts.items():
+        asked = resources(site, job.cluster, stage, "")
+        threads = max(task.threads for task in plan.tasks[stage])
+        container = container_of(site, plan.image, plan, run.root, gpus=bool(asked.gpus or asked.gres))
+        start = start_lines(site, container)
+        text = plain_script(stage, elements, options(asked, threads, site.mail), start, site.setup)
+        write_atomic(folder / f"{stage}.sbatch", text)
+    inert = "# shellcheck disable=SC2016 # quoted, so whatever the path holds is inert"
+    where = [inert, f"run={shlex.quote(str(run.root))}", inert, f"scripts={shlex.quote(str(folder))}"]
+    text = submit_all(where, list(counts), "$scripts")
+    write_atomic(folder / "submit.sh", text, 0o755)
+    return text, [
+        f"{len(counts)} scripts in {folder}",
+        f"all of them, chained: bash {shlex.quote(str(folder / 'submit.sh'))}",
+    ]
+
+
+def _in_this_image(job: Job) -> Job:
+    """The job in the image that this very process runs in, where it names none: nothing is installed on the host."""
+    own = os.environ.get("APPTAINER_CONTAINER")
+    if job.cluster.container is not None or own is None or inside() is None:
+        return job
+    if not Path(own).exists():
+        raise JobError(
+            f"{own}: the image itself cannot be seen from within; bind its folder "
+            f"(--mount type=bind,src={Path(own).parent},dst={Path(own).parent},ro)"
+        )
+    return job.model_copy(update={"cluster": job.cluster.model_copy(update={"container": own})})
+
+
+def _elements(plan: Plan, site: Site) -> dict[str, int]:
+    """Elements per stage; a stage's models share one array here, cut into shares of its tasks."""
+    limits = limits_at(site, Limits())
+    arrays = make_arrays(plan, plan.all_tasks(), plan.job.cluster.pack, limits)
+    return {
+        stage: min(limits.array_size, sum(len(array.elements) for array in arrays if array.stage == stage))
+        for stage in STAGES
+    }
+
+
+def submit_all(where: list[str], stages: list[str], logs: str) -> str:
+    """A script that submits the stages one after the other, each after the one before.
+
+    Args:
+        where: Lines that set ``run`` and ``scripts``.
+        stages: The stages, in order.
+        logs: Folder of the elements' logs, as shell text.
+    """
+    return (
+        "#!/bin/bash\n"
+        "# Each stage waits for the one before. Run again after a failure: committed tasks are not done again.\n"
+        "set -eu\n"
+        + "".join(f"{line}\n" for line in where)
+        + "after=()\n"
+        + f"for stage in {' '.join(stages)}; do\n"
+        + f'  job=$(sbatch --parsable --chdir="{logs}" ${{after[@]+"${{after[@]}}"}} "$scripts/$stage.sbatch" "$run")\n'
+        '  echo "job ${job%%;*}: $stage"\n'
+        '  after=(--dependency="afterok:${job%%;*}" --kill-on-invalid-dep=yes)\n'
+        "done\n"
+    )
+
+
+if __name__ == "__main__":  # python -m shardsynth.executors.slurm.plain_scripts slurm: writes the scripts there
+    for name, text in shipped_scripts().items():
+        write_atomic(Path(sys.argv[1]) / name, text, 0o755 if name.endswith(".sh") else 0o644)

@@ -1,0 +1,216 @@
+"""The batch script of one array: plain text that a person can read, keep and submit.
+
+Plain sbatch instead of submitit's Slurm plug-in, on purpose: the script, on the host, reads the task's exit code and
+asks Slurm to queue the element again on 75 (no `scontrol` in the image); there are no pickles to lose or to trust;
+SIGTERM counts as well as USR2; MaxArraySize is respected; and what `--dry-run` prints is what runs.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from shardsynth.errors import JobError
+from shardsynth.executors.slurm.container import Container
+from shardsynth.executors.slurm.site import Site
+from shardsynth.job import Resources
+
+SIGNAL_SECONDS = 90
+_OPTION = re.compile(r"[a-z][a-z0-9-]*")
+#: Options that the script itself sets.
+_RESERVED = {
+    "array",
+    "dependency",
+    "job-name",
+    "output",
+    "error",
+    "kill-on-invalid-dep",
+    "requeue",
+    "no-requeue",
+    "wrap",
+}
+_TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}", re.ASCII)
+
+
+def check_path(path: Path, what: str = "the run's path") -> None:
+    """Refuse what Slurm or a batch script would read as more than a path.
+
+    Raises:
+        JobError: The path holds a control character, ``%`` or a backslash, or is not text.
+    """
+    text = str(path)
+    for character in text:
+        if not character.isprintable() or character in "%\\" or "\ud800" <= character <= "\udfff":
+            raise JobError(
+                f"{what}: {text!a} holds {character!a}, which Slurm reads as something else; choose another `output:` "
+                "(spaces, quotes and $ are fine; control characters, % and backslash are not)"
+            )
+
+
+def check_run_path(output: str) -> None:
+    """`check_path` of a job's output, which on Slurm must hold no line break however it is quoted."""
+    check_path(Path(output).absolute())
+
+
+def minutes(time: str) -> float:
+    """Slurm's time notation as minutes; JobError otherwise."""
+    if not _TIME.fullmatch(time):
+        raise JobError(f"time: {time!r} is not Slurm's notation; write minutes, 1:30:00 or 2-12:00:00")
+    days, dash, clock = time.rpartition("-")
+    numbers = [int(part) for part in clock.split(":")]
+    if dash:
+        hours, mins, seconds = (*numbers, 0, 0)[:3]
+        return int(days) * 1440 + hours * 60 + mins + seconds / 60
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) == 2:
+        return numbers[0] + numbers[1] / 60
+    return numbers[0] * 60 + numbers[1] + numbers[2] / 60
+
+
+def options(asked: Resources, threads: int, mail: str | None = None) -> list[str]:
+    """The sbatch options of a stage's resources; JobError for one that cannot be given."""
+    lines = ["--nodes=1", "--ntasks=1"]
+    if asked.cpus is not None or not asked.options.get("exclusive"):  # a whole node gives all its CPUs
+        lines.insert(0, f"--cpus-per-task={max(asked.cpus or 1, threads)}")
+    if asked.mem_gb is not None:
+        lines.append(f"--mem={max(1, round(asked.mem_gb * 1024))}M")
+    if asked.time is not None:
+        limit = minutes(asked.time)
+        lines.append(f"--time={asked.time}")
+        lines.append(f"--signal=B:USR2@{max(1, min(SIGNAL_SECONDS, round(limit * 60 / 10)))}")
+    if asked.gpus is not None and asked.gres is None:
+        lines.append(f"--gres=gpu:{asked.gpus}")
+    for name in ("partition", "account", "qos", "constraint", "gres"):
+        value = getattr(asked, name)
+        if value is not None:
+            lines.append(_option(name, value))
+    if mail is not None:
+        lines += [_option("mail-user", mail), "--mail-type=FAIL"]
+    for name, value in asked.options.items():
+        if not _OPTION.fullmatch(name) or name in _RESERVED:
+            raise JobError(f"options: {name!r} is not an sbatch option to give here (long name, without dashes)")
+        if value is not False:
+            lines.append(f"--{name}" if value is True else _option(name, str(value)))
+    return lines
+
+
+def _option(name: str, value: str) -> str:
+    if not re.fullmatch(r"[\w.,:;@/&|!*()\[\]=+-]+", value, re.ASCII):
+        raise JobError(f"{name}: {value!a} holds a character that is not safe in a batch script")
+    return f"--{name}={value}"
+
+
+def start_lines(site: Site, container: Container | None) -> list[str]:
+    """Lines that end with the array ``python``: how a task's Python is started, on the host or in the image."""
+    if container is not None:
+        return container.script()
+    return [f"python=({shlex.quote(site.python or sys.executable)})"]
+
+
+_LISTENER = """\
+# Slurm tells job steps alone when the grace of a pre-emption begins: this one only waits to be ended by that (143).
+(
+  srun --overlap --ntasks=1 --cpus-per-task=1 --mem=0 --gres=none --mpi=none --input=none sleep infinity >/dev/null 2>&1
+  [ "$?" -ne 143 ] || kill -USR2 "$$"
+) &
+"""
+
+_LIFE = """\
+# Wait for the tasks; hand on what asks them to stop (USR2 reaches this shell alone), again and again, since a Python
+# that is just starting still ignores it.
+trap '' USR2 TERM
+"${python[@]}" "$@" &
+child=$!
+stop=0
+trap 'stop=1; kill -USR2 "$child" 2>/dev/null' USR2 TERM
+@LISTENER@code=0
+while kill -0 "$child" 2>/dev/null; do
+  if [ "$stop" -eq 1 ]; then
+    kill -USR2 "$child" 2>/dev/null
+    sleep 1
+  else
+    wait "$child"
+  fi
+done
+wait "$child"
+code=$?
+if [ -n "${scratch:-}" ]; then rm -rf --one-file-system "$scratch"; fi
+
+# 75: asked to stop, and saved. Queue this element again, unless it is being cancelled, or Slurm queues it again itself.
+if [ "$code" -eq 75 ]; then
+  id="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
+  if [ "$(squeue --noheader --jobs="$id" --format=%T 2>/dev/null)" = RUNNING ]; then
+    echo "saved: queued again"
+    scontrol requeue "$id" && sleep 60
+  else
+    echo "saved: not queued again, since it is being ended"
+  fi
+fi
+exit "$code"
+"""
+
+
+#: For the whole script: whatever a path holds is quoted, and inert; the loop over names is one over words.
+_SHELLCHECK = "# shellcheck disable=SC2016,SC2054,SC2288 # a path may hold anything; it is quoted, and inert"
+
+
+def body(start: list[str], setup: list[str], run_line: str, arguments: str, *, listen: bool) -> str:
+    """A script below its ``#SBATCH`` lines.
+
+    Args:
+        start: Lines that say how Python is started.
+        setup: The site's own lines.
+        run_line: Assignment of the run's path to ``run``.
+        arguments: The element's arguments, as shell text.
+        listen: Whether jobs may be pre-empted here.
+    """
+    lines = [_SHELLCHECK, run_line, *(["", *setup, ""] if setup else [])]
+    lines += [
+        'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"',
+        "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0",
+        'export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"',
+        '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit 73; }',
+        *start,
+        f"set -- -m shardsynth.executors.slurm.element {arguments}",
+    ]
+    return "\n".join(lines) + "\n\n" + _LIFE.replace("@LISTENER@", _LISTENER if listen else "")
+
+
+def array_script(
+    *,
+    name: str,
+    elements: int,
+    after: list[str],
+    lines: list[str],
+    start: list[str],
+    setup: list[str],
+    run: Path,
+    listen: bool = True,
+) -> str:
+    """The script of one array of a run; its elements stand in ``private/slurm/<name>.elements``.
+
+    Args:
+        name: Name of the array; also the job's name.
+        elements: How many.
+        after: What it waits for, such as ``afterok:12``.
+        lines: sbatch options.
+        start: Lines that say how Python is started.
+        setup: The site's own lines.
+        run: The run directory, absolute.
+        listen: Whether jobs may be pre-empted here.
+    """
+    header = [f"--job-name={name}", f"--array=0-{elements - 1}"]
+    if after:
+        header += [f"--dependency={','.join(after)}", "--kill-on-invalid-dep=yes"]
+    header += [*lines, "--requeue", "--open-mode=append"]
+    run_line = f"run={shlex.quote(str(run))}"
+    arguments = f'"$run" --elements {name} --number "$SLURM_ARRAY_TASK_ID"'
+    return (
+        "#!/bin/bash\n"
+        + "".join(f"#SBATCH {option}\n" for option in header)
+        + "\n"
+        + body(start, setup, run_line, arguments, listen=listen)
+    )

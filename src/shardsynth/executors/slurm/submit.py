@@ -1,0 +1,350 @@
+"""A run on Slurm: the same plan as `run`, as arrays chained by `afterok`; nothing stays behind on the login node.
+
+`resume` is the same act: what is neither committed nor queued nor running is submitted; what waits for something that
+is no longer coming is cancelled and submitted again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shardsynth.errors import JobError
+from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.causes import Cause, cause_of
+from shardsynth.executors.slurm.commands import SlurmError
+from shardsynth.executors.slurm.container import container_of
+from shardsynth.executors.slurm.element import elements_file
+from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.packing import Array, make_arrays, task_rows
+from shardsynth.executors.slurm.queue import Standing, left_to_submit, standing_of
+from shardsynth.executors.slurm.ranges import format_ranges
+from shardsynth.executors.slurm.script import array_script, check_path, minutes, options, start_lines
+from shardsynth.executors.slurm.site import Site, limits_at, load_site, resources
+from shardsynth.job import STAGES, Job, Resources
+from shardsynth.planning.plan import Plan, Task, make_plan, metadata_digest
+from shardsynth.run.rundir import RunDir
+from shardsynth.run.schedule import Group, missing_tasks
+from shardsynth.standalone.files import human_bytes, write_atomic
+from shardsynth.standalone.image import differences, identify
+
+
+@dataclass(frozen=True)
+class Script:
+    """An array ready to be submitted."""
+
+    array: Array
+    name: str
+    asked: Resources
+    lines: list[str]
+    start: list[str]
+    listen: bool
+
+
+def plan_for_slurm(job: Job) -> Plan:
+    """Plan a job as `run` does, without writing anything.
+
+    Raises:
+        InputError: The job, the shards or the run's path are wrong.
+    """
+    from shardsynth.data.shards import open_shards
+    from shardsynth.planning.preflight import check_job
+    from shardsynth.standalone.cpus import available_cpus
+
+    check_path(Path(job.output).absolute())
+    image = None if job.cluster.container is None else identify(Path(job.cluster.container))
+    dataset = open_shards(job.input)
+    check_job(job, dataset, runs_here=image is None)
+    return dataclasses.replace(
+        make_plan(job, dataset, job.cluster.workers or available_cpus(), metadata_digest(job)), image=image
+    )
+
+
+def check_site(site: Site, plan: Plan) -> slurm.Limits:
+    """Ask the controller for its limits, and whether the partitions exist; SlurmError or JobError where not."""
+    limits = limits_at(site, slurm.read_limits())
+    known = set(slurm.call("sinfo", "--noheader", "--format=%R").split())
+    for stage in STAGES:
+        for model in {task.model for task in plan.tasks[stage]}:
+            asked = resources(site, plan.job.cluster, stage, model)
+            options(asked, 1, site.mail)
+            for name in (asked.partition or "").split(","):
+                if name and name not in known:
+                    raise SlurmError(f"partition {name!r} does not exist here; partitions: {', '.join(sorted(known))}")
+    return limits
+
+
+def _with_image(run: RunDir, plan: Plan, image: Path | None, say: Any) -> Plan:
+    """The plan with the image as it is now; says what may differ where the run began in another one."""
+    path = image or (Path(plan.job.cluster.container) if plan.job.cluster.container else None)
+    if path is None:
+        return plan
+    before = run.read_plan().get("image") if run.plan_file.exists() else None
+    now = identify(path, plan.image or before)
+    for line in differences(before, now) if before else []:
+        say(line)
+    return dataclasses.replace(plan, image=now)
+
+
+def submit_missing(
+    run: RunDir,
+    plan: Plan,
+    *,
+    verify: bool = False,
+    dry_run: bool = False,
+    image: Path | None = None,
+    say: Any = lambda line: None,
+) -> list[Submitted]:
+    """Submit what is neither committed nor queued nor running.
+
+    Args:
+        run: The run directory, with its plan written (but for a dry run).
+        plan: The plan.
+        verify: Compare checksums of committed outputs.
+        dry_run: Print the scripts and submit nothing.
+        image: Run the tasks in this image, instead of the job's.
+        say: Called with each line to show.
+
+    Raises:
+        SlurmError: Slurm refuses; what was submitted before is written down.
+        JobError: The plan cannot fit the site.
+    """
+    root = run.root.absolute()
+    run = RunDir(root)
+    check_path(root)
+    site = load_site(plan.job.cluster.profile)
+    limits = check_site(site, plan)
+    plan = _with_image(run, plan, image, say)
+    if dry_run:
+        tasks = missing_tasks(plan, run)
+        arrays = _pack(plan, site, limits, tasks)
+        for number, array in enumerate(arrays):
+            script = _script(plan, site, limits, root, array, f"shardsynth-00000000-{number:04d}-{array.stage}", {})
+            after = [
+                f"afterok:{i + 1}"
+                for i, a in enumerate(arrays[:number])
+                if a.group in _waits_for(plan, array.group, arrays)
+            ]
+            say(f"# sbatch --parsable --output=LOGS {script.name}.sbatch   (job numbers here count from 1)")
+            say(_text(script, after, site, root))
+        return []
+    ledger = Ledger(run)
+    with ledger.exclusively():
+        missing = missing_tasks(plan, run, verify=verify)
+        before = ledger.read()
+        standing = standing_of(ledger, before, missing)
+        todo = left_to_submit(plan, missing, standing)
+        if standing.stuck:
+            say(f"cancelled: {len(standing.stuck)} elements that waited for something that is not coming")
+            slurm.cancel(standing.stuck)
+        if not todo:
+            say(f"nothing to submit: {len(missing)} tasks are queued or running" if missing else "all done")
+            return []
+        causes = causes_of(before, todo) if before else {}
+        arrays = _pack(plan, site, limits, todo)
+        if before:
+            check_arrays(plan, site, limits, root, arrays)
+        return _submit(plan, site, limits, ledger, arrays, standing, causes, before, say)
+
+
+def _pack(plan: Plan, site: Site, limits: slurm.Limits, tasks: list[Task]) -> list[Array]:
+    def cpus(stage: str, model: str) -> int | None:
+        return resources(site, plan.job.cluster, stage, model).cpus
+
+    return make_arrays(plan, tasks, plan.job.cluster.pack, limits, cpus)
+
+
+def check_arrays(plan: Plan, site: Site, limits: slurm.Limits, root: Path, arrays: list[Array]) -> None:
+    """Ask Slurm whether it would take every array; SlurmError where not."""
+    asked: set[tuple[str, ...]] = set()
+    for array in arrays:
+        script = _script(plan, site, limits, root, array, "shardsynth-check", {})
+        key = (str(len(array.elements)), *script.lines)
+        if key not in asked:
+            asked.add(key)
+            slurm.check_script(_text(script, [], site, root))
+
+
+def _submit(
+    plan: Plan,
+    site: Site,
+    limits: slurm.Limits,
+    ledger: Ledger,
+    arrays: list[Array],
+    standing: Standing,
+    causes: dict[tuple[str, int], tuple[Cause, dict[str, Any]]],
+    before: list[Submitted],
+    say: Any,
+) -> list[Submitted]:
+    root = ledger.run.root
+    prefix = ledger.prefix()
+    (ledger.folder / "logs").mkdir(exist_ok=True)
+    jobs: dict[Group, set[str]] = {}
+    for (stage, index), number in standing.live.items():
+        # An element of that array may have failed already, and `afterok` never forgives; tasks check their needs.
+        jobs.setdefault(plan.tasks[stage][index].group, set()).add(f"afterany:{number}")
+    made: list[Submitted] = []
+    for array in arrays:
+        name = f"{prefix}{len(before) + len(made):04d}-{array.stage}"
+        script = _script(plan, site, limits, root, array, name, _raised(plan, array, causes))
+        after = _dependencies(plan, array.group, jobs)
+        lines = "".join(f"{array.stage} {format_ranges(element)}\n" for element in array.elements)
+        write_atomic(elements_file(root, name), lines, 0o600)
+        path = ledger.folder / f"{name}.sbatch"
+        write_atomic(path, _text(script, after, site, root), 0o600)
+        asked = script.asked.model_dump(exclude_none=True, include={"mem_gb", "time", "cpus"})
+        ledger.append(name=name, stage=array.stage, model=array.model, asked=asked, after=after)
+        job = slurm.submit_script(path, f"{ledger.folder / 'logs'}/%A_%a.log")
+        ledger.append(name=name, job=job)
+        jobs.setdefault(array.group, set()).add(f"afterok:{job}")
+        made.append(Submitted(name, array.stage, array.model, asked, job, [list(e) for e in array.elements]))
+        tasks = sum(len(element) for element in array.elements)
+        what = f"{array.stage}{' ' + array.model if array.model else ''}"
+        say(f"job {job}: {what}: {tasks} tasks in {len(array.elements)} elements")
+    return made
+
+
+def _script(
+    plan: Plan, site: Site, limits: slurm.Limits, root: Path, array: Array, name: str, raised: dict[str, Any]
+) -> Script:
+    asked = resources(site, plan.job.cluster, array.stage, array.model)
+    if raised:
+        asked = asked.model_copy(update=raised)
+    threads = max(plan.tasks[array.stage][index].threads for element in array.elements for index in element)
+    container = container_of(site, plan.image, plan, root, gpus=bool(asked.gpus or asked.gres))
+    start = start_lines(site, container)
+    return Script(array, name, asked, options(asked, threads, site.mail), start, limits.preempts)
+
+
+def _text(script: Script, after: list[str], site: Site, root: Path) -> str:
+    return array_script(
+        name=script.name,
+        elements=len(script.array.elements),
+        after=after,
+        lines=script.lines,
+        start=script.start,
+        setup=site.setup,
+        run=root,
+        listen=script.listen,
+    )
+
+
+def _waits_for(plan: Plan, group: Group, arrays: list[Array]) -> set[Group]:
+    present = {array.group for array in arrays}
+    found: set[Group] = set()
+    for need in plan.needs(group):
+        found |= {need} if need in present else _waits_for(plan, need, arrays)
+    return found
+
+
+def _dependencies(plan: Plan, group: Group, jobs: dict[Group, set[str]]) -> list[str]:
+    """Jobs of the nearest groups before this one that have any, as sbatch writes them."""
+    found: set[str] = set()
+    for need in plan.needs(group):
+        found |= jobs[need] if need in jobs else set(_dependencies(plan, need, jobs))
+    return sorted(found)
+
+
+def causes_of(before: list[Submitted], tasks: list[Task]) -> dict[tuple[str, int], tuple[Cause, dict[str, Any]]]:
+    """Why the latest element of each task ended, and what it had asked for, as far as Slurm knows."""
+    wanted = {(task.stage, task.index) for task in tasks}
+    latest: dict[tuple[str, int], tuple[Submitted, int]] = {}
+    for submitted in before:
+        for number, element in enumerate(submitted.elements):
+            for index in element:
+                if (submitted.stage, index) in wanted and submitted.job is not None:
+                    latest[submitted.stage, index] = (submitted, number)
+    names = {submitted.name for submitted in before}
+    known = {(e.job, e.number): e for name, e in slurm.at_controller("shardsynth-") if name in names}
+    with contextlib.suppress(SlurmError):  # no accounting: the controller remembers the last minutes
+        known = slurm.with_peaks(known, slurm.in_accounting(s.job for s, _ in latest.values() if s.job is not None))
+    found = {}
+    for key, (submitted, number) in latest.items():
+        ended = known.get((submitted.job or 0, number))
+        cause = cause_of(ended, submitted.asked) if ended else None
+        if cause:
+            found[key] = (cause, submitted.asked)
+    return found
+
+
+def _raised(plan: Plan, array: Array, causes: dict[tuple[str, int], tuple[Cause, dict[str, Any]]]) -> dict[str, Any]:
+    """Resources that `cluster.retry` raises, since a task of the array ran out of them."""
+    raised: dict[str, Any] = {}
+    for element in array.elements:
+        for index in element:
+            cause, asked = causes.get((array.stage, index), (None, {}))
+            changes = plan.job.cluster.retry.get(cause.kind, {}) if cause else {}  # type: ignore[call-overload]
+            if "mem_gb" in changes and asked.get("mem_gb"):
+                raised["mem_gb"] = max(raised.get("mem_gb", 0.0), asked["mem_gb"] * float(changes["mem_gb"][1:]))
+            if "time" in changes and asked.get("time"):
+                more = math.ceil(minutes(asked["time"]) * float(changes["time"][1:]))
+                raised["time"] = str(max(int(raised.get("time", 0)), more))
+    return raised
+
+
+def estimate_lines(plan: Plan, arrays: list[Array], site: Site) -> list[str]:
+    """Rows, elements, files, bytes, CPU-hours and GPU-hours per stage."""
+    row_bytes = sum(shard.size for shard in plan.shards) / max(1, plan.input_rows)
+    lines = [
+        f"{'stage':<14} {'rows':>16} {'tasks':>9} {'elements':>9} {'files':>9} {'size':>10} {'CPU-h':>8} {'GPU-h':>8}"
+    ]
+    for stage in STAGES:
+        chosen = [array for array in arrays if array.stage == stage]
+        if not chosen:
+            continue
+        tasks = [plan.tasks[stage][i] for array in chosen for element in array.elements for i in element]
+        rows = sum(task_rows(plan, task) for task in tasks)
+        elements = sum(len(array.elements) for array in chosen)
+        files = sum(last - first for first, last in (task.parts for task in tasks)) if stage == "sample" else 0
+        gpu_hours = sum(a.seconds / 3600 * _gpus(resources(site, plan.job.cluster, stage, a.model)) for a in chosen)
+        lines.append(
+            f"{stage:<14} {f'{rows:,}' if rows else '':>16} {len(tasks):>9,} {elements:>9,} "
+            f"{f'{files:,}' if files else '':>8} {human_bytes(rows * row_bytes) if files else '':>10} "
+            f"{sum(a.seconds for a in chosen) / 3600:>8.2f} {f'{gpu_hours:.2f}' if gpu_hours else '':>7}"
+        )
+    return lines
+
+
+def _gpus(asked: Resources) -> int:
+    text = str(asked.gres or asked.gpus or "0").rpartition(":")[2]
+    return int(text) if text.isdigit() else 0
+
+
+def worth_asking(plan: Plan, arrays: list[Array], site: Site) -> bool:
+    """Whether a person should confirm: more than 100 CPU-hours, 1,000 elements or 4 GPU-hours."""
+    cpu_hours = sum(array.seconds for array in arrays) / 3600
+    gpu_hours = sum(a.seconds / 3600 * _gpus(resources(site, plan.job.cluster, a.stage, a.model)) for a in arrays)
+    return cpu_hours > 100 or gpu_hours > 4 or sum(len(array.elements) for array in arrays) > 1000
+
+
+def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, say: Any = lambda line: None) -> RunDir:
+    """Plan a job, write the run directory and submit what is missing of it.
+
+    Args:
+        job: The job.
+        dry_run: Show the scripts, write and submit nothing.
+        confirm: Called where the estimate is large; submits where it returns true.
+        say: Called with each line to show.
+
+    Raises:
+        InputError: The job, the site or Slurm say no; nothing was written unless a job number was shown.
+    """
+    plan = plan_for_slurm(job)
+    run = RunDir(Path(job.output).absolute())
+    site = load_site(job.cluster.profile)
+    limits = check_site(site, plan)
+    tasks = missing_tasks(plan, run)
+    arrays = _pack(plan, site, limits, tasks)
+    if not dry_run:
+        for line in estimate_lines(plan, arrays, site):
+            say(line)
+        if worth_asking(plan, arrays, site) and not confirm():
+            raise JobError("not submitted: a large run was not confirmed; `--yes` submits without asking")
+        check_arrays(plan, site, limits, run.root, arrays)
+        run.write_plan(job.to_yaml(), plan.to_json())
+    submit_missing(run, plan, dry_run=dry_run, say=say)
+    return run

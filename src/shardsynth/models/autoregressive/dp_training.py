@@ -1,0 +1,102 @@
+"""Training under differential privacy (DP-SGD, Abadi et al. 2016), on one page: draw rows, clip, add noise, step.
+
+How many steps, how many rows in each and how much noise follows from public facts before a row is read; nothing is
+looked at on the way: no held-out rows, no early stopping, no loss. Which rows a step sees and the noise come from a
+generator that the operating system seeds with 128 bits at every start: they are secret, stored nowhere, and other ones
+when a training goes on from its checkpoint (whose weights are private like every step's).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shardsynth.models.autoregressive.dp_gradients import clipped_sums
+from shardsynth.models.autoregressive.network import Network, draw_orders
+from shardsynth.models.autoregressive.options import AutoregressiveOptions
+from shardsynth.models.autoregressive.table import Table
+from shardsynth.models.autoregressive.training import Shape, columns_of
+from shardsynth.models.dp.accounting import Spent
+from shardsynth.models.training.checkpoint import TrainingState, Watch
+
+#: Largest norm of one row's gradient; with Adam its size changes nothing but which rows are clipped.
+CLIP = 1.0
+_WARM_UP = 20
+
+
+def train_privately(
+    table: Table,
+    sizes: Sequence[int],
+    shares: Sequence[NDArray[np.float64]],
+    places: Sequence[NDArray[np.float64] | None],
+    options: AutoregressiveOptions,
+    shape: Shape,
+    spent: Spent,
+    expected: float,
+    *,
+    seed: int,
+    device: torch.device,
+    watch: Callable[[int, int], Watch],
+) -> Network:
+    """Train on rows in codes, as the accountant was told.
+
+    Args:
+        table: int8 or int16 [rows, columns]; a row's codes are its own alone. May be mapped from a file.
+        sizes: Codes of each column.
+        shares: Their shares, by column, of noisy counts.
+        places: Their places in the order of a numeric column; see ``Network``.
+        options: Hyper-parameters.
+        shape: Sizes of the network; rows that are looked at together.
+        spent: Steps, sampling rate and noise.
+        expected: Rows of a step in the mean, of the public number of rows.
+        seed: Of the first weights and the orders; not of the noise.
+        device: Where to train.
+        watch: Makes the watch from the number of steps and of steps per epoch.
+
+    Raises:
+        Saved: Asked to stop; the checkpoint has everything but randomness.
+    """
+    fixed = options.order == "fixed"
+    secret = np.random.default_rng()
+    everything = torch.from_numpy(table)
+    if device.type != "cpu":
+        everything = everything.to(device)
+    network = Network(sizes, shape.embedding, shape.hidden, places).start(shares, torch.Generator().manual_seed(seed))
+    network = network.to(device)
+    adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99))
+    state = TrainingState({"network": network}, {"adam": adam}, torch.Generator(device), torch.zeros(1, 1))
+    watching = watch(spent.steps, max(1, round(1 / spent.rate)))
+    watching.begin(state)
+    while state.step < spent.steps:
+        # One order for all rows of a step: what a row adds must not depend on which others were drawn.
+        own = torch.Generator().manual_seed(seed + 7_919 * (state.step + 1))
+        order = draw_orders(2, len(sizes), own, fixed=fixed)[state.step % 2].to(device)
+        sums = {name: torch.zeros_like(weight) for name, weight in network.named_parameters()}
+        for chosen in torch.from_numpy(_drawn(len(table), spent.rate, secret)).split(shape.batch):
+            codes = columns_of(everything[chosen.to(everything.device)], device)
+            for name, found in clipped_sums(network, codes, order, CLIP)[0].items():
+                sums[name] += found
+        for name, weight in network.named_parameters():
+            noise = torch.from_numpy(secret.standard_normal(weight.shape, np.float32)).to(device)
+            weight.grad = (sums[name] + CLIP * spent.multiplier * noise) / expected
+        for group in adam.param_groups:
+            group["lr"] = options.learning_rate * _scale(state.step, spent.steps)
+        adam.step()
+        state.step += 1
+        watching.after(state)
+    folded: Network = network.folded()
+    return folded
+
+
+def _drawn(rows: int, rate: float, secret: np.random.Generator) -> NDArray[np.int64]:
+    """Numbers of the rows of a step, each row with probability ``rate``, whatever the others."""
+    return secret.choice(rows, secret.binomial(rows, rate), replace=False, shuffle=False)
+
+
+def _scale(step: int, steps: int) -> float:
+    """Factor of the learning rate: up within a few steps, then down to zero along a cosine."""
+    return min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1.0 + math.cos(math.pi * step / steps))

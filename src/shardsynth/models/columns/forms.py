@@ -1,0 +1,187 @@
+"""How a fitted column's values are held until they become an Arrow array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from shardsynth.data.codec import (
+    code_dtype,
+    decimal_exponent,
+    from_codes,
+    is_formatted,
+    storage_dtype,
+    to_array,
+    to_storage,
+)
+from shardsynth.data.values import Precision
+from shardsynth.data.values import native as native_values
+from shardsynth.errors import ModelError
+from shardsynth.models.columns.fitted import FittedColumn, Marginal
+
+Array = NDArray[Any]
+
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class StorageForm:
+    """How a column's values are held until they become an Arrow array.
+
+    Attributes:
+        column: The fitted column.
+        type: Its Arrow type.
+        dtype: dtype of the values: of codes into ``categories``, or storage values (see ``data.codec``).
+        categories: The categories if the values are codes.
+        stored: For a category column held as storage values: the value of each code.
+        datetime_format: Format of datetimes held as text or integers.
+        exponent: Storage values are counts of 10^-exponent: 0, but for decimals.
+    """
+
+    column: FittedColumn
+    type: pa.DataType
+    dtype: np.dtype[Any]
+    categories: pa.Array | None = None
+    stored: Array | None = None
+    datetime_format: str | None = None
+    exponent: int = 0
+
+    @classmethod
+    def of(cls, column: FittedColumn, data_type: pa.DataType, datetime_format: str | None = None) -> StorageForm:
+        """The cheapest form for a column of a type."""
+        if column.categories is None:
+            dtype = storage_dtype(data_type, datetime_format)
+            ends = (column.marginal.lo, column.marginal.hi) if column.marginal is not None else ()
+            largest = max((float(np.abs(end).max(initial=0.0)) for end in ends), default=0.0)
+            exponent = decimal_exponent(data_type, largest)
+            return cls(column, data_type, dtype, datetime_format=datetime_format, exponent=exponent)
+        # An imported model may draw "missing" as one of the categories, code -1: that needs codes.
+        coded = column.marginal is not None and bool((column.marginal.lo < 0).any())
+        stored = None if coded or pa.types.is_dictionary(data_type) else _stored(column.categories)
+        if stored is not None:
+            return cls(column, data_type, stored.dtype, stored=stored)
+        dtype = np.dtype(np.int32) if coded else code_dtype(data_type, len(column.categories))
+        return cls(column, data_type, dtype, column.categories)
+
+    def of_raw(self, values: Array) -> Array:
+        """Codes (role ``category``) or axis values [n] in this form."""
+        if self.column.categories is not None:
+            return values.astype(self.dtype) if self.stored is None else self.stored[values.astype(np.int64)]
+        precision = self.column.precision or Precision()
+        if precision.kind == "integer" and self.dtype.kind in "iu" and self._scale == 1:
+            dtype = np.uint64 if self.dtype == np.uint64 else np.int64
+            return to_storage(precision.integers(np.asarray(values, np.float64), dtype), self.dtype)
+        if precision.kind == "decimal" and self.dtype.kind in "iu" and self.exponent > precision.digits:
+            # In integers from the grid on: 552.73 * 1e15 is no whole number of hundredths in float64.
+            unit = 10 ** (self.exponent - precision.digits)
+            most = np.iinfo(self.dtype).max // unit
+            steps = np.rint(np.asarray(values, np.float64) * 10.0**precision.digits)
+            return to_storage(np.clip(steps, -most, most).astype(np.int64) * unit, self.dtype)
+        return to_storage(precision.snap(np.asarray(values, np.float64)) * self._scale, self.dtype)
+
+    def axis(self, values: Array) -> Array:
+        """Axis values float64[n] of storage values (not for categories)."""
+        return values.astype(np.float64) / self._scale if self._scale != 1 else values.astype(np.float64)
+
+    def array(self, values: Array, missing: Mask | None) -> pa.Array:
+        """The Arrow column."""
+        if self.categories is not None:
+            return from_codes(self.type, self.categories, values, missing)
+        emit_nan = self.column.emit_nan
+        layout = self.datetime_format
+        return to_array(self.type, values, missing, emit_nan=emit_nan, datetime_format=layout, exponent=self.exponent)
+
+    def spread(self, marginal: Marginal) -> Spread:
+        """How values are spread over the segments of an axis marginal."""
+        precision = self.column.precision or Precision()
+        lo, hi = marginal.lo * self._scale, marginal.hi * self._scale
+        multiplier, offset, divisor = 1, 0, 1.0
+        if precision.kind == "integer":
+            multiplier, offset = round(precision.unit * self._scale), round(precision.origin * self._scale)
+            lo, hi = (lo - float(offset)) / float(multiplier), (hi - float(offset)) / float(multiplier)
+        elif precision.kind == "decimal" and self.dtype.kind == "f":
+            divisor = 10.0**precision.digits
+            lo, hi = lo * divisor, hi * divisor
+        elif precision.kind == "decimal":
+            multiplier = round(self._scale / 10.0**precision.digits) or 1
+            lo, hi = lo / multiplier, hi / multiplier
+        rounded = precision.kind != "float" or self.dtype.kind != "f"
+        lo, hi = self._inside(lo, hi, multiplier, offset)
+        return Spread(lo, hi - lo, self.dtype, rounded, multiplier, offset, divisor)
+
+    def _inside(self, lo: Array, hi: Array, multiplier: int, offset: int) -> tuple[Array, Array]:
+        """Segments held within what the dtype can store."""
+        if self.dtype.kind not in "iu":
+            return lo, hi
+        limits = np.iinfo(self.dtype)
+        least = float(-((offset - int(limits.min)) // multiplier))
+        most = (int(limits.max) - offset) // multiplier
+        highest = float(most) if float(most) <= most else float(np.nextafter(float(most), 0.0))
+        return np.clip(lo, least, highest), np.clip(hi, least, highest)
+
+    @property
+    def _scale(self) -> float:
+        return float(f"1e{self.exponent}")  # read from text: the nearest float64 on any machine
+
+
+def forms_of(columns: Sequence[FittedColumn], schema: pa.Schema, formats: Mapping[str, str]) -> dict[str, StorageForm]:
+    """How the values of each learned, computed or constant column are held, by name.
+
+    Args:
+        columns: One per field of the schema.
+        schema: Of the table.
+        formats: strftime formats of datetimes that it holds as text or integers.
+    """
+    return {
+        column.name: StorageForm.of(column, field.type, formats.get(column.name))
+        for column, field in zip(columns, schema)
+        if column.treatment in ("latent", "relation", "constant")
+    }
+
+
+def _stored(categories: pa.Array) -> Array | None:
+    """Storage values of categories that are primitive; None for text, bytes and what NumPy cannot hold."""
+    try:
+        dtype = storage_dtype(categories.type)
+    except ModelError:
+        return None
+    if is_formatted(categories.type, None) or pa.types.is_decimal(categories.type):
+        return None
+    values, _ = native_values(categories)
+    if dtype.kind == "b":
+        return values.astype(np.bool_)
+    return np.ascontiguousarray(values) if values.dtype == dtype else None
+
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values spread evenly over the segments of a quantile function.
+
+    ``value = (round(lo[k] + width[k] * u) * multiplier + offset) / divisor`` with u uniform.
+
+    Attributes:
+        lo: float64[m], start of each segment, in steps of the grid (in values without a grid).
+        width: float64[m], likewise.
+        dtype: Storage dtype of the values.
+        rounded: Whether there is a grid.
+        multiplier: Values per step.
+        offset: Value of step 0.
+        divisor: 10^digits for grids of decimal fractions.
+    """
+
+    lo: Floats
+    width: Floats
+    dtype: np.dtype[Any]
+    rounded: bool
+    multiplier: int = 1
+    offset: int = 0
+    divisor: float = 1.0

@@ -1,0 +1,183 @@
+"""The table as a deep model sees it: where each column lies in a row of the networks, and the rows in compact codes.
+
+A network row is, column after column and as in the ctgan package: one tanh position and the one-hot mode of a numeric
+column, the one-hot code of a category column. One-hot rows exist only inside a batch; at rest a row is one small
+integer per one-hot span and one float32 per numeric column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from shardsynth.data.coding import TableCoder
+from shardsynth.errors import ModelError
+from shardsynth.models.columns.fitted import FittedColumn
+from shardsynth.models.ctgan.columns import Integers, ModeColumn, code_axis, code_category
+from shardsynth.models.ctgan.options import DeepOptions
+from shardsynth.summaries.counts import Counts
+from shardsynth.summaries.profile import Profile
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Positions in a row of the networks.
+
+    Attributes:
+        width: Length of a row.
+        start: int64[s], first position of each one-hot span, in column order.
+        size: int64[s], its length.
+        tanh: int64[c], position of each numeric column's place.
+        conditional: int64[d], the spans that condition vectors choose from: those of category columns.
+    """
+
+    width: int
+    start: Integers
+    size: Integers
+    tanh: Integers
+    conditional: Integers
+
+    @classmethod
+    def of(cls, columns: Sequence[ModeColumn]) -> Layout:
+        """Layout of the learned columns."""
+        start, tanh, conditional, width = [], [], [], 0
+        for number, column in enumerate(columns):
+            if column.is_axis:
+                tanh.append(width)
+                width += 1
+            else:
+                conditional.append(number)
+            start.append(width)
+            width += column.size
+        size = [column.size for column in columns]
+        return cls(width, *(np.array(a, np.int64) for a in (start, size, tanh, conditional)))
+
+    @cached_property
+    def segment(self) -> Integers:
+        """int64[width]: the span of each position; each tanh position is one of its own, after the spans."""
+        owner = np.empty(self.width, np.int64)
+        owner[self.tanh] = len(self.start) + np.arange(len(self.tanh))
+        for number, (first, size) in enumerate(zip(self.start, self.size)):
+            owner[first : first + size] = number
+        return owner
+
+    @cached_property
+    def condition_start(self) -> Integers:
+        """int64[d]: first position of each conditional span in a condition vector."""
+        return np.concatenate([[0], np.cumsum(self.size[self.conditional])[:-1]]).astype(np.int64)[
+            : len(self.conditional)
+        ]
+
+    @property
+    def condition_width(self) -> int:
+        """Length of a condition vector."""
+        return int(self.size[self.conditional].sum())
+
+
+@dataclass(frozen=True)
+class DeepCoding:
+    """The columns of a deep model.
+
+    Attributes:
+        table: One per schema column: treatment ``latent``, ``constant``, ``empty``, ``id`` or ``pii``.
+        columns: The learned ones, in schema order.
+        notes: Facts for the report.
+    """
+
+    table: tuple[FittedColumn, ...]
+    columns: tuple[ModeColumn, ...]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Positions of the learned columns."""
+        return Layout.of(self.columns)
+
+    @classmethod
+    def fit(
+        cls, profile: Profile, coder: TableCoder, counts: Counts, options: DeepOptions, schema: pa.Schema
+    ) -> DeepCoding:
+        """Choose modes and codes from the counts of all training rows; no row is read.
+
+        Raises:
+            ModelError: Nothing can be learned, or a column cannot be under the protections.
+        """
+        if counts.rows == 0:
+            raise ModelError("there is no training row: a smaller evaluate.holdout leaves some")
+        table: dict[str, FittedColumn] = {}
+        learned: list[ModeColumn] = []
+        notes: list[str] = []
+        for one, hist in zip(coder.columns, counts.hist):
+            if one.is_category:
+                fitted, column, more = code_category(one, hist, options, nullable=schema.field(one.name).nullable)
+            else:
+                fitted, column, more = code_axis(one, hist, profile[one.name], options)
+            table[one.name] = fitted
+            learned += [column] if column is not None else []
+            notes += more
+        if not learned:
+            raise ModelError(
+                f"{options.family}: no column is left to learn (all are ids, personal, empty, constant or rare)"
+            )
+        rest = {
+            c.name: FittedColumn(c.name, c.role, c.role if c.role in ("id", "pii") else "empty") for c in coder.table
+        }
+        return cls(tuple(table.get(name) or rest[name] for name in schema.names), tuple(learned), tuple(notes))
+
+
+def needed_bytes(layout: Layout, options: DeepOptions, rows: int) -> Mapping[str, int]:
+    """Bytes that training wants on its device: ``parameters`` (with Adam's), ``batch`` and ``table``."""
+    w, c, b = layout.width, layout.condition_width, options.batch_size
+
+    def chain(width: int, hidden: Sequence[int], out: int, *, residual: bool = False) -> int:
+        total = 0
+        for size in hidden:
+            total += (width + 3) * size
+            width = width + size if residual else size
+        return total + (width + 1) * out
+
+    if options.is_gan:
+        packed = (w + c) * options.pac
+        parameters = chain(options.embedding_dim + c, options.generator_dim, w, residual=True)
+        parameters += chain(packed, options.discriminator_dim, 1)
+        table = rows * (len(layout.size) * 2 + len(layout.tanh) * 4 + len(layout.conditional) * 4)
+    else:
+        parameters = chain(w, options.compress_dims, 2 * options.embedding_dim)
+        parameters += chain(options.embedding_dim, options.decompress_dims, w)
+        table = rows * (len(layout.size) * 2 + len(layout.tanh) * 4)
+    return {"parameters": 16 * parameters, "batch": 4 * 24 * b * (w + c), "table": table}
+
+
+def check_memory(columns: Sequence[ModeColumn], options: DeepOptions, rows: int, available: int, device: str) -> str:
+    """The width and memory that training will need, as a line for the log.
+
+    Args:
+        columns: What is learned.
+        options: Sizes of the networks and of a batch.
+        rows: Rows whose codes lie in the device's memory.
+        available: Its bytes.
+        device: Its name.
+
+    Raises:
+        ModelError: More than the device has; names the widest columns and what to change.
+    """
+    layout = Layout.of(columns)
+    need = needed_bytes(layout, options, rows)
+    total = sum(need.values())
+    line = (
+        f"{options.family}: rows of {layout.width} positions, conditions of {layout.condition_width}, "
+        f"{need['parameters'] / 16e6:.1f} M parameters, "
+        f"about {total / 2**30:.2f} GiB of {available / 2**30:.1f} on {device}"
+    )
+    if total > available:
+        widest = sorted(columns, key=lambda column: -column.size)[:3]
+        names = ", ".join(f"{column.name!r} ({column.size})" for column in widest)
+        raise ModelError(
+            f"{line}: too much. The widest columns are {names}: lower max_categories (now {options.max_categories}) "
+            "or batch_size, call them ids in the metadata, or take a device with more memory"
+        )
+    return line

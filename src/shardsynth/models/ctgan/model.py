@@ -1,0 +1,81 @@
+"""Rows of a CTGAN, CopulaGAN or TVAE, without conditions and under them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from shardsynth.models.columns.files import (
+    unlearned_array,
+)
+from shardsynth.models.ctgan.sampler import Drawn
+from shardsynth.sampling.streams import stream_key
+
+if TYPE_CHECKING:
+    from shardsynth.models.ctgan.conditions import DeepConditions
+    from shardsynth.sampling.conditions import Conditions
+
+
+from shardsynth.models.ctgan.parameters import DeepParameters
+
+
+@dataclass(frozen=True)
+class DeepModel(DeepParameters):
+    """A trained model that can be drawn; what it consists of stands in ``DeepParameters``."""
+
+    def draw(self, seed: int, first_row: int, n: int, conditions: Any = None) -> pa.RecordBatch:
+        """Rows ``first_row`` to ``first_row + n - 1`` of the endless table that ``seed`` names.
+
+        Args:
+            seed: Any integer.
+            first_row: Global number of the first row, from 0.
+            n: Rows; 32,768 and more at a time are fast.
+            conditions: Draw rows that meet these; ``prepare`` them once when drawing repeatedly.
+
+        Returns:
+            A batch whose schema equals ``schema``, metadata included.
+
+        Raises:
+            ConditionError: The conditions cannot be met.
+        """
+        if conditions is None:
+            drawn = self.sampler.draw(stream_key(seed, self.name), first_row, n, threads=self.threads)
+        else:
+            drawn = self.prepare(conditions).draw(seed, first_row, n)
+        arrays = self._learned(drawn)
+        columns = [
+            arrays[c.name]
+            if c.name in arrays
+            else unlearned_array(c, f.type, first_row, n, self.forms, self.generators)
+            for c, f in zip(self.coding.table, self.schema)
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def prepare(self, conditions: Conditions | DeepConditions) -> DeepConditions:
+        """Conditions in terms of this model: a pilot says what share of the proposals will be accepted.
+
+        Raises:
+            ConditionError: They cannot be met, or hardly; says how many rows of the pilot met them.
+        """
+        from shardsynth.models.ctgan.conditions import DeepConditions
+
+        return conditions if isinstance(conditions, DeepConditions) else DeepConditions(self, conditions)
+
+    def _learned(self, drawn: Drawn) -> dict[str, pa.Array]:
+        """Arrow arrays of the learned columns, as many at a time as there are threads."""
+
+        def array(number: int) -> pa.Array:
+            raw, missing = self.raw(drawn, number)
+            form = self.forms[self.coding.columns[number].name]
+            return form.array(np.ascontiguousarray(form.of_raw(raw)), missing)
+
+        # Imported models: SDV's networks see columns without a value, too.
+        wanted = {c.name: i for i, c in enumerate(self.coding.columns) if c.fit.treatment != "empty"}
+        if self.threads <= 1:
+            return {name: array(number) for name, number in wanted.items()}
+        with ThreadPoolExecutor(self.threads) as pool:
+            return dict(zip(wanted, pool.map(array, wanted.values())))

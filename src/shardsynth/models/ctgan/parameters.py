@@ -1,0 +1,254 @@
+"""A trained CTGAN, CopulaGAN or TVAE as plain data: drawn, saved and loaded like every native model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from shardsynth.data.columns import schema_from_text, schema_to_text
+from shardsynth.models.columns.files import (
+    column_arrays,
+    column_card,
+    column_of,
+    read_files,
+    write_files,
+)
+from shardsynth.models.columns.fitted import FittedColumn
+from shardsynth.models.columns.forms import StorageForm, forms_of
+from shardsynth.models.columns.ragged import Ragged
+from shardsynth.models.ctgan.codes import DeepCoding, Layout
+from shardsynth.models.ctgan.columns import ModeColumn
+from shardsynth.models.ctgan.modes import Modes
+from shardsynth.models.ctgan.networks import Decoder, Generator
+from shardsynth.models.ctgan.options import DeepOptions
+from shardsynth.models.ctgan.sampler import Drawn, Sampler
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    pass
+
+_FORMAT = 1
+Network = Union[Generator, Decoder]
+
+
+def make_network(options: DeepOptions, layout: Layout) -> Network:
+    """The network that rows come out of, untrained."""
+    if options.is_gan:
+        return Generator(options.embedding_dim + layout.condition_width, options.generator_dim, layout.width)
+    return Decoder(options.embedding_dim, options.decompress_dims, layout.width)
+
+
+def condition_cdf(coding: DeepCoding, *, log_rows: int | None = None) -> NDArray[np.float64]:
+    """float64[condition width]: what conditions are drawn by at sampling; see ``ctgan.Conditions.cdf``.
+
+    Args:
+        coding: Columns with the true shares of their codes.
+        log_rows: Draw by the log of frequencies among so many rows, as the stock package does; None: by frequencies.
+    """
+    parts = []
+    for number, column in enumerate(c for c in coding.columns if not c.is_axis):
+        weight = column.share if log_rows is None else np.log1p(column.share * log_rows)
+        share = np.cumsum(weight / weight.sum())
+        share[share >= share[-1]] = 1.0
+        parts.append(number + share)
+    return np.concatenate([np.zeros(0), *parts])
+
+
+@dataclass(frozen=True)
+class DeepParameters:
+    """A trained model that can be sampled, saved and loaded.
+
+    Attributes:
+        schema: Arrow schema of the input, and of every batch drawn.
+        options: How it was trained.
+        coding: Its columns.
+        network: Generator (batch normalisation settled) or decoder.
+        rows: Training rows.
+        generators: By column name, for ids and personal data (see ``sampling.identifiers``).
+        formats: By column name, for datetimes held as text or integers.
+        name: Part of the key of its random stream.
+        loss: Loss history, one row per epoch; not in the model folder.
+        threads: Blocks of rows made at the same time; changes no row.
+        device: Where rows are made: ``cpu`` or ``cuda``; their last bits depend on it.
+    """
+
+    schema: pa.Schema
+    options: DeepOptions
+    coding: DeepCoding
+    network: Network
+    rows: int
+    generators: dict[str, dict[str, Any]] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
+    name: str = ""
+    loss: pa.Table | None = None
+    threads: int = 1
+    device: str = "cpu"
+
+    def on_device(self, device: str) -> Self:
+        """The same model, making its rows there.
+
+        Args:
+            device: ``cpu``, ``cuda``, or ``auto``: a GPU where this process has one.
+
+        Raises:
+            InputError: A GPU is wanted, or Slurm gave this task one, and it cannot be used.
+        """
+        from shardsynth.models.training.device import choose_device
+
+        return replace(self, device=choose_device(device).type)
+
+    def with_threads(self, threads: int) -> Self:
+        """The same model, making so many blocks at the same time."""
+        return replace(self, threads=threads)
+
+    @property
+    def learned_distributions(self) -> dict[str, Any]:
+        """Per column, SDV's ``{"distribution": name, "learned_parameters": {...}}``; {} for columns without one."""
+        return {c.name: dict(c.distribution) for c in self.coding.table if c.distribution}
+
+    @property
+    def dictionary_columns(self) -> list[str]:
+        """Columns of few distinct values, worth a Parquet dictionary."""
+        return [c.name for c in self.coding.table if c.categories is not None or c.treatment == "constant"]
+
+    @property
+    def columns(self) -> tuple[FittedColumn, ...]:
+        """One per field of the schema."""
+        return self.coding.table
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Facts for the report."""
+        return self.coding.notes
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """Makes rows in codes."""
+        log_rows = self.rows if self.options.condvec == "log" else None
+        cdf = condition_cdf(self.coding, log_rows=log_rows) if self.options.is_gan else np.zeros(0)
+        return Sampler(
+            self.network,
+            self.coding.layout,
+            self.options.embedding_dim,
+            cdf,
+            stochastic=len(self._stochastic),
+            argmax=not self.options.is_gan and self.options.decode == "argmax",
+            half=self.options.precision == "bf16",
+            device=self.device,
+        )
+
+    @cached_property
+    def _stochastic(self) -> list[str]:
+        return [c.name for c in self.coding.columns if c.stochastic]
+
+    @cached_property
+    def forms(self) -> dict[str, StorageForm]:
+        """How each learned column's values are held."""
+        return forms_of(self.coding.table, self.schema, self.formats)
+
+    def raw(self, drawn: Drawn, number: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Category indices or axis values [n] of a learned column, and which are missing."""
+        column, codes = self.coding.columns[number], drawn.codes[number]
+        places = drawn.places[self._axes[number]] if column.is_axis else None
+        uniform = drawn.uniform[self._stochastic.index(column.name)] if column.stochastic else None
+        return column.values(codes, places, uniform), column.missing(codes, uniform)
+
+    @cached_property
+    def _axes(self) -> NDArray[np.int64]:
+        """Which of the places each learned column has."""
+        return np.cumsum([column.is_axis for column in self.coding.columns]) - 1
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
+        card = {
+            "format": _FORMAT,
+            "family": self.options.family,
+            "engine": "native",
+            "name": self.name,
+            "rows": self.rows,
+            "torch": torch.__version__,
+            "schema": schema_to_text(self.schema),
+            "options": self.options.to_json(),
+            "columns": [column_card(c) for c in self.coding.table],
+            "learned": [
+                {"name": c.name, "nullable": c.nullable, "normal": c.normal, "coin": c.coin}
+                for c in self.coding.columns
+            ],
+            "generators": self.generators,
+            "formats": self.formats,
+            "notes": list(self.coding.notes),
+        }
+        network = {f"network.{key}": value.detach().cpu().numpy() for key, value in self.network.state_dict().items()}
+        write_files(folder, card, network, _arrays(self.coding))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote. Runs no code of the folder's.
+
+        Raises:
+            ModelError: No such model there, or one of a later format.
+        """
+        card, tensors, ragged = read_files(folder, ("ctgan", "copulagan", "tvae"), "a native deep model", _FORMAT)
+        table = tuple(column_of(column, i, ragged) for i, column in enumerate(card["columns"]))
+        by_name = {column.name: column for column in table}
+        learned = tuple(_deep_column(c, i, by_name[c["name"]], ragged) for i, c in enumerate(card["learned"]))
+        coding = DeepCoding(table, learned, tuple(card["notes"]))
+        options = DeepOptions.from_json(card["options"])
+        network = make_network(options, coding.layout)
+        weights = {k: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("network.")}
+        network.load_state_dict({k[len("network.") :]: v for k, v in weights.items()})
+        return cls(
+            schema_from_text(card["schema"]),
+            options,
+            coding,
+            network.eval(),
+            card["rows"],
+            card["generators"],
+            card["formats"],
+            card["name"],
+        )
+
+
+_CODE_KEYS = {
+    "share": np.float64,
+    "mean": np.float64,
+    "std": np.float64,
+    "weight": np.float64,
+    "learned": np.int64,
+    "folded": np.int64,
+    "folded_share": np.float64,
+}
+
+
+def _arrays(coding: DeepCoding) -> dict[str, Ragged]:
+    """The arrays of all columns, as few tensors."""
+    none = np.zeros(0)
+    found: dict[str, list[NDArray[Any]]] = {}
+    found["share"] = [c.share for c in coding.columns]
+    for key in ("mean", "std", "weight"):
+        found[key] = [none if c.modes is None else getattr(c.modes, key) for c in coding.columns]
+    for key in ("learned", "folded", "folded_share"):
+        found[key] = [none if c.is_axis else getattr(c, key) for c in coding.columns]
+    return {
+        **column_arrays(coding.table),
+        **{key: Ragged.of(found[key], dtype) for key, dtype in _CODE_KEYS.items()},
+    }
+
+
+def _deep_column(card: Mapping[str, Any], index: int, fitted: FittedColumn, ragged: Mapping[str, Ragged]) -> ModeColumn:
+    """A learned column of its card and arrays."""
+    own = {key: ragged[key][index] for key in _CODE_KEYS}
+    if len(own["mean"]):
+        modes = Modes(own["mean"], own["std"], own["weight"])
+        return ModeColumn(fitted, own["share"], card["nullable"], modes, card["normal"], coin=card.get("coin", 0.0))
+    codes = (own["learned"], own["folded"], own["folded_share"])
+    return ModeColumn(fitted, own["share"], card["nullable"], None, False, *codes)

@@ -1,1 +1,0 @@
-"""Native CTGAN, CopulaGAN and TVAE: codes, training, sampling."""

@@ -1,0 +1,4 @@
+"""What trainings share: checkpoints, early stopping, threads, device, averaged weights.
+
+Imports no family.
+"""

@@ -1,0 +1,87 @@
+"""Personal data in a run: what the job says of columns, applied before anything of them is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from shardsynth.data.columns import Column
+from shardsynth.data.metadata import keys_of, table_of
+from shardsynth.data.values import kind_of
+from shardsynth.errors import JobError, MetadataError, did_you_mean
+from shardsynth.job import Job
+from shardsynth.sampling.pseudonyms import Pseudonyms, check_column, read_key
+
+
+def check_personal(job: Job, schema: pa.Schema) -> None:
+    """Check what the job says of personal columns.
+
+    Raises:
+        JobError: No such column, a column named twice, a key file that others may read or that is none.
+        MetadataError: Faker has no such function.
+    """
+    from shardsynth.sampling.personal import faker_name
+
+    for option, columns in (
+        ("anonymize", job.anonymize),
+        ("pseudonymize", job.pseudonymize),
+        ("free_text", job.free_text),
+    ):
+        for name in columns:
+            if name not in schema.names:
+                hint = did_you_mean(name, schema.names, 0.6)
+                raise JobError(f"{option}: no column is called {name!r}{hint}")
+    for name in set(job.anonymize) & set(job.pseudonymize):
+        raise JobError(f"column {name!r} is under anonymize and under pseudonymize; choose one")
+    locales = {str(x) for m in job.models.values() for x in _list(m.options.get("locales"))} or {"en_US"}
+    for name, function in job.anonymize.items():
+        faker_name(Column(name, schema.field(name).type, function, "pii"), sorted(locales))
+    for name, path in job.pseudonymize.items():
+        check_column(schema.field(name))
+        read_key(path, name)
+
+
+def _list(value: Any) -> list[Any]:
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
+
+
+def pseudonyms(job: Job) -> Pseudonyms | None:
+    """What replaces values as they are read; the keys are read anew by every process and kept in its memory alone."""
+    if not job.pseudonymize:
+        return None
+    return Pseudonyms({name: read_key(path, name) for name, path in job.pseudonymize.items()})
+
+
+def marked(metadata: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Metadata in which the columns of ``anonymize`` are Faker's, and those of ``pseudonymize`` list no real value."""
+    (name,) = metadata["tables"]
+    table = dict(table_of(metadata))
+    described = {column: dict(options) for column, options in table["columns"].items()}
+    for column, function in job.anonymize.items():
+        described[column] = {"sdtype": function, "pii": True}
+        if column not in keys_of(metadata):
+            described[column]["range_is_nullable"] = True
+    for column in job.pseudonymize:
+        for key in ("range_values", "range_min", "range_max", "regex_format", "datetime_format"):
+            described[column].pop(key, None)
+        if described[column]["sdtype"] not in ("categorical", "id"):
+            described[column] = {"sdtype": "categorical"}
+    return {**metadata, "tables": {name: {**table, "columns": described}}}
+
+
+def refuse_free_text(metadata: dict[str, Any], sample: pa.Table, job: Job) -> None:
+    """MetadataError where a column of free text would be learned: a category would hold a person's own words."""
+    from shardsynth.data.personal import is_free_text
+
+    for name, options in table_of(metadata)["columns"].items():
+        if options["sdtype"] not in ("categorical", "ordinal") or name in (*job.free_text, *job.pseudonymize):
+            continue
+        if kind_of(sample.schema.field(name).type) != "text":
+            continue
+        present = sample[name].drop_null().cast(pa.string())
+        if len(present) >= 20 and is_free_text(present):
+            raise MetadataError(
+                f"column {name!r} is {options['sdtype']!r} in the metadata, but holds free text, which hardly repeats: "
+                "call it 'unknown' (text is made up), or name it under free_text in the job to learn it all the same"
+            )

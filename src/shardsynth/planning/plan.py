@@ -1,0 +1,353 @@
+"""From a job and the footers of its shards to stages of tasks. Pure: reads and writes nothing.
+
+The plan freezes what the outcome depends on: each input's path, size, mtime and rows, the options, the chunk size and
+the thread counts. `run` on a laptop and `submit` on a cluster execute the same plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from shardsynth.data.columns import schema_from_text, schema_to_text
+from shardsynth.data.shards import Dataset, Shard
+from shardsynth.errors import JobError, MetadataError
+from shardsynth.job import STAGES, Job, Model
+from shardsynth.models.families import NATIVE
+from shardsynth.planning.quotas import check_quotas
+from shardsynth.standalone.files import sha256_of
+
+PLAN_VERSION = 1
+CHUNK_ROWS = 50_000
+#: Stages whose outputs are intermediates, and the stages that read them.
+READ_BY = {
+    "profile": ("profile_merge",),
+    "profile_merge": ("count", "count_merge", "fit", "sample", "score", "merge", "report"),
+    "count": ("count_merge",),
+    "count_merge": ("fit", "score", "merge", "report"),
+    "score": ("merge", "report"),
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Row groups ``first_group <= g < last_group`` of a shard; ``first_row``: global number of their first row."""
+
+    shard: int
+    first_group: int
+    last_group: int
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work, commit and retry.
+
+    Attributes:
+        stage: One of ``STAGES``.
+        index: Number in the stage.
+        model: The model it works for, or "".
+        pieces: Input row groups (profile, count).
+        parts: First and last + 1 output part (sample, score).
+        threads: CPUs it uses; the result of training depends on it.
+        replica: Which of a model's candidates a fit trains (`replicas: k`); -1: the model itself, or the choice of one.
+    """
+
+    stage: str
+    index: int
+    model: str = ""
+    pieces: tuple[Piece, ...] = ()
+    parts: tuple[int, int] = (0, 0)
+    threads: int = 1
+    replica: int = -1
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """Tasks of one group wait for the same groups."""
+        return (self.stage, self.model if self.replica < 0 else replica_group(self.model))
+
+
+def replica_group(model: str) -> str:
+    """Name of the group of a model's candidates; no model is called so."""
+    return f"{model}/replicas"
+
+
+def replicas(model: Model) -> int:
+    """Candidates that are trained for a model, each from a seed of its own; the best by quality is kept."""
+    return int(model.options.get("replicas", 1)) if model.engine == "native" else 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a task needs to know besides the data.
+
+    Attributes:
+        job: The job as parsed.
+        shards: Input shards as they were at planning.
+        schema: The input's Arrow schema, which the output equals.
+        rows: Synthetic rows per model.
+        chunk_rows: Rows that share one random stream in stock engines.
+        tasks: Tasks of every stage.
+        image: What was written down of the image that the tasks run in, or None; no part of the identity.
+        metadata: SHA-256 of the job's metadata file, or None where the job names none.
+    """
+
+    job: Job
+    shards: tuple[Shard, ...]
+    schema: pa.Schema
+    rows: int
+    chunk_rows: int
+    tasks: dict[str, tuple[Task, ...]]
+    image: dict[str, Any] | None = None
+    metadata: str | None = None
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def n_parts(self) -> int:
+        """Output parts per model; an empty table is one empty part."""
+        return max(1, -(-self.rows // self.job.sample.rows_per_shard))
+
+    def part_rows(self, index: int) -> range:
+        """Global row numbers of one output part."""
+        size = self.job.sample.rows_per_shard
+        return range(index * size, min((index + 1) * size, self.rows))
+
+    def all_tasks(self) -> Iterator[Task]:
+        """Every task, stages in order."""
+        for stage in STAGES:
+            yield from self.tasks[stage]
+
+    def model_tasks(self, stage: str, model: str) -> list[Task]:
+        """Tasks of one stage for one model, or for a group of candidates."""
+        return [task for task in self.tasks[stage] if task.group == (stage, model)]
+
+    def needs(self, group: tuple[str, str]) -> list[tuple[str, str]]:
+        """Groups that must be committed before this one starts."""
+        stage, model = group
+        models = list(self.job.models)
+        chooses = stage == "fit" and model in self.job.models and replicas(self.job.models[model]) > 1
+        return {
+            "profile": [],
+            "profile_merge": [("profile", "")],
+            "count": [("profile_merge", "")],
+            "count_merge": [("count", "")],
+            "fit": [("fit", replica_group(model))] if chooses else [("count_merge", "")],
+            "sample": [("fit", model)],
+            "score": [("sample", model)],
+            "merge": [("score", model)],
+            "report": [("merge", name) for name in models],
+        }[stage]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``identity`` is what two plans of the same outcome share."""
+        outcome = self.job.to_dict()
+        outcome.pop("cluster")
+        data: dict[str, Any] = {
+            "version": PLAN_VERSION,
+            "job": {
+                **self.job.to_dict(),
+                "metadata": _absolute(self.job.metadata),
+                "pseudonymize": {name: _absolute(path) for name, path in self.job.pseudonymize.items()},
+            },
+            "shards": [shard.to_json() for shard in self.shards],
+            "schema": schema_to_text(self.schema),
+            "rows": self.rows,
+            "chunk_rows": self.chunk_rows,
+            "tasks": {stage: [_task_to_json(task) for task in tasks] for stage, tasks in self.tasks.items()},
+            **({"image": self.image} if self.image else {}),
+            **({"metadata": self.metadata} if self.metadata else {}),
+        }
+        parts = [outcome, data["shards"], data["rows"], data["chunk_rows"], self.metadata]
+        identity = json.dumps(parts, sort_keys=True)
+        return {"identity": hashlib.sha256(identity.encode("utf-8")).hexdigest(), **data}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        """Inverse of ``to_json``; JobError for a plan of another version."""
+        if data.get("version") != PLAN_VERSION:
+            raise JobError(
+                f"plan.json is of version {data.get('version')}, wanted {PLAN_VERSION}: use the shardsynth that made it"
+            )
+        return cls(
+            Job.parse(data["job"], "plan.json"),
+            tuple(Shard.from_json(shard) for shard in data["shards"]),
+            schema_from_text(data["schema"]),
+            data["rows"],
+            data["chunk_rows"],
+            {
+                stage: tuple(_task_from_json(stage, index, task) for index, task in enumerate(tasks))
+                for stage, tasks in data["tasks"].items()
+            },
+            data.get("image"),
+            data.get("metadata"),
+        )
+
+
+def _absolute(path: str | None) -> str | None:
+    """Tasks run in other folders than the one that the job was planned in."""
+    return None if path is None else os.path.abspath(path)
+
+
+def _task_to_json(task: Task) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    if task.model:
+        data["model"] = task.model
+    if task.pieces:
+        data["pieces"] = [[p.shard, p.first_group, p.last_group, p.first_row, p.rows] for p in task.pieces]
+    if task.parts != (0, 0):
+        data["parts"] = list(task.parts)
+    if task.threads != 1:
+        data["threads"] = task.threads
+    if task.replica >= 0:
+        data["replica"] = task.replica
+    return data
+
+
+def _task_from_json(stage: str, index: int, data: dict[str, Any]) -> Task:
+    return Task(
+        stage,
+        index,
+        data.get("model", ""),
+        tuple(Piece(*piece) for piece in data.get("pieces", [])),
+        tuple(data.get("parts", (0, 0))),
+        data.get("threads", 1),
+        data.get("replica", -1),
+    )
+
+
+def files_read(plan: Plan) -> Iterator[Path]:
+    """Folders of the shards, the metadata and keys: what tasks read from outside the run directory."""
+    yield from sorted({Path(shard.path).parent for shard in plan.shards})
+    for path in single_files(plan):
+        yield Path(path)
+
+
+def single_files(plan: Plan) -> list[str]:
+    """Absolute paths of the metadata file and of the pseudonyms' keys."""
+    named = [*([plan.job.metadata] if plan.job.metadata else []), *plan.job.pseudonymize.values()]
+    return list(dict.fromkeys(os.path.abspath(path) for path in named))
+
+
+def make_plan(job: Job, dataset: Dataset, cpus: int, metadata: str | None = None) -> Plan:
+    """Plan a job over the shards.
+
+    Args:
+        job: The job.
+        dataset: Its shards and schema.
+        cpus: CPUs of this machine, for the thread counts of training where the job names none.
+        metadata: Checksum of the job's metadata file, where it names one.
+
+    Raises:
+        JobError: The job and the shards do not fit together.
+    """
+    if dataset.rows == 0:
+        raise JobError(f"the input has no rows: {len(dataset.shards)} shards, all empty")
+    for option, name in job.evaluate.columns().items():
+        if name not in dataset.schema.names:
+            raise JobError(f"evaluate.{option}: no column is called {name!r}")
+    _check_survival(job, dataset.schema)
+    if job.privacy is not None and job.privacy.delta >= 1 / dataset.rows:
+        raise JobError(
+            f"privacy.delta: {job.privacy.delta:g} would allow to publish one of the {dataset.rows:,} rows outright; "
+            f"wanted less than {1 / dataset.rows:.1e}"
+        )
+    rows = job.sample.total_rows(dataset.rows)
+    check_quotas(job, dataset.schema.names, rows)
+    chunk_rows = job.sample.chunk_rows or min(CHUNK_ROWS, job.sample.rows_per_shard)
+    plan = Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, {})
+    packs = pack_pieces(dataset.shards, job.cluster.rows_per_task)
+    tasks: dict[str, list[Task]] = {stage: [] for stage in STAGES}
+    for stage in ("profile", "count"):
+        tasks[stage] = [Task(stage, index, pieces=pieces) for index, pieces in enumerate(packs)]
+        tasks[f"{stage}_merge"] = [Task(f"{stage}_merge", 0)]
+    threads = fit_threads(job, cpus)
+    for model in job.models:
+        candidates = replicas(job.models[model])
+        for replica in range(candidates if candidates > 1 else 0):
+            tasks["fit"].append(Task("fit", len(tasks["fit"]), model, threads=threads[model], replica=replica))
+        alone = threads[model] if candidates == 1 else 1
+        tasks["fit"].append(Task("fit", len(tasks["fit"]), model, threads=alone))
+        for first, last in split_range(plan.n_parts, job.sample.tasks or plan.n_parts):
+            for stage in ("sample", "score"):
+                tasks[stage].append(Task(stage, len(tasks[stage]), model, parts=(first, last)))
+        tasks["merge"].append(Task("merge", len(tasks["merge"]), model))
+    tasks["report"] = [Task("report", 0)]
+    staged = {stage: tuple(tasks[stage]) for stage in STAGES}
+    return Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, staged, metadata=metadata)
+
+
+def _check_survival(job: Job, schema: pa.Schema) -> None:
+    asked = job.evaluate.survival
+    if asked is None:
+        return
+    kinds = {}
+    for option, name in (("time", asked.time), ("event", asked.event)):
+        field = schema.field(name).type
+        kinds[option] = field.value_type if pa.types.is_dictionary(field) else field
+    number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    if not any(is_kind(kinds["time"]) for is_kind in number):
+        raise JobError(f"evaluate.survival.time: {asked.time!r} is {kinds['time']}; wanted a number, such as years")
+    counted = (*number, pa.types.is_boolean)
+    if asked.value is None and not any(is_kind(kinds["event"]) for is_kind in counted):
+        raise JobError(
+            f"evaluate.survival.event: {asked.event!r} is {kinds['event']}; say which value is the event, as in "
+            "`value: DECEASED`"
+        )
+
+
+def fit_threads(job: Job, cpus: int) -> dict[str, int]:
+    """Threads of each fit: the job's number, else the CPUs shared among the models that are trained."""
+    asked = job.cluster.stages["fit"].cpus if "fit" in job.cluster.stages else None
+    deep = [name for name, model in job.models.items() if NATIVE[model.model].trains]
+    share = max(1, cpus // max(1, sum(replicas(job.models[name]) for name in deep)))
+    return {name: asked or (share if name in deep else 1) for name in job.models}
+
+
+def pack_pieces(shards: tuple[Shard, ...], rows_per_task: int) -> list[tuple[Piece, ...]]:
+    """Cut the shards at row groups, pack neighbours up to ``rows_per_task`` rows a task; empty groups are left out."""
+    packs: list[list[Piece]] = [[]]
+    held, row = 0, 0
+    for number, shard in enumerate(shards):
+        for group, rows in enumerate(shard.group_rows):
+            if rows == 0:
+                continue
+            if held and held + rows > rows_per_task:
+                packs.append([])
+                held = 0
+            last = packs[-1][-1] if packs[-1] else None
+            if last and last.shard == number and last.last_group == group:
+                packs[-1][-1] = Piece(number, last.first_group, group + 1, last.first_row, last.rows + rows)
+            else:
+                packs[-1].append(Piece(number, group, group + 1, row, rows))
+            held += rows
+            row += rows
+    return [tuple(pack) for pack in packs if pack]
+
+
+def split_range(count: int, tasks: int) -> list[tuple[int, int]]:
+    """Cut ``range(count)`` into at most ``tasks`` contiguous ranges of nearly equal length."""
+    tasks = max(1, min(count, tasks))
+    edges = [count * i // tasks for i in range(tasks + 1)]
+    return list(zip(edges[:-1], edges[1:]))
+
+
+def metadata_digest(job: Job) -> str | None:
+    """SHA-256 of the job's metadata file, which the plan freezes as it does the shards; None where it names none."""
+    if job.metadata is None:
+        return None
+    try:
+        return sha256_of(Path(job.metadata))
+    except OSError as error:
+        raise MetadataError(f"{job.metadata}: the metadata cannot be read: {error.strerror}") from None

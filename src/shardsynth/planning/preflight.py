@@ -1,0 +1,156 @@
+"""What can be wrong with a job is said before any task starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from shardsynth.data.columns import Column
+from shardsynth.data.shards import Dataset
+from shardsynth.data.values import kind_of, plain_type
+from shardsynth.errors import JobError
+from shardsynth.job import Job
+
+
+def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
+    """Check model options, metadata and what is installed.
+
+    Args:
+        job: The job.
+        dataset: Its shards.
+        runs_here: Whether tasks run in this installation; in an image they find torch and SDV there.
+
+    Raises:
+        JobError: An option that the model does not have, an engine that is not installed, more rows than fit.
+        MetadataError: The metadata file does not fit the shards.
+    """
+    from shardsynth.models.sdv.options import validate_options
+    from shardsynth.planning.capacity import check_room_for_job
+    from shardsynth.planning.options import native_options
+
+    _check_apart(job)
+    check_room_for_job(job, dataset)
+    for name, model in job.models.items():
+        if model.engine == "native":
+            options = native_options(job, name)
+            _named(name, lambda: _check_native(model.model, options, dataset.schema))  # noqa: B023 - called at once
+        else:
+            _named(name, lambda: validate_options(model.model, model.options, dataset.schema.names))  # noqa: B023
+    if job.anonymize or job.pseudonymize or job.free_text:
+        from shardsynth.planning.personal import check_personal
+
+        check_personal(job, dataset.schema)
+    known: list[Column] | None = None
+    if job.metadata is not None:
+        from shardsynth.data.metadata import columns, read
+        from shardsynth.models.columns.options import FitOptions
+        from shardsynth.planning.personal import marked
+
+        metadata = read(Path(job.metadata), dataset.schema, validate=False)
+        if job.privacy is not None:
+            _check_dp(job, dataset, metadata)
+        metadata = marked(metadata, job)
+        known = columns(metadata, dataset.schema)
+        _check_made(job, dataset, metadata, known)
+        axes = [column.name for column in known if column.role in ("number", "datetime", "empty")]
+        for name, model in job.models.items():
+            if model.engine == "native" and model.model == "gaussian_copula" and not job.constraints:
+                _named(name, lambda: FitOptions.parse(native_options(job, name)).check_columns(axes))  # noqa: B023
+    if job.sample.conditions or job.sample.balance is not None:
+        from shardsynth.planning.conditions import check_conditions
+        from shardsynth.planning.quotas import check_quotas
+
+        check_quotas(job, dataset.schema.names, job.sample.total_rows(dataset.rows))
+        check_conditions(job, dataset, known)
+    missing = [package for package in ("sdv", "torch") if find_spec(package) is None]  # looked for, not imported
+    stock = [name for name, model in job.models.items() if model.engine == "sdv"]
+    if runs_here and missing and (stock or job.metadata is None or job.constraints):
+        what = "checking constraints" if job.constraints else "detecting the metadata"
+        what = f"models.{stock[0]} is a stock model" if stock else what
+        raise JobError(f"{what}: needs {' and '.join(missing)}, not installed here: pip install 'shardsynth[all]'")
+    if job.constraints:
+        from shardsynth.planning.constraints import check_constraints
+
+        check_constraints(job, dataset)
+
+
+def _check_native(family: str, options: dict[str, Any], schema: pa.Schema) -> None:
+    """The options are a family's; the columns that they name are there, and of a type that can have them."""
+    from shardsynth.models.columns.options import FitOptions
+    from shardsynth.models.ctgan.options import DeepOptions
+    from shardsynth.models.families import NATIVE
+
+    parsed = NATIVE[family].check(options)
+    if isinstance(parsed, (FitOptions, DeepOptions)):
+        parsed.check_columns(schema.names)
+    if not isinstance(parsed, FitOptions):
+        return
+    for name, one in parsed.columns.items():
+        nature = kind_of(schema.field(name).type)
+        if nature not in ("integer", "float", "decimal", *(() if one.numeric else ("temporal", "text"))):
+            raise JobError(f"columns.{name}: is of type {schema.field(name).type}; such options are for numbers")
+
+
+def _check_apart(job: Job) -> None:
+    """Refuse a run directory inside an input folder: its samples would be read as shards the next time."""
+    output = Path(job.output).absolute()
+    for item in [job.input] if isinstance(job.input, str) else job.input:
+        folder = Path(item).absolute()
+        inside = output.relative_to(folder).parts if folder == output or folder in output.parents else None
+        if inside is not None and folder.is_dir() and not any(part.startswith(("_", ".")) for part in inside):
+            raise JobError(f"output: {job.output} lies inside the input folder {item}; choose another `output:`")
+
+
+def _check_made(job: Job, dataset: Dataset, metadata: dict[str, Any], columns: Sequence[Column]) -> None:
+    """What can be known of identifiers and personal data without a row: formats, their capacity, Faker's functions."""
+    from shardsynth.data.metadata import check_composite, composite_key, keys_of
+    from shardsynth.sampling.identifiers import check_capacity, learn_all
+
+    check_composite(metadata)
+    none = pa.table({field.name: pa.nulls(0, plain_type(field.type)) for field in dataset.schema})
+    for model in job.models.values():
+        made = learn_all(
+            none,
+            columns,
+            keys_of(metadata),
+            seed=job.seed,
+            locales=model.options.get("locales"),
+            composite=composite_key(metadata),
+        )
+        for name, generator in made.items():
+            check_capacity(generator, job.sample.total_rows(dataset.rows), name)
+
+
+def _check_dp(job: Job, dataset: Dataset, metadata: dict[str, Any]) -> None:
+    """What a private fit would refuse: an undeclared column, a budget that drowns the tables or the gradients."""
+    from shardsynth.data.metadata import columns
+    from shardsynth.data.public_codes import public_coder
+    from shardsynth.models.dp.accounting import histogram_noise
+    from shardsynth.models.dp.columns import check_dp_columns
+    from shardsynth.models.dp.noise import scale_for
+    from shardsynth.models.dp.tables import groups_for, number_of_tables
+    from shardsynth.planning.options import expected_rows, training_plan
+
+    assert job.privacy is not None
+    known = columns(metadata, dataset.schema)
+    check_dp_columns(known)
+    coder = public_coder(known, dataset.rows, job.seed)
+    epsilon, delta = job.privacy.epsilon, job.privacy.delta
+    training = training_plan(job, coder, dataset.rows)
+    if training is not None:
+        training.spend(epsilon, delta, histogram_noise(epsilon, delta, training.columns))
+        return
+    tables = number_of_tables(len(coder.columns))
+    groups_for(expected_rows(job, dataset.rows), scale_for(epsilon, delta, tables))
+
+
+def _named(model: str, check: Callable[[], object]) -> None:
+    """Say which model of the job an option belongs to."""
+    try:
+        check()
+    except JobError as error:
+        raise JobError(f"models.{model}: {error}") from None

@@ -1,0 +1,193 @@
+"""What a run knows: its plan, and what earlier stages wrote, loaded once per process and kept.
+
+Reading only: who runs a task stands in ``stages.task``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from shardsynth.data.columns import Column
+from shardsynth.errors import RunError
+from shardsynth.planning.plan import Plan, Task
+from shardsynth.run.constraint_card import FILE, load_constraints
+from shardsynth.run.rundir import RunDir
+from shardsynth.standalone.files import read_json
+
+if TYPE_CHECKING:
+    from shardsynth.data.coding import TableCoder
+    from shardsynth.models.dp.tables import NoisyTables
+    from shardsynth.sampling.constraints.table import TableConstraints
+    from shardsynth.summaries.counts import Counts
+    from shardsynth.summaries.profile import Profile
+    from shardsynth.summaries.ranges import ScoreRanges
+
+
+@dataclass(frozen=True)
+class FitTable:
+    """What a model is fitted on: the input's table, or the *inner* one, in which the constraints are steps."""
+
+    schema: pa.Schema
+    columns: list[Column]
+    metadata: dict[str, Any]
+    profile: Profile
+    coder: TableCoder
+    counts: Counts
+    relations: list[Any]
+
+
+class Artifacts:
+    """A run's plan and what its stages wrote.
+
+    Args:
+        root: The run directory.
+
+    Raises:
+        RunError: No plan is there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.run = RunDir(Path(root))
+        self.plan = Plan.from_json(self.run.read_plan())
+        self._cache: dict[str, Any] = {}
+
+    def find(self, stage: str, index: int) -> Task:
+        """The planned task; RunError when there is none."""
+        tasks = self.plan.tasks.get(stage)
+        if tasks is None:
+            raise RunError(f"{self.run.root}: no stage is called {stage!r}; stages: {', '.join(self.plan.tasks)}")
+        if not 0 <= index < len(tasks):
+            raise RunError(f"{self.run.root}: stage {stage} has tasks 0 to {len(tasks) - 1}, not {index}")
+        return tasks[index]
+
+    def cached(self, key: str, load: Callable[[], Any]) -> Any:
+        """A shared object, loaded once per process."""
+        if key not in self._cache:
+            self._cache[key] = load()
+        return self._cache[key]
+
+    def summary(self, name: str) -> Path:
+        """A merged summary of real rows."""
+        return self.run.private / "summary" / name
+
+    def profile(self, name: str) -> Profile:
+        """Merged profile of the ``train`` or ``holdout`` rows."""
+        from shardsynth.summaries.profile import Profile
+
+        found: Profile = self.cached(f"profile {name}", lambda: Profile.load(self.summary(f"profile.{name}")))
+        return found
+
+    def coder(self) -> TableCoder:
+        """The bins of pass 1."""
+        from shardsynth.data.coding import TableCoder
+
+        found: TableCoder = self.cached("coder", lambda: TableCoder.load(self.summary("coder")))
+        return found
+
+    def public_coder(self) -> TableCoder:
+        """Codes that follow from the metadata alone (differential privacy)."""
+        from shardsynth.data.coding import TableCoder
+
+        found: TableCoder = self.cached("public coder", lambda: TableCoder.load(self.summary("coder.public")))
+        return found
+
+    def noisy_tables(self) -> NoisyTables:
+        """The noisy counts of a run with differential privacy."""
+        from shardsynth.models.dp.tables import NoisyTables
+
+        path = self.summary("private_tables")
+        found: NoisyTables = self.cached("private tables", lambda: NoisyTables.load(path))
+        return found
+
+    def counts(self, name: str) -> Counts:
+        """Merged counts of the ``train`` or ``holdout`` rows."""
+        from shardsynth.summaries.counts import Counts
+
+        path = self.summary(f"counts.{name}")
+        found: Counts = self.cached(f"counts {name}", lambda: Counts.load(path, self.coder()))
+        return found
+
+    def metadata(self) -> dict[str, Any]:
+        """SDV metadata, exact: it holds values of real rows."""
+        found: dict[str, Any] = self.cached("metadata", lambda: read_json(self.summary("metadata.json")))
+        return found
+
+    def columns_of(self, metadata: dict[str, Any]) -> list[Column]:
+        """The table's columns by the metadata."""
+        from shardsynth.data.metadata import columns
+
+        return columns(metadata, self.plan.schema)
+
+    def relations(self) -> list[Any]:
+        """Relations guessed on the row sample."""
+        from shardsynth.models.columns.relations import relation_from_json
+
+        def load() -> list[Any]:
+            return [relation_from_json(data) for data in read_json(self.summary("relations.json"))]
+
+        found: list[Any] = self.cached("relations", load)
+        return found
+
+    def synthetic_ranges(self, model: str) -> dict[str, ScoreRanges]:
+        """Exact ranges of all synthetic rows and of the first ones (as many as the holdout has)."""
+        from shardsynth.summaries.ranges import ScoreRanges
+
+        def load() -> dict[str, ScoreRanges]:
+            merged: dict[str, ScoreRanges] = {}
+            for task in self.plan.model_tasks("sample", model):
+                for name, data in read_json(self.run.ranges_file(task)).items():
+                    part = ScoreRanges.from_json(data)
+                    merged[name] = merged[name].merge(part) if name in merged else part
+            return merged
+
+        found: dict[str, ScoreRanges] = self.cached(f"ranges {model}", load)
+        return found
+
+    def constraints(self) -> TableConstraints:
+        """The constraints of this run, learned."""
+        found: TableConstraints = self.cached(
+            "constraints", lambda: load_constraints(read_json(self.summary(FILE)), self.run)
+        )
+        return found
+
+    def inner_coder(self) -> TableCoder:
+        """Codes of the inner table."""
+        from shardsynth.data.coding import TableCoder
+
+        found: TableCoder = self.cached("inner coder", lambda: TableCoder.load(self.summary("inner.coder")))
+        return found
+
+    def fit_table(self) -> FitTable:
+        """What a model of this run is fitted on."""
+        if not self.plan.job.constraints:
+            metadata = self.metadata()
+            return FitTable(
+                self.plan.schema,
+                self.columns_of(metadata),
+                metadata,
+                self.profile("train"),
+                self.coder(),
+                self.counts("train"),
+                self.relations(),
+            )
+        from shardsynth.data.metadata import columns
+        from shardsynth.summaries.counts import Counts
+        from shardsynth.summaries.profile import Profile
+
+        metadata = self.cached("inner metadata", lambda: read_json(self.summary("inner.metadata.json")))
+        schema = self.constraints().inner
+        coder = self.inner_coder()
+        return FitTable(
+            schema,
+            columns(metadata, schema),
+            metadata,
+            self.cached("inner profile", lambda: Profile.load(self.summary("inner.profile"))),
+            coder,
+            self.cached("inner counts", lambda: Counts.load(self.summary("counts.inner"), coder)),
+            self.relations(),
+        )

@@ -1,0 +1,302 @@
+"""The run directory: where things lie, and how a task commits.
+
+A task commits or it never happened. An attempt writes its outputs to temporary names beside their targets, flushes
+them, then creates the commit record: the first record wins, atomically, before any final name is touched. The winner
+(or whoever finds its record next) renames the outputs into place; the loser deletes its own files. So two attempts
+can run at once, and a kill at any moment leaves either no record or one that can be rolled forward.
+
+A record counts while its outputs exist with the recorded size. What a purge took makes the record stale: the task runs
+again and commits as the next generation, ``<index>.1.json``, ``<index>.2.json`` and so on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shardsynth._version import __version__
+from shardsynth.errors import RunError, no_folder_there
+from shardsynth.planning.plan import Task
+from shardsynth.standalone import signals
+from shardsynth.standalone.files import (
+    attempt_name,
+    create_once,
+    read_json,
+    sha256_of,
+    sync_file,
+    sync_folder,
+    write_atomic,
+)
+from shardsynth.standalone.image import for_record
+
+#: Called by a task with the rows that it has done so far.
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Paths of one run; creates nothing until asked."""
+
+    root: Path
+
+    @property
+    def private(self) -> Path:
+        """All that derives from real rows; mode 0700."""
+        return self.root / "private"
+
+    @property
+    def plan_file(self) -> Path:
+        """The plan."""
+        return self.root / "plan.json"
+
+    @property
+    def job_file(self) -> Path:
+        """The job as it was planned."""
+        return self.root / "job.yaml"
+
+    @property
+    def closed(self) -> bool:
+        """Whether all that derives from real rows was deleted: nothing can be resumed, nothing is missing."""
+        return (self.root / "closed.json").exists()
+
+    def model(self, name: str) -> Path:
+        """Folder of a model file that may leave the house."""
+        return self.root / "models" / name
+
+    def stock_pickle(self, name: str) -> Path:
+        """A stock synthesizer: a pickle, fitted on real rows."""
+        return self.private / "models" / name / "synthesizer.pkl"
+
+    def checkpoint(self, name: str, replica: int = -1) -> Path:
+        """What a training saved when it was asked to stop, and every few minutes."""
+        return (
+            self.private / "checkpoints" / (f"{name}.safetensors" if replica < 0 else f"{name}.{replica}.safetensors")
+        )
+
+    def replica(self, name: str, number: int) -> Path:
+        """One of the candidates for a model."""
+        return self.private / "replicas" / name / str(number)
+
+    def losses(self, name: str) -> Path:
+        """Loss history of a trained model."""
+        return self.root / "metrics" / f"{name}.loss.parquet"
+
+    def samples(self, name: str) -> Path:
+        """Folder of a model's synthetic parts."""
+        return self.root / "samples" / name
+
+    def part(self, name: str, index: int) -> Path:
+        """One synthetic part."""
+        return self.samples(name) / f"part-{index:05d}.parquet"
+
+    def metrics(self, name: str) -> Path:
+        """A model's figures."""
+        return self.root / "metrics" / f"{name}.json"
+
+    def profile_part(self, index: int, name: str) -> Path:
+        """What a task of pass 1 counted of the ``train`` or the ``holdout`` rows."""
+        return self.private / "profile" / f"{index}.{name}"
+
+    def count_part(self, index: int, name: str) -> Path:
+        """What a task of pass 2 counted of the ``train``, ``holdout``, ``inner`` or ``public`` table, or the drift."""
+        return self.private / "counts" / f"{index}.{name}"
+
+    def ranges_file(self, task: Task) -> Path:
+        """Ranges of the parts that a sampling task made; readers of the parts pass over its folder."""
+        return self.samples(task.model) / "_ranges" / f"{task.parts[0]}.json"
+
+    def score_part(self, task: Task, name: str) -> Path:
+        """What a scoring task made of its parts: counts of ``all`` rows and the ``head``, and the chosen ``rows``."""
+        return self.private / "scores" / task.model / f"{task.parts[0]}.{name}"
+
+    def log(self, stage: str, index: int) -> Path:
+        """Log of a task: the output of its latest attempt."""
+        return self.private / "logs" / stage / f"{index // 1000}" / f"{index}.log"
+
+    def record(self, stage: str, index: int, generation: int = 0) -> Path:
+        """Commit record of a task."""
+        suffix = f".{generation}" if generation else ""
+        return Path(f"{self.root}/tasks/{stage}/{index // 1000}/{index}{suffix}.json")  # 10^5 of them: joining costs
+
+    def create(self) -> None:
+        """Make the folders, closed to others; RunError where they cannot be made."""
+        for folder in (self.root, self.private):
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except (FileExistsError, NotADirectoryError):
+                raise RunError(no_folder_there(folder)) from None
+            except OSError as error:
+                raise RunError(f"{folder}: cannot be made: {error.strerror}; choose another output") from None
+            with contextlib.suppress(OSError):
+                os.chmod(folder, 0o700)
+            if not os.access(folder, os.W_OK):
+                raise RunError(f"{folder}: cannot be written here (Read-only file system, or not yours)")
+
+    def write_plan(self, job_yaml: str, plan: dict[str, Any]) -> None:
+        """Record the job and the plan; RunError when the folder holds another one."""
+        new = self.root.exists() and not self.plan_file.exists()
+        if new and any(not path.name.startswith(".") and path != self.private for path in self.root.iterdir()):
+            raise RunError(f"{self.root}: the folder is not empty and holds no run; choose another `output:`")
+        self.create()
+        content = (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+        if not create_once(self.plan_file, content) and self.read_plan()["identity"] != plan["identity"]:
+            raise RunError(
+                f"{self.root}: the folder holds the run of another job, another input or other metadata; "
+                "choose another `output:`, or remove the folder"
+            )
+        if not self.job_file.exists():
+            write_atomic(self.job_file, job_yaml, 0o600)
+
+    def read_plan(self) -> dict[str, Any]:
+        """The plan; RunError when there is none."""
+        try:
+            plan: dict[str, Any] = read_json(self.plan_file)
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{self.root}: no run here (no plan.json); `shardsynth run JOB` makes one") from None
+        except ValueError as error:
+            raise RunError(f"{self.plan_file}: damaged: {error}") from None
+        return plan
+
+    def committed(self, stage: str, index: int, *, verify: bool = False) -> dict[str, Any] | None:
+        """The record of a task whose outputs are all there, or None.
+
+        Args:
+            stage: Stage name.
+            index: Task index in the stage.
+            verify: Compare checksums too, not only sizes.
+        """
+        _, record = self._latest(stage, index)
+        return record if record is not None and self._roll_forward(record, verify) else None
+
+    def last_record(self, stage: str, index: int) -> dict[str, Any] | None:
+        """The latest record of a task, also when its outputs were consumed and deleted since."""
+        return self._latest(stage, index)[1]
+
+    def _latest(self, stage: str, index: int) -> tuple[int, dict[str, Any] | None]:
+        """The highest generation of a task's record, and that record; (-1, None) when there is none."""
+        generation, latest = -1, None
+        while (record := _read_record(self.record(stage, index, generation + 1))) is not None:
+            generation, latest = generation + 1, record
+        return generation, latest
+
+    def _roll_forward(self, record: dict[str, Any], verify: bool) -> bool:
+        for output in record["outputs"]:
+            final = os.path.join(self.root, output["path"])  # plain text: 10^5 of them are looked at on `resume`
+            temporary = os.path.join(os.path.dirname(final), output["temporary"])
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(temporary).st_size == output["size"]:
+                    os.replace(temporary, final)
+                    sync_folder(Path(final).parent)
+            try:
+                if os.stat(final).st_size != output["size"]:
+                    return False
+            except OSError:
+                return False
+            if verify and sha256_of(Path(final)) != output["sha256"]:
+                return False
+        return True
+
+    @contextlib.contextmanager
+    def attempt(self, stage: str, index: int) -> Iterator[Attempt]:
+        """One attempt at a task; what it did not commit is deleted at the end."""
+        attempt = Attempt(self, stage, index)
+        try:
+            yield attempt
+        finally:
+            attempt.discard()
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = read_json(path)
+    except FileNotFoundError:
+        return None
+    except ValueError:  # written by a file system without hard links and cut short: never happened
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
+    return record
+
+
+@dataclass
+class Attempt:
+    """The outputs of one attempt, under temporary names until it commits."""
+
+    run: RunDir
+    stage: str
+    index: int
+    name: str = field(default_factory=attempt_name)
+    started: float = field(default_factory=time.time)
+    _outputs: dict[str, Path] = field(default_factory=dict)
+    _sums: dict[str, str] = field(default_factory=dict)
+
+    def output(self, path: Path) -> Path:
+        """Temporary name for an output; its folder is made."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{self.name}.tmp")
+        self._outputs[os.path.relpath(path, self.run.root)] = temporary
+        return temporary
+
+    def write_json(self, path: Path, data: Any) -> None:
+        """Write an output as JSON that a person can read."""
+        self.output(path).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def checksum(self, path: Path, sha256: str) -> None:
+        """Checksum of an output, where its writer knows it already."""
+        self._sums[os.path.relpath(path, self.run.root)] = sha256
+
+    def commit(self, rows: int = 0, **details: Any) -> dict[str, Any]:
+        """Flush the outputs and create the record; returns the record that won, this attempt's or an earlier one's."""
+        signals.refuse_overdue()
+        outputs = []
+        for relative, temporary in self._outputs.items():
+            sync_file(temporary)
+            outputs.append(
+                {
+                    "path": relative,
+                    "temporary": temporary.name,
+                    "size": temporary.stat().st_size,
+                    "sha256": self._sums.get(relative) or sha256_of(temporary),
+                }
+            )
+        for folder in {temporary.parent for temporary in self._outputs.values()}:
+            sync_folder(folder)
+        record = {
+            "stage": self.stage,
+            "index": self.index,
+            "rows": rows,
+            "outputs": outputs,
+            "seconds": round(time.time() - self.started, 3),
+            "finished": round(time.time(), 3),
+            "host": socket.gethostname(),
+            "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            "versions": {"shardsynth": __version__, "python": platform.python_version()},
+            **for_record(),
+            **details,
+        }
+        content = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8")
+        while True:
+            generation, found = self.run._latest(self.stage, self.index)
+            if found is not None and self.run._roll_forward(found, verify=False):
+                return found
+            path = self.run.record(self.stage, self.index, generation + 1)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if create_once(path, content):
+                self._outputs.clear()
+                self.run._roll_forward(record, verify=False)
+                return record
+
+    def discard(self) -> None:
+        """Delete what was not committed."""
+        for temporary in self._outputs.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        self._outputs.clear()

@@ -1,0 +1,58 @@
+"""The rows of a run, cut into blocks by their conditions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from shardsynth.errors import JobError
+from shardsynth.sampling.conditions import Condition, Conditions, parse_conditions
+
+if TYPE_CHECKING:
+    from shardsynth.run.artifacts import Artifacts
+from shardsynth.planning.quotas import Block, rows_of
+
+#: More classes than this are no balance but a design of their own.
+_MOST_CLASSES = 1_000
+
+
+def blocks_of(artifacts: Artifacts) -> tuple[Block, ...]:
+    """The blocks of a run's models, in order; empty without conditions.
+
+    Raises:
+        JobError: `balance` names a column of numbers, or one of too many classes.
+    """
+    plan = artifacts.plan
+    asked = plan.job.sample
+    if asked.balance is not None:
+        classes = _classes(artifacts, asked.balance)
+        edges = [k * plan.rows // len(classes) for k in range(len(classes) + 1)]
+        chosen = [Conditions((Condition.of(asked.balance, "==", value),)) for value in classes]
+        return tuple(Block(range(a, b), where) for a, b, where in zip(edges, edges[1:], chosen))
+    blocks, start = [], 0
+    for quota in asked.conditions:
+        stop = start + rows_of(quota, plan.rows)
+        blocks.append(Block(range(start, stop), parse_conditions(quota.where)))
+        start = stop
+    if blocks and start < plan.rows:
+        blocks.append(Block(range(start, plan.rows), None))
+    return tuple(blocks)
+
+
+def _classes(artifacts: Artifacts, name: str) -> list[Any]:
+    """Categories of a column that enough training rows have: those that a model may hold."""
+    coder = artifacts.coder()
+    if name not in coder.index or coder.columns[coder.index[name]].values is None:
+        raise JobError(f"sample.balance: {name!r} is no column of categories; give sample.conditions with ranges")
+    column = coder.columns[coder.index[name]]
+    assert column.values is not None
+    rows = artifacts.counts("train").hist[coder.index[name]][: len(column.values)]
+    least = 1 if artifacts.plan.job.rare.as_ == "keep" else max(1, artifacts.plan.job.rare.min_count)
+    kept: list[Any] = column.values.filter(pa.array(np.asarray(rows) >= least)).to_pylist()
+    if not 1 <= len(kept) <= _MOST_CLASSES:
+        raise JobError(
+            f"sample.balance: {name!r} has {len(kept):,} classes of {least} rows or more; wanted 1 to {_MOST_CLASSES:,}"
+        )
+    return kept

@@ -1,0 +1,92 @@
+"""`shardsynth sample --remaining-columns`: rows of which some columns are known, completed by a model, in their order.
+
+The known rows are Parquet shards, read as a stream: any range of them can be completed on its own, in any number of
+tasks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from shardsynth.errors import ConditionError, InputError
+from shardsynth.sources.sources import Source
+
+if TYPE_CHECKING:
+    from shardsynth.data.shards import Dataset
+
+_BATCH_ROWS = 16_384
+
+
+def open_known(source: str) -> tuple[Dataset, str]:
+    """Shards of known rows, and what tells whether they changed.
+
+    Raises:
+        ShardError: No shard, or one that cannot be read.
+    """
+    from shardsynth.data.shards import open_shards
+
+    dataset = open_shards(source)
+    text = json.dumps([shard.to_json() for shard in dataset.shards], sort_keys=True)
+    return dataset, hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+class KnownSource(Source):
+    """Rows of known columns, completed.
+
+    Args:
+        model: One that completes rows.
+        seed: Names the stream of the completions.
+        known: From ``open_known``.
+
+    Raises:
+        ConditionError: The model cannot complete rows.
+        InputError: A column is not the model's, or not of its type; or all of them are given.
+    """
+
+    def __init__(self, model: Any, seed: int, known: Dataset) -> None:
+        if not hasattr(model, "complete"):
+            raise ConditionError("--remaining-columns: this model cannot; gaussian_copula and autoregressive can")
+        if set(model.schema.names) <= set(known.schema.names):
+            raise InputError("--remaining-columns: every column of the model is known already")
+        self.model, self.seed, self.known = model, seed, known
+        self.schema: pa.Schema = model.schema
+        # A column that is not the model's is one error, before any task starts.
+        nothing = [pa.nulls(1, field.type) for field in known.schema]
+        model.complete(pa.table(nothing, known.schema.names), seed, 0)
+
+    def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
+        """See ``sources.Source``."""
+        for first, batch in self._given(rows):
+            table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+            yield from self.model.complete(table, self.seed, first).combine_chunks().to_batches()
+
+    def acceptance(self) -> None:
+        """Not counted."""
+
+    def _given(self, rows: range) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The known rows of a range, with the number of each batch's first; row groups outside it are not read."""
+        import pyarrow.parquet as pq
+
+        from shardsynth.data.shards import read_batches
+
+        start = 0  # of the row group
+        for shard in self.known.shards:
+            if start + shard.rows <= rows.start or start >= rows.stop:
+                start += shard.rows
+                continue
+            metadata = pq.read_metadata(shard.path)
+            for group in range(metadata.num_row_groups):
+                stop = start + metadata.row_group(group).num_rows
+                if start < rows.stop and stop > rows.start:
+                    row = start
+                    for batch in read_batches(shard, self.known.schema, range(group, group + 1), _BATCH_ROWS):
+                        first, last = max(row, rows.start), min(row + batch.num_rows, rows.stop)
+                        if first < last:
+                            yield first, batch.slice(first - row, last - first)
+                        row += batch.num_rows
+                start = stop

@@ -1,0 +1,41 @@
+"""Writing and reading one synthetic part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shardsynth.data.writer import PartWriter
+from shardsynth.errors import MergeError
+from shardsynth.sources.sources import Source
+
+
+def write_part(
+    path: Path, schema: pa.Schema, source: Source, rows: range, watch: Callable[[pa.RecordBatch], None]
+) -> dict[str, Any]:
+    """Write one part; returns its rows, bytes and checksum."""
+    drawn = source.for_writing()
+    spare = pa.cpu_count() > 1  # a thread of the writer's own pays where a core is free for it
+    columns = source.dictionary_columns
+    with PartWriter(path, schema, drawn=drawn.schema, dictionary_columns=columns, background=spare) as writer:
+        for batch in drawn.batches(rows):
+            writer.write(batch)
+            watch(batch)
+        part = writer.close()
+    return {"rows": part.rows, "size": part.bytes, "sha256": part.sha256}
+
+
+def read_part(path: Path) -> Iterator[pa.RecordBatch]:
+    """Batches of a synthetic part; MergeError where it cannot be read."""
+    try:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(use_threads=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise MergeError(
+            f"{path}: the part cannot be read ({str(error).splitlines()[0]}); delete it, then `shardsynth resume` "
+            "makes it again"
+        ) from None

@@ -1,0 +1,333 @@
+"""A fitted model as a source of rows by their global numbers: native, stock, under constraints, under conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+
+from shardsynth.errors import ModelError, ShardsynthError
+from shardsynth.job import Job
+from shardsynth.planning.plan import Plan
+from shardsynth.planning.quotas import Block
+from shardsynth.run.constraint_card import read_card
+from shardsynth.run.rundir import RunDir
+from shardsynth.sources.blocks import blocks_of
+from shardsynth.standalone.files import read_json
+
+if TYPE_CHECKING:
+    from shardsynth.run.artifacts import Artifacts
+    from shardsynth.sampling.constraints.table import TableConstraints
+
+#: Rows that are drawn at once.
+BATCH_ROWS = 65_536
+
+
+class Source(Protocol):
+    """Rows by their global number: the same row whatever range it is asked in."""
+
+    schema: pa.Schema
+    dictionary_columns: list[str] | None = None  # for the writer; None: its own choice
+
+    def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
+        """The rows, in order, in the input's schema."""
+
+    def acceptance(self) -> dict[str, Any] | None:
+        """Proposals made and accepted for conditions since the last call; None where there are none."""
+
+    def for_writing(self) -> Source:
+        """The same rows as they are cheapest for a writer that knows the table's schema (see ``with_coded_text``)."""
+        return self
+
+
+class NativeSource(Source):
+    """Rows of a native model."""
+
+    def __init__(self, model: Any, seed: int, conditions: Any = None) -> None:
+        self.model, self.seed, self.conditions = model, seed, conditions
+        self.schema: pa.Schema = model.schema
+        self.dictionary_columns = model.dictionary_columns
+        self._for_writing: NativeSource | None = None
+
+    def for_writing(self) -> NativeSource:
+        """See ``Source``."""
+        from shardsynth.models.base import with_coded_text
+
+        if self.conditions is not None:
+            return self
+        if self._for_writing is None:
+            self._for_writing = NativeSource(with_coded_text(self.model), self.seed)
+        return self._for_writing
+
+    def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
+        """See ``Source``."""
+        for first in range(rows.start, rows.stop, BATCH_ROWS):
+            yield self.model.draw(self.seed, first, min(BATCH_ROWS, rows.stop - first), conditions=self.conditions)
+
+    def acceptance(self) -> dict[str, int] | None:
+        """Proposals made and accepted for conditions since the last call."""
+        found: dict[str, int] | None = None if self.conditions is None else self.conditions.acceptance()
+        return found
+
+    @property
+    def block(self) -> int:
+        """Rows that are drawn together under constraints."""
+        return BATCH_ROWS // 2
+
+    def spare(self, block: int, piece: int, rows: int) -> pa.RecordBatch:
+        """Piece of the spare stream of a block."""
+        from shardsynth.sampling.streams import chunk_seed
+
+        seed = chunk_seed(self.seed, f"again {block}", piece)
+        return self.model.draw(seed, 0, rows, conditions=self.conditions)
+
+
+class StockSource(Source):
+    """Rows of a stock synthesizer: whole chunks, each from its own seed, cut to the range asked."""
+
+    def __init__(self, model: Any, seed: int, name: str, chunk_rows: int) -> None:
+        self.model, self.seed, self.name, self.chunk_rows = model, seed, name, chunk_rows
+        self.schema: pa.Schema = model.schema
+
+    def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
+        """See ``Source``."""
+        from shardsynth.sampling.streams import chunk_seed
+
+        if not rows:
+            return
+        size = self.chunk_rows
+        for chunk in range(rows.start // size, -(-rows.stop // size)):
+            first = chunk * size
+            batch = self.model.draw(chunk_seed(self.seed, self.name, chunk), first, size)
+            begin, end = max(0, rows.start - first), min(size, rows.stop - first)
+            yield batch.slice(begin, end - begin)
+
+    def acceptance(self) -> dict[str, int] | None:
+        """No conditions, no proposals."""
+        return None
+
+    @property
+    def block(self) -> int:
+        """Rows that are drawn together under constraints."""
+        return self.chunk_rows
+
+    def spare(self, block: int, piece: int, rows: int) -> pa.RecordBatch:
+        """Piece of the spare stream of a block."""
+        from shardsynth.sampling.streams import chunk_seed
+
+        return self.model.draw(chunk_seed(self.seed, f"{self.name} again {block}", piece), 0, rows)
+
+
+class ConstrainedSource(Source):
+    """Rows of a model that was fitted under constraints, in the schema of the table."""
+
+    def __init__(self, source: NativeSource | StockSource, table: TableConstraints, conditions: Any = None) -> None:
+        from shardsynth.sampling.constraints.conditions import divided
+        from shardsynth.sampling.constraints.rejection import ConstrainedRows, piece_rows
+
+        self.schema: pa.Schema = table.schema
+        self.dictionary_columns = source.dictionary_columns
+        self.model, self._inner, self._told = source.model, source, (0, 0)
+        self._conditions = conditions is not None
+        test = None
+        if conditions is not None and isinstance(source, NativeSource):
+            asked, test = divided(conditions, table, source.model)
+            if asked is not None:
+                source.conditions = source.model.prepare(asked)
+        generators = source.model.generators
+        self._rows = ConstrainedRows(
+            table,
+            lambda rows: _joined(source.batches(rows), source.schema),
+            source.spare,
+            block=source.block,
+            piece=piece_rows(generators),
+            own=frozenset(generators),
+            test=test,
+        )
+
+    def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
+        """See ``Source``."""
+        return self._rows.batches(rows)
+
+    def acceptance(self) -> dict[str, int]:
+        """Rows drawn and kept since the last call; under conditions, the proposals and those accepted as well."""
+        drawn, kept = self._rows.proposed - self._told[0], self._rows.accepted - self._told[1]
+        self._told = (self._rows.proposed, self._rows.accepted)
+        found = {"drawn": drawn, "kept": kept}
+        if self._conditions:
+            inner = self._inner.acceptance() or {"proposals": 0, "accepted": 0}
+            found.update(proposals=drawn + inner["proposals"] - inner["accepted"], accepted=kept)
+        return found
+
+
+def _joined(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    """Batches as one."""
+    found = list(batches)
+    if len(found) == 1:
+        return found[0]
+    table = pa.Table.from_batches(found, schema).unify_dictionaries().combine_chunks()
+    return table.to_batches()[0]
+
+
+class QuotaSource(Source):
+    """Rows of a native model, each under its block's condition.
+
+    Args:
+        model: The model.
+        seed: The job's.
+        blocks: From ``blocks_of``.
+        batch_rows: Rows to draw at once.
+        under: The constraints that the model was fitted under.
+
+    Raises:
+        ConditionError: A condition that the model cannot meet; names the nearest that it can.
+    """
+
+    def __init__(
+        self, model: Any, seed: int, blocks: Sequence[Block], batch_rows: int, under: TableConstraints | None = None
+    ) -> None:
+        self.model, self.seed, self.blocks, self._batch_rows = model, seed, blocks, batch_rows
+        self.schema: pa.Schema = model.schema if under is None else under.schema
+        self.dictionary_columns = model.dictionary_columns
+        self._sources: list[Any] = []
+        for block in blocks:
+            if under is None:
+                prepared = None if block.where is None else model.prepare(block.where)
+                self._sources.append(NativeSource(model, seed, prepared))
+            else:
+                self._sources.append(ConstrainedSource(NativeSource(model, seed), under, block.where))
+
+    def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
+        """See ``Source``."""
+        for block, source in zip(self.blocks, self._sources):
+            start, stop = max(rows.start, block.rows.start), min(rows.stop, block.rows.stop)
+            for first in range(start, stop, self._batch_rows):
+                yield from source.batches(range(first, min(first + self._batch_rows, stop)))
+
+    def acceptance(self) -> dict[str, Any]:
+        """Proposals made and accepted since the last call: in all, and by block."""
+        found = [source.acceptance() or {} for source in self._sources]
+        keys = ("proposals", "accepted", "drawn", "kept")
+        total = {key: sum(one.get(key, 0) for one in found) for key in keys}
+        return {**total, "blocks": [[one.get("proposals", 0), one.get("accepted", 0)] for one in found]}
+
+
+def open_run_source(artifacts: Artifacts, model: str) -> Source:
+    """A fitted model of a run as a source of the run's rows, under the conditions of its job.
+
+    Raises:
+        ConditionError: A condition that the model cannot meet.
+    """
+    plan, folder = artifacts.plan, artifacts.run.model(model)
+    source = open_source(
+        folder, seed=plan.job.seed, name=model, chunk_rows=plan.chunk_rows, gpu=samples_on_gpu(plan.job, model)
+    )
+    blocks = blocks_of(artifacts)
+    if not blocks:
+        return source
+    return QuotaSource(source.model, plan.job.seed, blocks, BATCH_ROWS, read_card(folder))
+
+
+def model_card(folder: Path) -> dict[str, Any]:
+    """A model folder's ``model.json``, and where it comes from (``run.json``); ModelError where there is none."""
+    try:
+        card: dict[str, Any] = read_json(folder / "model.json")
+        run = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    except (OSError, ValueError):
+        raise ModelError(
+            f"{folder}: no model here (no readable model.json); name a folder such as runs/mine/models/tvae"
+        ) from None
+    return {**card, **run}
+
+
+def samples_on_gpu(job: Job, model: str) -> bool:
+    """Whether the job asks for GPUs for a model's sampling: whether there happens to be one must not change rows."""
+    asked = [job.cluster.stages.get("sample"), job.cluster.models.get(model, {}).get("sample")]
+    return any(resources is not None and resources.gpus for resources in asked)
+
+
+def open_source(
+    folder: Path,
+    *,
+    seed: int,
+    name: str,
+    chunk_rows: int,
+    trust_pickle: bool = False,
+    where: Any = None,
+    gpu: bool = False,
+    sampling: Mapping[str, Any] | None = None,
+) -> NativeSource | StockSource | ConstrainedSource:
+    """Open a model folder as a source of rows.
+
+    Args:
+        folder: The model's.
+        seed: Names the table of which the rows are.
+        name: Part of the key of a stock model's random streams.
+        chunk_rows: Rows that share one of these.
+        trust_pickle: Load a pickle that no run recorded.
+        where: Conditions.
+        gpu: A model that can makes its rows on a GPU if there is one.
+        sampling: ``temperature``, ``top_p``, ``balance`` instead of an autoregressive model's own.
+
+    Raises:
+        JobError: A number of ``sampling`` is out of range.
+        ModelError: No model there, a pickle that no run recorded, or ``sampling`` asks what the model cannot do.
+        ConditionError: A condition that the model cannot meet.
+    """
+    card = model_card(folder)
+    table = read_card(folder)
+    if card.get("engine") == "sdv":
+        from shardsynth.models.sdv.synthesizers import StockModel
+
+        pickle = (folder / card["pickle"]).resolve()
+        recorded = None if trust_pickle else recorded_checksum(folder, card)
+        stock = StockSource(StockModel.load(pickle, recorded, trust_pickle), seed, name, chunk_rows)
+        return stock if table is None else ConstrainedSource(stock, table)
+    from shardsynth.models.families import load_native
+
+    model: Any = load_native(folder, str(card.get("family")))
+    if gpu and hasattr(model, "on_device"):
+        model = model.on_device("auto")
+    if sampling:
+        model = model.with_sampling(**sampling)
+    conditions = None
+    if where is not None and where != {}:
+        from shardsynth.sampling.conditions import parse_conditions
+
+        conditions = parse_conditions(where)
+    if table is not None:
+        return ConstrainedSource(NativeSource(model, seed), table, conditions)
+    return NativeSource(model, seed, None if conditions is None else model.prepare(conditions))
+
+
+def recorded_checksum(folder: Path, card: dict[str, Any]) -> str | None:
+    """Checksum of a stock pickle as the fit's commit record has it: proof that this run wrote it."""
+    run = RunDir(folder.resolve().parents[1])
+    try:
+        plan = Plan.from_json(run.read_plan())
+    except ShardsynthError as error:
+        raise ModelError(
+            f"{folder}: a stock pickle outside a run directory; loading it runs the code in it: "
+            f"--trust-pickle does so ({error})"
+        ) from None
+    for task in plan.model_tasks("fit", str(card.get("name"))):
+        record = run.committed("fit", task.index) or {"outputs": []}
+        for output in record["outputs"]:
+            if output["path"].endswith("synthesizer.pkl"):
+                return str(output["sha256"])
+    return None
+
+
+def open_distributions(folder: Path, *, trust_pickle: bool = False) -> dict[str, Any]:
+    """Per column, the learned marginal: ``{"distribution": name, "learned_parameters": {...}}``."""
+    card = model_card(folder)
+    if card.get("engine") == "sdv":
+        from shardsynth.models.sdv.synthesizers import StockModel
+
+        recorded = None if trust_pickle else recorded_checksum(folder, card)
+        return StockModel.load((folder / card["pickle"]).resolve(), recorded, trust_pickle).learned_distributions()
+    from shardsynth.models.families import load_native
+
+    return load_native(folder, str(card.get("family"))).learned_distributions

@@ -1,0 +1,135 @@
+"""What each stage does: real rows in, summaries, models, synthetic parts, figures out.
+
+Each function reads committed files of earlier stages, writes an attempt's outputs and commits them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shardsynth.data import archive
+from shardsynth.errors import RunError
+from shardsynth.planning.options import expected_rows, is_trained
+from shardsynth.planning.personal import pseudonyms
+from shardsynth.planning.plan import Plan, Task
+from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.stages.constraints import InnerCounts, refuse_input
+from shardsynth.stages.rows import check_keys, input_rows
+from shardsynth.summaries.drift import ShardHistograms, group_of
+
+if TYPE_CHECKING:
+    from shardsynth.run.artifacts import Artifacts
+    from shardsynth.summaries.counts import Counts
+
+
+# --- real rows -------------------------------------------------------------------------------------------------------
+
+
+def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Pass 2: integer histograms and contingency tables of some row groups, on the bins of pass 1."""
+    from shardsynth.summaries.counts import Counts
+    from shardsynth.summaries.ranges import ScoreRanges
+
+    plan, run, coder = artifacts.plan, artifacts.run, artifacts.coder()
+    check_keys(artifacts, pseudonyms(plan.job))
+    inner = InnerCounts(artifacts) if plan.job.constraints else None
+    train = Counts.empty(
+        coder,
+        fit=inner is None,
+        score=ScoreRanges.from_profile(artifacts.profile("train"), coder.columns),
+        seed=plan.job.seed,
+        total_rows=artifacts.profile("train").rows,
+        relations=artifacts.relations() if inner is None else (),
+    )
+    holdout = Counts.empty(
+        coder, fit=False, score=ScoreRanges.from_profile(artifacts.profile("holdout"), coder.columns)
+    )
+    parts = {"train": train, "holdout": holdout}
+    if plan.job.privacy is not None:
+        pairs = not is_trained(plan.job)  # a trained model has histograms alone
+        parts["public"] = Counts.empty(artifacts.public_coder(), fit=pairs, score=None, total_rows=plan.input_rows)
+    starts = np.cumsum([0, *(shard.rows for shard in plan.shards)])
+    drift, shard, before = ShardHistograms(), -1, train.hist
+    for batch, row, held in input_rows(plan, task, progress):
+        now = int(np.searchsorted(starts, row, side="right")) - 1
+        if now != shard and shard >= 0:
+            _add_shard(drift, plan, shard, train, before)
+        if now != shard:
+            shard, before = now, [counts.copy() for counts in train.hist]
+        train.update(batch, row, ~held)
+        if plan.job.privacy is not None:
+            parts["public"].update(batch, row, ~held)
+        if held.any():
+            holdout.update(batch, row, held)
+        if inner is not None:
+            inner.update(batch, row, ~held)
+    if inner is not None:
+        parts["inner"] = inner.counts
+    if shard >= 0:
+        _add_shard(drift, plan, shard, train, before)
+    archive.write(attempt.output(run.count_part(task.index, "drift")), drift.to_arrays())
+    for name, part in parts.items():
+        part.save(attempt.output(run.count_part(task.index, name)))
+    violations = {} if inner is None else {"violations": inner.violations}
+    return attempt.commit(rows=sum(piece.rows for piece in task.pieces), **violations)
+
+
+def _add_shard(
+    drift: ShardHistograms, plan: Plan, shard: int, train: Counts, before: list[npt.NDArray[np.int64]]
+) -> None:
+    """What the counts grew by while a shard was read."""
+    grown = [now - then for now, then in zip(train.hist, before)]
+    drift.add(group_of(shard, len(plan.shards)), train.coder, grown)
+
+
+def count_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Merge the counts of the real rows."""
+    from shardsynth.summaries.counts import Counts
+
+    plan, run = artifacts.plan, artifacts.run
+    coders = {"train": artifacts.coder(), "holdout": artifacts.coder()}
+    if plan.job.constraints:
+        refuse_input(artifacts, "count")
+        coders["inner"] = artifacts.inner_coder()
+    rows = 0
+    for name, coder in coders.items():
+        merged = Counts.load_merged([run.count_part(i, name) for i in range(len(plan.tasks["count"]))], coder)
+        merged.save(attempt.output(run.private / "summary" / f"counts.{name}"))
+        rows += merged.rows if name != "inner" else 0
+    drift = ShardHistograms()
+    for number in range(len(plan.tasks["count"])):
+        drift.merge(ShardHistograms.from_arrays(archive.read(run.count_part(number, "drift"))))
+    attempt.write_json(run.private / "summary" / "drift.json", drift.distances(artifacts.coder()))
+    if plan.job.privacy is not None:
+        _draw_noisy_tables(artifacts, attempt)
+    record = attempt.commit(rows=rows)
+    for name in (*coders, "public", "drift"):
+        for number in range(len(plan.tasks["count"])):
+            run.count_part(number, name).unlink(missing_ok=True)
+    return record
+
+
+def _draw_noisy_tables(artifacts: Artifacts, attempt: Attempt) -> None:
+    """Merge the counts on public codes, and draw their noise: once in the life of a run."""
+    from shardsynth.models.dp.accounting import histogram_noise
+    from shardsynth.models.dp.tables import draw_histograms, draw_tables
+    from shardsynth.summaries.counts import Counts
+
+    plan, run = artifacts.plan, artifacts.run
+    asked = plan.job.privacy
+    assert asked is not None
+    if run.last_record("count_merge", attempt.index) is not None:
+        raise RunError(
+            f"{run.root}: the noise of its differential privacy was drawn once, and the noisy tables are gone; another "
+            "draw would spend the budget twice: restore private/summary, or start another run"
+        )
+    coder = artifacts.public_coder()
+    merged = Counts.load_merged([run.count_part(i, "public") for i in range(len(plan.tasks["count"]))], coder)
+    if is_trained(plan.job):
+        drawn = draw_histograms(merged, coder, histogram_noise(asked.epsilon, asked.delta, len(coder.columns)))
+    else:
+        drawn = draw_tables(merged, coder, expected_rows(plan.job, plan.input_rows), asked.epsilon, asked.delta)
+    drawn.save(attempt.output(run.private / "summary" / "private_tables"))

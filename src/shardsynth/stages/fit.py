@@ -1,0 +1,198 @@
+"""Fitting a plan's models, native and stock engines alike."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from shardsynth.planning.options import native_options
+from shardsynth.planning.plan import Task, replica_group, replicas
+from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.sources.sources import BATCH_ROWS, QuotaSource
+from shardsynth.stages.constraints import write_card
+from shardsynth.stages.model_files import save_files, write_losses, write_provenance
+from shardsynth.stages.rows import training_rows
+from shardsynth.standalone import signals
+from shardsynth.standalone.files import write_json
+
+if TYPE_CHECKING:
+    from shardsynth.data.columns import Column
+    from shardsynth.run.artifacts import Artifacts
+
+
+#: Seeds of a model's candidates lie so far apart.
+_REPLICA_SEED = 1_000_003
+#: Rows by which candidates are compared.
+_SCORED_ROWS = 20_000
+
+
+def fit_model(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
+    """Fit one model and write its files; returns details for the commit record."""
+    chosen = artifacts.plan.job.models[task.model]
+    if artifacts.plan.job.privacy is not None:
+        from shardsynth.stages.fit_dp import fit_dp_model
+
+        return fit_dp_model(artifacts, task, attempt)
+    if chosen.engine != "native":
+        return _fit_stock(artifacts, task, attempt)
+    if task.replica < 0 and replicas(chosen) > 1:
+        return _choose(artifacts, task, attempt)
+    return _fit_native(artifacts, task, attempt)
+
+
+def _choose(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
+    """Keep the best of a model's candidates: their files become the model's."""
+    plan, run = artifacts.plan, artifacts.run
+    records = []
+    for candidate in plan.model_tasks("fit", replica_group(task.model)):
+        record = run.committed("fit", candidate.index)
+        assert record is not None  # a task starts once all it needs is committed
+        records.append(record)
+    scores = [float(record["quality"]) for record in records]
+    best = scores.index(max(scores))
+    source, folder = run.replica(task.model, best), run.model(task.model)
+    for path in sorted(source.iterdir()):
+        place = run.losses(task.model) if path.suffix == ".parquet" else folder / path.name
+        shutil.copyfile(path, attempt.output(place))
+    said = ", ".join(f"{score:.4f}" for score in scores)
+    print(f"quality of the candidates: {said}; number {best} is kept", flush=True)
+    rows, sampled, notes = (records[best][key] for key in ("rows", "sampled", "notes"))
+    note = f"the best of {len(scores)} trainings by quality ({said})"
+    return {"fitted_rows": rows, "sampled": sampled, "notes": [*notes, note], "replica": best}
+
+
+def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
+    from shardsynth.models.base import Fitting
+    from shardsynth.models.families import NATIVE
+    from shardsynth.sources.blocks import blocks_of
+
+    plan, run = artifacts.plan, artifacts.run
+    chosen = plan.job.models[task.model]
+    table = artifacts.fit_table()
+    with tempfile.TemporaryDirectory(prefix="training-", dir=run.private) as scratch:
+        streams = plan.job.fit.rows == "all"
+        fitted = NATIVE[chosen.model].fit(
+            Fitting(
+                table.profile,
+                table.coder,
+                table.counts,
+                table.relations,
+                table.schema,
+                table.columns,
+                native_options(plan.job, task.model),
+                _generators(artifacts, table.columns, task.model),
+                seed=plan.job.seed + _REPLICA_SEED * max(task.replica, 0),
+                name=task.model,
+                threads=task.threads,
+                checkpoint=run.checkpoint(task.model, task.replica),
+                should_stop=signals.asked,
+                progress=lambda line: print(line, flush=True),
+                rows=(lambda: training_rows(artifacts)) if streams else None,
+                scratch=Path(scratch) if streams else None,
+                score=lambda batch: _score(artifacts, batch),
+            )
+        )
+    # A condition that the model cannot meet is one error here, before any sampling task starts.
+    under = artifacts.constraints() if plan.job.constraints else None
+    QuotaSource(fitted.model, plan.job.seed, blocks_of(artifacts), BATCH_ROWS, under)
+    candidate = task.replica >= 0
+    folder = run.replica(task.model, task.replica) if candidate else run.model(task.model)
+    save_files(run, fitted.model, folder, attempt)
+    write_card(artifacts, attempt, folder)
+    write_provenance(plan, task.model, attempt.output(folder / "run.json"))
+    write_losses(folder / "loss.parquet" if candidate else run.losses(task.model), fitted.losses, attempt)
+    rows = artifacts.counts("train").rows
+    details = {"fitted_rows": fitted.rows, "sampled": fitted.rows < rows, "notes": list(fitted.notes)}
+    if candidate:
+        details["quality"] = _score(artifacts, fitted.model.draw(plan.job.seed, 0, _SCORED_ROWS))
+    return details
+
+
+def _score(artifacts: Artifacts, batch: pa.RecordBatch) -> float:
+    """Quality of drawn rows against the training rows, over all pairs; the shapes alone where there are no pairs."""
+    from shardsynth.metrics.quality import quality
+    from shardsynth.summaries.counts import Counts
+    from shardsynth.summaries.ranges import ScoreRanges
+
+    coder = artifacts.coder()
+    if artifacts.plan.job.constraints:
+        batch, fine = artifacts.constraints().restore(batch)
+        batch = batch.filter(pa.array(fine)) if fine.any() else batch
+    ranges = ScoreRanges.empty(coder.columns)
+    ranges.update(batch)
+    drawn = Counts.empty(coder, fit=False, score=ranges)
+    drawn.update(batch, 0)
+    found = quality(artifacts.counts("train"), drawn, coder)
+    score = found["all_pairs"]["score"]
+    return float(found["column_shapes"] or 0.0) if score is None else float(score)
+
+
+def _generators(artifacts: Artifacts, columns: list[Column], model: str) -> dict[str, dict[str, Any]]:
+    """Identifier generators; InputError where one has too few values for the rows to be made."""
+    from shardsynth.data.metadata import composite_key, keys_of
+    from shardsynth.sampling.identifiers import check_capacity, learn_all
+
+    job = artifacts.plan.job
+    generators = learn_all(
+        artifacts.profile("train").sample,
+        columns,
+        keys_of(artifacts.metadata()),
+        seed=job.seed,
+        locales=job.models[model].options.get("locales"),
+        composite=composite_key(artifacts.metadata()),
+    )
+    for name, generator in generators.items():
+        check_capacity(generator, artifacts.plan.rows, name)
+    return generators
+
+
+def _fit_stock(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
+    from shardsynth.models.sdv.synthesizers import fit_stock
+
+    plan, run = artifacts.plan, artifacts.run
+    chosen = plan.job.models[task.model]
+    table = artifacts.fit_table()
+    profile = table.profile
+    _generators(artifacts, table.columns, task.model)
+    model = fit_stock(
+        chosen.model,
+        chosen.options,
+        profile.sample,
+        table.columns,
+        table.metadata,
+        seed=plan.job.seed,
+        threads=task.threads,
+        schema=table.schema,
+    )
+    pickle = run.stock_pickle(task.model)
+    digest = model.save(attempt.output(pickle))
+    attempt.checksum(pickle, digest)
+    folder = run.model(task.model)
+    card = {
+        "format": 1,
+        "engine": "sdv",
+        "family": chosen.model,
+        "pickle": os.path.relpath(pickle, folder),
+        "sha256": digest,
+    }
+    write_json(attempt.output(folder / "model.json"), card)
+    write_card(artifacts, attempt, folder)
+    write_provenance(plan, task.model, attempt.output(folder / "run.json"))
+    write_losses(run.losses(task.model), model.losses(), attempt)
+    return {
+        "fitted_rows": profile.sample.num_rows,
+        "sampled": profile.sample.num_rows < artifacts.profile("train").rows,
+    }
+
+
+def fit(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Fit one model on the training rows (their counts, their row sample, or both)."""
+    details = fit_model(artifacts, task, attempt)
+    record = attempt.commit(rows=details.pop("fitted_rows"), **details)
+    artifacts.run.checkpoint(task.model, task.replica).unlink(missing_ok=True)
+    return record

@@ -1,0 +1,147 @@
+"""Constraints in a run: learned on the row sample, and models fitted to the table in which they are steps.
+
+Two tables then run through a job: the input's, on which all is scored, and the *inner* one, which the models see.
+``Artifacts.fit_table`` gives what a fit needs of it; without constraints both are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from shardsynth.data.columns import Column
+from shardsynth.job import Job
+from shardsynth.planning.constraints import declarations
+from shardsynth.run.constraint_card import FILE
+from shardsynth.run.rundir import Attempt
+
+if TYPE_CHECKING:
+    from shardsynth.data.coding import TableCoder
+    from shardsynth.run.artifacts import Artifacts
+    from shardsynth.sampling.constraints.step import ConstrainedColumn
+    from shardsynth.sampling.constraints.table import TableConstraints
+    from shardsynth.summaries.profile import Profile
+
+
+def learn_constraints(
+    artifacts: Artifacts, attempt: Attempt, train: Profile, coder: TableCoder, metadata: dict[str, Any]
+) -> tuple[list[Column], TableCoder, pa.Table]:
+    """Learn the constraints on the row sample; write them, and the inner table's profile, codes and metadata.
+
+    Returns:
+        Columns, codes and row sample of the inner table.
+
+    Raises:
+        JobError: SDV refuses a constraint for this table, or a column cannot be constrained.
+    """
+    from shardsynth.data.coding import TableCoder
+    from shardsynth.data.detection import complete
+    from shardsynth.data.metadata import columns as columns_of
+    from shardsynth.sampling.constraints.by_sdv import Arbiter, check_metadata
+    from shardsynth.sampling.constraints.declared import check_learned, columns_in, is_programmed
+    from shardsynth.sampling.constraints.programmed import fit_program, save_programs
+    from shardsynth.summaries.profile import Profile, ProfileOptions
+
+    job, folder = artifacts.plan.job, artifacts.run.private / "summary"
+    declared = declarations(job)
+    columns = artifacts.columns_of(metadata)
+    for number, one in enumerate(declared):
+        if not is_programmed(one):
+            check_learned(one, number, [column for column in columns if column.name in columns_in(one)])
+    check_metadata([one for one in declared if not is_programmed(one)], metadata)
+    Arbiter(declared, train.sample, columns, metadata)  # SDV accepts the sample
+    programs, sample = [], _as_written(train.sample, artifacts.plan.schema)
+    schema, described, seen = artifacts.plan.schema, metadata, columns
+    for number, one in enumerate(declared):
+        if is_programmed(one):
+            program = fit_program(one, number, pa.Table.from_batches([sample]), schema, seen, described)
+            sample = program.transform(sample)
+            schema, described, seen = program.inner, program.metadata, list(program.inner_columns)
+            programs.append(program)
+    table = _bound(job, coder, artifacts.plan.schema, train, programs)
+    inner_sample = table.transform(_as_written(train.sample, artifacts.plan.schema))
+    rows = inner_sample.num_rows
+    options = ProfileOptions(seed=job.seed, total_rows=rows, sample_rows=max(rows, 1), extremes=train.options.extremes)
+    profile = Profile.empty(table.inner, options)
+    for first in range(0, rows, 1 << 16):
+        profile.update(inner_sample.slice(first, 1 << 16), first)
+    profile.cut()
+    inner_metadata = complete(table.metadata(metadata), profile.sample, profile, table.inner)
+    inner_columns = columns_of(inner_metadata, table.inner)
+    inner_coder = TableCoder.from_profile(profile, inner_columns, min_count=job.rare.min_count)
+    profile.save(attempt.output(folder / "inner.profile"))
+    inner_coder.save(attempt.output(folder / "inner.coder"))
+    attempt.write_json(folder / "inner.metadata.json", inner_metadata)
+    card = table.to_json()
+    if programs:
+        pickled = folder / "constraints.pkl"
+        attempt.output(pickled).write_bytes(save_programs(programs))
+    card["programs"] = len(programs)
+    attempt.write_json(folder / FILE, card)
+    return inner_columns, inner_coder, profile.sample
+
+
+def _bound(job: Job, coder: TableCoder, schema: pa.Schema, train: Profile, programs: Sequence[Any]) -> TableConstraints:
+    """The steps, with what the profile knows of their columns."""
+    from shardsynth.sampling.constraints.combined import CombinationStep
+    from shardsynth.sampling.constraints.declared import bind
+    from shardsynth.sampling.constraints.ordered import needs_anchor
+    from shardsynth.sampling.constraints.table import TableConstraints
+
+    sample = {name: train.sample.column(name).combine_chunks() for name in schema.names}
+    by_name = {column.name: column for column in coder.table}
+
+    def known(step: CombinationStep) -> frozenset[str]:
+        labels = step.labels(sample)
+        rows = np.bincount(labels.indices.to_numpy(), minlength=len(labels.dictionary))
+        least = 1 if job.rare.as_ == "keep" else job.rare.min_count
+        return frozenset(x for x, count in zip(labels.dictionary.to_pylist(), rows.tolist()) if count >= least)
+
+    busy = {name for name in schema.names if any(name not in program.untouched for program in programs)}
+    steps = bind(
+        declarations(job),
+        lambda name: _facts(by_name[name], coder, train, job, schema),
+        {*schema.names, *(name for program in programs for name in program.inner.names)},
+        busy=busy,
+        anchored=lambda columns: needs_anchor(columns, sample),
+        known=known,
+    )
+    return TableConstraints(schema, tuple(steps), tuple(programs))
+
+
+def _facts(column: Column, coder: TableCoder, train: Profile, job: Job, schema: pa.Schema) -> ConstrainedColumn:
+    """A column with its grid and the ends that a model may not go beyond."""
+    from shardsynth.models.columns.fit import column_ends
+    from shardsynth.models.columns.marginals import Protection, cells_of_histogram
+    from shardsynth.sampling.constraints.step import ConstrainedColumn
+
+    nullable = bool(schema.field(column.name).nullable)
+    if column.name not in coder.index:
+        return ConstrainedColumn(column, nullable=nullable)
+    found = coder.columns[coder.index[column.name]]
+    if found.is_category or not found.mass[:-1].sum():
+        return ConstrainedColumn(column, found.precision, emit_nan=found.emit_nan, nullable=nullable)
+    cells = cells_of_histogram(found.mass[:-1], found.cuts, found.low, found.high, found.precision)
+    protection = Protection(job.rare.min_count, job.rare.as_, job.extremes == "clip")
+    low, high = column_ends(found, cells, train[column.name], protection)
+    return ConstrainedColumn(column, found.precision, low, high, found.emit_nan, nullable)
+
+
+def _as_written(sample: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
+    """The row sample, whose dictionaries are decoded, in the schema of the table."""
+    arrays = []
+    for field in schema:
+        array = sample.column(field.name).combine_chunks()
+        array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+        if pa.types.is_dictionary(field.type):
+            coded = array.dictionary_encode()
+            array = pa.DictionaryArray.from_arrays(
+                coded.indices.cast(field.type.index_type), coded.dictionary, ordered=field.type.ordered
+            )
+        elif array.type != field.type:
+            array = array.cast(field.type)
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -1,0 +1,38 @@
+"""A fitted model's files, as outputs of the attempt that fitted it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from shardsynth.planning.plan import Plan
+from shardsynth.run.rundir import Attempt, RunDir
+
+
+def save_files(run: RunDir, model: Any, folder: Path, attempt: Attempt) -> None:
+    """A native model's files, as outputs of the attempt."""
+    with tempfile.TemporaryDirectory(dir=run.private) as temporary:
+        model.save(Path(temporary))
+        for path in sorted(Path(temporary).iterdir()):
+            shutil.copyfile(path, attempt.output(folder / path.name))
+
+
+def write_losses(path: Path, losses: pa.Table | None, attempt: Attempt) -> None:
+    """Write a training's loss history, where there is one."""
+    if losses is not None:
+        import pyarrow.parquet as pq
+
+        pq.write_table(losses, attempt.output(path))
+
+
+def write_provenance(plan: Plan, model: str, path: Path, guarantee: dict[str, Any] | None = None) -> None:
+    """What `sample` wants to know of the run that made a model: its stream, and the rows it made of it."""
+    card: dict[str, Any] = {"name": model, "seed": plan.job.seed, "chunk_rows": plan.chunk_rows, "rows": plan.rows}
+    if guarantee is not None:
+        card["privacy"] = guarantee
+    path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

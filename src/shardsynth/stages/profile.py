@@ -1,0 +1,96 @@
+"""Pass 1 over the real rows, and the merge that learns metadata, bins and relations from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shardsynth.planning.constraints import Checker
+from shardsynth.planning.personal import pseudonyms
+from shardsynth.planning.plan import Task
+from shardsynth.run.rundir import Attempt
+from shardsynth.stages.constraints import refuse_input
+from shardsynth.stages.learn_constraints import learn_constraints
+
+if TYPE_CHECKING:
+    from shardsynth.run.artifacts import Artifacts
+    from shardsynth.summaries.profile import Profile
+from shardsynth.run.rundir import Progress
+from shardsynth.stages.rows import input_rows
+
+
+def profile(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Pass 1: profile the training and the holdout rows of some row groups."""
+    from shardsynth.summaries.profile import Profile, ProfileOptions
+
+    plan, run = artifacts.plan, artifacts.run
+    share = plan.job.evaluate.holdout
+    parts = {}
+    for name, fraction in (("train", 1 - share), ("holdout", share)):
+        options = ProfileOptions(
+            seed=plan.job.seed,
+            total_rows=round(plan.input_rows * fraction),
+            sample_rows=plan.job.fit.sample_rows,
+            extremes=plan.job.rare.min_count,
+            salt="sample" if name == "train" else "holdout sample",
+        )
+        parts[name] = Profile.empty(plan.schema, options)
+    checker = Checker(plan.job, plan.schema) if plan.job.constraints else None
+    for batch, row, held in input_rows(plan, task, progress):
+        if checker is not None:
+            checker.update(batch, row)
+        parts["train"].update(batch, row, ~held)
+        if share:
+            parts["holdout"].update(batch, row, held)
+    for name, part in parts.items():
+        part.save(attempt.output(run.profile_part(task.index, name)))
+    details: dict[str, Any] = {} if checker is None else {"violations": checker.found}
+    if replaced := pseudonyms(plan.job):
+        details["keys"] = replaced.fingerprints()
+    return attempt.commit(rows=sum(piece.rows for piece in task.pieces), **details)
+
+
+def profile_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Merge the profiles; detect or complete the metadata; place the bins; guess relations on the row sample."""
+    from shardsynth.data.coding import TableCoder
+    from shardsynth.data.public_codes import public_coder
+    from shardsynth.models.columns.guess_relations import guess_relations
+    from shardsynth.models.dp.columns import check_dp_columns
+    from shardsynth.stages.metadata import complete_metadata
+    from shardsynth.summaries.profile import Profile
+
+    plan, run = artifacts.plan, artifacts.run
+    if plan.job.constraints:
+        refuse_input(artifacts, "profile")
+    merged: dict[str, Profile] = {}
+    for name in ("train", "holdout"):
+        for number in range(len(plan.tasks["profile"])):
+            part = Profile.load(run.profile_part(number, name))
+            merged[name] = merged[name].merge(part) if name in merged else part
+        merged[name].cut()
+    train = merged["train"]
+    train.check_finite()
+    merged["holdout"].check_finite()
+    metadata, public = complete_metadata(plan, train)
+    columns = artifacts.columns_of(metadata)
+    if plan.job.privacy is not None:
+        check_dp_columns(columns)
+        public_coder(columns, plan.input_rows, plan.job.seed).save(
+            attempt.output(run.private / "summary" / "coder.public")
+        )
+    coder = TableCoder.from_profile(train, columns, min_count=plan.job.rare.min_count)
+    learned, codes, sample = columns, coder, train.sample
+    if plan.job.constraints:
+        learned, codes, sample = learn_constraints(artifacts, attempt, train, coder, metadata)
+    precisions = {found.column.name: found.precision for found in codes.columns}
+    relations = guess_relations(learned, sample, precisions, plan.job.rare.min_count)
+    for name, found in merged.items():
+        found.save(attempt.output(run.private / "summary" / f"profile.{name}"))
+    coder.save(attempt.output(run.private / "summary" / "coder"))
+    attempt.write_json(run.private / "summary" / "metadata.json", metadata)
+    attempt.write_json(run.private / "summary" / "relations.json", [relation.to_json() for relation in relations])
+    attempt.write_json(run.root / "metadata.json", public)
+    record = attempt.commit(rows=train.rows + merged["holdout"].rows)
+    for name in merged:
+        for number in range(len(plan.tasks["profile"])):
+            run.profile_part(number, name).unlink(missing_ok=True)
+    return record

@@ -1,0 +1,204 @@
+"""Gathers what the report page says of a run, from its committed files."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shardsynth._version import __version__
+from shardsynth.errors import RunError
+from shardsynth.job import STAGES, Job
+from shardsynth.planning.plan import Task
+from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.standalone.files import read_json, write_atomic
+from shardsynth.summaries.counts import Counts
+
+if TYPE_CHECKING:
+    from shardsynth.report.page import ReportData
+    from shardsynth.run.artifacts import Artifacts
+
+
+def write_run_report(root: Path) -> Path:
+    """Write a run's page again, in place; returns it.
+
+    Raises:
+        RunError: A model is not merged yet, or what derives from real rows was deleted.
+    """
+    from shardsynth.run.artifacts import Artifacts
+
+    artifacts = Artifacts(root)
+    if not artifacts.run.private.exists():
+        raise RunError(f"{root}: what derives from real rows was deleted, and the page is drawn from it")
+    left = [
+        task.model for task in artifacts.plan.tasks["merge"] if artifacts.run.committed("merge", task.index) is None
+    ]
+    if left:
+        raise RunError(f"{root}: the run is not done (no figures yet of {', '.join(left)}); resume it first")
+    folder = artifacts.run.root / "report"
+    with tempfile.TemporaryDirectory(dir=artifacts.run.private) as temporary:
+        write_pages(artifacts, lambda name: Path(temporary) / name)
+        for path in sorted(Path(temporary).iterdir()):
+            write_atomic(folder / path.name, path.read_bytes())
+    return folder / "index.html"
+
+
+def write_pages(artifacts: Artifacts, target: Callable[[str], Path]) -> None:
+    """Write the page and its table of figures to the paths that ``target`` gives for their names."""
+    from shardsynth.report.page import write_report
+
+    with tempfile.TemporaryDirectory(dir=artifacts.run.private) as temporary:
+        write_report(Path(temporary), report_data(artifacts))
+        for path in sorted(Path(temporary).iterdir()):
+            destination = target(path.name)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, destination)
+
+
+def report_data(artifacts: Artifacts) -> ReportData:
+    """What the page says."""
+    from shardsynth.report.figures import column_figures
+    from shardsynth.report.mosaics import mosaics
+    from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData
+    from shardsynth.stages.row_figures import least_told
+
+    plan, run, coder = artifacts.plan, artifacts.run, artifacts.coder()
+    job = plan.job
+    synthetic = {name: Counts.load(run.private / "summary" / f"synthetic.{name}.all", coder) for name in job.models}
+    train, holdout = artifacts.counts("train"), artifacts.counts("holdout")
+    least = least_told(job)
+    models = []
+    for name in job.models:
+        metrics = read_json(run.metrics(name))
+        numbers = metrics.get("number_pairs") or ()
+        tiles = mosaics(coder, train, synthetic[name], metrics["quality"], least, MOSAIC_SIZE, numbers)
+        models.append(ModelReport(name, metrics, _losses(run.losses(name)), tiles))
+    seconds = {}
+    for stage in STAGES:
+        records = [run.last_record(stage, task.index) for task in plan.tasks[stage]]
+        seconds[stage] = sum(record["seconds"] for record in records if record)
+    return ReportData(
+        job=run.root.resolve().name,
+        seed=job.seed,
+        created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.plan_file.stat().st_mtime)),
+        rows={"input": plan.input_rows, "training": train.rows, "holdout": holdout.rows, "synthetic": plan.rows},
+        stages={stage: value for stage, value in seconds.items() if value},
+        models=tuple(models),
+        columns=column_figures(coder, train, synthetic, min_count=least, holdout=holdout if holdout.rows else None),
+        versions={
+            "shardsynth": __version__,
+            "python": platform.python_version(),
+            "pyarrow": pa.__version__,
+            **_versions(),
+        },
+        provenance={
+            "Shards": f"{len(plan.shards):,}",
+            "Columns": f"{len(plan.schema):,}",
+            "Chunk rows": f"{plan.chunk_rows:,}",
+            **_conditions(job),
+            **_origin(artifacts),
+        },
+        notes=_guarantee(artifacts),
+        drift=read_json(run.private / "summary" / "drift.json"),
+        min_count=least,
+    )
+
+
+def _conditions(job: Job) -> dict[str, str]:
+    """That the synthetic rows were asked to differ from the real ones, which all scores here compare them with."""
+    if not job.sample.conditions and job.sample.balance is None:
+        return {}
+    return {"Conditions": "balanced classes" if job.sample.balance is not None else f"{len(job.sample.conditions)}"}
+
+
+def _origin(artifacts: Artifacts) -> dict[str, str]:
+    """What the outcome depends on, by checksum: the plan, the rows, the code, the image."""
+    found = {"Plan": artifacts.run.read_plan()["identity"][:16]}
+    record = artifacts.run.last_record("profile_merge", 0) or {"outputs": []}
+    sums = {Path(output["path"]).name: output["sha256"] for output in record["outputs"]}
+    for side in ("train", "holdout"):
+        # A profile has the same bytes for the same rows, however they are cut into shards.
+        if f"profile.{side}" in sums:
+            found[f"Checksum of the {'training' if side == 'train' else side} rows' profile"] = sums[f"profile.{side}"][
+                :16
+            ]
+    revision = _revision()
+    if revision:
+        found["Revision"] = revision
+    image = os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME")
+    if image:
+        found["Image"] = Path(image).name
+    return found
+
+
+def _revision() -> str:
+    """The commit of the checkout that this package runs from; empty for an installed one."""
+    package = Path(__file__).resolve().parents[1]
+    if not any((folder / ".git").exists() for folder in package.parents[:2]):
+        return ""
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(package), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return told.stdout.strip() if told.returncode == 0 else ""
+
+
+def _guarantee(artifacts: Artifacts) -> tuple[str, ...]:
+    """What a run with differential privacy promises, and under what assumptions."""
+    if artifacts.plan.job.privacy is None:
+        return ()
+    (name,) = artifacts.plan.job.models
+    spent = read_json(artifacts.run.metrics(name))["guarantee"]
+    return (
+        "INTERNAL, NOT COVERED: this page and metrics/ compare with real rows exactly. Model and samples are covered.",
+        f"Differential privacy: epsilon {spent['epsilon']:.3g}, delta {spent['delta']:g}; {spent['mechanism']}; "
+        f"neighbours: {spent['neighbours']}; {spent['accountant']}.",
+        *spent["assumptions"],
+    )
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in ("sdv", "sdmetrics", "ctgan", "torch", "numpy", "pandas"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+#: What else stands in a history of losses.
+_NO_LOSSES = ("epoch", "batch", "step", "quality", "gap")
+
+
+def _losses(path: Path) -> dict[str, list[float]]:
+    if not path.exists():
+        return {}
+    table = pq.read_table(path)
+    return {
+        column: [float(value) for value in table[column].to_pylist() if value is not None]
+        for column in table.column_names
+        if column.lower() not in _NO_LOSSES and pa.types.is_floating(table[column].type)
+    }
+
+
+def report(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
+    """Write the HTML page."""
+    from shardsynth.stages.report import write_pages
+
+    folder = artifacts.run.root / "report"
+    write_pages(artifacts, lambda name: attempt.output(folder / name))
+    return attempt.commit()

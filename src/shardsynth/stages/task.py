@@ -1,0 +1,133 @@
+"""Who runs a task: its needs are committed, its stage's function writes and commits, its log keeps what it prints.
+
+Everything here is the same whatever started the task: the embedded pool, submitit, an sbatch script or a person.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from shardsynth.errors import RunError, ShardsynthError
+from shardsynth.job import STAGES
+from shardsynth.planning.plan import Plan, Task
+from shardsynth.run.artifacts import Artifacts
+from shardsynth.run.rundir import Attempt, Progress, RunDir
+from shardsynth.standalone.files import no_space_is_clear
+
+StageFunction = Callable[[Artifacts, Task, Attempt, Progress], dict[str, Any]]
+
+
+def stage_function(stage: str) -> StageFunction:
+    """The function of a stage; a task imports what its own stage needs and nothing else."""
+    if stage not in STAGES:
+        raise ValueError(f"no stage is called {stage!r}")
+    function: StageFunction = getattr(import_module(f"shardsynth.stages.{stage.removesuffix('_merge')}"), stage)
+    return function
+
+
+class TaskRunner:
+    """Runs a plan's tasks one after the other; what they share stays in memory.
+
+    Args:
+        root: The run directory.
+
+    Raises:
+        RunError: No plan is there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.artifacts = Artifacts(root)
+        self.run, self.plan = self.artifacts.run, self.artifacts.plan
+        self._complete: set[tuple[str, str]] = set()  # groups seen committed: 10^4 records are read once, not per task
+
+    def run_task(self, stage: str, index: int, progress: Progress = lambda rows: None) -> dict[str, Any]:
+        """Run one task unless it is committed; returns its commit record."""
+        task = self.artifacts.find(stage, index)
+        found = self.run.committed(stage, index)
+        if found is not None:
+            return found
+        self._check_needs(task)
+        try:
+            with (
+                self.run.attempt(stage, index) as attempt,
+                no_space_is_clear(*_space_needed(self.run, self.plan, task)),
+            ):
+                return stage_function(stage)(self.artifacts, task, attempt, progress)
+        except Exception:
+            # Another attempt may have committed meanwhile, and deleted what this one was reading.
+            found = self.run.committed(stage, index)
+            if found is None:
+                raise
+            return found
+
+    def _check_needs(self, task: Task) -> None:
+        for stage, model in self.plan.needs(task.group):
+            if (stage, model) in self._complete:
+                continue
+            for need in self.plan.model_tasks(stage, model):
+                if self.run.committed(stage, need.index) is None:
+                    raise RunError(
+                        f"task {task.stage} {task.index} needs {stage} {need.index}, which is not committed; "
+                        f"`shardsynth resume {self.run.root}` runs what is missing"
+                    )
+            self._complete.add((stage, model))
+
+
+def run_logged(
+    runner: TaskRunner, stage: str, index: int, *, progress: Progress = lambda rows: None, debug: bool = False
+) -> dict[str, Any]:
+    """Run a task with its output in its log; the answer that executors collect, never an exception."""
+    started = time.monotonic()
+    answer: dict[str, Any]
+    with _logged(runner.run.log(stage, index)):
+        try:
+            record = runner.run_task(stage, index, progress)
+            answer = {"ok": True, "rows": record["rows"]}
+        except ShardsynthError as error:
+            if debug:
+                traceback.print_exc()
+            print(f"shardsynth: {error}", file=sys.stderr)
+            answer = {"ok": False, "error": str(error), "exit_code": error.exit_code}
+        except Exception as error:  # a failed task must not take the worker with it
+            traceback.print_exc()
+            reason = (str(error).strip() or "no message").splitlines()[0]
+            answer = {"ok": False, "error": f"{type(error).__name__}: {reason}", "exit_code": 1}
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return {**answer, "seconds": round(time.monotonic() - started, 3)}
+
+
+@contextlib.contextmanager
+def _logged(path: Path) -> Any:
+    """Send this process's output, that of libraries in C included, to a task's log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    saved = [os.dup(1), os.dup(2)]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        yield
+    finally:
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        for number in (handle, *saved):
+            os.close(number)
+
+
+def _space_needed(run: RunDir, plan: Plan, task: Task) -> tuple[Path, int | None]:
+    """Where a task writes, and roughly the bytes: a sampling task's rows at the input's bytes per row."""
+    if task.stage != "sample":
+        return run.root, None
+    rows = sum(len(plan.part_rows(part)) for part in range(*task.parts))
+    size = sum(shard.size for shard in plan.shards)
+    return run.part(task.model, task.parts[0]), int(rows * size / max(1, plan.input_rows))
