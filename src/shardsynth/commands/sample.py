@@ -24,7 +24,7 @@ from shardsynth.errors import ConditionError, InputError, RunError, TaskError, n
 from shardsynth.planning.plan import CHUNK_ROWS, split_range
 from shardsynth.run.rundir import RunDir
 from shardsynth.sources.known import KnownSource, open_known
-from shardsynth.sources.sources import ConstrainedSource, Source, model_card, open_source
+from shardsynth.sources.sources import ConstrainedSource, NativeSource, Source, model_card, open_source
 from shardsynth.standalone.cpus import available_cpus, limit_threads, thread_environment
 from shardsynth.standalone.files import sha256_of, write_json
 from shardsynth.standalone.signals import follow_parent
@@ -249,6 +249,8 @@ def _open(asked: dict[str, Any], *, trust_pickle: bool) -> Source:
         return source
     if isinstance(source, ConstrainedSource):
         raise ConditionError("--remaining-columns: this model keeps constraints, under which it cannot complete rows")
+    if not isinstance(source, NativeSource):
+        raise ConditionError("--remaining-columns: a stock model cannot complete rows; use a native one")
     known, digest = open_known(asked["remaining"])
     if digest != asked["known"]:
         raise InputError(f"{asked['remaining']}: the known rows changed since they were first read")

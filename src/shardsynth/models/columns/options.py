@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
+from shardsynth.data.columns import Column
+from shardsynth.data.values import kind_of
 from shardsynth.errors import JobError
 from shardsynth.models.columns.asked import Asked
 from shardsynth.models.columns.distributions import FAMILIES
@@ -111,6 +115,25 @@ class FitOptions:
     def family(self, name: str) -> str:
         """Marginal of a numeric column."""
         return self.marginals.get(name, self.default)
+
+    def check_table(
+        self, schema: pa.Schema, columns: Sequence[Column] | None, *, family: str = "gaussian_copula"
+    ) -> None:
+        """JobError, naming the family, for options of columns that are not there, or cannot have them.
+
+        Args:
+            schema: The table's.
+            columns: Its columns, where they are known already.
+            family: What errors call the model.
+        """
+        self.check_columns(schema.names, family=family)
+        for name, asked in self.columns.items():
+            kind = kind_of(schema.field(name).type)
+            if kind not in ("integer", "float", "decimal", *(() if asked.numeric else ("temporal", "text"))):
+                raise JobError(f"columns.{name}: is of type {schema.field(name).type}; such options are for numbers")
+        if columns is not None:
+            axes = [column.name for column in columns if column.role in ("number", "datetime", "empty")]
+            self.check_columns(axes, family=family)
 
     def check_columns(self, names: list[str], *, family: str = "gaussian_copula") -> None:
         """JobError, naming the family, if a marginal is given for a column that is not there."""
