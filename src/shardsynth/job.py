@@ -503,8 +503,10 @@ def _model(name: str, options: Any) -> Any:
         raise ValueError(f"models: the name {name[:100]!r} becomes a folder: use letters, digits, '_', '-' and '.'")
     family = options.pop("model", name)
     if family not in FAMILIES:
-        hint = did_you_mean(str(family), FAMILIES)
-        raise ValueError(f"models.{name}: no model family is called {family!r}{hint}; families: {', '.join(FAMILIES)}")
+        families = f"; families: {', '.join(FAMILIES)}"
+        raise ValueError(
+            f"models.{name}: no model family is called {family!r}{families}{did_you_mean(family, FAMILIES)}"
+        )
     engine = options.pop("engine", "native")
     if engine == "sdv" and family not in STOCK_FAMILIES:
         raise ValueError(f"models.{name}: SDV has no {family}; leave `engine: sdv` out")
@@ -524,7 +526,7 @@ def _explain(model: type[BaseModel], item: Any) -> str:
             owner = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), owner)
         fields = getattr(owner, "model_fields", {})
         names = [info.alias or name for name, info in fields.items()]
-        return f"unknown key {key!r}{did_you_mean(str(location[-1]), names) or '; valid keys: ' + ', '.join(names)}"
+        return f"unknown key {key!r}{did_you_mean(location[-1], names) or '; valid keys: ' + ', '.join(names)}"
     message = re.sub(r"^Value error, ", "", item["msg"])
     if item["type"] == "missing":
         return f"the key {key!r} is missing"
