@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from shardsynth.errors import JobError, did_you_mean
+from shardsynth.models.options import Options, Rare
 
 FAMILIES = ("autoregressive", "gaussian_copula", "copulagan", "ctgan", "tvae")  # each has an entry in models/native.py
 STOCK_FAMILIES = ("gaussian_copula", "copulagan", "ctgan", "tvae")
@@ -28,8 +29,8 @@ _ROWS = re.compile(r"^\d+(\.\d+)?([eE]\+?\d+)?$")
 _TIMES = re.compile(r"^(\d+(\.\d+)?)\s*x$")
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+class _Options(Options):
+    model_config = ConfigDict(populate_by_name=True)
 
 
 def parse_rows(value: Any) -> int:
@@ -49,17 +50,6 @@ def _rows(value: Any) -> int:
         return parse_rows(value)
     except JobError as error:  # pydantic adds the key to a ValueError
         raise ValueError(str(error)) from None
-
-
-class Rare(_Options):
-    """What a model may hold of rare values."""
-
-    min_count: int = Field(5, ge=1, description="A category or bin seen on fewer rows is not in a native model file.")
-    as_: Literal["other", "drop", "keep"] = Field(
-        "drop",
-        alias="as",
-        description="What rare categories become: their mass goes to `other`, to the rest, or stays.",
-    )
 
 
 class Fit(_Options):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -44,7 +43,7 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
         given.profile,
         given.coder,
         given.counts,
-        FitOptions(protection=options.protection),
+        FitOptions(rare=options.rare, extremes=options.extremes),
         bins=options.bins or bins_of(rows.num_rows if given.rows is None else given.counts.rows),
         most_categories=options.max_categories,
         relations=given.relations,
@@ -127,7 +126,8 @@ def _check_memory(coding: Coding, shape: Shape, rows: int, held: int, available:
 
 def identity_of(options: AutoregressiveOptions, shape: Shape, coding: Coding, table: Table, seed: int) -> str:
     """Says which training a checkpoint belongs to: options, sizes, columns, data and seed."""
-    same = replace(options, device="", checkpoint_minutes=0.0, temperature=1.0, top_p=1.0, balance="", calibrate=True)
+    aside = {"device": "", "checkpoint_minutes": 0.0, "temperature": 1.0, "top_p": 1.0, "balance": ""}
+    same = options.model_copy(update={**aside, "calibrate": True})
     parts = [same.to_json(), [shape.embedding, shape.hidden, shape.batch], list(coding.sizes), seed]
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
     for block in blocks(table):

@@ -187,7 +187,7 @@ def _on_grid(asked: Asked, precision: Precision) -> Asked:
         low += unit
     if high is not None and asked.high is not None and high > asked.high:
         high -= unit
-    return replace(asked, low=low, high=high)
+    return asked.model_copy(update={"low": low, "high": high})
 
 
 def _asked_ends(name: str, ends: tuple[float, float], asked: Asked) -> tuple[float, float]:
