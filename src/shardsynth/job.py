@@ -1,11 +1,13 @@
 """The job file: one pydantic model, every option documented once.
 
-`docs/job-file.md` is generated from the descriptions here (`python -m shardsynth.job`).
+`docs/job-file.md` is generated from the descriptions here, and the tables of options in other pages from those of
+the families (`python -m shardsynth.job docs/*.md`).
 """
 
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
 import re
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Literal, Optional, Union
 
@@ -554,5 +556,39 @@ def reference() -> str:
     return "\n".join(lines) + "\n"
 
 
+def option_tables() -> dict[str, str]:
+    """Tables of the families' options as Markdown, by the names that pages of docs/ mark their places with."""
+    from shardsynth.models.autoregressive.options import AutoregressiveOptions
+    from shardsynth.models.columns.asked import Asked
+    from shardsynth.models.copula.options import Distributions, FitOptions
+    from shardsynth.models.deep.options import Deep, Gan, Vae
+    from shardsynth.models.options import table
+
+    return {
+        "autoregressive": table(AutoregressiveOptions),
+        "columns": table(Asked),
+        "copulagan": table(Distributions),
+        "deep": table(Deep),
+        "gan": table(Gan),
+        "gaussian_copula": table(FitOptions),
+        "tvae": table(Vae),
+    }
+
+
+def page_in_step(path: Path) -> str:
+    """A page of docs/ as it should be: the reference, or with its tables of options made anew.
+
+    A table stands between ``<!-- options:NAME -->`` and ``<!-- /options -->``, see ``option_tables``.
+    """
+    if path.name == "job-file.md":
+        return reference()
+    tables = option_tables()
+    place = re.compile(r"(<!-- options:(\w+) -->\n).*?(<!-- /options -->)", re.DOTALL)
+    return place.sub(lambda found: f"{found[1]}\n{tables[found[2]]}\n{found[3]}", path.read_text(encoding="utf-8"))
+
+
 if __name__ == "__main__":
-    print(reference(), end="")
+    for page in map(Path, sys.argv[1:]):
+        page.write_text(page_in_step(page), encoding="utf-8")
+    if not sys.argv[1:]:
+        print(reference(), end="")
