@@ -61,10 +61,20 @@ class Saved(ShardsynthError):
     exit_code = 75
 
 
-def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.5) -> str:
-    """`` (did you mean 'x'?)`` for the nearest of the words, to end a message with; empty where none is near."""
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+def did_you_mean(word: object, words: Iterable[str], cutoff: float = 0.5) -> str:
+    """``; did you mean 'x'?`` for the nearest of the words, to end a message with.
+
+    Args:
+        word: What was found; a key of a job file need not be text.
+        words: What would have been right.
+        cutoff: How alike two words must be, 0 to 1 (difflib's ratio); words that differ in case alone always are.
+
+    Returns:
+        The hint, or empty text where no word is near.
+    """
+    text, known = str(word), list(words)
+    close = difflib.get_close_matches(text, known, 1, cutoff) or [w for w in known if w.lower() == text.lower()]
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def no_folder_there(path: Path) -> str:

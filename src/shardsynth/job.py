@@ -1,6 +1,6 @@
 """The job file: one pydantic model, every option documented once.
 
-`docs/job-file.md` is generated from the descriptions here (`python -m shardsynth.job`).
+`docs/job-file.md` is generated from the descriptions here (`python -m shardsynth.commands.reference docs/*.md`).
 """
 
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from shardsynth.errors import JobError, did_you_mean
+from shardsynth.options import Options, Rare
 
 FAMILIES = ("autoregressive", "gaussian_copula", "copulagan", "ctgan", "tvae")  # each has an entry in models/native.py
 STOCK_FAMILIES = ("gaussian_copula", "copulagan", "ctgan", "tvae")
@@ -28,8 +29,8 @@ _ROWS = re.compile(r"^\d+(\.\d+)?([eE]\+?\d+)?$")
 _TIMES = re.compile(r"^(\d+(\.\d+)?)\s*x$")
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+class _Options(Options):
+    model_config = ConfigDict(populate_by_name=True)
 
 
 def parse_rows(value: Any) -> int:
@@ -49,17 +50,6 @@ def _rows(value: Any) -> int:
         return parse_rows(value)
     except JobError as error:  # pydantic adds the key to a ValueError
         raise ValueError(str(error)) from None
-
-
-class Rare(_Options):
-    """What a model may hold of rare values."""
-
-    min_count: int = Field(5, ge=1, description="A category or bin seen on fewer rows is not in a native model file.")
-    as_: Literal["other", "drop", "keep"] = Field(
-        "drop",
-        alias="as",
-        description="What rare categories become: their mass goes to `other`, to the rest, or stays.",
-    )
 
 
 class Fit(_Options):
@@ -503,8 +493,10 @@ def _model(name: str, options: Any) -> Any:
         raise ValueError(f"models: the name {name[:100]!r} becomes a folder: use letters, digits, '_', '-' and '.'")
     family = options.pop("model", name)
     if family not in FAMILIES:
-        hint = did_you_mean(str(family), FAMILIES)
-        raise ValueError(f"models.{name}: no model family is called {family!r}{hint}; families: {', '.join(FAMILIES)}")
+        families = f"; families: {', '.join(FAMILIES)}"
+        raise ValueError(
+            f"models.{name}: no model family is called {family!r}{families}{did_you_mean(family, FAMILIES)}"
+        )
     engine = options.pop("engine", "native")
     if engine == "sdv" and family not in STOCK_FAMILIES:
         raise ValueError(f"models.{name}: SDV has no {family}; leave `engine: sdv` out")
@@ -524,43 +516,9 @@ def _explain(model: type[BaseModel], item: Any) -> str:
             owner = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), owner)
         fields = getattr(owner, "model_fields", {})
         names = [info.alias or name for name, info in fields.items()]
-        return f"unknown key {key!r}{did_you_mean(str(location[-1]), names) or '; valid keys: ' + ', '.join(names)}"
+        return f"unknown key {key!r}{did_you_mean(location[-1], names) or '; valid keys: ' + ', '.join(names)}"
     message = re.sub(r"^Value error, ", "", item["msg"])
     if item["type"] == "missing":
         return f"the key {key!r} is missing"
     found = "" if item["type"] == "value_error" else f", found {type(item.get('input')).__name__}"
     return f"{key}: {message}{found}" if key else f"{message}{found}"
-
-
-def reference() -> str:
-    """The job file's reference as Markdown, from the descriptions above."""
-    lines = [
-        "# The job file",
-        "",
-        "Generated from `src/shardsynth/job.py` (`python -m shardsynth.job > docs/job-file.md`); a test keeps it in step.",
-        "Unknown keys, wrong types and impossible combinations are one clear error each. `--set a.b=c` overrides any key.",
-        "",
-    ]
-    sections: list[tuple[str, type[BaseModel]]] = [("", Job)]
-    while sections:
-        prefix, model = sections.pop(0)
-        if prefix:
-            lines += ["", f"## {prefix}", "", (model.__doc__ or "").strip(), ""]
-        lines += ["| key | default | what it is |", "|---|---|---|"]
-        for name, info in model.model_fields.items():
-            key = info.alias or name
-            annotation = info.annotation
-            inner = [annotation, *getattr(annotation, "__args__", ())]
-            nested = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), None)
-            if nested:
-                suffix = ".<name>" if getattr(annotation, "__origin__", None) is dict else ""
-                sections.append((f"{prefix}.{key}".lstrip(".") + suffix, nested))
-            made = info.get_default(call_default_factory=True)
-            default = "required" if info.is_required() else "" if nested else f"`{made}`"
-            text = (info.description or "").replace("|", "\\|")
-            lines.append(f"| `{key}` | {default} | {text} |")
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(reference(), end="")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +22,7 @@ from shardsynth.models.autoregressive.table import Table, blocks, encode_rows
 from shardsynth.models.autoregressive.training import Shape, bins_of, train
 from shardsynth.models.base import FitSetup, Fitting
 from shardsynth.models.columns.options import FitOptions
+from shardsynth.models.columns.selection import nearest_name
 from shardsynth.models.training.checkpoint import Watch
 from shardsynth.models.training.device import available_memory, choose_device
 from shardsynth.models.training.torch_threads import torch_threads
@@ -48,7 +47,7 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
         given.profile,
         setup.coder,
         given.counts,
-        FitOptions(protection=options.protection),
+        FitOptions(rare=options.rare, extremes=options.extremes),
         bins=options.bins or bins_of(count),
         most_categories=options.max_categories,
         relations=given.relations,
@@ -144,10 +143,9 @@ def _check_balance(options: AutoregressiveOptions, coding: Coding) -> None:
     """JobError for a column that cannot be balanced, before anything is trained."""
     categories = [c.name for c in coding.columns if c.fit.categories is not None]
     if options.balance and options.balance not in categories:
-        near = difflib.get_close_matches(options.balance, categories, 1) or categories[:8]
         raise JobError(
-            f"autoregressive: balance: {options.balance!r} is no category column that is learned; "
-            f"there are {', '.join(map(repr, near))}"
+            f"autoregressive: balance: {options.balance!r} is no category column that is learned"
+            f"{nearest_name(options.balance, categories)}"
         )
     if options.balance and options.order == "fixed" and coding.columns[0].name != options.balance:
         raise JobError(f"autoregressive: balance: {options.balance!r} wants order: any")
@@ -174,7 +172,8 @@ def _check_memory(coding: Coding, shape: Shape, rows: int, held: int, available:
 
 def identity_of(options: AutoregressiveOptions, shape: Shape, coding: Coding, table: Table, seed: int) -> str:
     """Says which training a checkpoint belongs to: options, sizes, columns, data and seed."""
-    same = replace(options, device="", checkpoint_minutes=0.0, temperature=1.0, top_p=1.0, balance="", calibrate=True)
+    aside = {"device": "", "checkpoint_minutes": 0.0, "temperature": 1.0, "top_p": 1.0, "balance": ""}
+    same = options.model_copy(update={**aside, "calibrate": True})
     parts = [same.to_json(), [shape.embedding, shape.hidden, shape.batch], list(coding.sizes), seed]
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
     for block in blocks(table):

@@ -130,7 +130,7 @@ def settle(
 
 def _identity(options: DeepOptions, coding: DeepCoding, table: DeepTable, seed: int) -> str:
     """Says which training a checkpoint belongs to: options, columns, data and seed."""
-    same = replace(options, device="", checkpoint_minutes=0.0, condvec="", decode="")
+    same = options.model_copy(update={"device": "", "checkpoint_minutes": 0.0, "condvec": "", "decode": ""})
     digest = hashlib.blake2b(json.dumps([same.to_json(), seed], sort_keys=True).encode(), digest_size=16)
     for column in coding.columns:
         digest.update(f"{column.name}:{column.size}".encode())

@@ -72,10 +72,9 @@ def check_declared(declared: Declared, number: int, columns: Collection[str]) ->
     name, given = declared["class_name"], declared["parameters"]
     if is_programmed(declared):
         if ":" not in name and "." not in name:
-            hint = did_you_mean(name, PARAMETERS)
             raise JobError(
-                f"{where}: SDV has no constraint of this class{hint or '; it has ' + ', '.join(PARAMETERS)}; "
-                "a class of your own is named as package.module:Class or file.py:Class"
+                f"{where}: SDV has no constraint of this class; it has {', '.join(PARAMETERS)}; a class of your own "
+                f"is named as package.module:Class or file.py:Class{did_you_mean(name, PARAMETERS)}"
             )
         return
     wanted, more = PARAMETERS[name]
