@@ -25,9 +25,9 @@ def reference() -> str:
     lines = [
         "# The job file",
         "",
-        "Generated from `src/shardsynth/job.py` by `python -m shardsynth.commands.reference docs/*.md`; a test keeps it in",
-        "step. Unknown keys, wrong types and impossible combinations are one clear error each. `--set a.b=c` overrides any",
-        "key.",
+        "Generated from `src/shardsynth/job.py` by `python -m shardsynth.commands.reference docs/*.md`.",
+        "Unknown keys, wrong types and impossible combinations are one clear error each.",
+        "`--set a.b=c` overrides any key.",
         "",
     ]
     sections: list[tuple[str, type[BaseModel]]] = [("", Job)]
