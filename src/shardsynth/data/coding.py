@@ -228,7 +228,4 @@ def _numbers(coder: ColumnCoder) -> Array | None:
 def _one_chunk(array: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.unify_dictionaries()
-    joined = array.combine_chunks()
-    if isinstance(joined, pa.ChunkedArray):
-        return joined.chunk(0) if joined.num_chunks else pa.array([], array.type)
-    return joined
+    return array.combine_chunks()

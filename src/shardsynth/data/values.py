@@ -117,8 +117,6 @@ def decoded(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     """One plain array of the same values: chunks joined, dictionary and extension types decoded."""
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-        if isinstance(array, pa.ChunkedArray):
-            array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
