@@ -45,7 +45,7 @@ class ColumnCoder:
         mass: int64[n_codes], rows per fine code in the profile (in the sample, where there were too many values to
             count).
         precision: The grid of the values.
-        emit_nan: Whether missing values were written as NaN rather than null.
+        emit_nan: Whether missing values were written as NaN, not as null.
         low: Minimum on the axis over all rows (NaN for categories, or without values).
         high: Maximum on the axis.
         bounds: Smallest and largest valid value: the metadata's ``range_min`` and ``range_max``, else ``low`` and

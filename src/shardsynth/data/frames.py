@@ -260,9 +260,9 @@ def _to_decimal(values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any], typ
         halves = np.empty((len(scaled), 2), dtype=np.int64)
         halves[:, 0] = scaled.astype(np.int64)
         halves[:, 1] = halves[:, 0] >> 63
-        wide = pa.decimal128(38, type_.scale)
-        array = pa.Array.from_buffers(wide, len(scaled), [None, pa.py_buffer(halves.tobytes())])
-        return pc.if_else(pa.array(missing), pa.scalar(None, wide), array).cast(type_)
+        full_type = pa.decimal128(38, type_.scale)
+        array = pa.Array.from_buffers(full_type, len(scaled), [None, pa.py_buffer(halves.tobytes())])
+        return pc.if_else(pa.array(missing), pa.scalar(None, full_type), array).cast(type_)
     return pc.if_else(pa.array(missing), pa.scalar(None, type_), decimals_of(np.where(missing, 0.0, values), type_))
 
 
@@ -277,10 +277,10 @@ def _to_temporal(
     if pa.types.is_time(type_):
         low, high = max(low or 0, 0), min(_DAY[type_.unit] - 1, _DAY[type_.unit] - 1 if high is None else high)
     storage = _storage(type_)
-    whole = _to_integers(counts, missing, storage.to_pandas_dtype(), low, high)
+    integers = _to_integers(counts, missing, storage.to_pandas_dtype(), low, high)
     if pa.types.is_date64(type_):
-        whole -= whole % _DAY["ms"]
-    return pa.array(whole, storage, mask=missing).view(type_)
+        integers -= integers % _DAY["ms"]
+    return pa.array(integers, storage, mask=missing).view(type_)
 
 
 def _format(series: pd.Series[Any], column: Column, type_: pa.DataType, clip: bool) -> pa.Array:

@@ -44,7 +44,7 @@ class Cells:
 
 
 def public_precision(column: Column) -> Precision:
-    """The grid of a column as its Arrow type implies it, whatever the values are."""
+    """The grid that the Arrow type of a column implies; it depends on no value."""
     kind, type_ = kind_of(column.type), column.value_type
     if needs_parsing(column) or kind in ("integer", "temporal", "boolean"):
         return Precision("integer")

@@ -314,8 +314,8 @@ def _with_partitions(schema: pa.Schema, shards: tuple[Shard, ...]) -> pa.Schema:
         if key in schema.names:
             raise ShardError(f"{shards[0].path}: {key!r} is both a column and a key=value folder; rename one of them")
         values = [shard.partition[position][1] for shard in shards]
-        whole = all(re.match(r"^-?(0|[1-9]\d{0,17})$", value) for value in values if value != _NULL_PARTITION)
-        schema = schema.append(pa.field(key, pa.int64() if whole else pa.string()))
+        all_integers = all(re.match(r"^-?(0|[1-9]\d{0,17})$", value) for value in values if value != _NULL_PARTITION)
+        schema = schema.append(pa.field(key, pa.int64() if all_integers else pa.string()))
     return schema
 
 

@@ -107,8 +107,8 @@ def _checked(family: str, values: pa.Array) -> Guess:
         bare = pc.replace_substring_regex(values, f"{_ZONE}$", "") if family == "zoned" else values
         dot = pc.find_substring(bare, ".")
         digits = pc.if_else(pc.less(dot, 0), 0, pc.subtract(pc.subtract(pc.binary_length(bare), dot), 1))
-        whole = pc.replace_substring_regex(values, r"\.\d+", "")
-        parsed = whole.cast(pa.timestamp("us", "UTC" if family == "zoned" else None))
+        without_fraction = pc.replace_substring_regex(values, r"\.\d+", "")
+        parsed = without_fraction.cast(pa.timestamp("us", "UTC" if family == "zoned" else None))
         return Guess(family, pc.max(digits).as_py(), _is_far(parsed))
     except pa.ArrowInvalid:
         return Guess("string")

@@ -30,7 +30,7 @@ INT64_DIGITS = 18
 
 @dataclass(frozen=True)
 class Precision:
-    """The grid on which the values of a column lie.
+    """The grid of the values of a column.
 
     Attributes:
         kind: ``integer``: every value is ``origin + unit * k``. ``decimal``: every value is ``k * 10**-digits`` rounded
@@ -68,11 +68,11 @@ class Precision:
         """
         steps = np.rint((values - float(self.origin)) / float(self.unit))
         if np.dtype(dtype) == np.uint64:
-            whole = np.clip(steps, 0.0, np.nextafter(2.0**64, 0.0)).astype(np.uint64)
+            multiples = np.clip(steps, 0.0, np.nextafter(2.0**64, 0.0)).astype(np.uint64)
         else:
-            whole = np.clip(steps, -(2.0**63), np.nextafter(2.0**63, 0.0)).astype(np.int64).view(np.uint64)
+            multiples = np.clip(steps, -(2.0**63), np.nextafter(2.0**63, 0.0)).astype(np.int64).view(np.uint64)
         with np.errstate(over="ignore"):
-            exact = whole * np.uint64(self.unit) + np.uint64(self.origin % 2**64)
+            exact = multiples * np.uint64(self.unit) + np.uint64(self.origin % 2**64)
         return exact.view(dtype)
 
     def to_json(self) -> dict[str, Any]:

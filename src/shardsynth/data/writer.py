@@ -1,8 +1,8 @@
 """Write a part: record batches to one Parquet file, encoded on a thread of its own while the next batch is made.
 
-The bytes of a part depend on its rows alone. Row groups have a fixed number of rows, wherever batches begin and end; no
-time is recorded; pages are in the order of the columns. Another pyarrow version can write other bytes: its version is
-in the file and in the commit record.
+The bytes of a part depend on its rows alone. Row groups have a fixed number of rows, which does not depend on the
+batches; no time is recorded; pages are in the order of the columns. Another pyarrow version can write other bytes: its
+number is in the file and in the commit record.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class PartWriter:
             write_statistics=statistics,
             write_batch_size=_ENCODED_AT_ONCE,
         )
-        # Parquet has no dictionary type: the part's Arrow schema is stored beside it, whatever type the batches have.
+        # Parquet has no dictionary type. So the metadata keep the part's Arrow schema, whatever type the batches have.
         metadata = {**(schema.metadata or {}), b"ARROW:schema": b64encode(schema.serialize().to_pybytes())}
         self._writer.add_key_value_metadata(metadata)
         self._queue: queue.Queue[pa.Table | None] = queue.Queue(maxsize=1)
