@@ -413,7 +413,7 @@ class Job(_Options):
         if self.sample.balance is not None:
             raise ValueError("privacy: sample.balance takes its classes from the rows; leave it out")
         if len(self.models) > 1:
-            raise ValueError("privacy: only one model per job: each model spends a budget of its own")
+            raise ValueError("privacy: one model a job: each spends a budget of its own")
         if self.metadata is None:
             raise ValueError(
                 "privacy: needs `metadata`: a file that gives the publicly known ranges and categories (detected ones "
