@@ -68,7 +68,7 @@ class Options(BaseModel):
 
 
 class Rare(Options):
-    """What a model may hold of rare values."""
+    """What a native model file can hold of rare values."""
 
     model_config = ConfigDict(populate_by_name=True)
 

@@ -145,7 +145,7 @@ def _groups(
         labels = [f"tenth {k + 1} of the range" for k in range(size - 1)] + ["maximum or missing"]
         return np.arange(size, dtype=np.int64), labels if size == NUMBER_CODES else ["all"] * size
     assert column.values is not None and real.score is not None
-    kept = real.score.kept[real.coder.index[column.name]]
+    kept = real.score.score_codes[real.coder.index[column.name]]
     assert kept is not None
     names: dict[int, str] = {}
     values = column.values.to_pylist()
