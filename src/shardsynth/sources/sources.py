@@ -124,7 +124,7 @@ class ConstrainedSource(Source):
     """Rows of a model that was fitted under constraints, in the schema of the table."""
 
     def __init__(self, source: NativeSource | StockSource, table: TableConstraints, conditions: Any = None) -> None:
-        from shardsynth.sampling.constraints.conditions import divided
+        from shardsynth.sampling.constraints.conditions import split_conditions
         from shardsynth.sampling.constraints.rejection import ConstrainedRows, piece_rows
 
         self.schema: pa.Schema = table.schema
@@ -133,7 +133,7 @@ class ConstrainedSource(Source):
         self._conditions = conditions is not None
         test = None
         if conditions is not None and isinstance(source, NativeSource):
-            asked, test = divided(conditions, table, source.model)
+            asked, test = split_conditions(conditions, table, source.model)
             if asked is not None:
                 source.conditions = source.model.prepare(asked)
         generators = source.model.generators
@@ -143,7 +143,7 @@ class ConstrainedSource(Source):
             source.spare,
             block=source.block,
             piece=piece_rows(generators),
-            own=frozenset(generators),
+            by_number=frozenset(generators),
             test=test,
         )
 
