@@ -202,9 +202,7 @@ class _Place:
         aside: The origin is not inside.
         near: The end next to the origin if aside, else 0.
         density_ratio: Density at the far end over density at the near one.
-        mills: P(Z > near) / density(near).
         mass: Probability over the density at the near end, if aside.
-        below: P(Z < low), if the origin is inside.
         around: Probability, if the origin is inside.
     """
 
@@ -212,12 +210,11 @@ class _Place:
         self.flip = high <= 0
         near, far = np.where(self.flip, -high, low), np.where(self.flip, -low, high)
         self.aside = near >= 0
-        self.below = np.where(self.aside, 0.0, upper_tail(np.abs(near)))
-        self.around = np.where(self.aside, 1.0, (1.0 - self.below) - upper_tail(np.abs(far)))
+        below = np.where(self.aside, 0.0, upper_tail(np.abs(near)))
+        self.around = np.where(self.aside, 1.0, (1.0 - below) - upper_tail(np.abs(far)))
         self.near = np.where(self.aside, near, 0.0)
         self.density_ratio = exp(-0.5 * ((far - self.near) * (far + self.near)))
-        self.mills = mills(self.near)
-        self.mass = np.maximum(self.mills - mills(far) * self.density_ratio, 1e-300)
+        self.mass = np.maximum(mills(self.near) - mills(far) * self.density_ratio, 1e-300)
 
     def log_probability(self) -> Floats:
         """Logarithm of the probability of each interval."""

@@ -137,7 +137,10 @@ def _most_digits(kind: pa.DataType) -> int:
 
 def _learn_number(column: Column, values: pa.Array) -> dict[str, Any]:
     if kind_of(column.type) not in ("integer", "float"):
-        raise MetadataError(f"column {column.name!r} of type {column.type} cannot be of sdtype {column.sdtype!r}")
+        raise MetadataError(
+            f"column {column.name!r} of type {column.type} cannot be of sdtype {column.sdtype!r}; "
+            "give the column another sdtype in the metadata"
+        )
     limit = 10 ** _most_digits(column.value_type)
     if pa.types.is_integer(column.value_type):
         limit = int(np.iinfo(column.value_type.to_pandas_dtype()).max)

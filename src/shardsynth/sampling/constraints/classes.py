@@ -29,7 +29,8 @@ def find_class(path: str) -> Any:
     except Exception as error:
         raise JobError(
             f"constraint {path!r}: {module_name!r} cannot be imported here ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'})"
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}); "
+            "check the name, and that it can be imported where the tasks run"
         ) from None
     from sdv.cag import ProgrammableConstraint
 

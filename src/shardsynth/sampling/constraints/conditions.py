@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.values import decoded, kind_of
-from shardsynth.errors import ConditionError
+from shardsynth.errors import ConditionError, did_you_mean
 from shardsynth.sampling.conditions import Condition, Conditions
 from shardsynth.sampling.constraints.combined import JOINT, CombinationStep, OneHotStep
 from shardsynth.sampling.constraints.rejection import RowTest
@@ -42,7 +42,7 @@ def split_conditions(
     """
     for name in conditions.columns:
         if name not in table.schema.names:
-            raise ConditionError(f"condition: no column is called {name!r}")
+            raise ConditionError(f"condition: no column is called {name!r}{did_you_mean(name, table.schema.names)}")
     by_model = [test for test in conditions.tests if test.column in table.inner.names]
     later = [test for test in conditions.tests if test.column not in table.inner.names]
     for step in table.steps:
