@@ -129,7 +129,7 @@ class ConstrainedSource(Source):
     def __init__(
         self, source: NativeSource | StockSource, table: TableConstraints, conditions: Conditions | None = None
     ) -> None:
-        from shardsynth.sampling.constraints.conditions import divided
+        from shardsynth.sampling.constraints.conditions import split_conditions
         from shardsynth.sampling.constraints.rejection import ConstrainedRows, piece_rows
 
         self.schema: pa.Schema = table.schema
@@ -138,7 +138,7 @@ class ConstrainedSource(Source):
         self._conditions = conditions is not None
         test = None
         if conditions is not None and isinstance(source, NativeSource):
-            asked, test = divided(conditions, table, source.model)
+            asked, test = split_conditions(conditions, table, source.model)
             if asked is not None:
                 source.conditions = source.model.prepare(asked)
         generators = source.model.generators
@@ -148,7 +148,7 @@ class ConstrainedSource(Source):
             source.spare,
             block=source.block,
             piece=piece_rows(generators),
-            own=frozenset(generators),
+            by_number=frozenset(generators),
             test=test,
         )
 
