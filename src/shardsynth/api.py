@@ -29,7 +29,7 @@ from shardsynth.run.constraint_card import keeps
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.sources.sources import model_card, open_distributions, open_source
-from shardsynth.standalone.files import human_bytes, read_json, write_json
+from shardsynth.standalone.files import human_bytes, read_json, replacing, write_json
 
 MAY_LEAVE = ("models", "samples", "metrics", "report")
 #: Folders in these that only the run itself reads; the ranges tell how many rows were held out.
@@ -248,13 +248,11 @@ class Run:
         leaving = MAY_LEAVE[:2] if self.plan.job.privacy is not None else MAY_LEAVE
         root = self.dir.root.resolve()
         output = output or root.with_name(root.name + ".tar.gz")
-        temporary = output.with_name(f".{output.name}.tmp")
-        with tarfile.open(temporary, "w:gz") as archive:
+        with replacing(output) as temporary, tarfile.open(temporary, "w:gz") as archive:
             for name in leaving:
                 for path in sorted((root / name).rglob("*")):
                     if path.is_file() and not path.name.startswith(".") and path.parent.name not in _INTERNAL:
                         archive.add(path, f"{root.name}/{path.relative_to(root)}")
-        temporary.replace(output)
         return output
 
 

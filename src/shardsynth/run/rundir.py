@@ -29,10 +29,12 @@ from shardsynth.standalone import signals
 from shardsynth.standalone.files import (
     attempt_name,
     create_once,
+    give_final_name,
     read_json,
     sha256_of,
     sync_file,
     sync_folder,
+    temporary_beside,
     write_atomic,
 )
 from shardsynth.standalone.image import for_record
@@ -193,8 +195,7 @@ class RunDir:
             temporary = os.path.join(os.path.dirname(final), output["temporary"])
             with contextlib.suppress(FileNotFoundError):
                 if os.stat(temporary).st_size == output["size"]:
-                    os.replace(temporary, final)
-                    sync_folder(Path(final).parent)
+                    give_final_name(temporary, final)
             try:
                 if os.stat(final).st_size != output["size"]:
                     return False
@@ -241,7 +242,7 @@ class Attempt:
     def output(self, path: Path) -> Path:
         """Temporary name for an output; its folder is made."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{self.name}.tmp")
+        temporary = temporary_beside(path, self.name)
         self._outputs[os.path.relpath(path, self.run.root)] = temporary
         return temporary
 
