@@ -1,7 +1,7 @@
 """One element of a Slurm array: a list of tasks of one stage, in order, then an exit code for the batch script.
 
     python -m shardsynth.executors.slurm.element RUN --elements NAME --number I    # what `shardsynth submit` writes
-    python -m shardsynth.executors.slurm.element RUN --stage STAGE --share I/N     # what slurm/*.sbatch call
+    python -m shardsynth.executors.slurm.element RUN --stage STAGE --share I/N     # what slurm/stage.sbatch calls
 
 Exit codes: 0 all committed; 1 a task failed; 2 the input is wrong; 28 the disk or quota is full; 75 asked to stop,
 and what was finished is committed. The element that got more CPUs than a task uses starts one process per share.
