@@ -18,6 +18,8 @@ from shardsynth.executors.slurm.site import Site
 from shardsynth.job import Resources
 
 SIGNAL_SECONDS = 90
+#: Exit code of a script that cannot write the run directory.
+NOT_WRITABLE = 73
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 #: Options that the script itself sets.
 _RESERVED = {
@@ -47,11 +49,6 @@ def check_path(path: Path, what: str = "the run's path") -> None:
                 f"{what}: {text!a} holds {character!a}, which Slurm reads as something else; choose another `output:` "
                 "(spaces, quotes and $ are fine; control characters, % and backslash are not)"
             )
-
-
-def check_run_path(output: str) -> None:
-    """`check_path` of a job's output, which on Slurm must hold no line break however it is quoted."""
-    check_path(Path(output).absolute())
 
 
 def minutes(time: str) -> float:
@@ -172,7 +169,7 @@ def body(start: list[str], setup: list[str], run_line: str, arguments: str, *, l
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"',
         "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0",
         'export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"',
-        '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit 73; }',
+        '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit ' + f"{NOT_WRITABLE}; }}",
         *start,
         f"set -- -m shardsynth.executors.slurm.element {arguments}",
     ]
