@@ -178,8 +178,8 @@ def no_space_is_clear(path: Path, needed: int | None = None) -> Iterator[None]:
         reason = f"{path}: {_NO_SPACE[number]}" if number else str(error)
     else:
         return
-    wanted = f"about {human_bytes(needed)} were needed, " if needed else ""
-    raise SpaceError(f"{reason}: {wanted}{human_bytes(disk_of(path).free)} are free; {advice}")
+    need = f"about {human_bytes(needed)} were needed, " if needed else ""
+    raise SpaceError(f"{reason}: {need}{human_bytes(disk_of(path).free)} are free; {advice}")
 
 
 _NO_SPACE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
