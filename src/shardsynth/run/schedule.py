@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from shardsynth.planning.plan import READ_BY, Plan, Task
 from shardsynth.run.rundir import RunDir
 
 Group = tuple[str, str]
+
+
+def needs_any(plan: Plan, group: Group, groups: Collection[Group]) -> bool:
+    """Whether a group needs one of ``groups``, also through others."""
+    return any(need in groups or needs_any(plan, need, groups) for need in plan.needs(group))
 
 
 def missing_tasks(plan: Plan, run: RunDir, *, verify: bool = False) -> list[Task]:

@@ -14,7 +14,7 @@ from typing import Any
 from shardsynth.executors.local.pool import Outcome
 from shardsynth.planning.plan import Plan, Task, split_range
 from shardsynth.run.rundir import RunDir
-from shardsynth.run.schedule import Group
+from shardsynth.run.schedule import Group, needs_any
 from shardsynth.standalone.cpus import available_cpus, limit_threads
 
 
@@ -75,7 +75,7 @@ def execute_with_submitit(
     outcomes: list[Outcome] = []
     failed: set[Group] = set()
     for group, members in groups.items():
-        if _blocked(plan, group, failed):
+        if needs_any(plan, group, failed):
             continue
         pool = submitit.AutoExecutor(folder, cluster="local" if executor == "submitit" else "debug")
         pool.update_parameters(name=f"shardsynth-{group[0]}", timeout_min=60 * 24 * 7)
@@ -94,11 +94,6 @@ def execute_with_submitit(
                 if not outcome.ok:
                     failed.add(group)
     return outcomes
-
-
-def _blocked(plan: Plan, group: Group, failed: set[Group]) -> bool:
-    """Whether a group that this one needs, also through others, has failed."""
-    return any(need in failed or _blocked(plan, need, failed) for need in plan.needs(group))
 
 
 def _collect(element: Element, job: Any, members: list[Task]) -> list[Outcome]:

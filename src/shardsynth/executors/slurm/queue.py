@@ -10,7 +10,7 @@ from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.rundir import RunDir
-from shardsynth.run.schedule import Group
+from shardsynth.run.schedule import Group, needs_any
 
 _SETTLE_SECONDS = 15
 
@@ -105,7 +105,7 @@ def left_to_submit(plan: Plan, missing: list[Task], standing: Standing) -> list[
         groups.setdefault(task.group, []).append(task)
     for group, tasks in groups.items():
         stale: set[int] = set()
-        if _needs_any(plan, group, resubmitted):
+        if needs_any(plan, group, resubmitted):
             stale = standing.waiting.get(group, set())
             standing.stuck += [str(job) for job in sorted(stale)]
         left = [task for task in tasks if standing.live.get((task.stage, task.index)) in (None, *stale)]
@@ -115,11 +115,6 @@ def left_to_submit(plan: Plan, missing: list[Task], standing: Standing) -> list[
             resubmitted.add(group)
         todo += left
     return todo
-
-
-def _needs_any(plan: Plan, group: Group, groups: set[Group]) -> bool:
-    """Whether a group needs one of the groups, also through others."""
-    return any(need in groups or _needs_any(plan, need, groups) for need in plan.needs(group))
 
 
 def cancel(run: RunDir) -> list[str]:
