@@ -38,8 +38,8 @@ output=$(realpath -m -- "$output")$slash
 work=$(mktemp -d "${TMPDIR:-/tmp}/shardsynth-build.XXXXXX")
 trap 'chmod -R u+w "$work" 2>/dev/null; rm -rf "$work"' EXIT
 
-# How this user may build: real root that holds every capability as it is; everyone else (and root in most virtual
-# machines) in a user namespace, for which Apptainer wants subordinate ids, or a base whose files all are one user's.
+# Root with all capabilities builds directly. Everyone else, and root in most containers, builds in a user namespace
+# (--fakeroot). For that Apptainer wants subordinate ids, or a base whose files all belong to one user.
 flags=()
 capabilities=$(awk '/^CapEff/ {print $2}' /proc/self/status)
 everything=$(((1 << ($(cat /proc/sys/kernel/cap_last_cap) + 1)) - 1))
@@ -54,7 +54,7 @@ else
   esac
 fi
 
-# The base: the header of the recipe, the one thing that differs between the two.
+# The base image: the header of the recipe. All else is the same for every base.
 header=()
 if [[ $base == debian ]]; then
   command -v mmdebstrap >/dev/null || die "--base debian needs mmdebstrap (Debian, Ubuntu: apt install mmdebstrap)"
@@ -68,7 +68,7 @@ if [[ -n $base ]]; then
   header=(--build-arg bootstrap=localimage --build-arg "from=$(realpath -- "$base")")
 fi
 
-# The wheels, with the host's pip settings (index, proxy, certificates), which must not enter the image.
+# The host's pip fetches the wheels: its settings (index, proxy, certificates) must not get into the image.
 binds=() inside=''
 if [[ $wheels != none ]]; then
   python=${PYTHON:-python3}

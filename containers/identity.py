@@ -1,6 +1,6 @@
-"""Write who this image is: image.json for the tasks inside, labels for the host; collect the packages' licences.
+"""Write what this image is: image.json for the tasks inside, labels for the host. Collect the packages' licences.
 
-Runs once, in the image's ``%post``, with the image's own Python, before build tools are removed.
+It runs once, in ``%post`` of the image, with the image's own Python, before the build tools are removed.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import uuid
 from importlib import metadata
 from pathlib import Path
 
-#: Versions that a difference between two images is explained by.
+#: Packages whose versions are written: they explain differences between two images.
 SHOWN = ("torch", "numpy", "pyarrow", "scipy", "pandas", "sdv", "rdt", "ctgan", "copulas")
 LICENCES = Path("/usr/share/licenses")
 
 
 def main() -> None:
-    """Describe the image, or stop its build where it is not what was asked for."""
+    """Describe the image; stop its build if it has the wrong build of torch."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
     parser.add_argument("--commit", required=True)
     parser.add_argument("--labels", type=Path, required=True)
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     import torch
 
     cuda = torch.version.cuda
-    if (cuda is not None) != (chosen.device == "cuda"):
+    if (cuda is not None) != (options.device == "cuda"):
         sys.exit(
-            f"identity.py: asked for a {chosen.device} image, but pip's index gave torch {torch.__version__}; choose "
+            f"identity.py: asked for a {options.device} image, but pip's index gave torch {torch.__version__}; choose "
             "the index of the other build (PIP_EXTRA_INDEX_URL of containers/build.sh; see containers/README.md)"
         )
     identity = {
         "build": str(uuid.uuid4()),
         "version": metadata.version("shardsynth"),
-        "commit": chosen.commit,
-        "device": chosen.device,
+        "commit": options.commit,
+        "device": options.device,
         "built": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         **({"cuda": cuda, "gpus": " ".join(torch.cuda.get_arch_list())} if cuda else {}),
@@ -47,7 +47,7 @@ def main() -> None:
     }
     Path(sys.prefix, "image.json").write_text(json.dumps(identity, indent=1) + "\n")
     packages = identity.pop("packages")
-    with chosen.labels.open("a") as file:
+    with options.labels.open("a") as file:
         for name, value in {**identity, **packages}.items():
             file.write(f"shardsynth.{name} {value}\n")
         file.write(f"org.opencontainers.image.version {identity['version']}\n")
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def copy_licences() -> int:
-    """Copy every package's licence files to one folder; how many packages had any."""
+    """Copy every package's licence files to one folder; returns how many packages had any."""
     count = 0
     for package in metadata.distributions():
         texts = [

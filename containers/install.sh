@@ -1,8 +1,8 @@
 #!/bin/sh
-# install.sh: what is done inside the image that is being built, by Apptainer.def and by the Dockerfile alike.
-# It expects the project in /usr/src/shardsynth and removes it at the end.
+# install.sh: installs shardsynth inside the image that is being built; Apptainer.def and the Dockerfile both call it.
+# It expects the project in /usr/src/shardsynth, and deletes it at the end.
 #
-#   DEVICE   cpu or cuda: the build stops where pip's index gave the other build of torch
+#   DEVICE   cpu or cuda: the build stops if pip's index gave the other build of torch
 #   COMMIT   the commit that is built
 #   WHEELS   folder of wheels to install from, without a network; empty: pip's own index
 #   LABELS   file that the image's labels are appended to
@@ -21,6 +21,6 @@ cp "$source/LICENSE" "$source/NOTICE" /usr/share/licenses/
 "$prefix/bin/python" "$source/containers/identity.py" --device "${DEVICE:-cpu}" --commit "${COMMIT:-unknown}" \
     --labels "${LABELS:-/dev/null}"
 sh "$source/containers/trim.sh" "$prefix"
-# Sources in an image never change: byte code that need not be compared with them.
+# Sources in an image never change. So Python need not compare byte code with them.
 "$prefix/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$prefix/lib"
 rm -rf "$source"

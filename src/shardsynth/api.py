@@ -23,13 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.errors import ConditionError, ModelError, RunError
-from shardsynth.job import STAGES, Job
+from shardsynth.job import Job
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
 from shardsynth.run.constraint_card import keeps
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.sources.sources import model_card, open_distributions, open_native, open_source
-from shardsynth.standalone.files import human_bytes, read_json, write_json
+from shardsynth.standalone.files import human_bytes, read_json, replacing, write_json
 
 MAY_LEAVE = ("models", "samples", "metrics", "report")
 #: Folders in these that only the run itself reads; the ranges tell how many rows were held out.
@@ -106,24 +106,24 @@ class Run:
     @property
     def on_slurm(self) -> bool:
         """Whether the run was submitted to Slurm."""
-        from shardsynth.executors.slurm.status import submitted_before
+        from shardsynth.executors.slurm.ledger import Ledger
 
-        return submitted_before(self.dir)
+        return Ledger(self.dir).exists
 
     def wait(self, seconds: float | None = None) -> Run:
         """Wait for a submitted run; TaskError, with the reasons, when it ends with tasks left."""
         from shardsynth.errors import TaskError
-        from shardsynth.executors.slurm.status import failure_lines, wait
+        from shardsynth.executors.watch import failure_lines, wait
 
         status = wait(self.dir, self.plan, seconds=seconds, pause=5.0)
         if not status.done:
-            lines = failure_lines(self.dir, self.plan, status) or ["nothing is queued any more"]
+            lines = failure_lines(self.plan, status) or ["nothing is queued any more"]
             raise TaskError("\n".join([*lines, f"`shardsynth resume {self.dir.root}` submits what is missing"]))
         return self
 
     def cancel(self) -> None:
         """Cancel what is queued or running of a submitted run; what is committed stays."""
-        from shardsynth.executors.slurm.status import cancel
+        from shardsynth.executors.slurm.queue import cancel
 
         cancel(self.dir)
 
@@ -162,37 +162,20 @@ class Run:
 
     def status(self, *, verify: bool = False) -> dict[str, dict[str, Any]]:
         """Per stage: tasks, done, rows, seconds; of a submitted run also running, pending and failed tasks."""
-        missing = {(task.stage, task.index) for task in missing_tasks(self.plan, self.dir, verify=verify)}
-        found: dict[str, dict[str, Any]] = {}
-        for stage in STAGES:
-            tasks = self.plan.tasks[stage]
-            records = [self.dir.last_record(stage, task.index) for task in tasks if (stage, task.index) not in missing]
-            kept = [record for record in records if record is not None]
-            done = sum((stage, task.index) not in missing for task in tasks)
-            found[stage] = {
-                "tasks": len(tasks),
-                "done": done,
-                "rows": sum(record["rows"] for record in kept),
-                "seconds": round(sum(record["seconds"] for record in kept), 3),
-            }
-        if self.on_slurm:
-            from shardsynth.executors.slurm.status import read_status
+        from shardsynth.executors.status import read_status
 
-            for stage, held in read_status(self.dir, self.plan).stages.items():
-                found[stage].update(running=held.running, pending=held.pending, failed=held.failed)
-        return found
+        status = read_status(self.dir, self.plan, exact=True, verify=verify)
+        names = ["tasks", "done", "rows", "seconds", *(["running", "pending", "failed"] if status.submitted else [])]
+        return {stage: {name: getattr(counts, name) for name in names} for stage, counts in status.stages.items()}
 
     def status_lines(self, *, verify: bool = False) -> list[str]:
-        """The status as text."""
-        status = self.status(verify=verify)
-        lines = [f"{'stage':<14} {'done':>12} {'rows':>16} {'task seconds':>13}"]
-        for stage, figures in status.items():
-            done = f"{figures['done']}/{figures['tasks']}"
-            rows = f"{figures['rows']:,}" if figures["rows"] else ""
-            lines.append(f"{stage:<14} {done:>12} {rows:>16} {figures['seconds']:>13,.1f}")
-        left = sum(figures["tasks"] - figures["done"] for figures in status.values())
-        lines.append(f"{left} tasks are left: shardsynth resume {self.dir.root}" if left else "all done")
-        return lines
+        """The status as text, as `shardsynth status` prints it."""
+        from shardsynth.executors.status import read_status
+        from shardsynth.executors.watch import status_lines
+
+        # A submitted run can have 10^5 tasks: their records are opened only to verify them.
+        status = read_status(self.dir, self.plan, exact=verify or not self.on_slurm, verify=verify)
+        return status_lines(self.dir, self.plan, status)
 
     def log_lines(self, stage: str | None, index: int | None) -> Iterator[str]:
         """A task's log, or the list of logs."""
@@ -248,13 +231,11 @@ class Run:
         leaving = MAY_LEAVE[:2] if self.plan.job.privacy is not None else MAY_LEAVE
         root = self.dir.root.resolve()
         output = output or root.with_name(root.name + ".tar.gz")
-        temporary = output.with_name(f".{output.name}.tmp")
-        with tarfile.open(temporary, "w:gz") as archive:
+        with replacing(output) as temporary, tarfile.open(temporary, "w:gz") as archive:
             for name in leaving:
                 for path in sorted((root / name).rglob("*")):
                     if path.is_file() and not path.name.startswith(".") and path.parent.name not in _INTERNAL:
                         archive.add(path, f"{root.name}/{path.relative_to(root)}")
-        temporary.replace(output)
         return output
 
 

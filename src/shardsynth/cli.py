@@ -170,7 +170,7 @@ def run(
 ) -> None:
     """Plan the job and run it to its end on this machine."""
     from shardsynth.api import run_job
-    from shardsynth.executors.slurm.status import refuse_on_login_node
+    from shardsynth.executors.slurm.login_node import refuse_on_login_node
     from shardsynth.job import Job
 
     loaded = Job.load(job, overrides)
@@ -205,13 +205,7 @@ def resume(
 def status(folder: RunFolder, verify: bool = False, debug: Debug = False) -> None:
     """Say what is done, stage by stage, and what Slurm holds."""
     from shardsynth.api import Run
-    from shardsynth.executors.slurm.status import read_status, status_lines
 
-    found = Run(folder)
-    if found.on_slurm and not verify:
-        for line in status_lines(found.dir, found.plan, read_status(found.dir, found.plan)):
-            print(line)
-        return
     for line in Run(folder).status_lines(verify=verify):
         print(line)
 
@@ -225,11 +219,11 @@ def logs(
 ) -> None:
     """Print a task's log, and its array element's; without a task, list the logs."""
     from shardsynth.api import Run
-    from shardsynth.executors.slurm.status import element_log
+    from shardsynth.executors.slurm.ledger import Ledger
 
     if stage is not None and index is not None:
         found = Run(folder).dir
-        element = element_log(found, stage, index)
+        element = Ledger(found).element_log(stage, index)
         if element is not None:
             print(f"--- {element}\n{element.read_text(errors='replace').rstrip()}")
             if not found.log(stage, index).exists():
@@ -490,7 +484,7 @@ def watch(
 ) -> None:
     """Show a submitted run's status until nothing is queued any more."""
     from shardsynth.api import Run
-    from shardsynth.executors.slurm.status import wait, watch_screen
+    from shardsynth.executors.watch import wait, watch_screen
 
     found = Run(folder)
     with watch_screen(found.dir, found.plan, _console()) as show:
@@ -503,7 +497,7 @@ def watch(
 def cancel(folder: RunFolder, debug: Debug = False) -> None:
     """Cancel what is queued or running of a submitted run; what is committed stays."""
     from shardsynth.api import Run
-    from shardsynth.executors.slurm.status import cancel as cancel_run
+    from shardsynth.executors.slurm.queue import cancel as cancel_run
 
     for line in cancel_run(Run(folder).dir):
         print(line)

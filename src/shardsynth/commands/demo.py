@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from shardsynth.api import Run, run_job
 from shardsynth.errors import InputError
 from shardsynth.job import Job
+from shardsynth.standalone.files import replacing
 
 N_SHARDS = 4
 
@@ -37,7 +38,8 @@ def write_demo_shards(folder: Path) -> None:
         first, last = table.num_rows * index // N_SHARDS, table.num_rows * (index + 1) // N_SHARDS
         path = folder / f"part-{index:05d}.parquet"
         if not path.exists():
-            pq.write_table(table.slice(first, last - first), path)
+            with replacing(path) as temporary:
+                pq.write_table(table.slice(first, last - first), temporary)
 
 
 def demo_job(data: Path, output: Path) -> Job:

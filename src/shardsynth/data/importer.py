@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from shardsynth.data.foreign import ForeignTable, open_foreign
 from shardsynth.data.text_types import NULL_TEXTS, Guess, Misfit, TargetType, convert, guess, parquet_type, parse_type
 from shardsynth.data.writer import NO_SPACE
 from shardsynth.errors import InputError, ShardError, SpaceError, did_you_mean, no_folder_there
+from shardsynth.standalone.files import replacing
 
 _GROUP_ROWS, _GROUP_BYTES = 1 << 17, 64 << 20  # a row group ends at the limit that it reaches first
 
@@ -195,10 +194,6 @@ def _whole_or_nothing(destination: Path) -> Iterator[Path]:
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise InputError(f"{destination}: exists and is not an empty folder; choose another")
     destination.parent.mkdir(parents=True, exist_ok=True)
-    folder = destination.with_name(f".{destination.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    folder.mkdir()
-    try:
+    with replacing(destination) as folder:
+        folder.mkdir()
         yield folder
-        folder.replace(destination)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

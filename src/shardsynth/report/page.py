@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -25,6 +24,7 @@ from shardsynth.report.plots import PairMaps, curve_plot, finite, pair_maps
 from shardsynth.report.survival_plot import survival_plot
 from shardsynth.report.text import seconds, shown
 from shardsynth.report.verdicts import card, column_score, floor, headline, rounded, side_by_side
+from shardsynth.standalone.files import replacing, write_atomic
 
 #: Columns whose figures are on the page; of a wider table the worst ones.
 MOST_FIGURES = 1_000
@@ -103,12 +103,9 @@ def write_report(folder: Path, report: ReportData) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     page, table = folder / "index.html", folder / "metrics.parquet"
-    waiting = folder / f".index.html.{os.getpid()}"
-    waiting.write_text(render(report), encoding="utf-8", newline="\n")
-    os.replace(waiting, page)
-    waiting = folder / f".metrics.parquet.{os.getpid()}"
-    pq.write_table(metrics_table(report.models, report.drift), waiting)
-    os.replace(waiting, table)
+    write_atomic(page, render(report))
+    with replacing(table) as temporary:
+        pq.write_table(metrics_table(report.models, report.drift), temporary)
     write_pictures(folder, [model.name for model in report.models], report.maps)
     return page
 

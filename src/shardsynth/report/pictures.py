@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardsynth.report.plots import PairMaps
+from shardsynth.standalone.files import write_atomic
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -33,7 +34,7 @@ def write_pictures(folder: Path, names: Sequence[str], maps: PairMaps) -> list[P
         made = _unpacked(packed, size)
         panels = [_coloured(matrix) for matrix in (real, made, made - real)]
         path = folder / f"pairs-{_safe(name, number)}.png"
-        path.write_bytes(png(_side_by_side(panels)))
+        write_atomic(path, png(_side_by_side(panels)))
         written.append(path)
     return written
 

@@ -1,4 +1,4 @@
-"""The run directory: where things lie, how a task commits, what is missing, what earlier stages wrote.
+"""The run directory: its paths, how a task commits, which tasks are missing, what earlier stages wrote.
 
 Imports ``planning`` and what is below.
 """

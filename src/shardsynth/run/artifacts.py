@@ -1,6 +1,6 @@
-"""What a run knows: its plan, and what earlier stages wrote, loaded once per process and kept.
+"""A run's plan and what its earlier stages wrote, loaded once per process.
 
-Reading only: who runs a task stands in ``stages.task``.
+It only reads: tasks are run by ``stages.task``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FitTable:
-    """What a model is fitted on: the input's table, or the *inner* one, in which the constraints are steps."""
+    """What a model is fitted on: the input's table or, under constraints, the *inner* table.
+
+    Attributes:
+        schema: Arrow schema of the table.
+        columns: Its columns, with sdtype and role.
+        metadata: Its SDV metadata.
+        profile: Merged profile of the training rows.
+        coder: Bins and categories of the columns.
+        counts: Merged counts of the training rows on these bins.
+        relations: Relations between columns, guessed on the row sample.
+    """
 
     schema: pa.Schema
     columns: list[Column]
@@ -48,7 +58,7 @@ class Artifacts:
         root: The run directory.
 
     Raises:
-        RunError: No plan is there.
+        RunError: The directory holds no plan.
     """
 
     def __init__(self, root: Path) -> None:
@@ -57,7 +67,7 @@ class Artifacts:
         self._cache: dict[str, Any] = {}
 
     def find(self, stage: str, index: int) -> Task:
-        """The planned task; RunError when there is none."""
+        """The task of the plan with this stage and number; RunError if there is none."""
         tasks = self.plan.tasks.get(stage)
         if tasks is None:
             raise RunError(f"{self.run.root}: no stage is called {stage!r}; stages: {', '.join(self.plan.tasks)}")
@@ -66,75 +76,75 @@ class Artifacts:
         return tasks[index]
 
     def cached(self, key: str, load: Callable[[], Any]) -> Any:
-        """A shared object, loaded once per process."""
+        """What ``load`` returned at the first call with this key in this process."""
         if key not in self._cache:
             self._cache[key] = load()
         return self._cache[key]
 
     def summary(self, name: str) -> Path:
-        """A merged summary of real rows."""
+        """Path of a merged summary of real rows."""
         return self.run.private / "summary" / name
 
     def profile(self, name: str) -> Profile:
         """Merged profile of the ``train`` or ``holdout`` rows."""
         from shardsynth.summaries.profile import Profile
 
-        found: Profile = self.cached(f"profile {name}", lambda: Profile.load(self.summary(f"profile.{name}")))
-        return found
+        profile: Profile = self.cached(f"profile {name}", lambda: Profile.load(self.summary(f"profile.{name}")))
+        return profile
 
     def coder(self) -> TableCoder:
-        """The bins of pass 1."""
+        """Bins and categories of the columns, set by pass 1."""
         from shardsynth.data.coding import TableCoder
 
-        found: TableCoder = self.cached("coder", lambda: TableCoder.load(self.summary("coder")))
-        return found
+        coder: TableCoder = self.cached("coder", lambda: TableCoder.load(self.summary("coder")))
+        return coder
 
     def public_coder(self) -> TableCoder:
-        """Codes that follow from the metadata alone (differential privacy)."""
+        """Bins and categories that the metadata alone give; used under differential privacy."""
         from shardsynth.data.coding import TableCoder
 
-        found: TableCoder = self.cached("public coder", lambda: TableCoder.load(self.summary("coder.public")))
-        return found
+        coder: TableCoder = self.cached("public coder", lambda: TableCoder.load(self.summary("coder.public")))
+        return coder
 
     def noisy_tables(self) -> NoisyTables:
-        """The noisy counts of a run with differential privacy."""
+        """The noisy counts of a run under differential privacy."""
         from shardsynth.models.dp.tables import NoisyTables
 
         path = self.summary("private_tables")
-        found: NoisyTables = self.cached("private tables", lambda: NoisyTables.load(path))
-        return found
+        tables: NoisyTables = self.cached("noisy tables", lambda: NoisyTables.load(path))
+        return tables
 
     def counts(self, name: str) -> Counts:
         """Merged counts of the ``train`` or ``holdout`` rows."""
         from shardsynth.summaries.counts import Counts
 
         path = self.summary(f"counts.{name}")
-        found: Counts = self.cached(f"counts {name}", lambda: Counts.load(path, self.coder()))
-        return found
+        counts: Counts = self.cached(f"counts {name}", lambda: Counts.load(path, self.coder()))
+        return counts
 
     def metadata(self) -> dict[str, Any]:
-        """SDV metadata, exact: it holds values of real rows."""
-        found: dict[str, Any] = self.cached("metadata", lambda: read_json(self.summary("metadata.json")))
-        return found
+        """The table's SDV metadata with exact ranges: they are values of real rows."""
+        metadata: dict[str, Any] = self.cached("metadata", lambda: read_json(self.summary("metadata.json")))
+        return metadata
 
     def columns_of(self, metadata: dict[str, Any]) -> list[Column]:
-        """The table's columns by the metadata."""
+        """The input's columns as SDV metadata describe them."""
         from shardsynth.data.metadata import columns
 
         return columns(metadata, self.plan.schema)
 
     def relations(self) -> list[Any]:
-        """Relations guessed on the row sample."""
+        """Relations between columns, guessed on the row sample."""
         from shardsynth.models.columns.relations import relation_from_json
 
         def load() -> list[Any]:
             return [relation_from_json(data) for data in read_json(self.summary("relations.json"))]
 
-        found: list[Any] = self.cached("relations", load)
-        return found
+        relations: list[Any] = self.cached("relations", load)
+        return relations
 
     def synthetic_ranges(self, model: str) -> dict[str, ScoreRanges]:
-        """Exact ranges of all synthetic rows and of the first ones (as many as the holdout has)."""
+        """Exact ranges of a model's columns over all synthetic rows, and over as many as the holdout has."""
         from shardsynth.summaries.ranges import ScoreRanges
 
         def load() -> dict[str, ScoreRanges]:
@@ -145,22 +155,22 @@ class Artifacts:
                     merged[name] = merged[name].merge(part) if name in merged else part
             return merged
 
-        found: dict[str, ScoreRanges] = self.cached(f"ranges {model}", load)
-        return found
+        ranges: dict[str, ScoreRanges] = self.cached(f"ranges {model}", load)
+        return ranges
 
     def constraints(self) -> TableConstraints:
-        """The constraints of this run, learned."""
-        found: TableConstraints = self.cached(
+        """The constraints of this run, as learned on the row sample."""
+        constraints: TableConstraints = self.cached(
             "constraints", lambda: load_constraints(read_json(self.summary(FILE)), self.run)
         )
-        return found
+        return constraints
 
     def inner_coder(self) -> TableCoder:
-        """Codes of the inner table."""
+        """Bins and categories of the inner table's columns."""
         from shardsynth.data.coding import TableCoder
 
-        found: TableCoder = self.cached("inner coder", lambda: TableCoder.load(self.summary("inner.coder")))
-        return found
+        coder: TableCoder = self.cached("inner coder", lambda: TableCoder.load(self.summary("inner.coder")))
+        return coder
 
     def fit_table(self) -> FitTable:
         """What a model of this run is fitted on."""

@@ -13,20 +13,19 @@ from shardsynth.standalone.files import read_json
 if TYPE_CHECKING:
     from shardsynth.sampling.constraints.table import TableConstraints
 
-
 #: File of a model folder that says how its rows become rows of the table.
 FILE = "constraints.json"
 
 
 def load_constraints(card: Mapping[str, Any], run: RunDir | None) -> TableConstraints:
-    """Learned constraints of their card.
+    """Learned constraints, from their file.
 
     Args:
-        card: The file's content.
-        run: The run that the card lies in: the job's own classes are kept there.
+        card: Content of ``constraints.json``.
+        run: The run of the file, which has the pickle of the job's own constraint classes; None outside of a run.
 
     Raises:
-        ModelError: They are the job's own, and the run does not vouch for their file.
+        ModelError: The job has constraint classes of its own, and no commit record of the run names their pickle.
     """
     from shardsynth.sampling.constraints.programmed import load_programs
     from shardsynth.sampling.constraints.table import TableConstraints
@@ -35,13 +34,14 @@ def load_constraints(card: Mapping[str, Any], run: RunDir | None) -> TableConstr
         return TableConstraints.from_json(card)
     path = (run.private if run is not None else Path()) / "summary" / "constraints.pkl"
     record = None if run is None else run.last_record("profile_merge", 0)
-    recorded = [o["sha256"] for o in (record or {"outputs": []})["outputs"] if o["path"].endswith("constraints.pkl")]
-    if not recorded or not path.exists():
+    outputs = (record or {"outputs": []})["outputs"]
+    sums = [output["sha256"] for output in outputs if output["path"].endswith("constraints.pkl")]
+    if not sums or not path.exists():
         raise ModelError(
             "the job's own constraints lie as a pickle under the run's private/summary: a model under them can be "
             "sampled where the run is, not elsewhere"
         )
-    return TableConstraints.from_json(card, load_programs(path.read_bytes(), recorded[0]))
+    return TableConstraints.from_json(card, load_programs(path.read_bytes(), sums[0]))
 
 
 def keeps(folder: Path) -> bool:
@@ -50,12 +50,10 @@ def keeps(folder: Path) -> bool:
 
 
 def read_card(folder: Path) -> TableConstraints | None:
-    """Constraints of a model folder; None where it has none."""
+    """Constraints of a model folder; None if its model was fitted without."""
     path = folder / FILE
     if not path.exists():
         return None
     card = read_json(path)
-    run: RunDir | None = None
-    if card.get("programs"):
-        run = RunDir(folder.resolve().parents[1])
+    run = RunDir(folder.resolve().parents[1]) if card.get("programs") else None
     return load_constraints(card, run)

@@ -1,12 +1,12 @@
-"""The run directory: where things lie, and how a task commits.
+"""The run directory: its paths, and how a task commits.
 
-A task commits or it never happened. An attempt writes its outputs to temporary names beside their targets, flushes
-them, then creates the commit record: the first record wins, atomically, before any final name is touched. The winner
-(or whoever finds its record next) renames the outputs into place; the loser deletes its own files. So two attempts
-can run at once, and a kill at any moment leaves either no record or one that can be rolled forward.
+A task commits, or it never happened. An attempt writes its outputs under temporary names beside the final ones, flushes
+them and then creates the commit record. The first record wins, before any final name changes. The winner, or whoever
+reads its record next, gives the outputs their final names. The loser deletes its own files. So two attempts can run at
+once. A kill at any moment leaves either no record, or one whose renames can be finished.
 
-A record counts while its outputs exist with the recorded size. What a purge took makes the record stale: the task runs
-again and commits as the next generation, ``<index>.1.json``, ``<index>.2.json`` and so on.
+A record counts while its outputs exist with the recorded size. If a purge deletes one, the task runs again and commits
+as the next generation: ``<index>.1.json``, ``<index>.2.json`` and so on.
 """
 
 from __future__ import annotations
@@ -29,32 +29,34 @@ from shardsynth.standalone import signals
 from shardsynth.standalone.files import (
     attempt_name,
     create_once,
+    give_final_name,
     read_json,
     sha256_of,
     sync_file,
     sync_folder,
+    temporary_beside,
     write_atomic,
 )
 from shardsynth.standalone.image import for_record
 
-#: Called by a task with the rows that it has done so far.
+#: A task calls it with the rows that it has done so far.
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths of one run; creates nothing until asked."""
+    """Paths of one run. Nothing is created before ``create`` or ``write_plan`` is called."""
 
     root: Path
 
     @property
     def private(self) -> Path:
-        """All that derives from real rows; mode 0700."""
+        """Folder of all that derives from single real rows; mode 0700."""
         return self.root / "private"
 
     @property
     def plan_file(self) -> Path:
-        """The plan."""
+        """The plan, as JSON."""
         return self.root / "plan.json"
 
     @property
@@ -64,70 +66,71 @@ class RunDir:
 
     @property
     def closed(self) -> bool:
-        """Whether all that derives from real rows was deleted: nothing can be resumed, nothing is missing."""
+        """Whether ``private/`` was deleted on purpose: the run cannot be resumed, and no task counts as missing."""
         return (self.root / "closed.json").exists()
 
     def model(self, name: str) -> Path:
-        """Folder of a model file that may leave the house."""
+        """Folder of a fitted model that may be given away."""
         return self.root / "models" / name
 
     def stock_pickle(self, name: str) -> Path:
-        """A stock synthesizer: a pickle, fitted on real rows."""
+        """SDV's own synthesizer as a pickle: it was fitted on real rows."""
         return self.private / "models" / name / "synthesizer.pkl"
 
     def checkpoint(self, name: str, replica: int = -1) -> Path:
-        """What a training saved when it was asked to stop, and every few minutes."""
+        """State of a training: saved every few minutes, and when it is asked to stop."""
         return (
             self.private / "checkpoints" / (f"{name}.safetensors" if replica < 0 else f"{name}.{replica}.safetensors")
         )
 
     def replica(self, name: str, number: int) -> Path:
-        """One of the candidates for a model."""
+        """Folder of one of several trainings of a model; the best one becomes the model."""
         return self.private / "replicas" / name / str(number)
 
     def losses(self, name: str) -> Path:
-        """Loss history of a trained model."""
+        """Losses of a trained model by epoch, as Parquet."""
         return self.root / "metrics" / f"{name}.loss.parquet"
 
     def samples(self, name: str) -> Path:
-        """Folder of a model's synthetic parts."""
+        """Folder of a model's synthetic rows."""
         return self.root / "samples" / name
 
     def part(self, name: str, index: int) -> Path:
-        """One synthetic part."""
+        """One Parquet file of a model's synthetic rows."""
         return self.samples(name) / f"part-{index:05d}.parquet"
 
     def metrics(self, name: str) -> Path:
-        """A model's figures."""
+        """All figures of a model, as JSON."""
         return self.root / "metrics" / f"{name}.json"
 
     def profile_part(self, index: int, name: str) -> Path:
-        """What a task of pass 1 counted of the ``train`` or the ``holdout`` rows."""
+        """Profile of the ``train`` or ``holdout`` rows that one task of pass 1 read."""
         return self.private / "profile" / f"{index}.{name}"
 
     def count_part(self, index: int, name: str) -> Path:
-        """What a task of pass 2 counted of the ``train``, ``holdout``, ``inner`` or ``public`` table, or the drift."""
+        """Counts of one task of pass 2 (``train``, ``holdout``, ``inner`` or ``public`` table), or its ``drift``."""
         return self.private / "counts" / f"{index}.{name}"
 
     def ranges_file(self, task: Task) -> Path:
-        """Ranges of the parts that a sampling task made; readers of the parts pass over its folder."""
+        """Exact ranges of the columns in the parts of one sampling task. Parquet readers ignore its folder."""
         return self.samples(task.model) / "_ranges" / f"{task.parts[0]}.json"
 
     def score_part(self, task: Task, name: str) -> Path:
-        """What a scoring task made of its parts: counts of ``all`` rows and the ``head``, and the chosen ``rows``."""
+        """Output of a scoring task: counts of ``all`` rows and of the ``head``, and the chosen ``rows``."""
         return self.private / "scores" / task.model / f"{task.parts[0]}.{name}"
 
     def log(self, stage: str, index: int) -> Path:
-        """Log of a task: the output of its latest attempt."""
+        """Log of a task: what its attempts printed."""
         return self.private / "logs" / stage / f"{index // 1000}" / f"{index}.log"
 
     def record(self, stage: str, index: int, generation: int = 0) -> Path:
-        """Commit record of a task."""
+        """Commit record of a task; ``generation``: how often its outputs were lost before."""
         suffix = f".{generation}" if generation else ""
-        return Path(f"{self.root}/tasks/{stage}/{index // 1000}/{index}{suffix}.json")  # 10^5 of them: joining costs
+        # One string, since joining 10^5 paths with ``/`` takes long.
+        return Path(f"{self.root}/tasks/{stage}/{index // 1000}/{index}{suffix}.json")
 
     def create(self) -> None:
-        """Make the folders, closed to others; RunError where they cannot be made."""
+        """Make the folders with mode 0700; RunError if they cannot be made or written."""
         for folder in (self.root, self.private):
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -141,7 +144,15 @@ class RunDir:
                 raise RunError(f"{folder}: cannot be written here (Read-only file system, or not yours)")
 
     def write_plan(self, job_yaml: str, plan: dict[str, Any]) -> None:
-        """Record the job and the plan; RunError when the folder holds another one."""
+        """Write the job and the plan, unless they are there already.
+
+        Args:
+            job_yaml: The job, as YAML.
+            plan: The plan, as plain data.
+
+        Raises:
+            RunError: The folder holds another run or other files, or cannot be written.
+        """
         new = self.root.exists() and not self.plan_file.exists()
         if new and any(not path.name.startswith(".") and path != self.private for path in self.root.iterdir()):
             raise RunError(f"{self.root}: the folder is not empty and holds no run; choose another `output:`")
@@ -156,7 +167,7 @@ class RunDir:
             write_atomic(self.job_file, job_yaml, 0o600)
 
     def read_plan(self) -> dict[str, Any]:
-        """The plan; RunError when there is none."""
+        """The plan as plain data; RunError if there is none or it is damaged."""
         try:
             plan: dict[str, Any] = read_json(self.plan_file)
         except (FileNotFoundError, NotADirectoryError):
@@ -166,35 +177,35 @@ class RunDir:
         return plan
 
     def committed(self, stage: str, index: int, *, verify: bool = False) -> dict[str, Any] | None:
-        """The record of a task whose outputs are all there, or None.
+        """The latest record of a task if all its outputs are there, else None.
 
         Args:
-            stage: Stage name.
-            index: Task index in the stage.
-            verify: Compare checksums too, not only sizes.
+            stage: The stage.
+            index: Number of the task in the stage.
+            verify: Compare checksums of the outputs too, not only sizes.
         """
         _, record = self._latest(stage, index)
         return record if record is not None and self._roll_forward(record, verify) else None
 
     def last_record(self, stage: str, index: int) -> dict[str, Any] | None:
-        """The latest record of a task, also when its outputs were consumed and deleted since."""
+        """The latest record of a task, even if its outputs were deleted since; None if it never committed."""
         return self._latest(stage, index)[1]
 
     def _latest(self, stage: str, index: int) -> tuple[int, dict[str, Any] | None]:
-        """The highest generation of a task's record, and that record; (-1, None) when there is none."""
+        """The highest generation of a task's records, and that record; (-1, None) if there is none."""
         generation, latest = -1, None
         while (record := _read_record(self.record(stage, index, generation + 1))) is not None:
             generation, latest = generation + 1, record
         return generation, latest
 
     def _roll_forward(self, record: dict[str, Any], verify: bool) -> bool:
+        """Give a record's outputs their final names where a kill prevented it; whether all outputs are there."""
         for output in record["outputs"]:
             final = os.path.join(self.root, output["path"])  # plain text: 10^5 of them are looked at on `resume`
             temporary = os.path.join(os.path.dirname(final), output["temporary"])
             with contextlib.suppress(FileNotFoundError):
                 if os.stat(temporary).st_size == output["size"]:
-                    os.replace(temporary, final)
-                    sync_folder(Path(final).parent)
+                    give_final_name(temporary, final)
             try:
                 if os.stat(final).st_size != output["size"]:
                     return False
@@ -206,7 +217,7 @@ class RunDir:
 
     @contextlib.contextmanager
     def attempt(self, stage: str, index: int) -> Iterator[Attempt]:
-        """One attempt at a task; what it did not commit is deleted at the end."""
+        """One attempt at a task; what it has not committed by the end of the block is deleted."""
         attempt = Attempt(self, stage, index)
         try:
             yield attempt
@@ -219,7 +230,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = read_json(path)
     except FileNotFoundError:
         return None
-    except ValueError:  # written by a file system without hard links and cut short: never happened
+    except ValueError:  # cut short by a kill, on a file system without hard links: the task did not commit
         with contextlib.suppress(OSError):
             path.unlink()
         return None
@@ -228,7 +239,15 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 
 @dataclass
 class Attempt:
-    """The outputs of one attempt, under temporary names until it commits."""
+    """The outputs of one attempt at a task; they have temporary names until it commits.
+
+    Attributes:
+        run: The run directory.
+        stage: Stage of the task.
+        index: Number of the task in the stage.
+        name: A text that no other attempt has.
+        started: When the attempt started, in seconds since 1970.
+    """
 
     run: RunDir
     stage: str
@@ -239,22 +258,34 @@ class Attempt:
     _sums: dict[str, str] = field(default_factory=dict)
 
     def output(self, path: Path) -> Path:
-        """Temporary name for an output; its folder is made."""
+        """The temporary name under which to write an output; its folder is made."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{self.name}.tmp")
+        temporary = temporary_beside(path, self.name)
         self._outputs[os.path.relpath(path, self.run.root)] = temporary
         return temporary
 
     def write_json(self, path: Path, data: Any) -> None:
-        """Write an output as JSON that a person can read."""
+        """Write an output as indented JSON."""
         self.output(path).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def checksum(self, path: Path, sha256: str) -> None:
-        """Checksum of an output, where its writer knows it already."""
+        """Set the SHA-256 of an output, if its writer computed it: the file is not read again for it."""
         self._sums[os.path.relpath(path, self.run.root)] = sha256
 
     def commit(self, rows: int = 0, **details: Any) -> dict[str, Any]:
-        """Flush the outputs and create the record; returns the record that won, this attempt's or an earlier one's."""
+        """Flush the outputs, create the commit record and give the outputs their final names.
+
+        Args:
+            rows: Rows that the task read or wrote.
+            **details: More for the record.
+
+        Returns:
+            The record that won: this attempt's, or that of another attempt that was faster.
+
+        Raises:
+            Saved: This process was asked to stop, and its time is over.
+            SpaceError: The disk or the quota is full.
+        """
         signals.refuse_overdue()
         outputs = []
         for relative, temporary in self._outputs.items():
@@ -284,9 +315,9 @@ class Attempt:
         }
         content = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8")
         while True:
-            generation, found = self.run._latest(self.stage, self.index)
-            if found is not None and self.run._roll_forward(found, verify=False):
-                return found
+            generation, latest = self.run._latest(self.stage, self.index)
+            if latest is not None and self.run._roll_forward(latest, verify=False):
+                return latest
             path = self.run.record(self.stage, self.index, generation + 1)
             path.parent.mkdir(parents=True, exist_ok=True)
             if create_once(path, content):
@@ -295,7 +326,7 @@ class Attempt:
                 return record
 
     def discard(self) -> None:
-        """Delete what was not committed."""
+        """Delete the outputs that were not committed."""
         for temporary in self._outputs.values():
             with contextlib.suppress(OSError):
                 temporary.unlink()

@@ -1,9 +1,9 @@
-"""Which tasks are still to do, and which may start now. Pure but for reading commit records."""
+"""Which tasks are missing, and which may start now. It only reads commit records."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from shardsynth.planning.plan import READ_BY, Plan, Task
@@ -12,33 +12,44 @@ from shardsynth.run.rundir import RunDir
 Group = tuple[str, str]
 
 
-def missing_tasks(plan: Plan, run: RunDir, *, verify: bool = False) -> list[Task]:
-    """Tasks that are not committed and that something still needs, stages in order.
+def needs_any(plan: Plan, group: Group, groups: Collection[Group]) -> bool:
+    """Whether a group needs one of ``groups``, also through others."""
+    return any(need in groups or needs_any(plan, need, groups) for need in plan.needs(group))
 
-    Intermediates may be deleted once nothing reads them: they count as missing only while a stage that reads them does.
+
+def missing_tasks(plan: Plan, run: RunDir, *, verify: bool = False) -> list[Task]:
+    """Tasks that are not committed and whose output is still needed, stages in order.
+
+    An intermediate may be deleted once nothing reads it. So it counts as missing only while a stage that reads it is
+    missing.
+
+    Args:
+        plan: The plan.
+        run: The run directory.
+        verify: Compare checksums of the outputs too, not only sizes.
     """
-    found: list[Task] = []
+    backwards: list[Task] = []
     missing: set[Group] = set()
     if run.closed:
-        return found
+        return []
     for task in reversed(list(plan.all_tasks())):
         readers = READ_BY.get(task.stage)
         if readers and not any(stage in readers and task.model in ("", model) for stage, model in missing):
             continue
         if run.committed(task.stage, task.index, verify=verify) is None:
-            found.append(task)
+            backwards.append(task)
             missing.add(task.group)
-    return found[::-1]
+    return backwards[::-1]
 
 
 @dataclass
 class Schedule:
-    """Hands out tasks whose needs are met.
+    """Gives out tasks whose needs are met.
 
     Attributes:
         plan: The plan.
-        waiting: Tasks not yet handed out, by group.
-        open: Tasks of a group that are not done.
+        waiting: Tasks that were not given out yet, by group.
+        open: How many tasks of a group are not done.
         failed: Groups with a failed task: nothing that needs them starts.
     """
 
@@ -49,7 +60,7 @@ class Schedule:
 
     @classmethod
     def of(cls, plan: Plan, tasks: Iterable[Task]) -> Schedule:
-        """Schedule of the tasks that are to do."""
+        """A schedule of tasks, in their order within each group."""
         schedule = cls(plan)
         for task in tasks:
             schedule.waiting.setdefault(task.group, deque()).append(task)
@@ -64,17 +75,14 @@ class Schedule:
         return None
 
     def _blocked(self, group: Group) -> bool:
+        """Whether a group that this one needs, also through others, has failed or is not done."""
         return any(
             self.open.get(need, 0) or need in self.failed or self._blocked(need) for need in self.plan.needs(group)
         )
 
     def done(self, task: Task, *, ok: bool) -> None:
-        """A task ended."""
+        """Note that a task has ended; ``ok``: it is committed."""
         if ok:
             self.open[task.group] -= 1
         else:
             self.failed.add(task.group)
-
-    def blocked_tasks(self) -> int:
-        """Tasks that were never handed out."""
-        return sum(len(tasks) for tasks in self.waiting.values())

@@ -1,4 +1,4 @@
-"""Files, signals, CPUs, images: what any program needs that writes safely and stops in time.
+"""Files, signals, CPUs and images: what a program needs to write safely and to stop in time.
 
 Imports nothing of ours but ``errors`` and ``_version``.
 """

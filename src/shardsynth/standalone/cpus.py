@@ -1,9 +1,10 @@
-"""How many CPUs this process may use, and telling the libraries before they are imported."""
+"""How many CPUs this process may use, and how libraries are held to a number of threads."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 _VARIABLES = (
@@ -17,7 +18,7 @@ _VARIABLES = (
 
 
 def available_cpus() -> int:
-    """The least of Slurm's grant, the CPU affinity and the cgroup quota; at least 1."""
+    """The smallest of Slurm's grant, the CPU affinity and the cgroup quota; at least 1."""
     limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     with contextlib.suppress(ValueError):
         limits.append(int(os.environ.get("SLURM_CPUS_PER_TASK", "")))
@@ -33,11 +34,11 @@ def _cgroup_quota() -> float | None:
         line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
         folder = Path("/sys/fs/cgroup") / line[3:].lstrip("/")
         quotas = []
-        for place in (folder, *folder.parents):
-            if place == Path("/sys/fs"):
+        for group in (folder, *folder.parents):  # a quota of any group above also counts
+            if group == Path("/sys/fs"):
                 break
             with contextlib.suppress(OSError, ValueError):
-                quota, period = (place / "cpu.max").read_text().split()
+                quota, period = (group / "cpu.max").read_text().split()
                 if quota != "max":
                     quotas.append(int(quota) / int(period))
         if quotas:
@@ -51,14 +52,12 @@ def _cgroup_quota() -> float | None:
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """Environment variables that hold torch, OpenMP and BLAS to a thread count; set before their import."""
+    """Environment variables that limit the threads of torch, OpenMP and BLAS; to be set before these are imported."""
     return {name: str(threads) for name in _VARIABLES}
 
 
 def limit_threads(threads: int) -> None:
-    """Hold this process to a thread count: the environment, and the libraries that are imported already."""
-    import sys
-
+    """Limit the threads of this process: by the environment, and in the libraries that are already imported."""
     os.environ.update(thread_environment(threads))
     if "pyarrow" in sys.modules:
         import pyarrow as pa

@@ -1,4 +1,4 @@
-"""The one door through which small files are written: temporary beside the target, flushed, renamed."""
+"""The one door to final names: what is written has a temporary name first, is flushed, then is renamed."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _PROCESS = secrets.token_hex(4)
 
 
 def attempt_name() -> str:
-    """Text that no other attempt at any task has: job, restart, host, process, chance and a count within it."""
+    """A text that no other attempt has: job, restart, host, process number, random text, and a count."""
     job = os.environ.get("SLURM_JOB_ID", "0")
     restart = os.environ.get("SLURM_RESTART_COUNT", "0")
     host = "".join(c for c in socket.gethostname() if c.isalnum() or c == "-")[:40]
     return f"{job}-{restart}-{host}-{os.getpid()}-{_PROCESS}-{next(_SEQUENCE)}"
 
 
-def temporary_beside(path: Path) -> Path:
-    """A name in the same folder that this attempt alone uses; readers ignore it."""
-    return path.with_name(f".{path.name}.{attempt_name()}.tmp")
+def temporary_beside(path: Path, attempt: str | None = None) -> Path:
+    """A name in the same folder that only one attempt uses (by default a new one); readers ignore such names."""
+    return path.with_name(f".{path.name}.{attempt or attempt_name()}.tmp")
 
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder, so that a rename in it survives a crash."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems cannot
+        with contextlib.suppress(OSError):  # some network file systems cannot flush a folder
             os.fsync(handle)
     finally:
         os.close(handle)
@@ -55,27 +55,56 @@ def sync_file(path: Path) -> None:
         os.close(handle)
 
 
-def write_atomic(path: Path, content: bytes | str, mode: int = 0o644) -> None:
-    """Write a small file so that readers see the old one or the new one, whole."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
+def give_final_name(temporary: Path | str, path: Path | str) -> None:
+    """Rename what is written and flushed; the rename survives a crash. A file that is there is replaced."""
+    os.replace(temporary, path)
+    sync_folder(Path(path).parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file or a folder under a temporary name; it gets its final name when the block ends well.
+
+    Readers see the old file or the new one, always whole. When the block fails, nothing of the new one is left.
+
+    Args:
+        path: The final name. A file there is replaced, and so is an empty folder if the new thing is a folder.
+
+    Yields:
+        The temporary name, in the same folder. The block creates the file or the folder.
+    """
     temporary = temporary_beside(path)
-    with no_space_is_clear(path, len(data)):
-        try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-    sync_folder(path.parent)
+    try:
+        yield temporary
+        (sync_folder if temporary.is_dir() else sync_file)(temporary)
+        give_final_name(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)  # the name that the user knows
+        raise
+
+
+def write_atomic(path: Path, content: bytes | str, mode: int = 0o644) -> None:
+    """Write a small file so that readers see the old one or the new one, always whole.
+
+    Raises:
+        SpaceError: The disk or the quota is full.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with no_space_is_clear(path, len(data)), replacing(path) as temporary:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
 
 
 def create_once(path: Path, content: bytes) -> bool:
-    """Create a file whole and flushed, or leave the one that is there; True when this call created it."""
+    """Create a file, whole and flushed, or leave the one that is there; True if this call created it.
+
+    Raises:
+        SpaceError: The disk or the quota is full.
+    """
     temporary = temporary_beside(path)
     with no_space_is_clear(path, len(content)):
         try:
@@ -110,17 +139,17 @@ def _create_exclusively(path: Path, content: bytes) -> bool:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write plain data as JSON, atomically, keys in the order given."""
+    """Write plain data as JSON with `write_atomic`; keys stay in their order."""
     write_atomic(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
+    """The content of a JSON file, as plain data; ValueError where it is not JSON."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def sha256_of(path: Path) -> str:
-    """Checksum of a file, read in blocks."""
+    """SHA-256 of a file in hexadecimal; the file is read in blocks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -130,7 +159,15 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def no_space_is_clear(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn a full disk or quota into a SpaceError that says how much was needed and how much there is."""
+    """Turn the error of a full disk or quota into one that says how much was needed and how much is free.
+
+    Args:
+        path: Where the block writes.
+        needed: Bytes that it writes, where that is known.
+
+    Raises:
+        SpaceError: The disk or the quota is full.
+    """
     advice = "nothing committed is lost: make room and run `shardsynth resume`"
     try:
         yield
@@ -141,22 +178,22 @@ def no_space_is_clear(path: Path, needed: int | None = None) -> Iterator[None]:
         reason = f"{path}: {_NO_SPACE[number]}" if number else str(error)
     else:
         return
-    wanted = f"about {human_bytes(needed)} were needed, " if needed else ""
-    raise SpaceError(f"{reason}: {wanted}{human_bytes(disk_of(path).free)} are free; {advice}")
+    need = f"about {human_bytes(needed)} were needed, " if needed else ""
+    raise SpaceError(f"{reason}: {need}{human_bytes(disk_of(path).free)} are free; {advice}")
 
 
 _NO_SPACE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
 
 
 def _error_number(error: Exception) -> int:
-    """Which of ``_NO_SPACE`` an error tells, 0 for none: safetensors, and what is written in Rust, only in words."""
-    said = re.search(r"\(os error (\d+)\)", str(error))
-    number = error.errno if isinstance(error, OSError) else int(said.group(1)) if said else None
+    """Which number of ``_NO_SPACE`` an error has, or 0. Libraries in Rust (safetensors) only write it in the text."""
+    in_text = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(in_text.group(1)) if in_text else None
     return number if number in _NO_SPACE else 0
 
 
 def disk_of(folder: Path) -> Any:
-    """Size and free bytes (``total``, ``free``) of the disk that a folder lies on, or will."""
+    """Size and free bytes (``total``, ``free``) of the disk of a folder, which need not exist yet."""
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -164,7 +201,7 @@ def disk_of(folder: Path) -> Any:
 
 
 def human_bytes(count: float) -> str:
-    """Bytes as people write them."""
+    """A number of bytes with a unit of 1000s, such as ``1.5 GB``."""
     for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
         if abs(count) < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

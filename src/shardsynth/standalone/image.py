@@ -1,7 +1,7 @@
-"""Which image tasks run in: identified on the host without Apptainer, compared by every task from the inside.
+"""Which image tasks run in: the host identifies it without Apptainer, and every task compares it from the inside.
 
-An image tells by its labels what was built into it, and inside by ``image.json`` beside its Python. `submit` writes
-path, size, time, checksum and build into the plan; a task that finds itself in another build stops.
+The labels of an image say what was built into it; inside, ``image.json`` beside its Python says the same. `submit`
+writes path, size, time, checksum and build into the plan. A task that runs in another build stops.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HEADER = struct.Struct("<32s10s3s3s16sqqqqqqqq")
 _DESCRIPTOR = struct.Struct("<i?IIIqqqqqqq128s384s")
 _MAGIC = b"SIF_MAGIC\0"
 _JSON = 0x4006
-#: Less than this in /dev/shm, and semaphores and shared tensors fail with a bus error instead of a message.
+#: With less than this in /dev/shm, semaphores and shared tensors fail with a bus error, without a message.
 _LEAST_SHARED_BYTES = 1 << 20
 
 
@@ -36,19 +36,19 @@ def stamp_file(path: Path) -> Path:
 
 
 def identify(path: Path, known: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What is written down of an image: path, size, mtime, sha256 and what its labels say.
+    """What the plan says of an image: path, size, mtime, sha256 and what its labels say.
 
     Args:
         path: Image file or sandbox folder.
-        known: What was written down of it before; a checksum is not computed again where path, size and time agree.
+        known: What the plan said of it before. If path, size and time agree, the checksum is taken from there.
 
     Raises:
-        JobError: There is no image, or it is not one of shardsynth, or of another version than this shardsynth.
+        JobError: There is no image, it is not one of shardsynth, or its version is not that of this shardsynth.
     """
     path = path.absolute()
     labels = read_labels(path)
-    found = os.stat(stamp_file(path))
-    image = {"path": str(path), "size": found.st_size, "mtime": int(found.st_mtime)}
+    stat = os.stat(stamp_file(path))
+    image = {"path": str(path), "size": stat.st_size, "mtime": int(stat.st_mtime)}
     if known and all(known.get(key) == value for key, value in image.items()):
         image["sha256"] = known["sha256"]
     else:
@@ -63,8 +63,8 @@ def identify(path: Path, known: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def read_labels(path: Path) -> dict[str, str]:
-    """An image's own labels, without their prefix; JobError where it is no image of shardsynth."""
-    again = "`containers/build.sh` makes one"
+    """The labels that shardsynth gave an image, without their prefix; JobError if it is no image of shardsynth."""
+    advice = "`containers/build.sh` makes one"
     try:
         if path.is_dir():
             labels = read_json(path / ".singularity.d" / "labels.json")
@@ -72,19 +72,19 @@ def read_labels(path: Path) -> dict[str, str]:
             with path.open("rb") as file:
                 labels = _sif_labels(file)
     except FileNotFoundError:
-        raise JobError(f"cluster.container: no image at {path}; {again}") from None
+        raise JobError(f"cluster.container: no image at {path}; {advice}") from None
     except OSError as error:
         raise JobError(f"cluster.container: {path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, struct.error):
-        raise JobError(f"cluster.container: {path} is not an Apptainer image, or is cut short; {again}") from None
-    own = {key[len(_PREFIX) :]: str(value) for key, value in labels.items() if key.startswith(_PREFIX)}
-    if "build" not in own or "version" not in own:
-        raise JobError(f"cluster.container: {path} is an image, but not one of shardsynth's; {again}")
-    return own
+        raise JobError(f"cluster.container: {path} is not an Apptainer image, or is cut short; {advice}") from None
+    labels = {key[len(_PREFIX) :]: str(value) for key, value in labels.items() if key.startswith(_PREFIX)}
+    if "build" not in labels or "version" not in labels:
+        raise JobError(f"cluster.container: {path} is an image, but not one of shardsynth's; {advice}")
+    return labels
 
 
 def _sif_labels(file: BinaryIO) -> dict[str, str]:
-    """Labels of a SIF file; ValueError where it is none."""
+    """Labels of a SIF file; ValueError if it is not one."""
     header = _HEADER.unpack(file.read(_HEADER.size))
     if header[1] != _MAGIC:
         raise ValueError("no SIF file")
@@ -100,7 +100,12 @@ def _sif_labels(file: BinaryIO) -> dict[str, str]:
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What a resume in another image should say: one line per fact that differs; nothing where the builds are one."""
+    """What `resume` says if the image is not the one of before; no line if both are the same build.
+
+    Args:
+        before: What ``identify`` said of the old image.
+        after: What it says of the new one.
+    """
     if before.get("build") == after.get("build"):
         return []
     lines = [f"another image than before: build {before.get('build')} then, {after.get('build')} now"]
@@ -118,21 +123,21 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def inside() -> dict[str, Any] | None:
-    """Identity of the image that this process runs in, or None."""
+    """Identity of the image that this process runs in; None outside of any."""
     try:
-        found: dict[str, Any] = read_json(Path(sys.prefix) / "image.json")
+        identity: dict[str, Any] = read_json(Path(sys.prefix) / "image.json")
     except (OSError, ValueError):
         return None
-    return found
+    return identity
 
 
 def expected() -> dict[str, Any] | None:
-    """What `submit` saw of the image, where this process is one of its tasks."""
+    """The image that `submit` wanted for this task; None if it wanted none, or if this is no submitted task."""
     text = os.environ.get(EXPECTED)
     if not text:
         return None
-    found: dict[str, Any] = json.loads(text)
-    return found
+    image: dict[str, Any] = json.loads(text)
+    return image
 
 
 def for_record() -> dict[str, Any]:
@@ -140,9 +145,9 @@ def for_record() -> dict[str, Any]:
     here = inside()
     if here is None:
         return {}
-    told = expected() or {}
-    path = told.get("path") or os.environ.get("APPTAINER_CONTAINER", "")
-    return {"image": {"path": path, "sha256": told.get("sha256"), "build": here["build"]}}
+    submitted = expected() or {}
+    path = submitted.get("path") or os.environ.get("APPTAINER_CONTAINER", "")
+    return {"image": {"path": path, "sha256": submitted.get("sha256"), "build": here["build"]}}
 
 
 def check_inside(run: Path) -> None:
@@ -151,17 +156,17 @@ def check_inside(run: Path) -> None:
     Raises:
         RunError: Naming what is wrong and what to change.
     """
-    told, here = expected(), inside()
-    if told is not None:
+    submitted, here = expected(), inside()
+    if submitted is not None:
         if here is None:
             raise RunError(
-                f"this task should run in the image {told['path']}, and runs outside of any; submit again with "
+                f"this task should run in the image {submitted['path']}, and runs outside of any; submit again with "
                 "`shardsynth resume`"
             )
-        if here["build"] != told["build"]:
+        if here["build"] != submitted["build"]:
             raise RunError(
-                f"the image {told['path']} was replaced since the run was submitted: build {told['build']} was "
-                f"expected, this is {here['build']}; `shardsynth resume {run}` goes on with the new one"
+                f"the image {submitted['path']} was replaced since the run was submitted: build {submitted['build']} "
+                f"was expected, this is {here['build']}; `shardsynth resume {run}` goes on with the new one"
             )
     if here is not None:
         check_run_folder(run)
@@ -169,7 +174,7 @@ def check_inside(run: Path) -> None:
 
 
 def check_reads(paths: Iterable[Path]) -> None:
-    """In an image: RunError for a path that tasks read and that is not bound; says how to bind it."""
+    """In an image: RunError for a path that tasks read and that is not mounted; it says how to bind it."""
     if inside() is None:
         return
     for path in paths:
@@ -182,7 +187,7 @@ def check_reads(paths: Iterable[Path]) -> None:
 
 
 def check_run_folder(run: Path) -> None:
-    """RunError where the run directory is not in the image, or cannot be written there."""
+    """RunError if the run directory is not mounted in the image, or cannot be written there."""
     if not run.is_dir():
         raise RunError(
             f"{run}: the run directory is not there in the image: bind it (--mount type=bind,src={run},dst={run})"
@@ -195,10 +200,10 @@ def check_run_folder(run: Path) -> None:
 
 
 def check_shared_memory(folder: Path = Path("/dev/shm")) -> None:
-    """RunError where processes of one task could not share memory."""
+    """RunError if the processes of one task cannot share memory."""
     try:
-        found = os.statvfs(folder)
-        free = found.f_bavail * found.f_frsize
+        disk = os.statvfs(folder)
+        free = disk.f_bavail * disk.f_frsize
     except OSError:
         free = 0
     if free < _LEAST_SHARED_BYTES or not os.access(folder, os.W_OK):

@@ -1,8 +1,8 @@
-"""Being asked to stop: what a pre-emption, a time limit, `scancel` or a person sends to a task on a cluster.
+"""Being asked to stop, by a pre-emption, a time limit, `scancel` or a person.
 
-USR2 (`sbatch --signal`) and SIGTERM (pre-emption, `scancel`) mean the same: the first one is noted, every later one is
-ignored, since Slurm and Apptainer both forward it and the second would kill the process while it saves. The task in
-hand has ``GRACE_SECONDS`` to finish or to save; a long task asks `asked()` now and then and raises `Saved`.
+USR2 (`sbatch --signal`) and SIGTERM (pre-emption, `scancel`) mean the same. The first one is noted and every later one
+is ignored: Slurm and Apptainer both forward it, and the second would kill the process while it saves. The running task
+has ``GRACE_SECONDS`` to finish or to save. A long task calls `asked()` now and then, saves and raises `Saved`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import FrameType
 from shardsynth.errors import Saved
 
 GRACE_SECONDS = 20
-# A handler may interrupt itself, and whatever the main thread holds: it takes no lock, not even an Event's.
+# A handler may interrupt itself, or the main thread while that holds a lock. So it takes no lock, not even an Event's.
 _asked: list[int] = []
 _overdue: list[str] = []
 
@@ -28,19 +28,23 @@ def asked() -> bool:
 
 
 def check(*_: object) -> None:
-    """Raise ``Saved`` if this process was asked to stop: for what is started again from its beginning."""
+    """Raise ``Saved`` if this process was asked to stop. For work that has nothing to save and starts again."""
     if asked():
         raise Saved("asked to stop before there was anything to save: it will start again")
 
 
 def refuse_overdue() -> None:
-    """Raise ``Saved`` once the time to finish is over: a library may have swallowed it, and gone on with less."""
+    """Raise ``Saved`` again if the grace is over: a library may have caught the first one and gone on with less."""
     if _overdue:
         raise Saved(_overdue[0])
 
 
 def install(grace: float = GRACE_SECONDS) -> None:
-    """Handle USR2 and SIGTERM in this process; call it in the main thread, before anything heavy."""
+    """Handle USR2 and SIGTERM in this process; call it in the main thread, before heavy imports.
+
+    Args:
+        grace: Seconds that the running task has to finish or to save.
+    """
 
     def on_stop(number: int, frame: FrameType | None) -> None:
         if asked():
@@ -50,7 +54,7 @@ def install(grace: float = GRACE_SECONDS) -> None:
             signal.signal(name, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, on_alarm)
         signal.setitimer(signal.ITIMER_REAL, grace)
-        # A call into C that does not come back would hold the exception up; the commit protocol allows any kill.
+        # Python cannot raise inside a call into C that does not return. So end the process: a kill loses nothing.
         _thread.start_new_thread(_leave_after, (grace + 3,))
 
     def on_alarm(number: int, frame: FrameType | None) -> None:
@@ -67,13 +71,13 @@ def _leave_after(seconds: float) -> None:
 
 
 def uninstall() -> None:
-    """Let the signals end this process again, as they did before ``install``."""
+    """Undo ``install``: the signals end this process again."""
     for name in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(name, signal.SIG_DFL)
 
 
 def follow_parent() -> None:
-    """Ask this process to stop when its parent has ended, however that went: nobody would take its answers."""
+    """Ask this process to stop when its parent has ended, for whatever reason: nobody reads its answers then."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -85,7 +89,7 @@ def follow_parent() -> None:
 
 
 def interrupt_on_signals() -> None:
-    """Have the first SIGTERM or SIGHUP end this process as Ctrl-C does, its workers in order, with 128 + its number."""
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does: workers end first; the exit code is 128 + number."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         for name in (signal.SIGTERM, signal.SIGHUP):

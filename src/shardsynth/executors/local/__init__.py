@@ -1,1 +1,1 @@
-"""Tasks on this machine: a pool of our own, or submitit's local and debug executors."""
+"""Tasks on this machine: a pool of worker processes, or submitit's local and debug executors."""

@@ -1,4 +1,4 @@
-"""Run a plan to its end on this machine, showing what goes on; the same tasks whatever the executor."""
+"""Run a plan to its end on this machine and show its progress; the tasks are the same for every executor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,19 @@ from shardsynth.standalone.cpus import available_cpus
 
 @dataclass
 class Progress:
-    """Counts per stage, drawn live on a terminal and printed per stage elsewhere."""
+    """Counts per stage: a live table on a terminal, elsewhere a line when a stage is done.
+
+    Attributes:
+        plan: The plan.
+        console: Where to show them.
+        done: Tasks that are committed, by stage.
+        rows: Rows of the tasks that this process has done, by stage.
+        failed: Failed tasks, by stage.
+        running: Tasks that run, and the rows that each has done.
+        first: Time at which the first task of a stage started, by stage (``time.monotonic``).
+        last: Time at which the latest task of a stage ended, by stage.
+        live: The live table; None elsewhere than on a terminal.
+    """
 
     plan: Plan
     console: Console
@@ -34,19 +46,19 @@ class Progress:
     live: Live | None = None
 
     def start(self, task: Task) -> None:
-        """A task was handed out."""
+        """Note that a task has started."""
         self.running[task] = 0
         self.first.setdefault(task.stage, time.monotonic())
         self._refresh()
 
     def advance(self, task: Task, rows: int) -> None:
-        """A task has come so far."""
+        """Note how many rows of a running task are done."""
         if task in self.running:
             self.running[task] = rows
             self._refresh()
 
     def end(self, outcome: Outcome) -> None:
-        """A task ended."""
+        """Note how a task ended."""
         stage = outcome.task.stage
         self.running.pop(outcome.task, None)
         self.last[stage] = time.monotonic()
@@ -64,6 +76,7 @@ class Progress:
             self.live.update(self.table())
 
     def _figures(self, stage: str) -> tuple[str, str, str, str]:
+        """State, rows, rows a second and seconds of a stage, as text."""
         total = len(self.plan.tasks[stage])
         active = [(task, rows) for task, rows in self.running.items() if task.stage == stage]
         rows = self.rows.get(stage, 0) + sum(rows for _, rows in active)
@@ -82,7 +95,7 @@ class Progress:
         return f"{stage:<14} {state}  {detail}"
 
     def table(self) -> Table:
-        """The live table."""
+        """The stages that have started or are done, as a table."""
         table = Table(box=None, pad_edge=False)
         table.add_column("stage")
         table.add_column("tasks")
@@ -97,11 +110,19 @@ class Progress:
 
 
 def execute(run: RunDir, plan: Plan, *, console: Console, debug: bool = False, verify: bool = False) -> None:
-    """Do every task that is not committed yet.
+    """Run every task that is not committed.
+
+    Args:
+        run: The run directory, with its plan written.
+        plan: The plan.
+        console: Where to show the progress.
+        debug: Print tracebacks of failed tasks.
+        verify: Compare checksums of committed outputs, and run a task again if one differs.
 
     Raises:
-        InputError: A task found the input to be wrong.
-        TaskError: A task failed; the rest that could run did.
+        InputError: All failed tasks failed because the input is wrong.
+        JobError: The job names an executor that is not known here.
+        TaskError: A task failed. All tasks that do not need it have run.
     """
     tasks = missing_tasks(plan, run, verify=verify)
     progress = Progress(plan, console)
@@ -133,7 +154,12 @@ def execute(run: RunDir, plan: Plan, *, console: Console, debug: bool = False, v
 
 
 def raise_failures(run: RunDir, plan: Plan, outcomes: list[Outcome]) -> None:
-    """Turn failed outcomes into one error that names each task and its log."""
+    """Raise one error for all failed tasks; it names the first five, with their logs.
+
+    Raises:
+        InputError: All failed tasks failed because the input is wrong.
+        TaskError: Any other failure.
+    """
     failed = [outcome for outcome in outcomes if not outcome.ok]
     if not failed:
         return
@@ -147,5 +173,5 @@ def raise_failures(run: RunDir, plan: Plan, outcomes: list[Outcome]) -> None:
 
 
 def describe(task: Task) -> str:
-    """A task as the command line names it."""
+    """A task as ``shardsynth task`` names it, with its model."""
     return f"task {task.stage} {task.index}" + (f" (model {task.model})" if task.model else "")

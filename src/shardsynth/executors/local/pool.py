@@ -1,7 +1,7 @@
-"""The embedded executor: worker processes on this machine, one per core, imports paid once per core.
+"""The local executor: worker processes on this machine, one per CPU. Each imports the libraries once.
 
-The parent and a worker speak JSON lines over the worker's standard input and output. A worker that dies takes its task
-with it, not the pool; a parent that dies closes the workers' input, and they end after the task in hand.
+The parent and a worker exchange JSON lines over the worker's standard input and output. If a worker dies, only its task
+fails. If the parent dies, the workers' input is closed, and they end after their current task.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Outcome:
     Attributes:
         task: The task.
         ok: Whether it is committed.
-        rows: Rows it read or wrote.
-        seconds: Seconds it took.
-        error: One line, where it failed.
-        exit_code: What the command line should exit with.
+        rows: Rows that it read or wrote.
+        seconds: Seconds that it took.
+        error: One line that says why it failed; empty if it did not.
+        exit_code: Exit code of the command line if it failed.
     """
 
     task: Task
@@ -46,7 +46,7 @@ class Outcome:
 
 @dataclass
 class _Worker:
-    """One worker process and the task it has in hand."""
+    """One worker process and its current task."""
 
     process: subprocess.Popen[bytes]
     threads: int
@@ -54,16 +54,27 @@ class _Worker:
     buffer: bytes = b""
 
     def send(self, message: dict[str, Any]) -> None:
-        """Hand a message over; a broken pipe shows up as the worker's end."""
+        """Send a message as a line of JSON."""
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError):  # the worker has died, which `_wait` notices
             self.process.stdin.write(json.dumps(message).encode("utf-8") + b"\n")
             self.process.stdin.flush()
 
 
 @dataclass
 class Pool:
-    """Runs a schedule's tasks on ``slots`` CPUs."""
+    """Runs tasks in worker processes.
+
+    Attributes:
+        run: The run directory.
+        plan: The plan.
+        slots: CPUs to use.
+        debug: Print tracebacks of failed tasks.
+        on_start: Called with each task that starts.
+        on_progress: Called with a task and the rows that it has done.
+        on_end: Called with each outcome.
+        tick: Called at least every 0.2 seconds while tasks run.
+    """
 
     run: RunDir
     plan: Plan
@@ -77,12 +88,12 @@ class Pool:
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def execute(self, tasks: list[Task]) -> list[Outcome]:
-        """Run the tasks as their needs are met; one outcome per task that was started."""
+        """Run tasks as soon as their needs are met; returns one outcome per task that was started."""
         schedule = Schedule.of(self.plan, tasks)
         outcomes: list[Outcome] = []
         try:
             while True:
-                self._hand_out(schedule)
+                self._start_tasks(schedule)
                 if not any(worker.task for worker in self._workers):
                     return outcomes
                 for outcome in self._wait():
@@ -92,11 +103,12 @@ class Pool:
         finally:
             self.close()
 
-    def _hand_out(self, schedule: Schedule) -> None:
+    def _start_tasks(self, schedule: Schedule) -> None:
+        """Start tasks until no CPU is free or no task may start."""
         while True:
             busy = sum(min(worker.task.threads, self.slots) for worker in self._workers if worker.task)
             free = self.slots - busy
-            # A task that asks for more CPUs than there are gets them all.
+            # A task that wants more CPUs than there are gets all of them, once nothing else runs.
             task = schedule.next(free if busy else sys.maxsize) if free > 0 else None
             if task is None:
                 return
@@ -106,6 +118,7 @@ class Pool:
             worker.send({"stage": task.stage, "index": task.index})
 
     def _worker_for(self, threads: int) -> _Worker:
+        """An idle worker with this thread count, or a new one: a process cannot change its count after imports."""
         idle = [worker for worker in self._workers if worker.task is None]
         for worker in idle:
             if worker.threads == threads:
@@ -119,7 +132,7 @@ class Pool:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends its workers in order
+            start_new_session=True,  # Ctrl-C reaches only the parent, which then ends its workers
         )
         worker = _Worker(process, threads)
         assert process.stdout is not None
@@ -129,23 +142,25 @@ class Pool:
         return worker
 
     def _wait(self) -> list[Outcome]:
+        """Wait until at least one task has ended; the outcomes."""
         ended: list[Outcome] = []
         while not ended:
             for key, _ in self._selector.select(timeout=0.2):
                 worker: _Worker = key.data
                 data = os.read(key.fd, 1 << 16)
                 if not data:
-                    ended += self._died(worker)
+                    ended += self._outcome_of_dead(worker)
                     continue
                 *lines, worker.buffer = (worker.buffer + data).split(b"\n")
                 for line in lines:
-                    outcome = self._read(worker, json.loads(line))
+                    outcome = self._outcome_of(worker, json.loads(line))
                     if outcome:
                         ended.append(outcome)
             self.tick()
         return ended
 
-    def _read(self, worker: _Worker, message: dict[str, Any]) -> Outcome | None:
+    def _outcome_of(self, worker: _Worker, message: dict[str, Any]) -> Outcome | None:
+        """How the worker's task ended; None for a message of its progress."""
         task = worker.task
         if task is None:
             return None
@@ -155,7 +170,8 @@ class Pool:
         worker.task = None
         return Outcome(task, **message)
 
-    def _died(self, worker: _Worker) -> list[Outcome]:
+    def _outcome_of_dead(self, worker: _Worker) -> list[Outcome]:
+        """The failure of the task that a dead worker had, if it had one."""
         task, worker.task = worker.task, None
         self._end(worker)
         if task is None:
@@ -168,6 +184,7 @@ class Pool:
         return [Outcome(task, False, error=f"its worker process ended: {reason}")]
 
     def _end(self, worker: _Worker) -> None:
+        """Close a worker's input, give it ten seconds to end, then kill it."""
         assert worker.process.stdin is not None and worker.process.stdout is not None
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(worker.process.stdout)
@@ -183,8 +200,8 @@ class Pool:
             self._workers.remove(worker)
 
     def close(self) -> None:
-        """End every worker; one with a task in hand is terminated, and may save a training."""
-        for worker in self._workers:  # all at once: each has its seconds
+        """End every worker. One that still has a task gets SIGTERM first, so that a training can be saved."""
+        for worker in self._workers:  # before any wait, so that all of them save at the same time
             if worker.task is not None:
                 worker.process.terminate()
         for worker in list(self._workers):

@@ -1,6 +1,6 @@
-"""Hands the plan's tasks to submitit; the only module that imports it.
+"""Runs a plan's tasks with submitit's local and debug executors; the only module that imports submitit.
 
-An array element is a contiguous range of one group's tasks, so that imports are paid once per element.
+An element is a range of one group's tasks, so that libraries are imported once per element and not once per task.
 """
 
 from __future__ import annotations
@@ -14,13 +14,20 @@ from typing import Any
 from shardsynth.executors.local.pool import Outcome
 from shardsynth.planning.plan import Plan, Task, split_range
 from shardsynth.run.rundir import RunDir
-from shardsynth.run.schedule import Group
-from shardsynth.standalone.cpus import available_cpus
+from shardsynth.run.schedule import Group, needs_any
+from shardsynth.standalone.cpus import available_cpus, limit_threads
 
 
 @dataclass(frozen=True)
 class Element:
-    """What submitit pickles: the run, the stage and the task numbers; nothing of the data."""
+    """What submitit pickles: it holds nothing of the data.
+
+    Attributes:
+        root: The run directory.
+        stage: Stage of its tasks.
+        indices: Numbers of its tasks.
+        threads: Threads of each task.
+    """
 
     root: str
     stage: str
@@ -28,10 +35,8 @@ class Element:
     threads: int = 1
 
     def __call__(self) -> list[dict[str, Any]]:
-        """Run the element's tasks one after the other; one answer each."""
-        from shardsynth.standalone.cpus import limit_threads
-
-        limit_threads(self.threads)
+        """Run the element's tasks one after the other; one answer of ``run_logged`` each."""
+        limit_threads(self.threads)  # before numpy and torch are imported
         from shardsynth.stages.task import TaskRunner, run_logged
 
         runner = TaskRunner(Path(self.root))
@@ -53,8 +58,11 @@ def execute_with_submitit(
         plan: The plan.
         tasks: Tasks to do, stages in order.
         executor: ``submitit`` (local processes) or ``debug`` (this process).
-        on_start: Called with each task handed out.
+        on_start: Called with each task that starts.
         on_end: Called with each outcome.
+
+    Returns:
+        One outcome per task that was started.
     """
     import submitit
 
@@ -67,10 +75,10 @@ def execute_with_submitit(
     outcomes: list[Outcome] = []
     failed: set[Group] = set()
     for group, members in groups.items():
-        if _blocked(plan, group, failed):
+        if needs_any(plan, group, failed):
             continue
-        chosen = submitit.AutoExecutor(folder, cluster="local" if executor == "submitit" else "debug")
-        chosen.update_parameters(name=f"shardsynth-{group[0]}", timeout_min=60 * 24 * 7)
+        pool = submitit.AutoExecutor(folder, cluster="local" if executor == "submitit" else "debug")
+        pool.update_parameters(name=f"shardsynth-{group[0]}", timeout_min=60 * 24 * 7)
         ranges = split_range(len(members), max(1, slots // members[0].threads))
         elements = [
             Element(str(run.root), group[0], tuple(t.index for t in members[first:last]), members[0].threads)
@@ -78,7 +86,7 @@ def execute_with_submitit(
         ]
         for task in members:
             on_start(task)
-        jobs = [chosen.submit(element) for element in elements]
+        jobs = [pool.submit(element) for element in elements]
         for element, job in zip(elements, jobs):
             for outcome in _collect(element, job, members):
                 outcomes.append(outcome)
@@ -88,17 +96,13 @@ def execute_with_submitit(
     return outcomes
 
 
-def _blocked(plan: Plan, group: Group, failed: set[Group]) -> bool:
-    return any(need in failed or _blocked(plan, need, failed) for need in plan.needs(group))
-
-
 def _collect(element: Element, job: Any, members: list[Task]) -> list[Outcome]:
-    """Outcomes of an element, also when its process died."""
+    """Outcomes of an element's tasks, also if its process died."""
     tasks = {task.index: task for task in members}
     started = time.monotonic()
     try:
         answers = job.result()
-    except Exception as error:  # submitit raises what the process died of, by many classes
+    except Exception as error:  # submitit raises errors of many classes if the process died
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         seconds = time.monotonic() - started
         return [

@@ -1,4 +1,4 @@
-"""A worker process of the embedded executor: reads one JSON line per task, runs it, answers with one line."""
+"""A worker process of the local executor: it reads a JSON line per task, runs the task and answers with a JSON line."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from shardsynth.errors import Saved
+from shardsynth.standalone import signals
 
 
 def main() -> None:
     """Serve tasks until the parent closes standard input."""
-    answers = os.fdopen(os.dup(1), "wb")  # the tasks' own prints go to their logs, not to the parent
-    root = Path(sys.argv[1])
-    debug = "--debug" in sys.argv[2:]
+    # Standard output is for answers alone: what libraries print, also while they are imported, goes elsewhere.
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     from shardsynth.stages.task import TaskRunner
-    from shardsynth.standalone import signals as stopping
 
-    stopping.follow_parent()
+    root = Path(sys.argv[1])
+    debug = "--debug" in sys.argv[2:]
+    signals.follow_parent()
     runner = TaskRunner(root)
     for line in sys.stdin:
         request = json.loads(line)
@@ -33,10 +34,9 @@ def main() -> None:
 
 def _serve(runner: Any, stage: str, index: int, answers: BinaryIO, debug: bool) -> dict[str, Any]:
     from shardsynth.stages.task import run_logged
-    from shardsynth.standalone import signals as stopping
 
-    if stage == "fit":  # a training saves its state where any other task is just started again
-        stopping.install(grace=8)
+    if stage == "fit":  # a training saves its state; any other task simply starts again
+        signals.install(grace=8)
     last = time.monotonic()
 
     def progress(rows: int) -> None:
@@ -46,9 +46,9 @@ def _serve(runner: Any, stage: str, index: int, answers: BinaryIO, debug: bool) 
             _answer(answers, {"progress": rows})
 
     answer = run_logged(runner, stage, index, progress=progress, debug=debug)
-    if stopping.asked():
+    if signals.asked():
         sys.exit(Saved.exit_code)
-    stopping.uninstall()
+    signals.uninstall()
     return answer
 
 

@@ -1,4 +1,4 @@
-"""Why an element ended: memory, time, disk, node, a signal, or the task itself; and what to change."""
+"""Why an element of an array ended: memory, time, disk, node, a signal, or the task itself; and what to change."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from shardsynth.errors import Saved
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.container import WRONG_IMAGE
 from shardsynth.executors.slurm.element import NO_SPACE
+from shardsynth.executors.slurm.script import NOT_WRITABLE
 
-NOT_WRITABLE = 73
 _NO_COMMAND = (126, 127)
+#: A killed element that used this share of its memory counts as out of memory.
 _FULL = 0.9
 
 
@@ -31,16 +32,15 @@ class Cause:
     advice: str
 
 
-def cause_of(element: Element, asked: dict[str, Any], *, asked_by_us: bool = False) -> Cause | None:
-    """Why an element ended badly, or None when it did not.
+def cause_of(element: Element, asked: dict[str, Any]) -> Cause | None:
+    """Why an element ended badly, or None if it did not.
 
     Args:
-        element: What Slurm's accounting knows of it.
-        asked: What the array asked for.
-        asked_by_us: Whether the element says itself that memory was the reason.
+        element: What Slurm knows of it.
+        asked: Resources that its array asked for.
     """
     state, code, killed_by = element.state, element.exit_code, element.killed_by
-    if code > 128 and not killed_by:  # the batch script hands its child's signal on
+    if code > 128 and not killed_by:  # the batch script passes on the signal that ended Python
         killed_by = code - 128
     limit = asked.get("mem_gb")
     peak = element.peak_bytes / 1024**3
@@ -48,7 +48,7 @@ def cause_of(element: Element, asked: dict[str, Any], *, asked_by_us: bool = Fal
         return Cause("held", f"Slurm holds it back ({element.reason}); `resume` cancels it and submits it again")
     if state in ("PENDING", "RUNNING", "COMPLETED", "SUSPENDED", "COMPLETING", "REQUEUED", "RESIZING"):
         return None
-    if state == "OUT_OF_MEMORY" or asked_by_us or (killed_by == 9 and limit and peak >= _FULL * limit):
+    if state == "OUT_OF_MEMORY" or (killed_by == 9 and limit and peak >= _FULL * limit):
         figures = f"mem_gb: {limit:g} -> " if limit else "mem_gb: "
         figures += f"it peaked at {peak:.1f}" if peak else "its peak was not seen"
         return Cause("oom", f"out of memory: {figures}; ask for more, or `retry: {{oom: {{mem_gb: x2}}}}`")
@@ -80,13 +80,13 @@ def cause_of(element: Element, asked: dict[str, Any], *, asked_by_us: bool = Fal
     return Cause("task", f"failed with exit code {code}; see its log")
 
 
-def own_words(folder: Path) -> dict[tuple[str, int], str]:
-    """What failed tasks said themselves: (stage, index) -> error."""
-    found = {}
+def task_errors(folder: Path) -> dict[tuple[str, int], str]:
+    """The errors that failed tasks wrote to a folder: (stage, index) -> error. An unreadable file is left out."""
+    errors = {}
     for path in sorted(folder.glob("*.json")):
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        found[data["stage"], data["index"]] = data["error"]
-    return found
+        errors[data["stage"], data["index"]] = data["error"]
+    return errors

@@ -1,7 +1,8 @@
-"""Slurm's own commands, called with a clean environment; nothing here knows of plans or tasks."""
+"""Calls of Slurm's commands, in a clean environment. This module knows nothing of plans or tasks."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -13,9 +14,10 @@ from pathlib import Path
 from shardsynth.errors import InputError
 from shardsynth.executors.slurm.ranges import parse_ranges
 
-#: What a job sees of the login shell: no conda, no PYTHONPATH, no tokens. Modules must keep working.
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "SLURM_CONF", "MODULEPATH", "MODULESHOME")
-_KEPT_PREFIXES = ("LC_", "LMOD_", "BASH_FUNC_ml", "BASH_FUNC_module", "SHARDSYNTH_")
+#: Variables of the login shell that a job gets: no conda, no PYTHONPATH, no tokens, but what `module` needs.
+_NAMES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "SLURM_CONF", "MODULEPATH", "MODULESHOME")
+_PREFIXES = ("LC_", "LMOD_", "BASH_FUNC_ml", "BASH_FUNC_module", "SHARDSYNTH_")
+#: What to do about an error of Slurm that holds these words.
 _ADVICE = (
     (
         "invalid partition",
@@ -40,26 +42,34 @@ _ADVICE = (
 
 
 class SlurmError(InputError):
-    """Slurm is not there, or refuses; carries its words and what to do."""
+    """Slurm is not there, or refuses; the message has Slurm's own words and what to do."""
 
 
 def clean_environment() -> dict[str, str]:
     """The environment that jobs get, the same from a login shell, a notebook or inside another job."""
-    kept = {k: v for k, v in os.environ.items() if k in _KEPT or k.startswith(_KEPT_PREFIXES)}
-    kept["PATH"] = kept.get("PATH", "/usr/bin:/bin")
-    return kept
+    environment = {k: v for k, v in os.environ.items() if k in _NAMES or k.startswith(_PREFIXES)}
+    environment.setdefault("PATH", "/usr/bin:/bin")
+    return environment
 
 
 def call(*arguments: str, timeout: float = 120, text: str = "") -> str:
-    """Run one of Slurm's commands, with ``text`` as its standard input; its output.
+    """Run one of Slurm's commands.
+
+    Args:
+        *arguments: The command and its arguments.
+        timeout: Seconds to wait for its end.
+        text: Its standard input.
+
+    Returns:
+        Its standard output.
 
     Raises:
-        SlurmError: It is absent, does not answer or refuses.
+        SlurmError: The command is absent, does not answer or refuses.
     """
     if shutil.which(arguments[0]) is None:
         raise SlurmError(f"{arguments[0]}: not found; run this on a machine of the cluster, or load its Slurm module")
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             arguments,
             env=clean_environment(),
             input=text,
@@ -73,13 +83,12 @@ def call(*arguments: str, timeout: float = 120, text: str = "") -> str:
         raise SlurmError(
             f"{arguments[0]}: no answer within {timeout:.0f} s; is the controller up? `scontrol ping`"
         ) from None
-    if done.returncode != 0:
-        words = (
-            " ".join(line.split("error:", 1)[-1].strip() for line in done.stderr.strip().splitlines()) or "no message"
-        )
-        advice = next((text for key, text in _ADVICE if key in words.lower()), "")
-        raise SlurmError(f"{arguments[0]}: {words}" + (f": {advice}" if advice else ""))
-    return done.stdout
+    if process.returncode != 0:
+        lines = process.stderr.strip().splitlines()
+        message = " ".join(line.split("error:", 1)[-1].strip() for line in lines) or "no message"
+        advice = next((advice for words, advice in _ADVICE if words in message.lower()), "")
+        raise SlurmError(f"{arguments[0]}: {message}" + (f": {advice}" if advice else ""))
+    return process.stdout
 
 
 def answers() -> bool:
@@ -97,9 +106,9 @@ class Limits:
     """What the site allows.
 
     Attributes:
-        array_size: Elements of one array (MaxArraySize caps the index).
-        jobs: Elements that may be queued at once, all arrays together.
-        reason: The limit that ``jobs`` comes from.
+        array_size: Most elements of one array (Slurm's MaxArraySize).
+        jobs: Elements that may still be queued, all arrays together.
+        reason: Name of the limit that ``jobs`` comes from.
         preempts: Whether jobs may be pre-empted.
     """
 
@@ -110,7 +119,11 @@ class Limits:
 
 
 def read_limits() -> Limits:
-    """MaxArraySize and MaxJobCount of the controller, MaxSubmitJobs of the user's associations, less what is queued."""
+    """Limits of the controller and of the user's account, less what the user has queued now.
+
+    Raises:
+        SlurmError: Slurm does not answer.
+    """
     config = {}
     for line in call("scontrol", "show", "config").splitlines():
         key, equals, value = line.partition("=")
@@ -126,29 +139,44 @@ def read_limits() -> Limits:
 
 
 def _submit_limits() -> list[int]:
+    """Limits of the user's account on queued jobs; none without accounting."""
     try:
         text = call(
-            "sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={_user()}", "format=MaxSubmit,GrpSubmit"
+            "sacctmgr",
+            "--noheader",
+            "--parsable2",
+            "show",
+            "assoc",
+            f"user={getpass.getuser()}",
+            "format=MaxSubmit,GrpSubmit",
         )
-    except SlurmError:  # no accounting: no such limit
+    except SlurmError:
         return []
     return [int(word) for line in text.splitlines() for word in line.split("|") if word.isdigit()]
 
 
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()
-
-
 def submit_script(script: Path, output: str) -> int:
-    """Hand a batch script to Slurm; the job's number."""
+    """Submit a batch script.
+
+    Args:
+        script: The script.
+        output: Pattern of the elements' logs, as `sbatch --output` wants it.
+
+    Returns:
+        The job's number.
+
+    Raises:
+        SlurmError: Slurm refuses.
+    """
     text = call("sbatch", "--parsable", f"--output={output}", str(script))
     return int(text.strip().splitlines()[-1].split(";")[0])
 
 
 def check_script(text: str) -> None:
-    """Ask Slurm whether it would take a batch script (`sbatch --test-only`), also where it would only let it wait.
+    """Ask Slurm whether it would take a batch script (`sbatch --test-only`).
+
+    Args:
+        text: The script.
 
     Raises:
         SlurmError: It would not: no such partition or account, no node that large, over a limit.
@@ -160,23 +188,23 @@ def check_script(text: str) -> None:
         except SlurmError as error:
             if not pause or "requested node configuration" not in str(error).lower():
                 raise
-        time.sleep(pause)  # a controller that was just started knows no node yet
+        time.sleep(pause)  # a controller that has just started knows no node yet
 
 
 @dataclass(frozen=True)
 class Element:
-    """One array element as the controller or the accounting knows it.
+    """One array element, as the controller or the accounting knows it.
 
     Attributes:
         job: Number of its array.
         number: Its number in the array; -1 for a job without an array.
         state: Slurm's state, one word.
         reason: Why it waits.
-        exit_code: Its own exit code.
-        killed_by: Signal that ended it, or 0.
-        restarts: Earlier starts of it.
-        peak_bytes: Highest memory seen by the accounting, or 0.
-        node: Where it ran.
+        exit_code: Exit code of its script.
+        killed_by: Number of the signal that ended it, or 0.
+        restarts: How often Slurm started it again.
+        peak_bytes: Most memory that the accounting measured, or 0.
+        node: Name of the node on which it ran.
     """
 
     job: int
@@ -191,54 +219,72 @@ class Element:
 
     @property
     def stuck(self) -> bool:
-        """Whether it waits for what will never come: a failed dependency, or a release after a failed launch."""
+        """Whether it will never start: a dependency failed, or Slurm holds it after a failed launch."""
         return self.state == "PENDING" and any(word in self.reason for word in _STUCK_REASONS)
 
 
-_STUCK_REASONS = ("DependencyNeverSatisfied", "held")  # not JobHeldUser: somebody held that on purpose
+_STUCK_REASONS = ("DependencyNeverSatisfied", "held")  # not JobHeldUser: a person held that on purpose
+#: Elements by job number and number in the array.
 Known = dict[tuple[int, int], Element]
-#: Neither over nor about to start again elsewhere.
+#: States of elements that have not ended.
 WAITING = frozenset(["PENDING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "CONFIGURING"])
 RUNNING = frozenset(["RUNNING", "COMPLETING"])
 
 
 def at_controller(name_prefix: str) -> list[tuple[str, Element]]:
-    """Job name and element of everything whose name starts so: pending, running, or over for minutes (MinJobAge)."""
-    wanted = "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:40|,NodeList:200|,RestartCnt:|,exit_code:|,Name:200|"
-    text = call("squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={wanted}")
-    found = []
+    """Elements of the user's jobs whose name starts with a prefix; of ended ones only those of the last minutes.
+
+    Args:
+        name_prefix: Start of the jobs' names.
+
+    Returns:
+        Pairs of job name and element. (Slurm forgets an ended job after ``MinJobAge``.)
+
+    Raises:
+        SlurmError: Slurm does not answer.
+    """
+    fields = "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:40|,NodeList:200|,RestartCnt:|,exit_code:|,Name:200|"
+    text = call("squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={fields}")
+    elements = []
     for line in text.splitlines():
         job, number, state, reason, node, restarts, status, name = (word.strip() for word in line.split("|")[:8])
         if name.startswith(name_prefix):
-            waited = int(status) if status.isdigit() else 0  # as of wait(2)
-            by_signal = waited & 127
+            wait_status = int(status) if status.isdigit() else 0  # coded as by wait(2)
+            by_signal = wait_status & 127
             element = Element(
                 int(job),
                 _number(number),
                 state.split()[0],
                 reason,
-                exit_code=0 if by_signal else waited >> 8,
+                exit_code=0 if by_signal else wait_status >> 8,
                 killed_by=by_signal,
                 restarts=max(0, _number(restarts)),
                 node=node,
             )
-            found.append((name, element))
-    return found
+            elements.append((name, element))
+    return elements
 
 
 def with_peaks(controller: Known, accounting: Known) -> Known:
-    """Both together: the controller knows first, the accounting longer, and alone the memory that was used.
+    """What controller and accounting know together.
 
-    What waits or runs by the accounting but is unknown to the controller was lost with the controller's state.
+    The controller knows of a change first. The accounting remembers longer, and only it knows the memory that was used.
+    An element that waits or runs by the accounting, but is unknown to the controller, is ``LOST``: the controller has
+    lost its state.
+
+    Args:
+        controller: Elements that the controller knows.
+        accounting: Elements that the accounting knows.
     """
     alive = WAITING | RUNNING
-    found = {key: replace(e, state="LOST") if e.state in alive else e for key, e in accounting.items()}
+    elements = {key: replace(e, state="LOST") if e.state in alive else e for key, e in accounting.items()}
     for key, element in controller.items():
-        found[key] = _with_peak(element, accounting[key].peak_bytes) if key in accounting else element
-    return found
+        elements[key] = _with_peak(element, accounting[key].peak_bytes) if key in accounting else element
+    return elements
 
 
 def _number(text: str) -> int:
+    """A number that Slurm printed; -1 for anything else."""
     return int(text) if text.isdigit() else -1
 
 
@@ -248,38 +294,37 @@ def in_accounting(jobs: Iterable[int]) -> Known:
     Raises:
         SlurmError: There is no accounting.
     """
-    wanted = ",".join(str(job) for job in sorted(set(jobs)))
-    if not wanted:
+    numbers = ",".join(str(job) for job in sorted(set(jobs)))
+    if not numbers:
         return {}
     text = call(
-        "sacct", "--noheader", "--parsable2", "--duplicates", f"--jobs={wanted}",
+        "sacct", "--noheader", "--parsable2", "--duplicates", f"--jobs={numbers}",
         "--format=JobID,State,ExitCode,MaxRSS,NodeList",
     )  # fmt: skip
-    found: Known = {}
+    elements: Known = {}
     for line in text.splitlines():
         name, state, code, peak, node = line.split("|")
         name, dot, _ = name.partition(".")
         job, _, number = name.partition("_")
         if not job.isdigit():
             continue
-        numbers = parse_ranges(number.strip("[]")) if number else [-1]
-        for one in numbers:
-            before = found.get((int(job), one))
-            if dot:  # a step: the memory it used
+        for index in parse_ranges(number.strip("[]")) if number else [-1]:
+            before = elements.get((int(job), index))
+            if dot:  # a step: only the memory that it used is of interest
                 if before is not None:
-                    found[int(job), one] = _with_peak(before, _bytes(peak))
+                    elements[int(job), index] = _with_peak(before, _bytes(peak))
                 continue
             status, _, by_signal = code.partition(":")
-            found[int(job), one] = Element(
+            elements[int(job), index] = Element(
                 int(job),
-                one,
+                index,
                 state.split()[0] if state else "UNKNOWN",
                 exit_code=int(status or 0),
                 killed_by=int(by_signal or 0),
                 restarts=before.restarts + 1 if before else 0,
                 node=node,
             )
-    return found
+    return elements
 
 
 def _with_peak(element: Element, peak: int) -> Element:
@@ -287,6 +332,7 @@ def _with_peak(element: Element, peak: int) -> Element:
 
 
 def _bytes(text: str) -> int:
+    """Bytes of a size that Slurm printed, such as ``1.5G``."""
     units = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
     if not text:
         return 0
@@ -294,7 +340,7 @@ def _bytes(text: str) -> int:
 
 
 def cancel(jobs: Iterable[str]) -> None:
-    """Cancel jobs or elements (``12``, ``12_3``)."""
-    wanted = list(jobs)
-    for first in range(0, len(wanted), 500):
-        call("scancel", *wanted[first : first + 500])
+    """Cancel jobs or elements (``12``, ``12_3``); SlurmError if Slurm refuses."""
+    names = list(jobs)
+    for first in range(0, len(names), 500):  # the length of a command line is limited
+        call("scancel", *names[first : first + 500])

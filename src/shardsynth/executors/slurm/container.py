@@ -1,8 +1,8 @@
-"""How a batch script starts a task in an Apptainer image: what is mounted, what of the environment goes in.
+"""How a batch script starts a task in an Apptainer image: what is mounted, which variables go in.
 
-Everything is closed (``--containall``): the task sees the image, the folders that it reads, the run directory and a
-scratch folder of its own as /tmp, and of the environment what is named here. Nothing of the home folder, and no GPU
-that was not asked for.
+The image is closed (``--containall``). A task sees the image, the folders that it reads, the run directory, and a
+scratch folder of its own as /tmp. Of the environment it sees the variables that are named here. It sees no home folder,
+and a GPU only if it asked for one.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from shardsynth.executors.slurm.site import Site
 from shardsynth.planning.plan import Plan, single_files
 from shardsynth.standalone.image import EXPECTED, stamp_file
 
-#: Exit code of a script whose image or folders are not on its node as they were submitted; the log says which.
+#: Exit code of a script if the image or a folder is missing or changed on its node; the log says which.
 WRONG_IMAGE = 78
-#: More folders than this are mounted by their common parents: the kernel and Apptainer take each mount in turn.
+#: With more folders, their common parents are mounted instead: each mount takes time.
 MOST_MOUNTS = 64
-#: Of the job's environment, as far as it is set there: Slurm's numbers, visible GPUs and thread counts.
+#: Variables of the job that a task gets, if they are set: Slurm's numbers, visible GPUs and thread counts.
 _PASSED = (
     "SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_ARRAY_TASK_COUNT SLURM_RESTART_COUNT "
     "SLURM_CPUS_PER_TASK SLURM_JOB_NAME SLURM_NODEID SLURM_PROCID SLURM_LOCALID SLURM_NTASKS SLURMD_NODENAME "
     "SLURM_JOB_GPUS SLURM_STEP_GPUS CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER GPU_DEVICE_ORDINAL NVIDIA_VISIBLE_DEVICES "
     "SUBMITIT_EXECUTOR OMP_NUM_THREADS PYTHONUNBUFFERED PYTHONHASHSEED PYTHONSAFEPATH TZ"
 )
-#: Shell lines that hand it on: a closed image sees nothing else of the job's environment.
+#: Shell lines that pass them on.
 PASS_ON = (
     f"for name in {_PASSED}; do",
     '  [ -z "${!name+set}" ] || export "APPTAINERENV_$name=${!name}"',
@@ -41,14 +41,20 @@ _CACHES = ("XDG_CACHE_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUD
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder or file of the host at a place in the image."""
+    """A folder or file of the host, and where the image has it.
+
+    Attributes:
+        source: Path on the host.
+        target: Path in the image.
+        writable: Whether tasks may write there.
+    """
 
     source: str
     target: str
     writable: bool = False
 
     def __str__(self) -> str:
-        """As `--mount` wants it: comma-separated fields, quoted as CSV is."""
+        """The value of `--mount`: fields with commas between, quoted as in CSV."""
         fields = ["type=bind", f"src={self.source}", f"dst={self.target}"]
         return ",".join(_csv(field) for field in [*fields, *([] if self.writable else ["ro"])])
 
@@ -58,14 +64,14 @@ def _csv(field: str) -> str:
 
 
 def mounts_of(plan: Plan, run: Path, extra: Iterable[str] = ()) -> tuple[Mount, ...]:
-    """Every folder that the tasks need, outer ones first.
+    """All mounts that the tasks need, outer folders first.
 
-    A shard's folder appears where the plan names it; where a shard is a link, the real file's folder is there, too.
+    A shard's folder has the path that the plan names. If a shard is a link, the folder of the real file is mounted too.
 
     Args:
         plan: The plan.
-        run: The run directory, absolute: the only place that can be written.
-        extra: The site's own ``binds``, as ``/a``, ``/a:/b`` or ``/a:/b:ro``.
+        run: The run directory, absolute: the only one of these that tasks may write.
+        extra: ``binds`` of the site file, as ``/a``, ``/a:/b`` or ``/a:/b:ro``.
     """
     folders: dict[str, str] = {}
     for shard in plan.shards:
@@ -77,38 +83,38 @@ def mounts_of(plan: Plan, run: Path, extra: Iterable[str] = ()) -> tuple[Mount, 
     folders = _outermost(folders)
     if len(folders) > MOST_MOUNTS:
         folders = _outermost({common: os.path.realpath(common) for common in _common(folders)})
-    found = [Mount(source, target) for target, source in folders.items()]
-    found += [Mount(os.path.realpath(path), path) for path in single_files(plan)]
+    mounts = [Mount(source, target) for target, source in folders.items()]
+    mounts += [Mount(os.path.realpath(path), path) for path in single_files(plan)]
     for bind in extra:
         source, _, rest = bind.partition(":")
         target, _, mode = rest.partition(":")
-        found.append(Mount(source, target or source, writable=mode != "ro"))
+        mounts.append(Mount(source, target or source, writable=mode != "ro"))
     real_run = os.path.realpath(run)
-    found += [Mount(real_run, target, writable=True) for target in dict.fromkeys([str(run), real_run])]
-    unique = {mount.target: mount for mount in found}
+    mounts += [Mount(real_run, target, writable=True) for target in dict.fromkeys([str(run), real_run])]
+    unique = {mount.target: mount for mount in mounts}
     return tuple(sorted(unique.values(), key=lambda mount: (mount.target.count("/"), mount.target)))
 
 
 def _outermost(folders: dict[str, str]) -> dict[str, str]:
-    """Without folders that lie, in the host as in the image, within another one."""
-    kept: dict[str, str] = {}
+    """The folders (target -> source) without those that another one contains, on the host and in the image."""
+    outermost: dict[str, str] = {}
     for target in sorted(folders, key=lambda path: path.count("/")):
         source = folders[target]
-        parents = [parent for parent in map(str, Path(target).parents) if parent in kept]
-        if not any(os.path.join(kept[p], os.path.relpath(target, p)) == source for p in parents):
-            kept[target] = source
-    return kept
+        parents = [parent for parent in map(str, Path(target).parents) if parent in outermost]
+        if not any(os.path.join(outermost[p], os.path.relpath(target, p)) == source for p in parents):
+            outermost[target] = source
+    return outermost
 
 
 def _common(folders: dict[str, str]) -> set[str]:
-    """Parents of the folders, few enough; never the root itself."""
-    found = set(folders)
-    while len(found) > MOST_MOUNTS:
-        higher = {os.path.dirname(path) if path.count("/") > 1 else path for path in found}
-        if higher == found:
+    """Parents of the folders, at most ``MOST_MOUNTS`` if that is possible without the root itself."""
+    parents = set(folders)
+    while len(parents) > MOST_MOUNTS:
+        higher = {os.path.dirname(path) if path.count("/") > 1 else path for path in parents}
+        if higher == parents:
             break
-        found = higher
-    return found
+        parents = higher
+    return parents
 
 
 @dataclass(frozen=True)
@@ -116,11 +122,11 @@ class Container:
     """Everything a batch script needs to start Python in an image.
 
     Attributes:
-        apptainer: The program.
-        image: What `shardsynth.standalone.image.identify` wrote down of the image.
+        apptainer: Path or name of Apptainer.
+        image: The image, as `shardsynth.standalone.image.identify` describes it.
         mounts: What is mounted.
-        gpus: Whether the tasks asked for GPUs: the driver's libraries are there only then.
-        unpack: Folder of each node in which the image is unpacked once, or None.
+        gpus: Whether the tasks asked for GPUs: only then the driver's libraries are mounted.
+        unpack: Folder of each node in which the image is unpacked once; None to start the image itself.
         flags: Further options of `apptainer exec`.
     """
 
@@ -132,11 +138,11 @@ class Container:
     flags: tuple[str, ...] = ()
 
     def script(self) -> list[str]:
-        """Lines of the batch script that end with the array ``python``."""
+        """Lines of the batch script; the last one sets the shell array ``python``."""
         path = self.image["path"]
         stamp = shlex.quote(str(stamp_file(Path(path))))
         image = f"image={shlex.quote(path)}"
-        told = {key: self.image[key] for key in ("path", "size", "mtime", "sha256", "build")}
+        expected = {key: self.image[key] for key in ("path", "size", "mtime", "sha256", "build")}
         sources = " ".join(shlex.quote(mount.source) for mount in self.mounts)
         lines = [
             'wrong() { echo "shardsynth: $1" >&2; exit ' + str(WRONG_IMAGE) + "; }",
@@ -157,7 +163,7 @@ class Container:
             *_mount_points(self.mounts),
             *PASS_ON,
             "unset APPTAINER_BIND APPTAINER_BINDPATH APPTAINER_MOUNT SINGULARITY_BIND SINGULARITY_BINDPATH",
-            f"export APPTAINERENV_{EXPECTED}={shlex.quote(json.dumps(told))}",
+            f"export APPTAINERENV_{EXPECTED}={shlex.quote(json.dumps(expected))}",
             "export " + " ".join(f"APPTAINERENV_{name}=/tmp/cache" for name in _CACHES),
         ]
         words = [self.apptainer, "exec", "--containall", "--no-home", "--no-eval", "--pwd", "/tmp"]
@@ -170,7 +176,7 @@ class Container:
         return lines
 
     def _unpack(self) -> list[str]:
-        """Lines that unpack the image once per node, for sites where no image can be mounted."""
+        """Lines that unpack the image once per node: for sites that cannot mount an image."""
         assert self.unpack is not None
         return [
             f"unpacked={shlex.quote(self.unpack)}/shardsynth-$(id -u)-{self.image['build']}",
@@ -184,7 +190,7 @@ class Container:
 
 
 def _mount_points(mounts: Iterable[Mount]) -> list[str]:
-    """Lines that make, in the scratch folder that becomes /tmp, what a mount under /tmp is mounted on."""
+    """Lines that make the mount points below /tmp, in the scratch folder that becomes /tmp."""
     folders, files = ["cache"], []
     for mount in mounts:
         if mount.target.startswith("/tmp/"):
@@ -196,7 +202,15 @@ def _mount_points(mounts: Iterable[Mount]) -> list[str]:
 
 
 def container_of(site: Site, image: dict[str, Any] | None, plan: Plan, run: Path, *, gpus: bool) -> Container | None:
-    """The container of a plan's tasks, or None where they run on the host."""
+    """The container of a plan's tasks; None if they run on the host.
+
+    Args:
+        site: The site.
+        image: The image, as `shardsynth.standalone.image.identify` describes it; None for the host.
+        plan: The plan.
+        run: The run directory, absolute.
+        gpus: Whether the tasks asked for GPUs.
+    """
     if image is None:
         return None
     return Container(

@@ -1,10 +1,11 @@
-"""What a Slurm site must have, checked by doing it: one line per check, with what to do where it fails."""
+"""Tries out whether a Slurm site has what a run needs: one line per check, with what to do if it fails."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from shardsynth._version import __version__
 from shardsynth.errors import JobError, RunError
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.commands import SlurmError
@@ -24,8 +26,9 @@ from shardsynth.executors.slurm.site import Site, load_site, sites_folder
 from shardsynth.standalone.files import write_atomic
 from shardsynth.standalone.image import identify
 
+#: How long the job of the checks may take to start and to answer.
 PROBE_SECONDS = 180
-#: A mounted image starts Python in a fraction of a second; one that is unpacked first takes five and more.
+#: A mounted image starts Python in a fraction of a second; an image that is unpacked first takes five seconds or more.
 SLOW_START_SECONDS = 2.0
 _PROBE = """\
 import json, os, platform, subprocess, sys, time
@@ -45,42 +48,52 @@ try:
     gpus = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30).stdout.splitlines()
 except (OSError, subprocess.SubprocessError):
     gpus = []
-found = {
+answer = {
     "token": token, "version": version, "python": platform.python_version(), "time": time.time(), "gpus": gpus,
     "begun": begun, "cpus": len(os.sched_getaffinity(0)), "asked": int(os.environ.get("SLURM_CPUS_PER_TASK", "1")),
     "node": os.environ.get("SLURMD_NODENAME", platform.node()),
     "start": float(sys.argv[2]), "shared": os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize,
 }
 with open(os.path.join(folder, ".answer"), "w") as file:
-    json.dump(found, file)
+    json.dump(answer, file)
 os.rename(os.path.join(folder, ".answer"), os.path.join(folder, "answer"))
 """
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what was looked at, whether it holds, what was found and what to do."""
+    """One check.
+
+    Attributes:
+        name: What was checked.
+        ok: Whether it is as it should be.
+        result: What the check saw.
+        fix: What to do if it is not ok.
+    """
 
     name: str
     ok: bool
-    found: str
+    result: str
     fix: str = ""
 
     def __str__(self) -> str:
         """The check as one line."""
-        return f"{'ok  ' if self.ok else 'FAIL'} {self.name}: {self.found}" + (f": {self.fix}" if not self.ok else "")
+        return f"{'ok  ' if self.ok else 'FAIL'} {self.name}: {self.result}" + (f": {self.fix}" if not self.ok else "")
 
 
 def check_all(
     folder: Path, site_name: str | None, image: Path | None, *, say: Callable[[Check], Any] = lambda check: None
 ) -> list[Check]:
-    """Every check, the cheap ones first; those that need a job come last and are left out where none can run.
+    """Do every check, the quick ones first. Those that need a job come last, and are left out if none can run.
 
     Args:
         folder: A folder that login and compute nodes should share.
-        site_name: Site file to check with.
-        image: Apptainer image, or None.
-        say: Called with each check as it is done.
+        site_name: Name or path of the site file; None for the default.
+        image: Apptainer image to try; None for Python on the host.
+        say: Called with each check when it is done.
+
+    Raises:
+        JobError: There is no such site file, or it is wrong.
     """
     site = load_site(site_name)
     checks: list[Check] = []
@@ -128,57 +141,56 @@ def _limits() -> Check:
         limits = slurm.read_limits()
     except SlurmError as error:
         return Check("limits", False, str(error), "give `limits:` in the site file")
-    found = f"arrays of {limits.array_size:,}, {limits.jobs:,} more elements ({limits.reason})"
-    return Check("limits", limits.jobs > 20, found, "wait until some of your jobs are done")
+    result = f"arrays of {limits.array_size:,}, {limits.jobs:,} more elements ({limits.reason})"
+    return Check("limits", limits.jobs > 20, result, "wait until some of your jobs are done")
 
 
 def _image(path: Path) -> Check:
     try:
-        found = identify(path)
+        image = identify(path)
     except JobError as error:
         return Check("image", False, str(error).replace("cluster.container: ", ""), "the command's --image")
-    told = f"shardsynth {found['version']}, {found['device']}, torch {found['torch']}, build {found['build']}"
-    return Check("image", True, f"{path}: {told}")
+    labels = f"shardsynth {image['version']}, {image['device']}, torch {image['torch']}, build {image['build']}"
+    return Check("image", True, f"{path}: {labels}")
 
 
-def _start_lines(site: Site, image: Path | None, place: Path, *, gpus: bool) -> list[str]:
-    """How the probe's Python starts: exactly as a task's would, in the image or on the host."""
+def _start_lines(site: Site, image: Path | None, folder: Path, *, gpus: bool) -> list[str]:
+    """Lines that start the probe's Python exactly as a task's, in the image or on the host."""
     if image is None:
         return start_lines(site, None)
-    mounts = (Mount(os.path.realpath(place), str(place), writable=True),)
+    mounts = (Mount(os.path.realpath(folder), str(folder), writable=True),)
     container = Container(site.apptainer, identify(image), mounts, gpus, site.unpack, tuple(site.apptainer_options))
     return start_lines(site, container)
 
 
 def _in_a_job(folder: Path, site: Site, image: Path | None) -> list[Check]:
-    """Submit one small job and look at what it saw."""
-    place = folder.absolute() / f".shardsynth-doctor-{os.getpid()}"
+    """Submit one small job, and check what it saw on its node."""
+    probe = folder.absolute() / f".shardsynth-doctor-{os.getpid()}"
     try:
-        check_path(place, "--folder")
-        place.mkdir(parents=True)
+        check_path(probe, "--folder")
+        probe.mkdir(parents=True)
     except (OSError, RunError) as error:
         return [Check("shared folder", False, f"cannot be written here: {error}", "give another one: --folder")]
     job = 0
     try:
         token = os.urandom(8).hex()
-        (place / "from-login").write_text(token)
-        (place / "probe.py").write_text(_PROBE)
+        (probe / "from-login").write_text(token)
+        (probe / "probe.py").write_text(_PROBE)
         asked = site.defaults
         lines = options(asked, 1)
-        start = _start_lines(site, image, place, gpus=bool(asked.gpus or asked.gres))
-        words = [
+        start = _start_lines(site, image, probe, gpus=bool(asked.gpus or asked.gres))
+        command = [
             "started=$(date +%s.%N)",
-            f'"${{python[@]}}" {_quoted(str(place / "probe.py"))} {_quoted(str(place))}'
-            ' "$started" 2>&1 | tee ' + _quoted(str(place / "said")),
+            f'"${{python[@]}}" {shlex.quote(str(probe / "probe.py"))} {shlex.quote(str(probe))} "$started" 2>&1',
         ]
         header = "".join(f"#SBATCH {line}\n" for line in ["--job-name=shardsynth-doctor", *lines])
-        script = place / "probe.sbatch"
-        script.write_text("\n".join([f"#!/bin/bash\n{header}", *site.setup, *start, *words, ""]))
+        script = probe / "probe.sbatch"
+        script.write_text("\n".join([f"#!/bin/bash\n{header}", *site.setup, *start, *command, ""]))
         try:
-            job = slurm.submit_script(script, str(place / "log"))
+            job = slurm.submit_script(script, str(probe / "log"))
         except SlurmError as error:
             return [Check("sbatch", False, str(error), "a site file can say more: `--write-profile NAME`")]
-        answer = _answer(place, job)
+        answer = _answer(probe, job)
         if isinstance(answer, str):
             fix = (
                 "see above"
@@ -186,51 +198,44 @@ def _in_a_job(folder: Path, site: Site, image: Path | None) -> list[Check]:
                 else "is the folder shared, is Python there on the nodes? --folder"
             )
             return [Check(f"job {job}", False, answer, fix)]
-        checks = _judge(answer, token, job, gpus=bool(asked.gpus or asked.gres))
-        return checks if image is None else [*checks, _start(answer, site)]
+        checks = _checks_of(answer, token, job, gpus=bool(asked.gpus or asked.gres))
+        return checks if image is None else [*checks, _start_of_image(answer, site)]
     finally:
         if job:
             with contextlib.suppress(SlurmError):
                 slurm.cancel([str(job)])
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(probe, ignore_errors=True)
 
 
-def _quoted(word: str) -> str:
-    import shlex
-
-    return shlex.quote(word)
-
-
-def _answer(place: Path, job: int) -> dict[str, Any] | str:
+def _answer(probe: Path, job: int) -> dict[str, Any] | str:
+    """Wait for what the job writes; a text that says why there is nothing."""
     end = time.monotonic() + PROBE_SECONDS
-    gone = 0
+    looks_without_job = 0
     while time.monotonic() < end:
-        if (place / "answer").exists():
-            found: dict[str, Any] = json.loads((place / "answer").read_text())
-            seen = {**found, "seen": time.time(), "written": (place / "answer").stat().st_mtime}
+        if (probe / "answer").exists():
+            answer: dict[str, Any] = json.loads((probe / "answer").read_text())
+            answer["written"] = (probe / "answer").stat().st_mtime
             _let_end(job)
-            return seen
-        waiting = slurm.call("squeue", "--noheader", "--me", "--format=%A %T %r").splitlines()
-        mine = [line for line in waiting if line.split()[0] == str(job)]
-        gone = gone + 1 if not mine else 0
-        if gone > 5:
-            log = (place / "log").read_text(errors="replace").strip().splitlines() if (place / "log").exists() else []
+            return answer
+        queued = slurm.call("squeue", "--noheader", "--me", "--format=%A").split()
+        looks_without_job = looks_without_job + 1 if str(job) not in queued else 0
+        if looks_without_job > 5:  # a network file system may show the answer late
+            log = (probe / "log").read_text(errors="replace").strip().splitlines() if (probe / "log").exists() else []
             return f"ended without an answer: {log[-1] if log else 'and left no log: its node cannot write there'}"
         time.sleep(0.5)
     return f"did not start within {PROBE_SECONDS} s"
 
 
 def _let_end(job: int) -> None:
-    """A few seconds for the job to end by itself and to clean up behind itself, before it is cancelled."""
+    """Wait some seconds for the job to end and to clean up, before it is cancelled."""
     for _ in range(20):
         if str(job) not in slurm.call("squeue", "--noheader", "--me", "--format=%A").split():
             return
         time.sleep(0.25)
 
 
-def _judge(answer: dict[str, Any], token: str, job: int, *, gpus: bool) -> list[Check]:
-    from shardsynth._version import __version__
-
+def _checks_of(answer: dict[str, Any], token: str, job: int, *, gpus: bool) -> list[Check]:
+    """Checks of what the job wrote."""
     node = answer["node"]
     drift = abs(answer["time"] - answer["written"])
     checks = [
@@ -256,24 +261,35 @@ def _judge(answer: dict[str, Any], token: str, job: int, *, gpus: bool) -> list[
         Check("clock", drift < 5, f"{drift:.1f} s apart", f"the clock of {node} is off: tell the site"),
     ]
     if gpus:
-        seen = len(answer["gpus"])
-        checks.append(Check("GPUs", seen > 0, f"{seen} seen by a task", "a driver, or `--nv`, is missing"))
+        count = len(answer["gpus"])
+        checks.append(Check("GPUs", count > 0, f"{count} seen by a task", "a driver, or `--nv`, is missing"))
     return checks
 
 
-def _start(answer: dict[str, Any], site: Site) -> Check:
-    """How long the image took to start: where it cannot be mounted, every start unpacks it."""
+def _start_of_image(answer: dict[str, Any], site: Site) -> Check:
+    """How long the image took to start: on a node that cannot mount it, every start unpacks it."""
     seconds = answer["begun"] - answer["start"]
-    found = f"{seconds:.1f} s from Apptainer to Python" + (f", unpacked under {site.unpack}" if site.unpack else "")
+    result = f"{seconds:.1f} s from Apptainer to Python" + (f", unpacked under {site.unpack}" if site.unpack else "")
     fix = (
         f"{answer['node']} cannot mount images (no /dev/fuse, no setuid Apptainer), so every element unpacks it; "
         "`unpack: /a/local/folder` in the site file keeps one unpacked copy per node"
     )
-    return Check("image's start", seconds < SLOW_START_SECONDS, found, fix)
+    return Check("image's start", seconds < SLOW_START_SECONDS, result, fix)
 
 
 def draft_profile(name: str) -> str:
-    """Write a site file from what Slurm tells; a line that says where. RunError where there is one already."""
+    """Write a site file from what Slurm says about itself.
+
+    Args:
+        name: Name of the site: letters, digits, '-' and '_'.
+
+    Returns:
+        A line that says where the file is and how to use it.
+
+    Raises:
+        RunError: The name is wrong, or there is such a file already.
+        SlurmError: Slurm does not answer.
+    """
     path = sites_folder() / f"{name}.yaml"
     if not name.replace("-", "").replace("_", "").isalnum():
         raise RunError(f"--write-profile {name!r}: a name of letters, digits, '-' and '_' was wanted")

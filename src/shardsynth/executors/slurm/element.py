@@ -1,10 +1,11 @@
-"""One element of a Slurm array: a list of tasks of one stage, in order, then an exit code for the batch script.
+"""One element of a Slurm array: it runs tasks of one stage, in order, and ends with an exit code for the batch script.
 
     python -m shardsynth.executors.slurm.element RUN --elements NAME --number I    # what `shardsynth submit` writes
-    python -m shardsynth.executors.slurm.element RUN --stage STAGE --share I/N     # what slurm/*.sbatch call
+    python -m shardsynth.executors.slurm.element RUN --stage STAGE --share I/N     # what slurm/stage.sbatch calls
 
-Exit codes: 0 all committed; 1 a task failed; 2 the input is wrong; 28 the disk or quota is full; 75 asked to stop,
-and what was finished is committed. The element that got more CPUs than a task uses starts one process per share.
+Exit codes: 0: all tasks are committed; 1: a task failed; 2: the input is wrong; 28: the disk or quota is full; 75: it
+was asked to stop, and what was finished is committed. If an element has more CPUs than a task uses, it divides its
+tasks among several processes.
 """
 
 from __future__ import annotations
@@ -21,29 +22,32 @@ from typing import TYPE_CHECKING, Any
 
 from shardsynth.errors import RunError, Saved, ShardsynthError
 from shardsynth.executors.slurm.ranges import format_ranges, parse_ranges
-from shardsynth.standalone import signals as stopping
+from shardsynth.standalone import signals
+from shardsynth.standalone.cpus import available_cpus, limit_threads
 from shardsynth.standalone.files import write_json
+from shardsynth.standalone.image import check_inside, check_reads
 
 if TYPE_CHECKING:
     from shardsynth.run.artifacts import Artifacts
 
+#: Exit code where the disk or the quota is full.
 NO_SPACE = 28
-#: A worse code hides a better one.
+#: Exit codes, best first: of several tasks or processes, the worst code counts.
 _ORDER = (0, Saved.exit_code, 1, NO_SPACE, 2)
 
 
 def elements_file(root: Path, name: str) -> Path:
-    """One line per element: the stage and its task numbers."""
+    """File with one line per element of an array: the stage and the numbers of its tasks."""
     return root / "private" / "slurm" / f"{name}.elements"
 
 
 def failure_file(root: Path, stage: str, index: int) -> Path:
-    """What the latest failed attempt at a task died of."""
+    """File with the error of the latest failed attempt at a task."""
     return root / "private" / "slurm" / "failures" / f"{stage}-{index}.json"
 
 
 def read_element(root: Path, name: str, number: int) -> tuple[str, list[int]]:
-    """Stage and task numbers of one element; RunError where there is none."""
+    """Stage and task numbers of one element; RunError if the file has no such line."""
     lines = elements_file(root, name).read_text(encoding="ascii").splitlines()
     if not 0 <= number < len(lines):
         raise RunError(f"{elements_file(root, name)}: elements 0 to {len(lines) - 1}, not {number}")
@@ -52,23 +56,31 @@ def read_element(root: Path, name: str, number: int) -> tuple[str, list[int]]:
 
 
 def run_tasks(root: Path, stage: str, indices: list[int], threads: int) -> int:
-    """Run tasks one after the other in this process; the exit code."""
-    from shardsynth.standalone.cpus import limit_threads
+    """Run tasks one after the other in this process.
 
-    limit_threads(threads)
+    Args:
+        root: The run directory.
+        stage: The stage.
+        indices: Numbers of the tasks.
+        threads: Threads of each task.
+
+    Returns:
+        The exit code.
+    """
+    limit_threads(threads)  # before numpy and torch are imported
     from shardsynth.stages.task import TaskRunner, run_logged
 
     runner = TaskRunner(root)
-    limit_threads(threads)
+    limit_threads(threads)  # also of what was imported now
     _say_what_starts_again(runner.artifacts, stage, indices)
     code = 0
     for position, index in enumerate(indices):
-        if stopping.asked():
+        if signals.asked():
             print(f"asked to stop: {len(indices) - position} of {len(indices)} tasks left", flush=True)
             return _worse(code, Saved.exit_code)
         answer = run_logged(runner, stage, index)
-        _note(runner.run.root, stage, index, answer)
-        _drop_if_empty(runner.run.log(stage, index))
+        _write_failure(runner.run.root, stage, index, answer)
+        _delete_if_empty(runner.run.log(stage, index))
         print(f"{stage} {index}: {'committed' if answer['ok'] else answer['error']}, {answer['seconds']} s", flush=True)
         if not answer["ok"]:
             code = _worse(code, _code(answer))
@@ -76,6 +88,7 @@ def run_tasks(root: Path, stage: str, indices: list[int], threads: int) -> int:
 
 
 def _code(answer: dict[str, Any]) -> int:
+    """Exit code of a failed task."""
     if any(phrase in answer["error"] for phrase in ("the disk is full", "the quota is used up")):
         return NO_SPACE
     return int(answer["exit_code"])
@@ -85,8 +98,8 @@ def _worse(a: int, b: int) -> int:
     return max(a, b, key=lambda code: _ORDER.index(code) if code in _ORDER else 2)
 
 
-def _note(root: Path, stage: str, index: int, answer: dict[str, Any]) -> None:
-    """Keep the reason of a failure where `status` finds it; forget it once the task is committed."""
+def _write_failure(root: Path, stage: str, index: int, answer: dict[str, Any]) -> None:
+    """Write a task's error for `status`; delete it if the task is committed now."""
     path = failure_file(root, stage, index)
     with contextlib.suppress(OSError):
         if answer["ok"]:
@@ -96,14 +109,15 @@ def _note(root: Path, stage: str, index: int, answer: dict[str, Any]) -> None:
             write_json(path, {"stage": stage, "index": index, "error": answer["error"], "exit_code": _code(answer)})
 
 
-def _drop_if_empty(log: Path) -> None:
-    """A task that said nothing leaves no log: 10^5 empty files are a burden on a shared file system."""
+def _delete_if_empty(log: Path) -> None:
+    """Delete the log of a task that printed nothing: 10^5 empty files are a burden on a shared file system."""
     with contextlib.suppress(OSError):
         if log.stat().st_size == 0:
             log.unlink()
 
 
 def _say_what_starts_again(artifacts: Artifacts, stage: str, indices: list[int]) -> None:
+    """If Slurm restarted this element: say so, and which fits begin again since they have no checkpoint."""
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
     if restarts in ("", "0"):
         return
@@ -115,10 +129,18 @@ def _say_what_starts_again(artifacts: Artifacts, stage: str, indices: list[int])
 
 
 def check_progress(root: Path, stage: str, indices: list[int], limit: int) -> None:
-    """Give up on an element that was started more than ``limit`` times without committing anything more.
+    """Give up on an element that was started too often without progress.
+
+    Progress is one more committed task, or a newer checkpoint.
+
+    Args:
+        root: The run directory.
+        stage: Stage of the element.
+        indices: Numbers of its tasks.
+        limit: Starts without progress that are allowed.
 
     Raises:
-        RunError: Naming what to change.
+        RunError: There were more such starts; it says what to change.
     """
     array = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
     if array is None or os.environ.get("SLURM_RESTART_COUNT", "0") in ("", "0"):
@@ -144,10 +166,22 @@ def check_progress(root: Path, stage: str, indices: list[int], limit: int) -> No
 
 
 def run_shares(root: Path, stage: str, indices: list[int], threads: int, slots: int) -> int:
-    """Split the tasks over ``slots`` processes of this machine; the worst of their exit codes."""
+    """Divide tasks among processes of this machine.
+
+    Args:
+        root: The run directory.
+        stage: The stage.
+        indices: Numbers of the tasks.
+        threads: Threads of each process.
+        slots: How many processes.
+
+    Returns:
+        The worst of their exit codes.
+    """
     from shardsynth.planning.plan import split_range
 
-    # A Python that is just starting ignores what asks it to stop, rather than dying of it; so it is told again below.
+    # A child inherits that these signals are ignored: one that is just starting does not die of them. It does not see
+    # them either, so they are sent again and again below.
     for name in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(name, signal.SIG_IGN)
     children = [
@@ -157,11 +191,11 @@ def run_shares(root: Path, stage: str, indices: list[int], threads: int, slots: 
         )
         for first, last in split_range(len(indices), slots)
     ]
-    asked = []  # not an Event: a second signal inside its `set` would wait for itself
+    received: list[int] = []  # not an Event: a second signal during its `set` would wait for ever
     for name in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(name, lambda number, frame: asked.append(number))
+        signal.signal(name, lambda number, frame: received.append(number))
     while any(child.poll() is None for child in children):
-        if asked:
+        if received:
             for child in children:
                 child.send_signal(signal.SIGUSR2)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -173,7 +207,7 @@ def run_shares(root: Path, stage: str, indices: list[int], threads: int, slots: 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run an element; returns its exit code."""
+    """Run an element with these arguments (by default those of the process); returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m shardsynth.executors.slurm.element", description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--elements", help="name of the file that lists the elements")
@@ -182,31 +216,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--share", help="I/N: the I-th of N shares of the stage, from 0")
     parser.add_argument("--tasks", help="task numbers, such as 0-9,12")
     parser.add_argument("--threads", type=int)
-    chosen = parser.parse_args(arguments)
-    stopping.install()
+    options = parser.parse_args(arguments)
+    signals.install()
     try:
-        return _run(chosen)
+        return _run(options)
     except ShardsynthError as error:
         print(f"shardsynth: {error}", file=sys.stderr, flush=True)
         return error.exit_code
 
 
-def _run(chosen: argparse.Namespace) -> int:
-    root = chosen.run.absolute()
-    if chosen.tasks is not None:
-        return run_tasks(root, chosen.stage, parse_ranges(chosen.tasks), chosen.threads or 1)
+def _run(options: argparse.Namespace) -> int:
+    root = options.run.absolute()
+    if options.tasks is not None:
+        return run_tasks(root, options.stage, parse_ranges(options.tasks), options.threads or 1)
+    # Imported late: these take a while, and signals must be handled before.
     from shardsynth.planning.plan import Plan, files_read
     from shardsynth.run.rundir import RunDir
-    from shardsynth.standalone.cpus import available_cpus
-    from shardsynth.standalone.image import check_inside, check_reads
 
     check_inside(root)
     plan = Plan.from_json(RunDir(root).read_plan())
     check_reads(files_read(plan))
-    if chosen.elements is not None:
-        stage, indices = read_element(root, chosen.elements, chosen.number)
+    if options.elements is not None:
+        stage, indices = read_element(root, options.elements, options.number)
     else:
-        stage, indices = chosen.stage, share_of(plan, chosen.stage, chosen.share or "0/1")
+        stage, indices = options.stage, share_of(plan, options.stage, options.share or "0/1")
     if not indices:
         print(f"{stage}: nothing for this element", flush=True)
         return 0
@@ -215,11 +248,11 @@ def _run(chosen: argparse.Namespace) -> int:
     except RunError as error:
         for index in indices:
             if not RunDir(root).record(stage, index).exists():
-                _note(root, stage, index, {"ok": False, "error": str(error), "exit_code": error.exit_code})
+                _write_failure(root, stage, index, {"ok": False, "error": str(error), "exit_code": error.exit_code})
         raise
     cpus = available_cpus()
-    asked = os.environ.get("SLURM_CPUS_PER_TASK")
-    print(f"{platform.node()}: {cpus} CPUs{f' of {asked} asked for' if asked else ''}", flush=True)
+    granted = os.environ.get("SLURM_CPUS_PER_TASK")
+    print(f"{platform.node()}: {cpus} CPUs{f' of {granted} asked for' if granted else ''}", flush=True)
     threads = min(max(plan.tasks[stage][index].threads for index in indices), cpus)
     slots = min(cpus // threads, len(indices))
     if slots > 1:
@@ -228,7 +261,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def share_of(plan: Any, stage: str, share: str) -> list[int]:
-    """The I-th of N contiguous shares of a stage's tasks, ``I/N``; RunError where that makes no sense."""
+    """Task numbers of the I-th of N contiguous shares of a stage, ``I/N``; RunError if there is none."""
     from shardsynth.planning.plan import split_range
 
     if stage not in plan.tasks:
@@ -241,7 +274,7 @@ def share_of(plan: Any, stage: str, share: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    # Leave without tearing down libraries' threads: everything is flushed and committed by now.
+    # Do not wait for threads of libraries: everything is flushed and committed by now.
     exit_code = main()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,8 +1,8 @@
-"""What was handed to Slurm for a run: an append-only file, so that any shell can pick the run up, days later.
+"""What was submitted to Slurm for a run: an append-only file, so that any shell can go on with the run days later.
 
-Each array is written down twice in ``private/slurm/jobs.jsonl``: before `sbatch`, with its name and what it asks for,
-and after it with the job's number. A name without a number was being submitted when the login process died; Slurm
-knows it by its name.
+Each array has two lines in ``private/slurm/jobs.jsonl``: one before `sbatch`, with its name and the resources that it
+asks for, and one after it with the job's number. A name without a number was being submitted when the login process
+died; Slurm may know a job of that name.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _LOCK_STALE_SECONDS = 900
 
 @dataclass(frozen=True)
 class Submitted:
-    """One array that was handed to Slurm.
+    """One array that was submitted to Slurm.
 
     Attributes:
         name: Its job name, unique in the run.
         stage: Its stage.
         model: Its model, or "".
-        asked: What it asked for: mem_gb, time, cpus.
-        job: The job's number; None when the login process died in between.
+        asked: Resources that it asked for: mem_gb, time, cpus.
+        job: The job's number; None if the login process died before it knew the number.
         elements: Task numbers of each element.
     """
 
@@ -51,22 +51,27 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The file of one run."""
+    """The arrays that were submitted for one run."""
 
     run: RunDir
 
     @property
     def folder(self) -> Path:
-        """Scripts, element lists, logs."""
+        """The folder of all that Slurm's arrays need and write: scripts, lists of elements, logs."""
         return self.run.private / "slurm"
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The append-only file, one JSON object a line."""
         return self.folder / "jobs.jsonl"
 
+    @property
+    def exists(self) -> bool:
+        """Whether the run was ever submitted to Slurm."""
+        return self.path.exists()
+
     def prefix(self) -> str:
-        """What every job name of this run starts with: says nothing of its path or content."""
+        """The start of every job name of this run, made at the first call: it says nothing of path or content."""
         path = self.folder / "id"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
@@ -74,7 +79,7 @@ class Ledger:
         return f"shardsynth-{path.read_text(encoding='ascii')}-"
 
     def append(self, **line: Any) -> None:
-        """Add a line, flushed before this returns."""
+        """Add a line with the time of now; it is flushed before this returns."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(handle, "wb") as file:
@@ -84,18 +89,28 @@ class Ledger:
 
     def read(self) -> list[Submitted]:
         """Every array, oldest first."""
-        found: dict[str, dict[str, Any]] = {}
-        if not self.path.exists():
+        entries: dict[str, dict[str, Any]] = {}
+        if not self.exists:
             return []
         for line in self.path.read_text(encoding="ascii").splitlines():
             with contextlib.suppress(ValueError):  # a line cut short by a kill
                 entry = json.loads(line)
-                found.setdefault(entry["name"], {}).update(entry)
+                entries.setdefault(entry["name"], {}).update(entry)
         return [
             Submitted(name, e["stage"], e["model"], e["asked"], e.get("job"), self._elements(name))
-            for name, e in found.items()
+            for name, e in entries.items()
             if "stage" in e
         ]
+
+    def element_log(self, stage: str, index: int) -> Path | None:
+        """Log of the latest element that had a task; None where no such element wrote one."""
+        for array in reversed(self.read()):
+            if array.stage == stage and array.job is not None:
+                for number, indices in enumerate(array.elements):
+                    path = self.folder / "logs" / f"{array.job}_{number}.log"
+                    if index in indices and path.exists():
+                        return path
+        return None
 
     def _elements(self, name: str) -> list[list[int]]:
         try:
@@ -106,7 +121,11 @@ class Ledger:
 
     @contextlib.contextmanager
     def exclusively(self) -> Iterator[None]:
-        """One submitting process at a time; RunError when another one does not end."""
+        """Hold the run's lock: one process submits at a time. A lock of a dead process is removed.
+
+        Raises:
+            RunError: Another process holds the lock for more than two minutes.
+        """
         path = self.folder / "lock"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         content = {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time()}

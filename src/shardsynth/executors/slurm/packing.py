@@ -1,7 +1,7 @@
-"""Which tasks go into one array element, and which elements into one array. Pure.
+"""Which tasks go into one array element, and which elements into one array.
 
-An element is a range of one group's tasks: clusters hate one-second jobs. ``auto`` aims at about twenty minutes, and at
-staying under what the site lets one user queue.
+An element is a range of one group's tasks: clusters are bad at jobs of a second. ``auto`` aims at about twenty minutes
+an element, and at no more elements than the site lets a user queue.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from shardsynth.models.families import NATIVE
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.schedule import Group
 
+#: Length of an element that ``auto`` aims at.
 TARGET_SECONDS = 1200.0
-#: `auto` makes no more than this: every element leaves a log, and schedulers and file systems are shared.
+#: ``auto`` makes no more elements: each leaves a log, and scheduler and file system are shared.
 MOST_ELEMENTS = 2000
-#: Rows a second of one thread, on the slow side; only the packing and the printed estimate depend on them.
+#: Rows a second of one thread, rather too low. Only the packing and the printed estimate depend on these rates.
 _NATIVE_RATES = {"profile": 200_000, "count": 100_000, "sample": 400_000, "score": 200_000}
 _STOCK_SAMPLE_RATE = 15_000
 _FIXED_SECONDS = {"profile_merge": 60, "count_merge": 60, "fit": 120, "merge": 60, "report": 60}
@@ -37,7 +38,7 @@ class Array:
         stage: Its stage.
         model: Its model, or "".
         elements: Task numbers of each element.
-        seconds: Estimated CPU-seconds of all.
+        seconds: Estimated CPU-seconds of all elements.
     """
 
     stage: str
@@ -47,7 +48,7 @@ class Array:
 
     @property
     def group(self) -> Group:
-        """Tasks of one group wait for the same groups."""
+        """Stage and model: all tasks of a group wait for the same groups."""
         return (self.stage, self.model)
 
 
@@ -61,7 +62,7 @@ def task_rows(plan: Plan, task: Task) -> int:
 
 
 def task_seconds(plan: Plan, task: Task) -> float:
-    """Rough CPU-seconds of a task."""
+    """Rough estimate of the seconds that a task takes on its threads."""
     stock = task.model and plan.job.models[task.model].engine == "sdv"
     if task.stage == "fit" and (stock or NATIVE[plan.job.models[task.model].model].trains):
         return float(_TRAINING_SECONDS)
@@ -82,13 +83,13 @@ def make_arrays(
 
     Args:
         plan: The plan.
-        tasks: What is to do, stages in order.
+        tasks: Tasks to submit, stages in order.
         pack: Tasks of one element, or ``auto``.
         limits: What the site allows.
-        cpus: CPUs that an element of a stage and model asks for.
+        cpus: CPUs that an element of a stage and model asks for; None for those of one task.
 
     Raises:
-        JobError: They cannot fit; says which pack would.
+        JobError: They are too many for the site; it says which ``pack`` would fit.
     """
     groups: dict[Group, list[Task]] = {}
     for task in tasks:
@@ -114,13 +115,14 @@ def make_arrays(
         elements = [tuple(t.index for t in members[i : i + size]) for i in range(0, len(members), size)]
         cost = {task.index: task_seconds(plan, task) * task.threads for task in members}
         for first in range(0, len(elements), limits.array_size):
-            held = tuple(elements[first : first + limits.array_size])
-            seconds = sum(_STARTING_SECONDS + sum(cost[index] for index in element) for element in held)
-            arrays.append(Array(stage, model, held, seconds))
+            members_of_array = tuple(elements[first : first + limits.array_size])
+            seconds = sum(_STARTING_SECONDS + sum(cost[index] for index in element) for element in members_of_array)
+            arrays.append(Array(stage, model, members_of_array, seconds))
     return arrays
 
 
 def _pack_of(plan: Plan, members: list[Task], pack: Pack, cpus: int | None) -> int:
+    """Tasks of one element of a group."""
     if pack != "auto":
         return int(pack)
     mean = sum(task_seconds(plan, task) for task in members) / len(members)
@@ -129,11 +131,18 @@ def _pack_of(plan: Plan, members: list[Task], pack: Pack, cpus: int | None) -> i
 
 
 def _elements(groups: dict[Group, list[Task]], packs: dict[Group, int]) -> int:
+    """Elements of all groups."""
     return sum(-(-len(members) // packs[group]) for group, members in groups.items())
 
 
 def fitting_pack(groups: dict[Group, list[Task]], packs: dict[Group, int], limit: int) -> int:
-    """The smallest pack with which all elements stay within ``limit``; there is one when the groups alone do."""
+    """The smallest least pack of all groups with which there are at most ``limit`` elements.
+
+    Args:
+        groups: Tasks by group; at most ``limit`` groups.
+        packs: Tasks of one element, by group: a larger number here stays.
+        limit: Most elements.
+    """
     low, high = 1, max(len(members) for members in groups.values())
     while low < high:
         middle = (low + high) // 2

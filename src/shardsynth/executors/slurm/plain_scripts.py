@@ -1,10 +1,11 @@
-"""Plain array scripts for people who live in sbatch: one per stage and model, to submit, read and change by hand."""
+"""Plain array scripts to submit, read and change by hand: one per stage of a job, and one for any stage and run."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from shardsynth.errors import JobError
@@ -20,8 +21,9 @@ from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.files import write_atomic
 from shardsynth.standalone.image import inside
 
-_SHARE = '"$run" --stage {stage} --share "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"'
-#: How the scripts under slurm/ find Python: the clone that sbatch was called in, an image, or what is given.
+#: Shell text of ``stage`` in the script for any stage.
+_ANY_STAGE = '"$stage"'
+#: How slurm/stage.sbatch finds Python: in the clone where sbatch was called, in an image, or by a variable.
 _FIND_PYTHON = """\
 python=("${SHARDSYNTH_PYTHON:-python3}")
 [ ! -x .venv/bin/python ] || python=("${SHARDSYNTH_PYTHON:-$PWD/.venv/bin/python}")
@@ -30,45 +32,60 @@ if [ -n "${SHARDSYNTH_IMAGE:-}" ]; then
   [ -z "${CUDA_VISIBLE_DEVICES:-}" ] || python=("${python[@]:0:2}" --nv "${python[@]:2}")
 fi
 """
-#: Elements and options of the scripts under slurm/, where sbatch is not told otherwise.
-_SHIPPED = {stage: (10 if stage in ("profile", "count", "sample", "score") else 1) for stage in STAGES}
+#: slurm/submit.sh divides these stages among ten elements, and runs each of the others in one.
+_DIVIDED = ("profile", "count", "sample", "score")
+_ELEMENTS = 10
 
 
-def plain_script(stage: str, elements: int, lines: list[str], start: list[str], setup: list[str]) -> str:
-    """The script of one stage: ``sbatch --array=0-99 stage.sbatch RUN``; the run's path is its argument.
+def plain_script(stage: str | None, elements: int, lines: list[str], start: list[str], setup: list[str]) -> str:
+    """The script of one stage, ``sbatch --array=0-99 STAGE.sbatch RUN``, or the one that takes the stage after the run.
 
     Args:
-        stage: The stage.
-        elements: Elements of the array, where sbatch is not told otherwise.
+        stage: The stage; None for the script that takes it as its second argument.
+        elements: Elements of the array; ``sbatch --array`` overrides them.
         lines: sbatch options.
         start: Lines that say how Python is started.
         setup: The site's own lines.
     """
-    header = [f"--job-name=shardsynth-{stage}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
-    header.append(f"--output=shardsynth-{stage}-%A_%a.log")
-    usage = f'run="${{1:?usage: sbatch --array=0-9 {stage}.sbatch RUN}}"\nrun="$(realpath -- "$run")"'
+    name = stage or "stage"
+    header = [f"--job-name=shardsynth-{name}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
+    header.append("--output=%x-%A_%a.log")
+    usage = f"usage: sbatch --array=0-9 {name}.sbatch RUN" + ("" if stage else " STAGE")
+    arguments = [f'run="${{1:?{usage}}}"', 'run="$(realpath -- "$run")"']
+    if stage is None:
+        arguments.append(f'stage="${{2:?{usage}}}"')
+    share = f'"$run" --stage {stage or _ANY_STAGE} --share "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"'
     return (
         "#!/bin/bash\n"
         + "".join(f"#SBATCH {option}\n" for option in header)
         + "\n"
-        + body(start, setup, usage, _SHARE.format(stage=stage), listen=True)
+        + body(start, setup, "\n".join(arguments), share, listen=True)
     )
 
 
 def shipped_scripts() -> dict[str, str]:
     """The files under slurm/: name -> text."""
     start = [*PASS_ON, *_FIND_PYTHON.splitlines()]
-    files = {
-        f"{stage}.sbatch": plain_script(stage, elements, options(Resources(), 1), start, [])
-        for stage, elements in _SHIPPED.items()
-    }
     where = ['run="${1:?usage: bash slurm/submit.sh RUN}"', 'scripts="$(cd "$(dirname "$0")" && pwd)"']
-    files["submit.sh"] = submit_all(where, list(_SHIPPED), "$PWD")
-    return files
+    elements = [
+        "  case $stage in",
+        f"    {' | '.join(_DIVIDED)}) elements=0-{_ELEMENTS - 1} ;;",
+        "    *) elements=0-0 ;;",
+        "  esac",
+    ]
+    command = '--job-name="shardsynth-$stage" --array="$elements" "$scripts/stage.sbatch" "$run" "$stage"'
+    return {
+        "stage.sbatch": plain_script(None, _ELEMENTS, options(Resources(), 1), start, []),
+        "submit.sh": submit_all(where, list(STAGES), "$PWD", command, elements),
+    }
 
 
 def write_plain_scripts(job: Job, folder: Path | None) -> tuple[str, list[str]]:
     """Plan a job, write its run directory, a script per stage and ``submit.sh``.
+
+    Args:
+        job: The job.
+        folder: Where to write the scripts; by default ``private/sbatch`` of the run.
 
     Returns:
         The text of ``submit.sh``, which submits all of them, and lines that say how to go on.
@@ -94,7 +111,7 @@ def write_plain_scripts(job: Job, folder: Path | None) -> tuple[str, list[str]]:
         write_atomic(folder / f"{stage}.sbatch", text)
     inert = "# shellcheck disable=SC2016 # quoted, so whatever the path holds is inert"
     where = [inert, f"run={shlex.quote(str(run.root))}", inert, f"scripts={shlex.quote(str(folder))}"]
-    text = submit_all(where, list(counts), "$scripts")
+    text = submit_all(where, list(counts), "$scripts", '"$scripts/$stage.sbatch" "$run"')
     write_atomic(folder / "submit.sh", text, 0o755)
     return text, [
         f"{len(counts)} scripts in {folder}",
@@ -103,20 +120,20 @@ def write_plain_scripts(job: Job, folder: Path | None) -> tuple[str, list[str]]:
 
 
 def _in_this_image(job: Job) -> Job:
-    """The job in the image that this very process runs in, where it names none: nothing is installed on the host."""
-    own = os.environ.get("APPTAINER_CONTAINER")
-    if job.cluster.container is not None or own is None or inside() is None:
+    """The job with the image that this process runs in, where the job names none: the host has no shardsynth then."""
+    image = os.environ.get("APPTAINER_CONTAINER")
+    if job.cluster.container is not None or image is None or inside() is None:
         return job
-    if not Path(own).exists():
+    if not Path(image).exists():
         raise JobError(
-            f"{own}: the image itself cannot be seen from within; bind its folder "
-            f"(--mount type=bind,src={Path(own).parent},dst={Path(own).parent},ro)"
+            f"{image}: the image itself cannot be seen from within; bind its folder "
+            f"(--mount type=bind,src={Path(image).parent},dst={Path(image).parent},ro)"
         )
-    return job.model_copy(update={"cluster": job.cluster.model_copy(update={"container": own})})
+    return job.model_copy(update={"cluster": job.cluster.model_copy(update={"container": image})})
 
 
 def _elements(plan: Plan, site: Site) -> dict[str, int]:
-    """Elements per stage; a stage's models share one array here, cut into shares of its tasks."""
+    """Elements per stage: all models of a stage share one array, which is cut into shares of the stage's tasks."""
     limits = limits_at(site, Limits())
     arrays = make_arrays(plan, plan.all_tasks(), plan.job.cluster.pack, limits)
     return {
@@ -125,13 +142,15 @@ def _elements(plan: Plan, site: Site) -> dict[str, int]:
     }
 
 
-def submit_all(where: list[str], stages: list[str], logs: str) -> str:
-    """A script that submits the stages one after the other, each after the one before.
+def submit_all(where: list[str], stages: list[str], logs: str, command: str, before: Sequence[str] = ()) -> str:
+    """A script that submits all stages; each waits for the one before.
 
     Args:
         where: Lines that set ``run`` and ``scripts``.
         stages: The stages, in order.
         logs: Folder of the elements' logs, as shell text.
+        command: Last arguments of sbatch for one ``$stage``, as shell text.
+        before: Lines before the call of sbatch.
     """
     return (
         "#!/bin/bash\n"
@@ -140,7 +159,8 @@ def submit_all(where: list[str], stages: list[str], logs: str) -> str:
         + "".join(f"{line}\n" for line in where)
         + "after=()\n"
         + f"for stage in {' '.join(stages)}; do\n"
-        + f'  job=$(sbatch --parsable --chdir="{logs}" ${{after[@]+"${{after[@]}}"}} "$scripts/$stage.sbatch" "$run")\n'
+        + "".join(f"{line}\n" for line in before)
+        + f'  job=$(sbatch --parsable --chdir="{logs}" ${{after[@]+"${{after[@]}}"}} {command})\n'
         '  echo "job ${job%%;*}: $stage"\n'
         '  after=(--dependency="afterok:${job%%;*}" --kill-on-invalid-dep=yes)\n'
         "done\n"

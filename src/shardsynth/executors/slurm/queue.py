@@ -1,4 +1,4 @@
-"""What Slurm holds of a run's missing tasks, and what is therefore left to submit."""
+"""What of a run is queued or runs in Slurm, what is therefore left to submit, and cancelling it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.planning.plan import Plan, Task
-from shardsynth.run.schedule import Group
+from shardsynth.run.rundir import RunDir
+from shardsynth.run.schedule import Group, needs_any
 
 _SETTLE_SECONDS = 15
 
 
 @dataclass
 class Standing:
-    """What is queued or running of a run.
+    """What of a run is queued or runs in Slurm.
 
     Attributes:
-        live: Task -> number of the array that holds it.
-        waiting: Numbers of arrays of which no element has started, by group.
+        live: Task -> number of the array that will do it.
+        waiting: Numbers of arrays that have not started any element, by group.
         stuck: Elements that will never start, as `scancel` names them.
-        broken: Their groups: what waits for one of these waits for ever, even where all of its tasks are committed.
+        broken: Groups of the stuck elements. What waits for such a group waits for ever, even if all tasks of the group
+            are committed.
     """
 
     live: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -32,23 +34,31 @@ class Standing:
 
 
 def standing_of(ledger: Ledger, before: list[Submitted], missing: list[Task]) -> Standing:
-    """What Slurm holds of the missing tasks, once nothing is in between states."""
+    """What of the missing tasks is queued or runs; waits some seconds for elements that are just ending.
+
+    Args:
+        ledger: The run's ledger.
+        before: The arrays that it lists.
+        missing: Tasks that are not committed.
+    """
     by_name = {submitted.name: submitted for submitted in before}
-    wanted = {(task.stage, task.index): task for task in missing}
+    missing_by_key = {(task.stage, task.index): task for task in missing}
     end = time.monotonic() + _SETTLE_SECONDS
     while True:
         known = slurm.at_controller(ledger.prefix()) if before else []
-        found = [(name, e) for name, e in known if e.state in slurm.WAITING or e.state in slurm.RUNNING]
-        ending = [(name, e) for name, e in found if e.state == "COMPLETING" and _tasks(by_name, name, e, wanted)]
+        queued = [(name, e) for name, e in known if e.state in slurm.WAITING or e.state in slurm.RUNNING]
+        ending = [
+            (name, e) for name, e in queued if e.state == "COMPLETING" and _tasks(by_name, name, e, missing_by_key)
+        ]
         if not ending or time.monotonic() > end:
             break
         time.sleep(0.5)
     standing = Standing()
     started = {e.job for _, e in known if e.state != "PENDING"}
-    for name, element in found:
+    for name, element in queued:
         if element.state == "COMPLETING":
             continue
-        tasks = _tasks(by_name, name, element, wanted)
+        tasks = _tasks(by_name, name, element, missing_by_key)
         if element.stuck:
             standing.stuck.append(_name(element))
             if name in by_name:
@@ -57,44 +67,60 @@ def standing_of(ledger: Ledger, before: list[Submitted], missing: list[Task]) ->
         for key in tasks:
             standing.live[key] = element.job
             if element.job not in started:
-                standing.waiting.setdefault(wanted[key].group, set()).add(element.job)
+                standing.waiting.setdefault(missing_by_key[key].group, set()).add(element.job)
     return standing
 
 
 def _tasks(
-    by_name: dict[str, Submitted], name: str, element: Element, wanted: dict[tuple[str, int], Task]
+    by_name: dict[str, Submitted], name: str, element: Element, missing: dict[tuple[str, int], Task]
 ) -> list[tuple[str, int]]:
+    """Missing tasks of an element."""
     submitted = by_name.get(name)
     if submitted is None or not 0 <= element.number < len(submitted.elements):
         return []
     keys = [(submitted.stage, index) for index in submitted.elements[element.number]]
-    return [key for key in keys if key in wanted]
+    return [key for key in keys if key in missing]
 
 
 def _name(element: Element) -> str:
+    """An element as `scancel` names it."""
     return f"{element.job}_{element.number}" if element.number >= 0 else str(element.job)
 
 
 def left_to_submit(plan: Plan, missing: list[Task], standing: Standing) -> list[Task]:
-    """Missing tasks that nothing queued or running will do; what waits for one of their groups is cancelled, too."""
+    """Missing tasks that nothing queued or running will do.
+
+    An array that waits for a group which is submitted again waits for the old job of that group. So it is added to
+    ``standing.stuck``, to be cancelled, and its tasks are submitted again too.
+
+    Args:
+        plan: The plan.
+        missing: Tasks that are not committed, stages in order.
+        standing: What is queued or runs; changed by this function.
+    """
     todo: list[Task] = []
-    fresh: set[Group] = set(standing.broken)
+    resubmitted: set[Group] = set(standing.broken)
     groups: dict[Group, list[Task]] = {}
     for task in missing:
         groups.setdefault(task.group, []).append(task)
     for group, tasks in groups.items():
         stale: set[int] = set()
-        if _any_before(plan, group, fresh):
+        if needs_any(plan, group, resubmitted):
             stale = standing.waiting.get(group, set())
             standing.stuck += [str(job) for job in sorted(stale)]
         left = [task for task in tasks if standing.live.get((task.stage, task.index)) in (None, *stale)]
         for task in left:
             standing.live.pop((task.stage, task.index), None)
         if left:
-            fresh.add(group)
+            resubmitted.add(group)
         todo += left
     return todo
 
 
-def _any_before(plan: Plan, group: Group, chosen: set[Group]) -> bool:
-    return any(need in chosen or _any_before(plan, need, chosen) for need in plan.needs(group))
+def cancel(run: RunDir) -> list[str]:
+    """Cancel everything of the run that is queued or running; what is committed stays. Returns lines that say so."""
+    known = slurm.at_controller(Ledger(run).prefix())
+    queued = [element for _, element in known if element.state in slurm.WAITING or element.state in slurm.RUNNING]
+    jobs = sorted({element.job for element in queued})
+    slurm.cancel(str(job) for job in jobs)
+    return [f"cancelled {len(queued)} elements of {len(jobs)} jobs; `shardsynth resume {run.root}` goes on"]

@@ -1,4 +1,4 @@
-"""Task numbers as text, Slurm's way: ``0-9,12``."""
+"""Task numbers as text in Slurm's notation: ``0-9,12``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def format_ranges(numbers: Iterable[int]) -> str:
-    """Ascending numbers as ``0-9,12``."""
+    """Numbers, in any order, as ``0-9,12``."""
     spans: list[list[int]] = []
     for number in sorted(set(numbers)):
         if spans and spans[-1][1] == number - 1:
@@ -17,7 +17,7 @@ def format_ranges(numbers: Iterable[int]) -> str:
 
 
 def parse_ranges(text: str) -> list[int]:
-    """Inverse of `format_ranges`; Slurm's throttle ``%4`` and the step ``:2`` are understood."""
+    """Inverse of `format_ranges`. It also reads Slurm's step ``:2``, and ignores the throttle ``%4``."""
     numbers: list[int] = []
     for span in text.partition("%")[0].split(","):
         if not span:

@@ -1,8 +1,8 @@
 """The batch script of one array: plain text that a person can read, keep and submit.
 
-Plain sbatch instead of submitit's Slurm plug-in, on purpose: the script, on the host, reads the task's exit code and
-asks Slurm to queue the element again on 75 (no `scontrol` in the image); there are no pickles to lose or to trust;
-SIGTERM counts as well as USR2; MaxArraySize is respected; and what `--dry-run` prints is what runs.
+Why plain sbatch and not submitit's Slurm plug-in: the script runs on the host, reads the exit code of the tasks and
+asks Slurm to queue the element again on 75, so the image needs no `scontrol`. There is no pickle to lose or to trust.
+SIGTERM counts as well as USR2. MaxArraySize is respected. And what `--dry-run` prints is what runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from shardsynth.executors.slurm.container import Container
 from shardsynth.executors.slurm.site import Site
 from shardsynth.job import Resources
 
+#: So long before a time limit the script gets USR2 (less for limits under 15 minutes).
 SIGNAL_SECONDS = 90
+#: Exit code of a script that cannot write the run directory.
+NOT_WRITABLE = 73
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 #: Options that the script itself sets.
 _RESERVED = {
@@ -35,7 +38,11 @@ _TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}", re.ASCII)
 
 
 def check_path(path: Path, what: str = "the run's path") -> None:
-    """Refuse what Slurm or a batch script would read as more than a path.
+    """Refuse a path that Slurm or a batch script would not read as the path that it is.
+
+    Args:
+        path: The path.
+        what: What it is, for the error.
 
     Raises:
         JobError: The path holds a control character, ``%`` or a backslash, or is not text.
@@ -49,13 +56,8 @@ def check_path(path: Path, what: str = "the run's path") -> None:
             )
 
 
-def check_run_path(output: str) -> None:
-    """`check_path` of a job's output, which on Slurm must hold no line break however it is quoted."""
-    check_path(Path(output).absolute())
-
-
 def minutes(time: str) -> float:
-    """Slurm's time notation as minutes; JobError otherwise."""
+    """Minutes of a time in Slurm's notation; JobError if it is not in that notation."""
     if not _TIME.fullmatch(time):
         raise JobError(f"time: {time!r} is not Slurm's notation; write minutes, 1:30:00 or 2-12:00:00")
     days, dash, clock = time.rpartition("-")
@@ -71,9 +73,18 @@ def minutes(time: str) -> float:
 
 
 def options(asked: Resources, threads: int, mail: str | None = None) -> list[str]:
-    """The sbatch options of a stage's resources; JobError for one that cannot be given."""
+    """Options of sbatch for the resources of a stage.
+
+    Args:
+        asked: The resources.
+        threads: Threads of a task: at least as many CPUs are asked for.
+        mail: Address to which Slurm writes if an element fails.
+
+    Raises:
+        JobError: An option is one that the script itself sets, or holds a character that is not safe in a script.
+    """
     lines = ["--nodes=1", "--ntasks=1"]
-    if asked.cpus is not None or not asked.options.get("exclusive"):  # a whole node gives all its CPUs
+    if asked.cpus is not None or not asked.options.get("exclusive"):  # a whole node comes with all its CPUs
         lines.insert(0, f"--cpus-per-task={max(asked.cpus or 1, threads)}")
     if asked.mem_gb is not None:
         lines.append(f"--mem={max(1, round(asked.mem_gb * 1024))}M")
@@ -104,23 +115,25 @@ def _option(name: str, value: str) -> str:
 
 
 def start_lines(site: Site, container: Container | None) -> list[str]:
-    """Lines that end with the array ``python``: how a task's Python is started, on the host or in the image."""
+    """Shell lines that set the array ``python``: how a task's Python is started, on the host or in the image."""
     if container is not None:
         return container.script()
     return [f"python=({shlex.quote(site.python or sys.executable)})"]
 
 
+#: For sites that pre-empt: the part of ``_LIFE`` that notices a pre-emption.
 _LISTENER = """\
-# Slurm tells job steps alone when the grace of a pre-emption begins: this one only waits to be ended by that (143).
+# When the grace of a pre-emption begins, Slurm tells only job steps. This step waits until that ends it (143).
 (
   srun --overlap --ntasks=1 --cpus-per-task=1 --mem=0 --gres=none --mpi=none --input=none sleep infinity >/dev/null 2>&1
   [ "$?" -ne 143 ] || kill -USR2 "$$"
 ) &
 """
 
+#: The end of every script, from the start of Python on.
 _LIFE = """\
-# Wait for the tasks; hand on what asks them to stop (USR2 reaches this shell alone), again and again, since a Python
-# that is just starting still ignores it.
+# Wait for the tasks. Pass on the signals that ask them to stop (USR2 reaches only this shell), again and again: a
+# Python that is just starting ignores them.
 trap '' USR2 TERM
 "${python[@]}" "$@" &
 child=$!
@@ -139,7 +152,7 @@ wait "$child"
 code=$?
 if [ -n "${scratch:-}" ]; then rm -rf --one-file-system "$scratch"; fi
 
-# 75: asked to stop, and saved. Queue this element again, unless it is being cancelled, or Slurm queues it again itself.
+# 75: asked to stop, and saved. Queue this element again, unless it is being cancelled or Slurm itself queues it again.
 if [ "$code" -eq 75 ]; then
   id="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
   if [ "$(squeue --noheader --jobs="$id" --format=%T 2>/dev/null)" = RUNNING ]; then
@@ -152,27 +165,26 @@ fi
 exit "$code"
 """
 
-
-#: For the whole script: whatever a path holds is quoted, and inert; the loop over names is one over words.
+#: For the whole script: paths are quoted, so nothing in them is executed; the loop over names is one over words.
 _SHELLCHECK = "# shellcheck disable=SC2016,SC2054,SC2288 # a path may hold anything; it is quoted, and inert"
 
 
 def body(start: list[str], setup: list[str], run_line: str, arguments: str, *, listen: bool) -> str:
-    """A script below its ``#SBATCH`` lines.
+    """The part of a script after its ``#SBATCH`` lines.
 
     Args:
-        start: Lines that say how Python is started.
-        setup: The site's own lines.
-        run_line: Assignment of the run's path to ``run``.
-        arguments: The element's arguments, as shell text.
-        listen: Whether jobs may be pre-empted here.
+        start: Lines that set the array ``python``.
+        setup: Lines of the site file.
+        run_line: Lines that set ``run`` to the run's path.
+        arguments: Arguments of the element, as shell text.
+        listen: Whether the site pre-empts jobs.
     """
     lines = [_SHELLCHECK, run_line, *(["", *setup, ""] if setup else [])]
     lines += [
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"',
         "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0",
         'export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"',
-        '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit 73; }',
+        '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit ' + f"{NOT_WRITABLE}; }}",
         *start,
         f"set -- -m shardsynth.executors.slurm.element {arguments}",
     ]
@@ -190,17 +202,17 @@ def array_script(
     run: Path,
     listen: bool = True,
 ) -> str:
-    """The script of one array of a run; its elements stand in ``private/slurm/<name>.elements``.
+    """The script of one array of a run; ``private/slurm/<name>.elements`` lists the tasks of its elements.
 
     Args:
-        name: Name of the array; also the job's name.
-        elements: How many.
+        name: Name of the array and of its Slurm job.
+        elements: How many elements it has.
         after: What it waits for, such as ``afterok:12``.
-        lines: sbatch options.
-        start: Lines that say how Python is started.
-        setup: The site's own lines.
+        lines: Options of sbatch.
+        start: Lines that set the array ``python``.
+        setup: Lines of the site file.
         run: The run directory, absolute.
-        listen: Whether jobs may be pre-empted here.
+        listen: Whether the site pre-empts jobs.
     """
     header = [f"--job-name={name}", f"--array=0-{elements - 1}"]
     if after:

@@ -1,7 +1,7 @@
-"""A site's own facts in a file of its own, so that job files stay portable.
+"""What belongs to a cluster and not to a job stands in a site file, so that job files stay portable.
 
-`~/.config/shardsynth/sites/NAME.yaml`, or the file or name in `$SHARDSYNTH_SITE`; a job asks for it by
-`cluster: {profile: NAME}`.
+The file is `~/.config/shardsynth/sites/NAME.yaml`. A job names it by `cluster: {profile: NAME}`; without that, the
+name or path in `$SHARDSYNTH_SITE` counts.
 """
 
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
@@ -20,7 +20,7 @@ from shardsynth.job import STAGES, Cluster, Resources
 
 
 class SiteLimits(BaseModel):
-    """Limits that the site does not tell, or that should be lower than it allows."""
+    """Limits that Slurm does not tell, or lower ones than it allows."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +29,20 @@ class SiteLimits(BaseModel):
 
 
 class Site(BaseModel):
-    """What a site file may say."""
+    """The content of a site file.
+
+    Attributes:
+        defaults: Resources of all stages.
+        stages: Resources by stage; they win over the defaults.
+        limits: Limits of the site.
+        setup: Shell lines that every element runs first.
+        apptainer: Path or name of Apptainer.
+        apptainer_options: Further options of `apptainer exec`.
+        unpack: Folder of each node in which an image is unpacked once; None to start the image itself.
+        binds: Further mounts of an image: ``/a``, ``/a:/b`` or ``/a:/b:ro``.
+        python: Python of the tasks; None for the one that submits.
+        mail: Address to which Slurm writes if an element fails.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,17 +59,27 @@ class Site(BaseModel):
 
 
 def sites_folder() -> Path:
-    """Where site files lie."""
+    """The folder of the site files."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "shardsynth" / "sites"
 
 
 def find_site(name: str | None) -> Path | None:
-    """File of a site: the job's ``profile``, else ``$SHARDSYNTH_SITE``; None where neither is given."""
-    wanted = name or os.environ.get("SHARDSYNTH_SITE")
-    if not wanted:
+    """The site file to use.
+
+    Args:
+        name: Name or path of the file, as the job gives it; None: what ``$SHARDSYNTH_SITE`` says.
+
+    Returns:
+        Its path; None if neither says anything.
+
+    Raises:
+        JobError: There is no such file.
+    """
+    name = name or os.environ.get("SHARDSYNTH_SITE")
+    if not name:
         return None
-    direct = Path(wanted)
-    path = direct if direct.suffix in (".yaml", ".yml") else sites_folder() / f"{wanted}.yaml"
+    direct = Path(name)
+    path = direct if direct.suffix in (".yaml", ".yml") else sites_folder() / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in sites_folder().glob("*.yaml"))) or "none"
         raise JobError(f"no site file at {path}; known sites: {known}; `shardsynth doctor --write-profile` drafts one")
@@ -64,7 +87,17 @@ def find_site(name: str | None) -> Path | None:
 
 
 def load_site(name: str | None) -> Site:
-    """The site; an empty one where none is asked for. JobError where the file is wrong."""
+    """Read a site file.
+
+    Args:
+        name: As for ``find_site``.
+
+    Returns:
+        The site; one without any entry if there is no file to use.
+
+    Raises:
+        JobError: There is no such file, or it is wrong.
+    """
     path = find_site(name)
     if path is None:
         return Site()
@@ -84,27 +117,37 @@ def load_site(name: str | None) -> Site:
     return site
 
 
-def limits_at(site: Site, found: Limits) -> Limits:
-    """The site's own limits, lowered by the file's."""
-    array_size = min(found.array_size, site.limits.max_array_size or found.array_size)
-    asked = site.limits.max_submit_jobs
-    if asked is not None and asked < found.jobs:
-        return replace(found, array_size=array_size, jobs=asked, reason="the site file's max_submit_jobs")
-    return replace(found, array_size=array_size)
+def limits_at(site: Site, limits: Limits) -> Limits:
+    """Slurm's limits, lowered by those of the site file."""
+    array_size = min(limits.array_size, site.limits.max_array_size or limits.array_size)
+    jobs = site.limits.max_submit_jobs
+    if jobs is not None and jobs < limits.jobs:
+        return replace(limits, array_size=array_size, jobs=jobs, reason="the site file's max_submit_jobs")
+    return replace(limits, array_size=array_size)
 
 
 def resources(site: Site, cluster: Cluster, stage: str, model: str) -> Resources:
-    """What a stage asks for; the more special wins: model, stage, defaults of the job, then of the site."""
+    """Resources that a stage of a model asks for.
+
+    The first of these that names a resource wins: the job's entry of the model, of the stage, the job's defaults, the
+    site's entry of the stage, the site's defaults.
+
+    Args:
+        site: The site.
+        cluster: The job's section ``cluster``.
+        stage: The stage.
+        model: The model, or "".
+    """
     layers = [
         site.defaults,
         site.stages.get(stage, Resources()),
         cluster.defaults,
         cluster.stages.get(stage, Resources()),
-        cluster.models.get(model.partition("/")[0], {}).get(stage, Resources()),  # candidates ask as their model does
+        cluster.models.get(model.partition("/")[0], {}).get(stage, Resources()),  # a replica has its model's entry
     ]
     merged: dict[str, Any] = {}
     for layer in layers:
-        given = layer.model_dump(exclude_unset=True)
-        merged.setdefault("options", {}).update(given.pop("options", {}))
-        merged.update(given)
+        named = layer.model_dump(exclude_unset=True)
+        merged.setdefault("options", {}).update(named.pop("options", {}))
+        merged.update(named)
     return Resources.model_validate(merged)

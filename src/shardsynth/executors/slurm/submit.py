@@ -1,7 +1,7 @@
-"""A run on Slurm: the same plan as `run`, as arrays chained by `afterok`; nothing stays behind on the login node.
+"""Submits a run to Slurm: the same plan as `run`, as arrays chained by `afterok`. No process stays on the login node.
 
-`resume` is the same act: what is neither committed nor queued nor running is submitted; what waits for something that
-is no longer coming is cancelled and submitted again.
+`resume` does the same: it submits what is neither committed nor queued nor running. What waits for an element that will
+never start is cancelled and submitted again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,16 @@ from shardsynth.standalone.image import differences, identify
 
 @dataclass(frozen=True)
 class Script:
-    """An array ready to be submitted."""
+    """What the batch script of an array is written from.
+
+    Attributes:
+        array: The array.
+        name: Its job name.
+        asked: Resources that it asks for.
+        lines: Options of sbatch for them.
+        start: Lines that set the shell array ``python``.
+        listen: Whether the site pre-empts jobs.
+    """
 
     array: Array
     name: str
@@ -46,7 +55,7 @@ class Script:
 
 
 def plan_for_slurm(job: Job) -> Plan:
-    """Plan a job as `run` does, without writing anything.
+    """Plan a job as `run` does; writes nothing.
 
     Raises:
         InputError: The job, the shards or the run's path are wrong.
@@ -58,21 +67,31 @@ def plan_for_slurm(job: Job) -> Plan:
 
 
 def check_site(site: Site, plan: Plan) -> slurm.Limits:
-    """Ask the controller for its limits, and whether the partitions exist; SlurmError or JobError where not."""
+    """Check that the partitions exist and that every stage's resources can be asked for.
+
+    Returns:
+        What the site allows.
+
+    Raises:
+        JobError: A resource cannot be asked for.
+        SlurmError: A partition does not exist, or Slurm does not answer.
+    """
     limits = limits_at(site, slurm.read_limits())
-    known = set(slurm.call("sinfo", "--noheader", "--format=%R").split())
+    partitions = set(slurm.call("sinfo", "--noheader", "--format=%R").split())
     for stage in STAGES:
         for model in {task.model for task in plan.tasks[stage]}:
             asked = resources(site, plan.job.cluster, stage, model)
             options(asked, 1, site.mail)
             for name in (asked.partition or "").split(","):
-                if name and name not in known:
-                    raise SlurmError(f"partition {name!r} does not exist here; partitions: {', '.join(sorted(known))}")
+                if name and name not in partitions:
+                    raise SlurmError(
+                        f"partition {name!r} does not exist here; partitions: {', '.join(sorted(partitions))}"
+                    )
     return limits
 
 
 def _with_image(run: RunDir, plan: Plan, image: Path | None, say: Any) -> Plan:
-    """The plan with the image as it is now; says what may differ where the run began in another one."""
+    """The plan with the image as it is now; if the run began in another image, says what may differ."""
     path = image or (Path(plan.job.cluster.container) if plan.job.cluster.container else None)
     if path is None:
         return plan
@@ -95,16 +114,20 @@ def submit_missing(
     """Submit what is neither committed nor queued nor running.
 
     Args:
-        run: The run directory, with its plan written (but for a dry run).
+        run: The run directory. Its plan must be written, except for a dry run.
         plan: The plan.
         verify: Compare checksums of committed outputs.
         dry_run: Print the scripts and submit nothing.
-        image: Run the tasks in this image, instead of the job's.
+        image: Run the tasks in this image instead of the job's.
         say: Called with each line to show.
 
+    Returns:
+        The arrays that were submitted.
+
     Raises:
-        SlurmError: Slurm refuses; what was submitted before is written down.
-        JobError: The plan cannot fit the site.
+        SlurmError: Slurm refuses. The ledger has the arrays that were submitted before.
+        JobError: The plan does not fit the limits of the site.
+        RunError: Another process is submitting this run.
     """
     root = run.root.absolute()
     run = RunDir(root)
@@ -132,7 +155,7 @@ def submit_missing(
         standing = standing_of(ledger, before, missing)
         todo = left_to_submit(plan, missing, standing)
         if standing.stuck:
-            say(f"cancelled: {len(standing.stuck)} elements that waited for something that is not coming")
+            say(f"cancelled: {len(standing.stuck)} elements that waited for something that will never happen")
             slurm.cancel(standing.stuck)
         if not todo:
             say(f"nothing to submit: {len(missing)} tasks are queued or running" if missing else "all done")
@@ -152,13 +175,13 @@ def _pack(plan: Plan, site: Site, limits: slurm.Limits, tasks: list[Task]) -> li
 
 
 def check_arrays(plan: Plan, site: Site, limits: slurm.Limits, root: Path, arrays: list[Array]) -> None:
-    """Ask Slurm whether it would take every array; SlurmError where not."""
-    asked: set[tuple[str, ...]] = set()
+    """Ask Slurm whether it would take every array; SlurmError if it would refuse one."""
+    checked: set[tuple[str, ...]] = set()
     for array in arrays:
         script = _script(plan, site, limits, root, array, "shardsynth-check", {})
         key = (str(len(array.elements)), *script.lines)
-        if key not in asked:
-            asked.add(key)
+        if key not in checked:
+            checked.add(key)
             slurm.check_script(_text(script, [], site, root))
 
 
@@ -178,11 +201,12 @@ def _submit(
     (ledger.folder / "logs").mkdir(exist_ok=True)
     jobs: dict[Group, set[str]] = {}
     for (stage, index), number in standing.live.items():
-        # An element of that array may have failed already, and `afterok` never forgives; tasks check their needs.
+        # Not `afterok`: if an element of that array has failed already, what waits for it would never start. Tasks
+        # check themselves that what they need is committed.
         jobs.setdefault(plan.tasks[stage][index].group, set()).add(f"afterany:{number}")
-    made: list[Submitted] = []
+    submitted: list[Submitted] = []
     for array in arrays:
-        name = f"{prefix}{len(before) + len(made):04d}-{array.stage}"
+        name = f"{prefix}{len(before) + len(submitted):04d}-{array.stage}"
         script = _script(plan, site, limits, root, array, name, _raised(plan, array, causes))
         after = _dependencies(plan, array.group, jobs)
         lines = "".join(f"{array.stage} {format_ranges(element)}\n" for element in array.elements)
@@ -194,11 +218,11 @@ def _submit(
         job = slurm.submit_script(path, f"{ledger.folder / 'logs'}/%A_%a.log")
         ledger.append(name=name, job=job)
         jobs.setdefault(array.group, set()).add(f"afterok:{job}")
-        made.append(Submitted(name, array.stage, array.model, asked, job, [list(e) for e in array.elements]))
+        submitted.append(Submitted(name, array.stage, array.model, asked, job, [list(e) for e in array.elements]))
         tasks = sum(len(element) for element in array.elements)
-        what = f"{array.stage}{' ' + array.model if array.model else ''}"
-        say(f"job {job}: {what}: {tasks} tasks in {len(array.elements)} elements")
-    return made
+        group = f"{array.stage}{' ' + array.model if array.model else ''}"
+        say(f"job {job}: {group}: {tasks} tasks in {len(array.elements)} elements")
+    return submitted
 
 
 def _script(
@@ -227,45 +251,54 @@ def _text(script: Script, after: list[str], site: Site, root: Path) -> str:
 
 
 def _waits_for(plan: Plan, group: Group, arrays: list[Array]) -> set[Group]:
+    """The nearest groups before this one that have an array."""
     present = {array.group for array in arrays}
-    found: set[Group] = set()
+    nearest: set[Group] = set()
     for need in plan.needs(group):
-        found |= {need} if need in present else _waits_for(plan, need, arrays)
-    return found
+        nearest |= {need} if need in present else _waits_for(plan, need, arrays)
+    return nearest
 
 
 def _dependencies(plan: Plan, group: Group, jobs: dict[Group, set[str]]) -> list[str]:
-    """Jobs of the nearest groups before this one that have any, as sbatch writes them."""
-    found: set[str] = set()
+    """Jobs of the nearest groups before this one that have jobs, as dependencies of sbatch."""
+    dependencies: set[str] = set()
     for need in plan.needs(group):
-        found |= jobs[need] if need in jobs else set(_dependencies(plan, need, jobs))
-    return sorted(found)
+        dependencies |= jobs[need] if need in jobs else set(_dependencies(plan, need, jobs))
+    return sorted(dependencies)
 
 
 def causes_of(before: list[Submitted], tasks: list[Task]) -> dict[tuple[str, int], tuple[Cause, dict[str, Any]]]:
-    """Why the latest element of each task ended, and what it had asked for, as far as Slurm knows."""
-    wanted = {(task.stage, task.index) for task in tasks}
+    """Why the latest elements of tasks ended badly, as far as Slurm knows.
+
+    Args:
+        before: Arrays of the run that were submitted, oldest first.
+        tasks: The tasks.
+
+    Returns:
+        Task -> the cause, and the resources that the element had asked for.
+    """
+    keys = {(task.stage, task.index) for task in tasks}
     latest: dict[tuple[str, int], tuple[Submitted, int]] = {}
     for submitted in before:
         for number, element in enumerate(submitted.elements):
             for index in element:
-                if (submitted.stage, index) in wanted and submitted.job is not None:
+                if (submitted.stage, index) in keys and submitted.job is not None:
                     latest[submitted.stage, index] = (submitted, number)
     names = {submitted.name for submitted in before}
     known = {(e.job, e.number): e for name, e in slurm.at_controller("shardsynth-") if name in names}
-    with contextlib.suppress(SlurmError):  # no accounting: the controller remembers the last minutes
+    with contextlib.suppress(SlurmError):  # without accounting only the last minutes are known
         known = slurm.with_peaks(known, slurm.in_accounting(s.job for s, _ in latest.values() if s.job is not None))
-    found = {}
+    causes = {}
     for key, (submitted, number) in latest.items():
         ended = known.get((submitted.job or 0, number))
         cause = cause_of(ended, submitted.asked) if ended else None
         if cause:
-            found[key] = (cause, submitted.asked)
-    return found
+            causes[key] = (cause, submitted.asked)
+    return causes
 
 
 def _raised(plan: Plan, array: Array, causes: dict[tuple[str, int], tuple[Cause, dict[str, Any]]]) -> dict[str, Any]:
-    """Resources that `cluster.retry` raises, since a task of the array ran out of them."""
+    """Resources that `cluster.retry` raises because a task of the array ran out of them."""
     raised: dict[str, Any] = {}
     for element in array.elements:
         for index in element:
@@ -280,7 +313,7 @@ def _raised(plan: Plan, array: Array, causes: dict[tuple[str, int], tuple[Cause,
 
 
 def estimate_lines(plan: Plan, arrays: list[Array], site: Site) -> list[str]:
-    """Rows, elements, files, bytes, CPU-hours and GPU-hours per stage."""
+    """A table of rows, tasks, elements, files, bytes, CPU-hours and GPU-hours by stage, as lines."""
     row_bytes = sum(shard.size for shard in plan.shards) / max(1, plan.input_rows)
     lines = [
         f"{'stage':<14} {'rows':>16} {'tasks':>9} {'elements':>9} {'files':>9} {'size':>10} {'CPU-h':>8} {'GPU-h':>8}"
@@ -303,12 +336,13 @@ def estimate_lines(plan: Plan, arrays: list[Array], site: Site) -> list[str]:
 
 
 def _gpus(asked: Resources) -> int:
+    """GPUs of an element, such as 1 for ``a100:1``."""
     text = str(asked.gres or asked.gpus or "0").rpartition(":")[2]
     return int(text) if text.isdigit() else 0
 
 
 def worth_asking(plan: Plan, arrays: list[Array], site: Site) -> bool:
-    """Whether a person should confirm: more than 100 CPU-hours, 1,000 elements or 4 GPU-hours."""
+    """Whether the user should confirm: more than 100 CPU-hours, 1,000 elements or 4 GPU-hours."""
     cpu_hours = sum(array.seconds for array in arrays) / 3600
     gpu_hours = sum(a.seconds / 3600 * _gpus(resources(site, plan.job.cluster, a.stage, a.model)) for a in arrays)
     return cpu_hours > 100 or gpu_hours > 4 or sum(len(array.elements) for array in arrays) > 1000
@@ -319,12 +353,16 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
 
     Args:
         job: The job.
-        dry_run: Show the scripts, write and submit nothing.
-        confirm: Called where the estimate is large; submits where it returns true.
+        dry_run: Show the scripts; write and submit nothing.
+        confirm: Called if the estimate is large: nothing is submitted if it returns false.
         say: Called with each line to show.
 
+    Returns:
+        The run directory.
+
     Raises:
-        InputError: The job, the site or Slurm say no; nothing was written unless a job number was shown.
+        InputError: The job or the site file is wrong, or Slurm refuses. If no job number was shown, nothing was
+            submitted.
     """
     plan = plan_for_slurm(job)
     run = RunDir(Path(job.output).absolute())

@@ -15,6 +15,7 @@ from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
 from shardsynth.models.columns.ragged import Ragged
+from shardsynth.standalone.files import replacing, write_atomic
 
 
 def write_files(
@@ -27,9 +28,10 @@ def write_files(
     held = dict(tensors)
     for key, value in ragged.items():
         held[key], held[f"{key}.starts"] = value.values, value.starts
-    save_file({key: np.asarray(value, order="C") for key, value in held.items()}, folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file({key: np.asarray(value, order="C") for key, value in held.items()}, temporary)
     text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
-    (folder / "model.json").write_text(text, encoding="utf-8")
+    write_atomic(folder / "model.json", text)
 
 
 def read_files(

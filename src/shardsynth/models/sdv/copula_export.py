@@ -30,6 +30,7 @@ from shardsynth.models.sdv.derived import Derived, derive
 from shardsynth.models.sdv.import_model import import_stock
 from shardsynth.models.sdv.marginals import StockMarginal, listed, stock_marginal, uniform
 from shardsynth.models.sdv.state import silenced
+from shardsynth.standalone.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,8 +66,8 @@ def export(model: GaussianCopula, path: str | Path) -> dict[str, float]:
         What is lost: per number or date, the KS distance of its marginal to the native one.
     """
     synthesizer, lost = to_stock(model)
-    with silenced():
-        synthesizer.save(str(path))
+    with silenced(), replacing(Path(path)) as temporary:
+        synthesizer.save(str(temporary))
     return lost
 
 

@@ -31,6 +31,7 @@ from shardsynth.models.sdv.copula_export import column_of, described, ensure_bot
 from shardsynth.models.sdv.marginals import StockMarginal, digits_of, stock_marginal
 from shardsynth.models.sdv.options import CLASSES, OPTIONS
 from shardsynth.models.sdv.state import silenced
+from shardsynth.standalone.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,8 +67,8 @@ def export(model: DeepModel, path: str | Path) -> list[str]:
         What is lost, a line each.
     """
     synthesizer, lost = to_stock(model)
-    with silenced():
-        synthesizer.save(str(path))
+    with silenced(), replacing(Path(path)) as temporary:
+        synthesizer.save(str(temporary))
     return lost
 
 

@@ -6,8 +6,6 @@ written beside itself and renamed, so that there is always a whole one.
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from shardsynth.errors import Saved
 from shardsynth.models.training.early_stopping import QualityCheck
+from shardsynth.standalone.files import replacing
 
 _PROGRESS_SECONDS = 10.0
 
@@ -84,12 +83,8 @@ def save_checkpoint(path: Path, state: TrainingState, identity: str) -> None:
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In containers, host and process number do not tell two attempts apart.
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    save_file(state.tensors(), partial, {"step": str(state.step), "identity": identity})
-    with open(partial, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        save_file(state.tensors(), temporary, {"step": str(state.step), "identity": identity})
 
 
 def load_checkpoint(path: Path, state: TrainingState, identity: str) -> bool:

@@ -1,0 +1,89 @@
+"""What Slurm knows of a run's tasks that are not committed: one `squeue`, and at most one `sacct`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.causes import cause_of
+from shardsynth.executors.slurm.commands import Element, Known, SlurmError
+from shardsynth.executors.slurm.ledger import Ledger, Submitted
+
+#: Stage and number of a task.
+TaskKey = tuple[str, int]
+
+
+@dataclass
+class TaskStates:
+    """What Slurm knows of the missing tasks of a run.
+
+    Attributes:
+        latest: The latest element that has the task, and the resources that its array asked for.
+        restarts: How often Slurm started elements again, by stage.
+        blocked: Whether all that is queued waits for elements that will never start.
+        message: What Slurm cannot tell, and why; empty if it told everything.
+    """
+
+    latest: dict[TaskKey, tuple[Element, dict[str, Any]]] = field(default_factory=dict)
+    restarts: Counter[str] = field(default_factory=Counter)
+    blocked: bool = False
+    message: str = ""
+
+
+def read_task_states(ledger: Ledger, missing: set[TaskKey]) -> TaskStates:
+    """Ask Slurm for the missing tasks of a run; it is not called if there are none."""
+    states = TaskStates()
+    arrays = [array for array in ledger.read() if array.job is not None]
+    if not arrays or not missing:
+        return states
+    known, states.message = _ask_slurm(ledger, arrays, missing)
+    elements: list[Element] = []  # also those of committed tasks: one that Slurm holds back blocks what depends on it
+    for array in arrays:
+        for number, indices in enumerate(array.elements):
+            element = known.get((array.job or 0, number))
+            if element is None:
+                continue
+            elements.append(element)
+            states.restarts[array.stage] += element.restarts
+            for index in indices:
+                if (array.stage, index) in missing:
+                    states.latest[array.stage, index] = (element, array.asked)
+    states.blocked = any(element.stuck for element in elements) and not any(map(_may_move, elements))
+    return states
+
+
+def _may_move(element: Element) -> bool:
+    """Whether it runs, or waits for something other than an element of the same run."""
+    waits = element.state in slurm.WAITING and element.reason != "Dependency" and not element.stuck
+    return waits or element.state in slurm.RUNNING
+
+
+def _ask_slurm(ledger: Ledger, arrays: list[Submitted], missing: set[TaskKey]) -> tuple[Known, str]:
+    """What the controller knows; if that does not explain all missing tasks, what the accounting knows too.
+
+    The accounting learns of an element only when its dependencies are met, and late of its end. So the controller
+    comes first.
+    """
+    try:
+        known = {(element.job, element.number): element for _, element in slurm.at_controller(ledger.prefix())}
+    except SlurmError as error:
+        return {}, f"Slurm does not answer ({error}): only what is committed is known"
+    if missing <= _tasks_of(arrays, {key for key, element in known.items() if cause_of(element, {}) is None}):
+        return known, ""
+    try:
+        return slurm.with_peaks(known, slurm.in_accounting(a.job for a in arrays if a.job is not None)), ""
+    except SlurmError:
+        explained = missing <= _tasks_of(arrays, set(known))
+        return known, "" if explained else "no accounting here: why some elements ended is not known"
+
+
+def _tasks_of(arrays: list[Submitted], elements: set[tuple[int, int]]) -> set[TaskKey]:
+    return {
+        (array.stage, index)
+        for array in arrays
+        for number, indices in enumerate(array.elements)
+        if (array.job or 0, number) in elements
+        for index in indices
+    }

@@ -1,0 +1,206 @@
+"""Where a run stands: its tasks by stage, from the run directory and, for a submitted run, from Slurm.
+
+Commit records come first: they say what is done. Any shell can ask, also days later.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.causes import Cause, cause_of, task_errors
+from shardsynth.executors.slurm.commands import Element
+from shardsynth.executors.slurm.ledger import Ledger
+from shardsynth.executors.slurm.packing import task_rows
+from shardsynth.executors.slurm.task_states import TaskKey, read_task_states
+from shardsynth.job import STAGES
+from shardsynth.planning.plan import Plan
+from shardsynth.run.rundir import RunDir
+from shardsynth.run.schedule import missing_tasks
+
+
+@dataclass
+class StageStatus:
+    """Counts of one stage's tasks.
+
+    Attributes:
+        tasks: All tasks.
+        done: Tasks that are committed.
+        running: Tasks of elements that run.
+        pending: Tasks of elements that wait.
+        failed: Tasks whose latest element ended badly.
+        requeued: How often Slurm started elements again.
+        rows: Rows of the tasks that are done.
+        seconds: Seconds that these tasks took; 0 where no record was opened.
+        rows_per_second: Over the time since the stage's first commit; 0 where it is not known.
+        eta_seconds: Estimated seconds until the stage is done; None where that is not known.
+    """
+
+    tasks: int = 0
+    done: int = 0
+    running: int = 0
+    pending: int = 0
+    failed: int = 0
+    requeued: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    rows_per_second: float = 0.0
+    eta_seconds: float | None = None
+
+
+@dataclass
+class RunStatus:
+    """All stages, and why tasks failed.
+
+    Attributes:
+        submitted: Whether the run was ever submitted to Slurm.
+        stages: The stages, in order.
+        causes: Why the latest element of a task ended badly.
+        errors: What a failed task, or its element, wrote as its error.
+        message: What Slurm cannot tell, and why; empty if it told everything.
+        blocked: Whether all that is queued waits for elements that will never start.
+    """
+
+    submitted: bool
+    stages: dict[str, StageStatus] = field(default_factory=dict)
+    causes: dict[TaskKey, Cause] = field(default_factory=dict)
+    errors: dict[TaskKey, str] = field(default_factory=dict)
+    message: str = ""
+    blocked: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether every task is committed."""
+        return all(stage.done == stage.tasks for stage in self.stages.values())
+
+    @property
+    def live(self) -> bool:
+        """Whether Slurm runs anything, or will start something that is queued."""
+        return not self.blocked and any(stage.pending or stage.running for stage in self.stages.values())
+
+
+def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = False) -> RunStatus:
+    """Where every stage stands: commit records, then at most one `squeue` and one `sacct`.
+
+    Args:
+        run: The run directory.
+        plan: The plan.
+        exact: Open every record and look at every output. Otherwise only the names of the records are read, which
+            takes well under a second for 10^5 tasks, but does not notice all that a purge took.
+        verify: With ``exact``: compare checksums too.
+    """
+    ledger = Ledger(run)
+    status = RunStatus(ledger.exists)
+    if exact:
+        lacking = missing_tasks(plan, run, verify=verify)
+        missing = {(task.stage, task.index) for task in lacking}
+        for stage in STAGES:
+            status.stages[stage] = _from_records(run, plan, stage, missing)
+    else:
+        committed = recorded(run, plan)
+        missing = {(s, task.index) for s in STAGES for task in plan.tasks[s] if task.index not in committed[s]}
+        for stage in STAGES:
+            status.stages[stage] = _from_times(plan, stage, committed[stage])
+    if status.submitted:
+        _add_slurm(status, ledger, missing)
+    return status
+
+
+def _from_records(run: RunDir, plan: Plan, stage: str, missing: set[TaskKey]) -> StageStatus:
+    """A stage by the content of its records; tasks whose outputs were read and deleted count as done."""
+    done = [task for task in plan.tasks[stage] if (stage, task.index) not in missing]
+    records = [record for task in done if (record := run.last_record(stage, task.index)) is not None]
+    return StageStatus(
+        tasks=len(plan.tasks[stage]),
+        done=len(done),
+        rows=sum(record["rows"] for record in records),
+        seconds=round(sum(record["seconds"] for record in records), 3),
+    )
+
+
+def _from_times(plan: Plan, stage: str, times: dict[int, float]) -> StageStatus:
+    """A stage by when its tasks were committed."""
+    tasks = plan.tasks[stage]
+    status = StageStatus(tasks=len(tasks), done=len(times))
+    status.rows = sum(task_rows(plan, tasks[index]) for index in times)
+    if len(times) >= 2 and status.done < status.tasks:
+        span = max(times.values()) - min(times.values())
+        if span > 0:
+            rate = (len(times) - 1) / span
+            status.rows_per_second = status.rows / len(times) * rate
+            status.eta_seconds = (status.tasks - status.done) / rate
+    return status
+
+
+def _add_slurm(status: RunStatus, ledger: Ledger, missing: set[TaskKey]) -> None:
+    """Add what Slurm runs and holds, and why tasks failed."""
+    states = read_task_states(ledger, missing)
+    status.blocked, status.message = states.blocked, states.message
+    for stage, restarts in states.restarts.items():
+        status.stages[stage].requeued = restarts
+    for (stage, index), (element, asked) in states.latest.items():
+        cause = cause_of(element, asked)
+        if element.state in slurm.WAITING and not element.stuck:
+            status.stages[stage].pending += 1
+        elif element.state in slurm.RUNNING:
+            status.stages[stage].running += 1
+        elif cause is not None:
+            status.stages[stage].failed += 1
+            status.causes[stage, index] = cause
+            error = _element_error(ledger, element, cause)
+            if error:
+                status.errors[stage, index] = error
+    status.errors.update(
+        {key: error for key, error in task_errors(ledger.folder / "failures").items() if key in missing}
+    )
+
+
+def _element_error(ledger: Ledger, element: Element, cause: Cause) -> str:
+    """The last error in the log of an element that started no task: a wrong image, a folder that is not there."""
+    if cause.kind not in ("image", "input"):
+        return ""
+    try:
+        log = (ledger.folder / "logs" / f"{element.job}_{element.number}.log").read_text(errors="replace")
+    except OSError:
+        return ""
+    return next((line[12:] for line in reversed(log.splitlines()) if line.startswith("shardsynth: ")), "")
+
+
+def recorded(run: RunDir, plan: Plan) -> dict[str, dict[int, float]]:
+    """Committed tasks by stage, and when (seconds since 1970), from the names of the records alone.
+
+    Of deleted outputs only missing parts are noticed: those can be seen without opening a record. `resume` looks at
+    every file.
+    """
+    committed: dict[str, dict[int, float]] = {}
+    for stage in STAGES:
+        times: dict[int, float] = {}
+        folder = run.root / "tasks" / stage
+        try:
+            thousands = [entry.path for entry in os.scandir(folder) if entry.is_dir()]
+        except FileNotFoundError:
+            thousands = []
+        for subfolder in thousands:
+            for entry in os.scandir(subfolder):
+                index, _, rest = entry.name.partition(".")
+                if index.isdigit() and rest.endswith("json"):
+                    times[int(index)] = max(times.get(int(index), 0.0), entry.stat().st_mtime)
+        committed[stage] = {index: when for index, when in times.items() if index < len(plan.tasks[stage])}
+    for model in plan.job.models:
+        present = _parts(run.samples(model))
+        for task in plan.model_tasks("sample", model):
+            if task.index in committed["sample"] and any(part not in present for part in range(*task.parts)):
+                del committed["sample"][task.index]
+    return committed
+
+
+def _parts(folder: Path) -> set[int]:
+    """Numbers of the parts in a folder, also of those that a kill left beside their record under a temporary name."""
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return set()
+    digits = (name.lstrip(".")[len("part-") :].partition(".")[0] for name in names)
+    return {int(text) for text in digits if text.isdigit()}

@@ -1,0 +1,160 @@
+"""A run's status as text, shown once or until nothing is queued any more."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.live import Live
+from rich.text import Text
+
+from shardsynth.errors import RunError
+from shardsynth.executors.slurm.ranges import format_ranges
+from shardsynth.executors.status import RunStatus, read_status
+from shardsynth.job import STAGES
+from shardsynth.planning.plan import READ_BY, Plan
+from shardsynth.run.rundir import RunDir
+
+_MOST_FAILURES = 10
+_MOST_CHARACTERS = 40
+
+
+def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
+    """A status as lines: a table of the stages, what failed and why, and what to do."""
+    lines = _table_of_elements(status) if status.submitted else _table(status)
+    lines += failure_lines(plan, status)
+    if status.message:
+        lines.append(status.message)
+    left = sum(stage.tasks - stage.done for stage in status.stages.values())
+    if not left or _only_intermediates_left(status):
+        lines.append("all done")
+    elif not status.submitted:
+        lines.append(f"{left} tasks are left: shardsynth resume {run.root}")
+    elif status.live:
+        lines.append(f"{left} tasks are left; Slurm holds some of them")
+    else:
+        reason = "what is queued cannot start" if status.blocked else "nothing is queued"
+        lines.append(f"{left} tasks are left and {reason}: shardsynth resume {run.root}")
+    return lines
+
+
+def _table(status: RunStatus) -> list[str]:
+    lines = [f"{'stage':<14} {'done':>12} {'rows':>16} {'task seconds':>13}"]
+    for name, stage in status.stages.items():
+        rows = f"{stage.rows:,}" if stage.rows else ""
+        lines.append(f"{name:<14} {f'{stage.done}/{stage.tasks}':>12} {rows:>16} {stage.seconds:>13,.1f}")
+    return lines
+
+
+def _table_of_elements(status: RunStatus) -> list[str]:
+    """The table of a submitted run, which also says what Slurm runs and holds."""
+    heads = ("done", "running", "pending", "failed", "requeued")
+    lines = [
+        f"{'stage':<14} {'tasks':>8}"
+        + "".join(f" {head:>8}" for head in heads)
+        + f" {'rows':>15} {'rows/s':>11} {'ETA':>8}"
+    ]
+    for name, stage in status.stages.items():
+        numbers = [f" {value or '':>8}" for value in (getattr(stage, head) for head in heads)]
+        rows = f"{stage.rows:,}" if stage.rows else ""
+        speed = f"{stage.rows_per_second:,.0f}" if stage.rows_per_second else ""
+        eta = "" if stage.eta_seconds is None else _duration(stage.eta_seconds)
+        lines.append(f"{name:<14} {stage.tasks:>8}{''.join(numbers)} {rows:>15} {speed:>11} {eta:>8}".rstrip())
+    return lines
+
+
+def _only_intermediates_left(status: RunStatus) -> bool:
+    """Whether all that is missing are outputs that a merge has read and deleted: what reads them is done."""
+    return all(stage.done == stage.tasks for name, stage in status.stages.items() if name not in READ_BY)
+
+
+def failure_lines(plan: Plan, status: RunStatus) -> list[str]:
+    """What happened to failed tasks and what to change: one line for all tasks of a stage and model that say the same.
+
+    Args:
+        plan: The plan.
+        status: The run's status.
+
+    Returns:
+        At most ten lines, and one that says how many more there are.
+    """
+    grouped: dict[tuple[str, str, str], list[int]] = {}
+    for stage, index in sorted({*status.causes, *status.errors}, key=lambda key: (STAGES.index(key[0]), key[1])):
+        cause = status.causes.get((stage, index))
+        error = status.errors.get((stage, index), "")
+        # For memory and time, Slurm's cause is more useful than the task's own error.
+        reason = (cause.advice if cause else "") if not error or (cause and cause.kind in ("oom", "time")) else error
+        if reason:
+            grouped.setdefault((stage, plan.tasks[stage][index].model, reason), []).append(index)
+    lines = [
+        f"{stage} {_shortened(indices)}{f' ({model})' if model else ''}: {reason}"
+        for (stage, model, reason), indices in grouped.items()
+    ]
+    left_out = len(lines) - _MOST_FAILURES
+    return lines[:_MOST_FAILURES] + ([f"and {left_out} more kinds of failure"] if left_out > 0 else [])
+
+
+def _shortened(indices: list[int]) -> str:
+    text = format_ranges(indices)
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    return f"{text[:_MOST_CHARACTERS].rpartition(',')[0]} and others, {len(indices):,} tasks"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d}"
+
+
+def wait(run: RunDir, plan: Plan, *, seconds: float | None = None, pause: float = 10.0, show: Any = None) -> RunStatus:
+    """Look at a submitted run until everything is committed or nothing is queued any more.
+
+    Args:
+        run: The run directory.
+        plan: The plan.
+        seconds: How long to wait at most; None: for ever.
+        pause: Seconds between two looks.
+        show: Called with each status.
+
+    Returns:
+        The last status.
+
+    Raises:
+        RunError: The time is up.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
+    quiet_looks = 0
+    while True:
+        status = read_status(run, plan)
+        if show is not None:
+            show(status)
+        quiet_looks = quiet_looks + 1 if not status.live else 0
+        if status.done or quiet_looks > 1:  # between two elements the accounting may lag
+            return status
+        if end is not None and time.monotonic() > end:
+            raise RunError(f"{run.root}: not done after {seconds:.0f} s; it goes on in Slurm")
+        time.sleep(min(pause, 2.0) if quiet_looks else pause)
+
+
+@contextlib.contextmanager
+def watch_screen(run: RunDir, plan: Plan, console: Any) -> Iterator[Any]:
+    """A function that shows a status: on a terminal it draws over the last one, elsewhere it prints what changed."""
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=2) as live:
+            yield lambda status: live.update(Text("\n".join(status_lines(run, plan, status))))
+        return
+    shown: list[str] = []
+
+    def show(status: RunStatus) -> None:
+        lines = status_lines(run, plan, status)
+        if lines != shown:
+            shown[:] = lines
+            console.print("\n".join([*lines, ""]), highlight=False, markup=False)
+
+    yield show
