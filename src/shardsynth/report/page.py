@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
+from markupsafe import Markup
 
 from shardsynth.report import evidence
 from shardsynth.report.drift import drift_strips
@@ -25,6 +27,7 @@ from shardsynth.report.plots import PairMaps, curve_plot, finite, pair_maps
 from shardsynth.report.survival_plot import survival_plot
 from shardsynth.report.text import seconds, shown
 from shardsynth.report.verdicts import card, column_score, floor, headline, rounded, side_by_side
+from shardsynth.standalone.files import write_atomic
 
 #: Columns whose figures are on the page; of a wider table the worst ones.
 MOST_FIGURES = 1_000
@@ -102,22 +105,17 @@ def write_report(folder: Path, report: ReportData) -> Path:
         Path of the page.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    page, table = folder / "index.html", folder / "metrics.parquet"
-    waiting = folder / f".index.html.{os.getpid()}"
-    waiting.write_text(render(report), encoding="utf-8", newline="\n")
-    os.replace(waiting, page)
-    waiting = folder / f".metrics.parquet.{os.getpid()}"
-    pq.write_table(metrics_table(report.models, report.drift), waiting)
-    os.replace(waiting, table)
+    page = folder / "index.html"
+    write_atomic(page, render(report))
+    table = io.BytesIO()
+    pq.write_table(metrics_table(report.models, report.drift), table)
+    write_atomic(folder / "metrics.parquet", table.getvalue())
     write_pictures(folder, [model.name for model in report.models], report.maps)
     return page
 
 
 def render(report: ReportData) -> str:
     """The page as text: pure."""
-    import jinja2
-    from markupsafe import Markup
-
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
