@@ -207,7 +207,7 @@ def _known(word: str, words: Collection[str], problem: str) -> str:
     raise JobError(f"{problem} {word!r}{hint}")
 
 
-def imported(config: OldConfig, output: Path, *, force: bool = False) -> Iterator[str]:
+def import_old_table(config: OldConfig, output: Path, *, force: bool = False) -> Iterator[str]:
     """Import the configuration's table beside the job file, if it is no Parquet yet; yields the folder, then lines.
 
     With ``force``, the shards of an import before are replaced.
