@@ -117,7 +117,7 @@ def privacy_lines(models: Models) -> tuple[EvidenceLine, ...]:
             "privacy",
             ("pull",),
             "Pull to training rows",
-            "The same against all training rows, as the share of rows that would have to be copies to explain it.",
+            "The same against all training rows: the share of rows that would have to be copies to explain it.",
             lambda v: interval(v, percent, 0, "share"),
             lambda v: percent(0.0, 0),
         ),
@@ -126,7 +126,7 @@ def privacy_lines(models: Models) -> tuple[EvidenceLine, ...]:
             "privacy",
             ("exact_matches",),
             "Exact copies",
-            "Rows equal to a training row in every column; beside it, of the unseen real rows.",
+            "Rows equal to a training row in every column. Beside it: the same of unseen real rows.",
             lambda v: f"{v['rows']:,}\n{percent(v['share'], 2)}",
             lambda v: (
                 "fewer than 5"
@@ -230,7 +230,7 @@ def utility_lines(models: Models) -> tuple[EvidenceLine, ...]:
         ),
         line(
             "Agreement on what matters",
-            "Overlap of the importance of columns, 1 where both models lean on the same.",
+            "Overlap of the importance of columns, 1 where both models use the same columns equally.",
             lambda u: decimal((u.get("importance") or {}).get("overlap"), 2),
             "1",
         ),
@@ -278,7 +278,7 @@ def detection_lines(models: Models) -> tuple[EvidenceLine, ...]:
             "detection",
             ("at_holdout_rows",),
             "AUC, on as many rows as the holdout has",
-            "Fewer rows are harder to tell apart; beside it, unseen real rows against training rows.",
+            "Fewer rows are harder to tell apart. Beside it: unseen real rows against training rows.",
             lambda v: interval(v, decimal, 3, "auc"),
             lambda v: "",
         ),
@@ -314,7 +314,9 @@ def cost_lines(models: Models) -> tuple[EvidenceLine, ...]:
         line("Scoring", "", stage_seconds("score")),
         line("Judging", "Privacy, utility and detection.", stage_seconds("judge")),
         line("Rows per second", "Sampling speed.", lambda m: _count(m.get("rows_per_second"))),
-        line("A million more rows", "Sampling alone, the model is there.", lambda m: _seconds(seconds_per_million(m))),
+        line(
+            "A million more rows", "Sampling alone, from the fitted model.", lambda m: _seconds(seconds_per_million(m))
+        ),
         line(
             "A million rows of this run",
             "The fit spread over the rows that were made.",
