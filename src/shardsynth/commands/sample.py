@@ -106,7 +106,7 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
     if request.seed is not None and not 0 <= request.seed < 2**63:
         raise RunError(f"--seed: wanted a number from 0 to 2^63 - 1, found {request.seed}")
     if request.remaining is not None and (request.where is not None or request.go_on or card.get("engine") == "sdv"):
-        raise ConditionError("--remaining-columns: goes without --where and --continue, and with native models")
+        raise ConditionError("--remaining-columns: cannot be used with --where or --continue, nor with a stock model")
     if request.remaining is not None and request.balance is not None:
         raise ConditionError("--balance: rows that are completed keep what they have; leave it out")
     if request.sampling and card.get("family") != "autoregressive":
@@ -217,7 +217,7 @@ def _read_or_make_plan(
         complete = (request.output / "_manifest.json").exists()
         if complete and not request.same_rows:
             raise RunError(
-                f"{request.output}: these rows are made already; choose another folder, with --continue for other rows"
+                f"{request.output}: these rows exist already; choose another folder, with --continue for other rows"
             )
         return plan
     # A call that ended before it had rows leaves a folder _run without a plan.

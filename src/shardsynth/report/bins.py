@@ -85,7 +85,7 @@ class FineBins:
         """Ends of the range that a histogram covers.
 
         At least ``least`` rows lie at or beyond either end. Where that range is over 1.6 times as wide as the range
-        without the outer 0.5 % at either side, it is the narrower one: a few far values do not squeeze the rest.
+        without the outer 0.5 % at either side, the narrower one is taken: a few far values would make all bars narrow.
         """
         total = int(counts.sum())
 

@@ -170,7 +170,7 @@ def _attack_lines(models: Models) -> list[EvidenceLine | None]:
     attacks = (
         (("attacks", "singling_out_one"), "Singling out, one column", "A value that one person alone has."),
         (("attacks", "singling_out_many"), "Singling out, several columns", "A combination that one person alone has."),
-        (("attacks", "linkability"), "Linkability", "Two halves of a record found to belong together."),
+        (("attacks", "linkability"), "Linkability", "Two halves of a record that are linked to each other."),
         (("attacks", "inference"), "Inference", "A secret guessed from the other columns; the column at most risk."),
     )
 

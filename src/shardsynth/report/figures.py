@@ -215,18 +215,18 @@ def _missing(tables: _Tables) -> tuple[Cell, ...]:
 
 def _axis_figure(base: dict[str, Any], coder: ColumnCoder, column: Column, tables: _Tables) -> ColumnFigure:
     """Figure of a number or date: bars of frequent single values, and a histogram of the rest."""
-    fine = FineBins(np.asarray(coder.cuts, dtype=np.float64), tables.real[:-1])
+    fine_bins = FineBins(np.asarray(coder.cuts, dtype=np.float64), tables.real[:-1])
     missing = _missing(tables)
-    total = int(fine.real.sum())
-    if total < tables.least or not len(fine.cuts):
+    total = int(fine_bins.real.sum())
+    if total < tables.least or not len(fine_bins.cuts):
         note = f"Fewer than {tables.least} real rows have a value here."
         return ColumnFigure(**base, rows=missing, note=note)
     unit, origin = _unit(coder)
-    span = fine.span(fine.real, tables.least)
+    span = fine_bins.span(fine_bins.real, tables.least)
     dense = unit is not None and (span[1] - span[0]) / unit < 200
-    spikes = fine.spikes(tables.least, dense) if column.role == "number" else []
+    spikes = fine_bins.spikes(tables.least, dense) if column.role == "number" else []
     rows = [
-        tables.cell("value", _point_label(float(fine.low[k]), unit), [int(table[k]) for table in tables.all()])
+        tables.cell("value", _point_label(float(fine_bins.low[k]), unit), [int(table[k]) for table in tables.all()])
         for k in spikes
     ]
     rest = [table[:-1].copy() for table in tables.all()]
@@ -237,10 +237,10 @@ def _axis_figure(base: dict[str, Any], coder: ColumnCoder, column: Column, table
         if any(counts):
             rows.append(tables.cell("other", "any other value", counts))
         return ColumnFigure(**base, rows=(*rows, *missing))
-    low, high = fine.span(rest[0], tables.least)
-    step = _common_step(fine, rest[0], unit) if unit else 0.0
-    grid, scale = _grid(fine, rest[0], low, high, column, unit, origin, step)
-    spread = [fine.spread_over(table, grid) for table in rest]
+    low, high = fine_bins.span(rest[0], tables.least)
+    step = _common_step(fine_bins, rest[0], unit) if unit else 0.0
+    grid, scale = _grid(fine_bins, rest[0], low, high, column, unit, origin, step)
+    spread = [fine_bins.spread_over(table, grid) for table in rest]
     bars = [
         tables.cell(
             "bin",
@@ -271,13 +271,13 @@ def _point_label(value: float, unit: float | None) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _common_step(fine: FineBins, counts: Integers, unit: float) -> float:
+def _common_step(fine_bins: FineBins, counts: Integers, unit: float) -> float:
     """The largest of 1, 10, 100 ... units whose multiples make up 70 % of the rows.
 
     A histogram with narrower bins would be a comb: every tenth bin high, the others low.
     """
-    point = fine.is_point & (counts > 0)
-    values, rows = fine.low[point] / unit, counts[point]
+    point = fine_bins.is_point & (counts > 0)
+    values, rows = fine_bins.low[point] / unit, counts[point]
     step = 1.0
     for power in range(1, 7):
         whole = np.abs(values / 10.0**power - np.rint(values / 10.0**power)) < 1e-6
@@ -288,7 +288,7 @@ def _common_step(fine: FineBins, counts: Integers, unit: float) -> float:
 
 
 def _grid(
-    fine: FineBins,
+    fine_bins: FineBins,
     counts: Integers,
     low: float,
     high: float,
@@ -304,16 +304,16 @@ def _grid(
         if pa.types.is_time(arrow_type):
             return clock_grid(low, high, slots, arrow_type.unit), "calendar"
         return calendar_grid(low, high, slots, time_unit(arrow_type)), "calendar"
-    if _is_skewed(fine, counts):
+    if _is_skewed(fine_bins, counts):
         return log_grid(low, high, slots, unit), "log"
     return linear_grid(low, high, slots, unit, origin, least_step), "linear"
 
 
-def _is_skewed(fine: FineBins, counts: Integers) -> bool:
+def _is_skewed(fine_bins: FineBins, counts: Integers) -> bool:
     """Whether all values are positive and the 99.5 % quantile is over 20 times the median."""
     codes = np.flatnonzero(counts)
-    if not len(codes) or fine.low[codes[0]] <= 0:
+    if not len(codes) or fine_bins.low[codes[0]] <= 0:
         return False
     cdf = np.cumsum(counts) / counts.sum()
-    median, top = (float(fine.high[int(np.searchsorted(cdf, share))]) for share in (0.5, 0.995))
+    median, top = (float(fine_bins.high[int(np.searchsorted(cdf, share))]) for share in (0.5, 0.995))
     return top > 20 * median

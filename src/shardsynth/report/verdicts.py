@@ -62,7 +62,7 @@ class Card:
         reference: Overall score of the holdout.
         rows: Lines of the table.
         equal_rows: Number of rows of the holdout.
-        made: Number of synthetic rows.
+        synthetic_rows: Number of synthetic rows.
         diagnostic: Diagnostic score.
         warnings: Sentences about what is wrong.
         costs: What, and its time or speed.
@@ -76,7 +76,7 @@ class Card:
     reference: float | None
     rows: tuple[FigureRow, ...]
     equal_rows: int | None
-    made: int | None
+    synthetic_rows: int | None
     diagnostic: float | None
     warnings: tuple[str, ...]
     costs: tuple[tuple[str, str], ...]
@@ -146,7 +146,7 @@ def card(name: str, metrics: Mapping[str, Any]) -> Card:
         reference=_at(holdout, ("score",)),
         rows=lines,
         equal_rows=_whole(equal.get("rows") or rows.get("holdout")) if equal else None,
-        made=_whole(rows.get("synthetic")),
+        synthetic_rows=_whole(rows.get("synthetic")),
         diagnostic=_at(metrics.get("diagnostic"), ("score",)),
         warnings=tuple(_warnings(metrics, rows)),
         costs=tuple(_costs(metrics)),
