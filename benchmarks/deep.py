@@ -266,7 +266,7 @@ def compare_speed(
         for precision in fast:
             own = Path(folder) / precision
             own.mkdir()
-            replace(model, options=replace(model.options, precision=precision)).save(own)
+            replace(model, options=model.options.model_copy(update={"precision": precision})).save(own)
             native_rate(pool, str(own), 1000 * given.threads, given.threads)  # loads
         few = given.rows // 8
         for _ in range(given.turns):

@@ -49,7 +49,7 @@ from shardsynth.data.metadata import columns as columns_of  # noqa: E402
 from shardsynth.data.metadata import keys_of  # noqa: E402
 from shardsynth.data.shards import open_shards, read_batches  # noqa: E402
 from shardsynth.metrics.quality import quality as our_quality  # noqa: E402
-from shardsynth.models.base import Fitting, Model  # noqa: E402
+from shardsynth.models.base import FitSetup, Fitting, Model  # noqa: E402
 from shardsynth.models.columns.guess_relations import guess_relations  # noqa: E402
 from shardsynth.models.families import NATIVE  # noqa: E402
 from shardsynth.sampling.identifiers import learn_all  # noqa: E402
@@ -144,11 +144,9 @@ def fit_ours(name: str, source: Source, table: pa.Table, seed: int) -> tuple[Mod
     started = time.perf_counter()
     p = prepare(table, source.metadata)
     generators = learn_all(p.profile.sample, p.columns, keys_of(source.metadata), seed=seed)
-    given = Fitting(
-        p.profile, p.coder, p.counts, p.relations, table.schema, p.columns, options, generators, seed, family,
-        threads() if NATIVE[family].trains else 1,
-    )  # fmt: skip
-    model = NATIVE[family].fit(given).model
+    used = threads() if NATIVE[family].trains else 1
+    setup = FitSetup(table.schema, p.columns, p.coder, options, generators, seed, family, used)
+    model = NATIVE[family].fit(Fitting(setup, p.profile, p.counts, p.relations)).model
     return model, time.perf_counter() - started
 
 

@@ -32,7 +32,7 @@ from shardsynth.errors import ModelError  # noqa: E402
 from shardsynth.metrics.quality import quality  # noqa: E402
 from shardsynth.models.autoregressive.dp_fit import DpFitting, fit_with_dp  # noqa: E402
 from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan  # noqa: E402
-from shardsynth.models.base import Model  # noqa: E402
+from shardsynth.models.base import FitSetup, NativeModel  # noqa: E402
 from shardsynth.models.copula.dp_fit import fit_copula_with_dp  # noqa: E402
 from shardsynth.models.copula.model import GaussianCopula  # noqa: E402
 from shardsynth.models.dp.accounting import histogram_noise  # noqa: E402
@@ -72,7 +72,7 @@ def generators(source: Source, coder: TableCoder) -> dict[str, Any]:
     return learn_all(source.table.slice(0, 1000), coder.table, keys_of(source.metadata), seed=0)
 
 
-def copula(source: Source, coder: TableCoder, epsilon: float) -> Model:
+def copula(source: Source, coder: TableCoder, epsilon: float) -> NativeModel:
     counts = counted(source.table, coder, fit=True, score=None)
     drawn = draw_tables(counts, coder, source.table.num_rows, epsilon, _DELTA)
     found = fit_copula_with_dp(drawn, coder, source.table.schema)
@@ -80,15 +80,15 @@ def copula(source: Source, coder: TableCoder, epsilon: float) -> Model:
     return GaussianCopula.from_fit(found, source.table.schema, coder.table, generators=made, name="gaussian_copula")
 
 
-def autoregressive(source: Source, coder: TableCoder, epsilon: float) -> Model:
+def autoregressive(source: Source, coder: TableCoder, epsilon: float) -> NativeModel:
     rows, schema = source.table.num_rows, source.table.schema
     plan = DpTrainingPlan.of({}, coder, rows, epsilon, _DELTA)
     noise = histogram_noise(epsilon, _DELTA, plan.columns)
     spent = plan.spend(epsilon, _DELTA, noise)
     drawn = draw_histograms(counted(source.table, coder, fit=False, score=None), coder, noise)
     made = generators(source, coder)
-    given = DpFitting(plan, spent, drawn, coder, [source.table], rows, schema, coder.table, made, threads=threads())
-    return fit_with_dp(given)
+    setup = FitSetup(schema, coder.table, coder, plan.options, made, threads=threads())
+    return fit_with_dp(DpFitting(setup, plan, spent, drawn, [source.table], rows))
 
 
 MODELS = {"autoregressive": autoregressive, "gaussian_copula": copula}

@@ -24,11 +24,11 @@ def test_defaults_and_round_trip():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inptu": "x"}, "unknown key 'inptu' (did you mean 'input'?)"),
-        ({"sample": {"row": 3}}, "unknown key 'sample.row' (did you mean 'rows'?)"),
+        ({"inptu": "x"}, "unknown key 'inptu'; did you mean 'input'?"),
+        ({"sample": {"row": 3}}, "unknown key 'sample.row'; did you mean 'rows'?"),
         ({"cluster": {"stages": {"fit": {"cpu": 3}}}}, "unknown key 'cluster.stages.fit.cpu'"),
-        ({"cluster": {"stages": {"fitt": {}}}}, "no stage is called 'fitt' (did you mean 'fit'?)"),
-        ({"models": {"tvea": {}}}, "no model family is called 'tvea' (did you mean 'tvae'?)"),
+        ({"cluster": {"stages": {"fitt": {}}}}, "no stage is called 'fitt'; did you mean 'fit'?"),
+        ({"models": {"tvea": {}}}, "ctgan, tvae; did you mean 'tvae'?"),
         ({"models": {"../up": {"model": "tvae"}}}, "becomes a folder"),
         ({"models": {"tvae": 3}}, "models.tvae: wanted a mapping of options, found int"),
         ({"models": {}}, "at least one model"),

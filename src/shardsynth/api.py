@@ -24,11 +24,11 @@ import pyarrow.parquet as pq
 
 from shardsynth.errors import ConditionError, ModelError, RunError
 from shardsynth.job import STAGES, Job
-from shardsynth.planning.plan import CHUNK_ROWS, Plan, make_plan
+from shardsynth.planning.plan import CHUNK_ROWS, Plan
 from shardsynth.run.constraint_card import keeps
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
-from shardsynth.sources.sources import model_card, open_distributions, open_source
+from shardsynth.sources.sources import model_card, open_distributions, open_native, open_source
 from shardsynth.standalone.files import human_bytes, read_json, write_json
 
 MAY_LEAVE = ("models", "samples", "metrics", "report")
@@ -264,15 +264,9 @@ def _size(folder: Path) -> int:
 
 def plan_job(job: Job) -> Run:
     """Look at the shards, plan the job and write the run directory; an equal plan that is there is kept."""
-    from shardsynth.data.shards import open_shards
-    from shardsynth.planning.plan import metadata_digest
-    from shardsynth.planning.preflight import check_job
-    from shardsynth.standalone.cpus import available_cpus
+    from shardsynth.planning.preflight import checked_plan
 
-    dataset = open_shards(job.input)
-    check_job(job, dataset)
-    plan = make_plan(job, dataset, job.cluster.workers or available_cpus(), metadata_digest(job))
-    RunDir(Path(job.output)).write_plan(job.to_yaml(), plan.to_json())
+    RunDir(Path(job.output)).write_plan(job.to_yaml(), checked_plan(job).to_json())
     return Run(job.output)
 
 
@@ -331,18 +325,11 @@ class Model:
             ConditionError: The model cannot complete rows, or does not know a category of theirs.
             InputError: A column is not the model's, or not of its type.
         """
-        from shardsynth.models.families import load_native
-
-        model: Any = (
-            load_native(self.folder, str(self.card.get("family"))) if self.card.get("engine") == "native" else None
-        )
         if keeps(self.folder):
             raise ConditionError(f"{self.folder}: keeps constraints, under which it cannot complete rows")
-        if not hasattr(model, "complete"):
-            family = self.card.get("family")
-            raise ConditionError(f"{self.folder}: {family} cannot complete rows; gaussian_copula, autoregressive can")
-        completed: pa.Table = model.complete(rows, self.seed, first_row)
-        return completed
+        if self.card.get("engine") != "native":
+            raise ConditionError(f"{self.folder}: a stock model cannot complete rows; use a native one")
+        return open_native(self.folder).complete(rows, self.seed, first_row)
 
     @property
     def learned_distributions(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One exception per thing a user can fix; each carries the exit code of the command line."""
+"""One exception per thing that a user can fix. Each class has the exit code of the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ShardsynthError(Exception):
 
 
 class InputError(ShardsynthError):
-    """The user's input is wrong: which one, what was found, what was wanted, what to do."""
+    """The user's input is wrong. The message says which one, what was found, what was wanted and what to do."""
 
     exit_code = 2
 
@@ -44,15 +44,15 @@ class RunError(InputError):
 
 
 class TaskError(ShardsynthError):
-    """A task failed; names the task and its log."""
+    """A task failed. The message names the task and its log."""
 
 
 class MergeError(ShardsynthError):
-    """Parts that do not add up: which part, and how."""
+    """Parts of a summary or of the output do not fit together. The message says which part, and why."""
 
 
 class SpaceError(ShardsynthError):
-    """The disk or the quota is full; says how much was needed."""
+    """The disk or the quota is full. The message says how much was needed, where that is known."""
 
 
 class Saved(ShardsynthError):
@@ -61,14 +61,24 @@ class Saved(ShardsynthError):
     exit_code = 75
 
 
-def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.5) -> str:
-    """`` (did you mean 'x'?)`` for the nearest of the words, to end a message with; empty where none is near."""
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+def did_you_mean(word: object, words: Iterable[str], cutoff: float = 0.5) -> str:
+    """``; did you mean 'x'?`` for the nearest of the words, to end a message with.
+
+    Args:
+        word: What was found; a key of a job file need not be text.
+        words: What would have been right.
+        cutoff: How alike two words must be, 0 to 1 (difflib's ratio); words that differ in case alone always are.
+
+    Returns:
+        The hint, or empty text where no word is near.
+    """
+    text, known = str(word), list(words)
+    close = difflib.get_close_matches(text, known, 1, cutoff) or [w for w in known if w.lower() == text.lower()]
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def no_folder_there(path: Path) -> str:
-    """What to say where a folder cannot be made, or looked into, because a file or a broken link has its place."""
-    found = next((p for p in (path, *path.parents) if (p.exists() or p.is_symlink()) and not p.is_dir()), path)
-    kind = "a broken link" if found.is_symlink() and not found.exists() else "a file"
-    return f"{found}: is {kind}, and a folder is wanted there; name another path, or move it away"
+    """Error message for a path that cannot be a folder: it, or a folder above it, is a file or a broken link."""
+    obstacle = next((p for p in (path, *path.parents) if (p.exists() or p.is_symlink()) and not p.is_dir()), path)
+    kind = "a broken link" if obstacle.is_symlink() and not obstacle.exists() else "a file"
+    return f"{obstacle}: is {kind}, and a folder is wanted there; name another path, or move it away"

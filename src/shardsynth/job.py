@@ -1,6 +1,6 @@
 """The job file: one pydantic model, every option documented once.
 
-`docs/job-file.md` is generated from the descriptions here (`python -m shardsynth.job`).
+`docs/job-file.md` is generated from the descriptions here (`python -m shardsynth.commands.reference docs/*.md`).
 """
 
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
@@ -13,11 +13,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from shardsynth.errors import JobError, did_you_mean
+from shardsynth.options import Options, Rare
 
-FAMILIES = ("autoregressive", "gaussian_copula", "copulagan", "ctgan", "tvae")  # each has an entry in models/native.py
+#: The model families; each has an entry in models/families.py.
+FAMILIES = ("autoregressive", "gaussian_copula", "copulagan", "ctgan", "tvae")
 STOCK_FAMILIES = ("gaussian_copula", "copulagan", "ctgan", "tvae")
-#: Families that can be made under differential privacy -> their options that a private version has.
-_PRIVATE = {
+#: Families that can be fitted under differential privacy -> the options that they have then.
+_DP_OPTIONS = {
     "autoregressive": {
         *("locales", "order", "bins", "max_categories", "embedding", "hidden", "batch_size", "learning_rate"),
         *("max_epochs", "calibrate", "temperature", "top_p", "device", "checkpoint_minutes"),
@@ -28,12 +30,16 @@ _ROWS = re.compile(r"^\d+(\.\d+)?([eE]\+?\d+)?$")
 _TIMES = re.compile(r"^(\d+(\.\d+)?)\s*x$")
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+class _Options(Options):
+    model_config = ConfigDict(populate_by_name=True)
 
 
 def parse_rows(value: Any) -> int:
-    """Row count from an int or text such as ``1e6`` or ``1_000_000``; JobError otherwise."""
+    """Row count from an int or text such as ``1e6`` or ``1_000_000``.
+
+    Raises:
+        JobError: The value is not a whole number from 0 to 2^63 - 1.
+    """
     if isinstance(value, bool):
         raise JobError("a row count was wanted, a true/false was found")
     text = str(value).replace("_", "").replace(",", "").strip()
@@ -49,17 +55,6 @@ def _rows(value: Any) -> int:
         return parse_rows(value)
     except JobError as error:  # pydantic adds the key to a ValueError
         raise ValueError(str(error)) from None
-
-
-class Rare(_Options):
-    """What a model may hold of rare values."""
-
-    min_count: int = Field(5, ge=1, description="A category or bin seen on fewer rows is not in a native model file.")
-    as_: Literal["other", "drop", "keep"] = Field(
-        "drop",
-        alias="as",
-        description="What rare categories become: their mass goes to `other`, to the rest, or stays.",
-    )
 
 
 class Fit(_Options):
@@ -78,7 +73,7 @@ class Fit(_Options):
 
 
 class Quota(_Options):
-    """So many rows that meet a condition."""
+    """A number or share of rows that meet a condition."""
 
     where: Union[str, Dict[str, Any]] = Field(
         description='Text such as `Gender == "F" and 60 <= AGE < 80 and notnull(WBC)`, or a mapping of columns to a value, '
@@ -177,21 +172,21 @@ class Evaluate(_Options):
     )
     sensitive: Optional[List[str]] = Field(
         None,
-        description="Columns that an attacker is let guess from the others (default: the target, else the first ten).",
+        description="Columns whose values an attacker tries to guess from the others (default: the target, else the first ten).",
     )
     survival: Optional[Survival] = Field(None, description="Compare survival curves: `{time: COLUMN, event: COLUMN}`.")
 
     def columns(self) -> Dict[str, str]:
         """Option -> the column that it names."""
-        found = {"group": self.group, "target": self.target}
+        names: dict[str, str | None] = {"group": self.group, "target": self.target}
         if self.survival is not None:
-            found.update({"survival.time": self.survival.time, "survival.event": self.survival.event})
-        found.update({f"sensitive[{place}]": name for place, name in enumerate(self.sensitive or [])})
-        return {option: name for option, name in found.items() if name is not None}
+            names.update({"survival.time": self.survival.time, "survival.event": self.survival.event})
+        names.update({f"sensitive[{place}]": name for place, name in enumerate(self.sensitive or [])})
+        return {option: name for option, name in names.items() if name is not None}
 
 
 class Resources(_Options):
-    """What one stage asks for."""
+    """Resources of the tasks of one stage."""
 
     cpus: Optional[int] = Field(
         None, ge=1, description="CPUs of one task; for deep models also the thread count in the plan."
@@ -232,7 +227,7 @@ class Cluster(_Options):
     stages: Dict[str, Resources] = Field(default_factory=dict, description="Resources by stage name.")
     models: Dict[str, Dict[str, Resources]] = Field(
         default_factory=dict,
-        description="Resources by model name, then stage name, where one model needs others than the rest (Slurm).",
+        description="Resources by model name, then stage name, for a model that needs others than the rest (Slurm).",
     )
     defaults: Resources = Field(
         Resources(), description="Resources of every stage that does not say otherwise (Slurm)."
@@ -245,7 +240,7 @@ class Cluster(_Options):
         description="What `resume` asks for after a failure, such as `oom: {mem_gb: x2}` or `time: {time: x2}` (Slurm).",
     )
     max_requeues: int = Field(
-        5, ge=1, description="Times an element may be started again without having finished anything more (Slurm)."
+        5, ge=1, description="How often an element is started again although it has finished nothing more (Slurm)."
     )
 
     @field_validator("rows_per_task", mode="before")
@@ -288,7 +283,7 @@ class Cluster(_Options):
 STAGES = ("profile", "profile_merge", "count", "count_merge", "fit", "sample", "score", "merge", "report")
 
 
-class Model(_Options):
+class ModelEntry(_Options):
     """One model of the job: its family, its engine and the family's own options."""
 
     model: str = Field(
@@ -326,7 +321,7 @@ class Job(_Options):
         None, description="SDV Metadata V2 file; detected and written to the run directory otherwise."
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Everything random follows from it.")
-    models: Dict[str, Model] = Field(
+    models: Dict[str, ModelEntry] = Field(
         description="Name -> options. The name is free when `model:` says which family; `engine: native|sdv`; the rest are the family's options."
     )
     sample: Sample = Field(Sample(), description="How many rows, in what pieces.")
@@ -388,18 +383,20 @@ class Job(_Options):
         return self
 
     def _check_privacy(self) -> None:
-        """Refuse whatever would break the guarantee, rather than claim it."""
+        """Refuse every key that would break the guarantee of differential privacy."""
         if self.privacy is None:
             return
         for name, model in self.models.items():
-            if model.model not in _PRIVATE or model.engine != "native":
+            if model.model not in _DP_OPTIONS or model.engine != "native":
                 raise ValueError(
                     f"privacy: covers native Gaussian copulas and autoregressive models, not {name!r} ({model.model}, "
                     f"engine {model.engine}); run it in a job of its own, without privacy"
                 )
-            broken = sorted(set(model.options) - _PRIVATE[model.model])
-            if broken:
-                raise ValueError(f"privacy: models.{name}.{broken[0]} has no private version; leave it out")
+            others = sorted(set(model.options) - _DP_OPTIONS[model.model])
+            if others:
+                raise ValueError(
+                    f"privacy: models.{name}.{others[0]} cannot be used under differential privacy; leave it out"
+                )
         for name in ("constraints", "pseudonymize"):
             if getattr(self, name):
                 raise ValueError(f"privacy: {name} are learned from the rows; leave them out")
@@ -415,10 +412,18 @@ class Job(_Options):
 
     @classmethod
     def parse(cls, data: Any, source: str = "job") -> Job:
-        """Job from plain data; JobError names the key, the value's type and the nearest valid key."""
+        """Job from plain data.
+
+        Args:
+            data: Mappings, lists, texts, numbers and None, as YAML gives them.
+            source: Name of the job file, for error messages.
+
+        Raises:
+            JobError: Names the key, the type of its value and the nearest valid key.
+        """
         if not isinstance(data, dict):
-            found = "nothing" if data is None else type(data).__name__
-            raise JobError(f"{source}: wanted a mapping of keys such as `input:` and `models:`, found {found}")
+            kind = "nothing" if data is None else type(data).__name__
+            raise JobError(f"{source}: wanted a mapping of keys such as `input:` and `models:`, found {kind}")
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -426,7 +431,11 @@ class Job(_Options):
 
     @classmethod
     def load(cls, path: str | Path, overrides: list[str] | None = None) -> Job:
-        """Read a YAML job file and apply ``a.b=c`` overrides."""
+        """Read a YAML job file and apply ``a.b=c`` overrides.
+
+        Raises:
+            JobError: The file cannot be read, is not YAML, or is not a valid job.
+        """
         path = Path(path)
         try:
             text = path.read_text(encoding="utf-8")
@@ -443,24 +452,24 @@ class Job(_Options):
         return data
 
     def to_yaml(self) -> str:
-        """The job as YAML, every default spelled out."""
+        """The job as YAML, with every default."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML loader that refuses a key given twice, instead of silently keeping the last."""
+    """YAML loader that refuses a key that is there twice; YAML itself would keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        keys = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (dict, list)):
                 continue
-            if key in seen:
+            if key in keys:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
                 )
-            seen.add(key)
+            keys.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -476,7 +485,11 @@ def _load_yaml(text: str, source: str) -> Any:
 
 
 def apply_overrides(data: Any, overrides: list[str]) -> Any:
-    """Set ``a.b=c`` in nested plain data; values are read as YAML."""
+    """Set ``a.b=c`` in nested plain data, in place; values are read as YAML.
+
+    Raises:
+        JobError: An override is not KEY=VALUE, or its key is under a value that is not a mapping.
+    """
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
@@ -485,7 +498,7 @@ def apply_overrides(data: Any, overrides: list[str]) -> Any:
         parts = key.strip().split(".")
         for part in parts[:-1]:
             if not isinstance(node, dict):
-                raise JobError(f"--set {key}: {part!r} lies under a value that is no mapping")
+                raise JobError(f"--set {key}: {part!r} is under a value that is not a mapping")
             if not isinstance(node.get(part), dict):
                 node[part] = {}
             node = node[part]
@@ -494,7 +507,7 @@ def apply_overrides(data: Any, overrides: list[str]) -> Any:
 
 
 def _model(name: str, options: Any) -> Any:
-    if isinstance(options, Model):
+    if isinstance(options, ModelEntry):
         return options
     options = dict(options or {}) if isinstance(options, (dict, type(None))) else options
     if not isinstance(options, dict):
@@ -503,8 +516,10 @@ def _model(name: str, options: Any) -> Any:
         raise ValueError(f"models: the name {name[:100]!r} becomes a folder: use letters, digits, '_', '-' and '.'")
     family = options.pop("model", name)
     if family not in FAMILIES:
-        hint = did_you_mean(str(family), FAMILIES)
-        raise ValueError(f"models.{name}: no model family is called {family!r}{hint}; families: {', '.join(FAMILIES)}")
+        families = f"; families: {', '.join(FAMILIES)}"
+        raise ValueError(
+            f"models.{name}: no model family is called {family!r}{families}{did_you_mean(family, FAMILIES)}"
+        )
     engine = options.pop("engine", "native")
     if engine == "sdv" and family not in STOCK_FAMILIES:
         raise ValueError(f"models.{name}: SDV has no {family}; leave `engine: sdv` out")
@@ -524,43 +539,9 @@ def _explain(model: type[BaseModel], item: Any) -> str:
             owner = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), owner)
         fields = getattr(owner, "model_fields", {})
         names = [info.alias or name for name, info in fields.items()]
-        return f"unknown key {key!r}{did_you_mean(str(location[-1]), names) or '; valid keys: ' + ', '.join(names)}"
+        return f"unknown key {key!r}{did_you_mean(location[-1], names) or '; valid keys: ' + ', '.join(names)}"
     message = re.sub(r"^Value error, ", "", item["msg"])
     if item["type"] == "missing":
         return f"the key {key!r} is missing"
-    found = "" if item["type"] == "value_error" else f", found {type(item.get('input')).__name__}"
-    return f"{key}: {message}{found}" if key else f"{message}{found}"
-
-
-def reference() -> str:
-    """The job file's reference as Markdown, from the descriptions above."""
-    lines = [
-        "# The job file",
-        "",
-        "Generated from `src/shardsynth/job.py` (`python -m shardsynth.job > docs/job-file.md`); a test keeps it in step.",
-        "Unknown keys, wrong types and impossible combinations are one clear error each. `--set a.b=c` overrides any key.",
-        "",
-    ]
-    sections: list[tuple[str, type[BaseModel]]] = [("", Job)]
-    while sections:
-        prefix, model = sections.pop(0)
-        if prefix:
-            lines += ["", f"## {prefix}", "", (model.__doc__ or "").strip(), ""]
-        lines += ["| key | default | what it is |", "|---|---|---|"]
-        for name, info in model.model_fields.items():
-            key = info.alias or name
-            annotation = info.annotation
-            inner = [annotation, *getattr(annotation, "__args__", ())]
-            nested = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), None)
-            if nested:
-                suffix = ".<name>" if getattr(annotation, "__origin__", None) is dict else ""
-                sections.append((f"{prefix}.{key}".lstrip(".") + suffix, nested))
-            made = info.get_default(call_default_factory=True)
-            default = "required" if info.is_required() else "" if nested else f"`{made}`"
-            text = (info.description or "").replace("|", "\\|")
-            lines.append(f"| `{key}` | {default} | {text} |")
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(reference(), end="")
+    suffix = "" if item["type"] == "value_error" else f", found {type(item.get('input')).__name__}"
+    return f"{key}: {message}{suffix}" if key else f"{message}{suffix}"

@@ -311,7 +311,7 @@ def test_options_have_the_packages_names_and_defaults() -> None:
     import inspect
 
     for family, theirs in (("ctgan", stock.CTGAN), ("tvae", stock.TVAE)):
-        ours = DeepOptions(family)
+        ours = DeepOptions(family=family)
         for name, parameter in inspect.signature(theirs.__init__).parameters.items():
             if name not in ("self", "verbose", "enable_gpu", "cuda"):
                 assert getattr(ours, name) == parameter.default, name

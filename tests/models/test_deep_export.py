@@ -95,7 +95,7 @@ def test_sdv_samples_an_export_with_the_models_statistics(
 
     back = import_stock(tmp_path / "out.pkl", trust=True)
     assert back.options.family == family
-    back = replace(back, options=replace(back.options, decode=models[family].options.decode))
+    back = replace(back, options=back.options.model_copy(update={"decode": models[family].options.decode}))
     close(models[family].draw(0, 0, ROWS).to_pandas(), back.draw(1, 0, ROWS).to_pandas(), 0.03)
 
 
@@ -135,12 +135,14 @@ def test_a_stock_pickle_becomes_a_native_model(name: str, stock: dict[str, Any],
     drawn = load_model(tmp_path / "native").sample(ROWS).to_pandas()
     assert set(drawn["site"]) == {"north"} and drawn["key"].is_unique
     if name == "TVAE":  # the same decoder; SDV takes the likeliest category
-        drawn = replace(model, options=replace(model.options, decode="argmax")).draw(0, 0, ROWS).to_pandas()
+        drawn = (
+            replace(model, options=model.options.model_copy(update={"decode": "argmax"})).draw(0, 0, ROWS).to_pandas()
+        )
         with silenced():
             close(drawn, stock[name].sample(ROWS)["table"], 0.03)
         return
     # As SDV makes them: categories by log frequencies. Its normalisation by batches of 100 makes the rest fuzzy.
-    as_stock = replace(model, options=replace(model.options, condvec="log")).draw(0, 0, ROWS).to_pandas()
+    as_stock = replace(model, options=model.options.model_copy(update={"condvec": "log"})).draw(0, 0, ROWS).to_pandas()
     with silenced():
         close(as_stock, stock[name].sample(ROWS)["table"], 0.08)
 

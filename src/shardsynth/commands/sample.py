@@ -25,7 +25,7 @@ from shardsynth.planning.plan import CHUNK_ROWS, split_range
 from shardsynth.run.rundir import RunDir
 from shardsynth.sources.known import KnownSource, open_known
 from shardsynth.sources.parts import write_part
-from shardsynth.sources.sources import ConstrainedSource, Source, model_card, open_source
+from shardsynth.sources.sources import ConstrainedSource, NativeSource, Source, model_card, open_source
 from shardsynth.standalone.cpus import available_cpus, limit_threads, thread_environment
 from shardsynth.standalone.files import sha256_of, write_json
 from shardsynth.standalone.signals import follow_parent
@@ -265,6 +265,8 @@ def _open(content: dict[str, Any], *, trust_pickle: bool) -> Source:
         return source
     if isinstance(source, ConstrainedSource):
         raise ConditionError("--remaining-columns: this model keeps constraints, under which it cannot complete rows")
+    if not isinstance(source, NativeSource):
+        raise ConditionError("--remaining-columns: a stock model cannot complete rows; use a native one")
     known, digest = open_known(content["remaining"])
     if digest != content["known"]:
         raise InputError(

@@ -1,4 +1,4 @@
 """What a table is: Arrow types, shards, columns, metadata, codes; reading and writing files of rows.
 
-Knows no summary, model or run. Imports ``errors``.
+It knows no summaries, models or runs. It imports ``errors`` alone.
 """

@@ -1,11 +1,12 @@
-"""A file of named arrays and JSON with bytes that depend on nothing but its content.
+"""A file of named arrays and JSON objects. Its bytes depend on its content alone.
 
-A zip archive with fixed dates, fixed order and fixed compression: equal content, equal bytes, equal checksum. Plain
-``.npy`` and JSON inside, never a pickle.
+It is a zip archive with fixed dates, order and compression: equal content, equal bytes, equal checksum. It holds plain
+``.npy`` and JSON, never a pickle.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import zipfile
@@ -25,7 +26,12 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(members: Mapping[str, Member]) -> bytes:
-    """Members by name: ``bytes`` as they are, not compressed again; arrays as ``name.npy``; others as ``name.json``."""
+    """Bytes of an archive.
+
+    Args:
+        members: Content by name. An array becomes ``name.npy`` and a dictionary ``name.json``. ``bytes`` are kept as
+            they are, under ``name``, and are not compressed again.
+    """
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name in sorted(members):
@@ -39,7 +45,9 @@ def pack(members: Mapping[str, Member]) -> bytes:
                 name, content = f"{name}.json", text.encode()  # noqa: PLW2901
             else:
                 content = member
-            stored = isinstance(member, bytes) or len(content) < 64  # bytes are compressed already
+            stored = (
+                isinstance(member, bytes) or len(content) < 64
+            )  # members of bytes are Parquet files, which are compressed already
             entry = zipfile.ZipInfo(name, _DATE)
             entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
             entry.create_system = 3
@@ -49,7 +57,7 @@ def pack(members: Mapping[str, Member]) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, Any]:
-    """Inverse of ``pack``."""
+    """Members by name, from the bytes that ``pack`` made."""
     members: dict[str, Any] = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for name in archive.namelist():
@@ -64,17 +72,27 @@ def unpack(content: bytes) -> dict[str, Any]:
 
 
 def write(path: str | Path, members: Mapping[str, Member]) -> None:
-    """``pack`` into a file; the caller gives a temporary name and renames."""
+    """Write an archive to ``path``: a temporary file, which the caller renames when its task commits."""
     Path(path).write_bytes(pack(members))
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """``unpack`` a file.
+    """Members by name, from a file that ``write`` made.
 
     Raises:
-        RunError: Missing, truncated or not such a file.
+        RunError: The file is missing, cut short or not an archive.
     """
     try:
         return unpack(Path(path).read_bytes())
     except (OSError, zipfile.BadZipFile, ValueError, EOFError) as error:
         raise RunError(f"{path}: not a readable summary ({type(error).__name__}); delete it and resume") from None
+
+
+def value_to_json(value: Any) -> Any:
+    """A value of a column of text or bytes, as JSON can hold it: bytes become base64 text."""
+    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value
+
+
+def value_from_json(value: Any, binary: bool) -> Any:
+    """Inverse of ``value_to_json``; ``binary`` says whether the column holds bytes. None stays None."""
+    return base64.b64decode(value) if binary and value is not None else value

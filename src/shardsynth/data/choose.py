@@ -1,4 +1,4 @@
-"""Choosing the codes of a column from its tally and the row sample."""
+"""Choose the codes of a column from its exact counts and the row sample."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from shardsynth.data.column_codes import ColumnCoder
 from shardsynth.data.columns import Column
 from shardsynth.data.cuts import coarse_codes, cuts_of
 from shardsynth.data.grid import Grid, precision_of
-from shardsynth.data.values import Array, axis_of_native, column_native, decoded, needs_parsing
+from shardsynth.data.values import Array, axis_of_native, column_native, datetime_unit, decoded, kind_of, needs_parsing
 from shardsynth.errors import MetadataError
 
 if TYPE_CHECKING:
     from shardsynth.data.tallies import NumberTally, Tally
 
-#: Categories that are told apart at most.
+#: Most categories that get a code of their own when a column has too many distinct values to count.
 CATEGORIES = 10_000
-#: SDMetrics rounds to so many decimals before it compares two distributions.
+#: Decimals to which SDMetrics rounds values before it compares two distributions.
 DECIMALS = 14
 
 
@@ -30,8 +30,8 @@ def choose_coder(column: Column, tally: Tally, sample: pa.ChunkedArray, min_coun
 
     Args:
         column: Role ``category``, ``number`` or ``datetime``.
-        tally: What the profile counted of it.
-        sample: Its values in the row sample.
+        tally: The column's exact counts in the profile.
+        sample: The column's values in the row sample.
         min_count: See ``TableCoder.from_profile``.
     """
     if column.role == "category":
@@ -43,9 +43,9 @@ def _category_coder(column: Column, tally: Tally, sample: pa.ChunkedArray, min_c
     values = tally.values_as_arrow()
     missing = tally.rows - tally.present
     if values is not None:
-        known = tally.value_counts()
-        assert known is not None
-        counts, other = known[1], None
+        counted = tally.value_counts()
+        assert counted is not None
+        counts, other = counted[1], None
     else:
         values, counts, other = _common_values(decoded(sample), min_count)
     order = _category_order(column, values)
@@ -72,21 +72,20 @@ def _common_values(sample: pa.Array, min_count: int) -> tuple[pa.Array, npt.NDAr
     values, counts = pairs.field("values"), pairs.field("counts").to_numpy()
     order = pc.sort_indices(values).to_numpy()
     values, counts = values.take(pa.array(order)), counts[order]
-    often = np.argsort(-counts, kind="stable")[:CATEGORIES]
-    kept = often[counts[often] >= min_count]
-    kept = np.sort(kept if len(kept) else often)
-    return values.take(pa.array(kept)), counts[kept], int(counts.sum() - counts[kept].sum())
+    frequent = np.argsort(-counts, kind="stable")[:CATEGORIES]
+    common = frequent[counts[frequent] >= min_count]
+    common = np.sort(common if len(common) else frequent)
+    return values.take(pa.array(common)), counts[common], int(counts.sum() - counts[common].sum())
 
 
 def _category_order(column: Column, values: pa.Array) -> npt.NDArray[np.int64]:
-    """By the metadata's ``range_values`` for an ordinal column, else by value."""
-    place = np.arange(len(values), dtype=np.int64)
-    listed = column.options.get("range_values") if column.ordered else None
-    if listed:
-        rank = {v: i for i, v in enumerate(listed)}
-        found = [rank.get(v, rank.get(_as_number(v), len(rank))) for v in values.to_pylist()]
-        place = np.argsort(np.array(found, np.int64), kind="stable")
-    return place
+    """Index of the category of each code: in the order of ``range_values`` for an ordinal column, else by value."""
+    declared = column.options.get("range_values") if column.ordered else None
+    if not declared:
+        return np.arange(len(values), dtype=np.int64)
+    rank = {v: i for i, v in enumerate(declared)}
+    ranks = [rank.get(v, rank.get(_as_number(v), len(rank))) for v in values.to_pylist()]
+    return np.argsort(np.array(ranks, np.int64), kind="stable")
 
 
 def _as_number(value: Any) -> Any:
@@ -119,7 +118,7 @@ def _axis_coder(column: Column, tally: Tally, sample: pa.ChunkedArray) -> Column
         cuts=cuts,
         coarse=_with_missing(coarse_codes(mass, ordered=True)),
         mass=np.append(mass, tally.rows - tally.present),
-        # A parsed datetime lies on nanoseconds, whatever the type of its text.
+        # Parsed datetimes are counts of nanoseconds, also where the column is text.
         precision=precision_of(grid, pa.timestamp("ns") if needs_parsing(column) else column.value_type),
         emit_nan=tally.nans > 0 and tally.nulls == 0,
         low=low,
@@ -130,9 +129,12 @@ def _axis_coder(column: Column, tally: Tally, sample: pa.ChunkedArray) -> Column
 
 
 def declared_bounds(column: Column) -> tuple[float, float]:
-    """The metadata's ``range_min`` and ``range_max`` on the axis, NaN where there is none.
+    """The metadata's ``range_min`` and ``range_max`` on the axis; NaN where the metadata has none.
 
     A bound is first rounded to the column's own float type, as pandas does when it compares.
+
+    Raises:
+        MetadataError: A bound is not a value of the column's type.
     """
     low, high = (_bound(column, column.options.get(name)) for name in ("range_min", "range_max"))
     return low, high
@@ -164,27 +166,24 @@ def _instant(column: Column, value: Any) -> float:
         stamp = stamp.tz_localize(zone)
     if stamp.tzinfo is not None:
         stamp = stamp.tz_convert("UTC").tz_localize(None)
-    if pa.types.is_date32(type_):
-        unit = "D"
-    else:
-        unit = "ms" if pa.types.is_date64(type_) else type_.unit if pa.types.is_timestamp(type_) else "ns"
+    unit = datetime_unit(type_) if kind_of(type_) == "temporal" else "ns"
     return float(stamp.to_datetime64().astype(f"datetime64[{unit}]").astype(np.int64))
 
 
 def _axis_counts(
     column: Column, tally: Tally, sample: pa.ChunkedArray
 ) -> tuple[Array, npt.NDArray[np.int64], Grid, bool]:
-    """Native values in order, counts, their grid, and whether those are all values."""
-    known = tally.value_counts()
+    """Distinct native values in order, their counts, their grid, and whether these are all values of the column."""
+    counted = tally.value_counts()
     parse = needs_parsing(column)
-    if known is not None and not parse:
-        return known[0], known[1], _grid(tally), True
-    if known is not None:
-        array, counts = tally.values_as_arrow(), known[1]
+    if counted is not None and not parse:
+        return counted[0], counted[1], _grid(tally), True
+    if counted is not None:
+        array, counts = tally.values_as_arrow(), counted[1]
     else:
         array = decoded(sample)
         if parse and tally.low is not None:
-            # Text in year-first formats sorts like the instants it stands for: then the range is exact.
+            # Text that starts with the year sorts as its instants do: then the range is exact.
             array = pa.concat_arrays([array, pa.array([tally.low, tally.high], array.type)])
         counts = np.ones(len(array), np.int64)
     values, nulls = column_native(column, array)
@@ -194,16 +193,16 @@ def _axis_counts(
     distinct, inverse = np.unique(values[present], return_inverse=True)
     totals = np.bincount(inverse, weights=counts[present], minlength=len(distinct)).astype(np.int64)
     grid = Grid("integer").extended(distinct) if parse else _grid(tally)
-    return distinct, totals, grid, known is not None
+    return distinct, totals, grid, counted is not None
 
 
 def _grid(tally: Tally) -> Grid:
-    """What numbers lie on; an axis is never made of text, unless it is parsed."""
+    """Grid of a column of numbers: text has an axis only where it is parsed, and then this is not called."""
     return cast("NumberTally", tally).grid
 
 
 def _decimals(column: Column, largest: float) -> int | None:
-    """14 where that can join two float64 values and loses nothing of the column, else None."""
+    """Decimals to round to: ``DECIMALS`` where that can make two float64 values equal and loses no digit, else None."""
     return DECIMALS if column.value_type == pa.float64() and 1e-6 <= largest < 90.0 else None
 
 

@@ -1,7 +1,7 @@
-"""From values to small integer codes: what ``Counts`` counts on.
+"""From values to small integer codes, which ``Counts`` counts.
 
-Made once, from a merged ``Profile``. *Fine* codes are categories, or the bins and atoms of an axis; *coarse* codes (at
-most 32) join them for the pair tables of the fit. In both the last code is "missing".
+A ``TableCoder`` is made once, from a merged ``Profile``. *Fine* codes are categories, or the bins and atoms of an axis.
+*Coarse* codes (at most 32) join fine codes for the pair tables of the fit. The last code of both means "missing".
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from shardsynth.data import archive
+from shardsynth.data.choose import choose_coder
 from shardsynth.data.column_codes import SCORE_STEP, Codes, ColumnCoder, Floats, Native
 from shardsynth.data.columns import Column, schema_from_text, schema_to_text
-from shardsynth.data.values import Array, Precision, axis_of_native, kind_of, native, plain_type, to_arrow
+from shardsynth.data.values import Array, Precision, axis_of_native, kind_of, native, plain_type, to_arrow, wide_dtype
 
 if TYPE_CHECKING:
     from shardsynth.data.tallies import TableTallies
 
 __all__ = ["SCORE_STEP", "WIDE", "ColumnCoder", "Encoded", "TableCoder"]
 
-#: Columns beyond which there are no pair tables.
+#: Most learned columns of a table that has pair tables.
 WIDE = 500
 
 
@@ -35,8 +36,8 @@ class Encoded:
     """A batch in codes.
 
     Attributes:
-        coder: What coded it.
-        rows: Rows of the batch.
+        coder: The coder that made the codes.
+        rows: Number of rows of the batch.
         codes: Fine codes per learned column, int16[rows] each.
         native: Native values and null mask per learned column; None for text categories.
     """
@@ -52,7 +53,7 @@ class Encoded:
         return [self._axis_of(i) for i in range(len(self.codes))]
 
     def missing(self, i: int) -> npt.NDArray[np.bool_] | None:
-        """bool[rows]: where learned column i is missing; None where nowhere."""
+        """bool[rows], True where learned column ``i`` is missing; None if no row is."""
         absent = self.codes[i] == self.coder.columns[i].missing
         return absent if absent.any() else None
 
@@ -71,7 +72,7 @@ class TableCoder:
     Attributes:
         columns: One coder per learned column, in schema order: the index ``i`` everywhere in ``Counts``.
         table: Every column of the table, learned or not, in schema order.
-        rows: Rows of the profile (training rows).
+        rows: Number of rows of the profile (training rows).
         seed: The job's seed.
     """
 
@@ -92,16 +93,16 @@ class TableCoder:
 
     @property
     def missing_columns(self) -> list[int]:
-        """Indices of the columns in which the profile saw missing values."""
+        """Indices of the columns that have missing values in the profile."""
         return [i for i, c in enumerate(self.columns) if c.mass[-1] > 0]
 
     @property
     def normal_scores(self) -> list[Floats]:
-        """Per column float64[n_codes]: the normal score of each fine code, missing 0."""
+        """Per column, float64[n_codes]: the normal score of each fine code; 0 for missing."""
         return [c.scores for c in self.columns]
 
     def encode(self, batch: pa.RecordBatch | pa.Table) -> Encoded:
-        """Codes of a batch that has the learned columns by name."""
+        """Codes of a batch or table; it must have the learned columns, by name."""
         arrays = [batch.column(c.name) for c in self.columns]
         if isinstance(batch, pa.Table):
             arrays = [_one_chunk(a) for a in arrays]
@@ -120,40 +121,39 @@ class TableCoder:
         """Choose the codes of every learned column.
 
         Args:
-            profile: Merged, of the training rows.
+            profile: Merged profile of the training rows.
             columns: Every column of the table.
-            row_sample: Rows for the quantiles of what was too much to count; the profile's own sample if None.
-            min_count: Where categories were too many to count, those seen less often in the sample are ``other``.
+            row_sample: Row sample, used for columns with too many distinct values to count; the profile's own sample if
+                None.
+            min_count: In such a column, categories with fewer rows in the sample become ``other``.
         """
-        from shardsynth.data.choose import choose_coder
-
         sample = profile.sample if row_sample is None else row_sample
         learned = [c for c in columns if c.role in ("category", "number", "datetime")]
         coders = [choose_coder(c, profile[c.name], sample[c.name], min_count) for c in learned]
         return cls(coders, tuple(columns), profile.rows, profile.options.seed)
 
     def save(self, path: str | Path) -> None:
-        """Write one file, the same bytes for the same coder."""
+        """Write one file; equal coders give equal bytes."""
         members: dict[str, archive.Member] = {}
         heads = []
         for c in self.columns:
             head: dict[str, Any] = {"precision": c.precision.to_json(), "values": None, "numbers": 0}
             if c.values is not None:
-                text = kind_of(c.column.type) in ("text", "binary")
-                head["values"] = [_to_json(v) for v in c.values.to_pylist()] if text else len(c.values)
+                is_text = kind_of(c.column.type) in ("text", "binary")
+                head["values"] = [archive.value_to_json(v) for v in c.values.to_pylist()] if is_text else len(c.values)
             heads.append({**head, "other": c.other, "emit_nan": c.emit_nan, "decimals": c.decimals})
             heads[-1].update(name=c.name, cuts=len(c.cuts), codes=c.n_codes)
         for name in ("int64", "uint64", "float64"):
-            picked = [_numbers(c) for c in self.columns]
+            numbers = [_numbers(c) for c in self.columns]
             members[f"values.{name}"] = np.concatenate(
-                [np.zeros(0, name), *(p for p in picked if p is not None and p.dtype == name)]
+                [np.zeros(0, name), *(n for n in numbers if n is not None and n.dtype == name)]
             )
         members["cuts"] = np.concatenate([np.zeros(0), *(c.cuts for c in self.columns)])
         members["coarse"] = np.concatenate([np.zeros(0, np.int16), *(c.coarse for c in self.columns)])
         members["mass"] = np.concatenate([np.zeros(0, np.int64), *(c.mass for c in self.columns)])
         members["ends"] = np.array([[c.low, c.high, *c.bounds] for c in self.columns], np.float64).reshape(-1, 4)
         if self.wide:
-            # Carried along, so that the Gram matrix does not depend on the machine that counts.
+            # Stored, so that the Gram matrix does not depend on the machine that counts.
             scores = [np.rint(c.scores / SCORE_STEP) for c in self.columns]
             members["scores"] = np.concatenate(scores).astype(np.int32)
         members["head"] = {
@@ -168,18 +168,22 @@ class TableCoder:
 
     @classmethod
     def load(cls, path: str | Path) -> TableCoder:
-        """Inverse of ``save``."""
+        """The coder that ``save`` wrote.
+
+        Raises:
+            RunError: The file cannot be read.
+        """
         members = archive.read(path)
         head = members["head"]
         schema = schema_from_text(head["schema"])
-        table = tuple(Column(f.name, f.type, **more) for f, more in zip(schema, head["table"]))
+        table = tuple(Column(f.name, f.type, **fields) for f, fields in zip(schema, head["table"]))
         by_name = {c.name: c for c in table}
-        place = dict.fromkeys(("cuts", "coarse", "mass", "values.int64", "values.uint64", "values.float64"), 0)
+        offsets = dict.fromkeys(("cuts", "coarse", "mass", "values.int64", "values.uint64", "values.float64"), 0)
 
         def take(name: str, n: int) -> Array:
-            place[name] += n
-            part: Array = members[name][place[name] - n : place[name]]
-            return part
+            offsets[name] += n
+            values: Array = members[name][offsets[name] - n : offsets[name]]
+            return values
 
         coders = []
         for c, ends in zip(head["columns"], members["ends"]):
@@ -187,9 +191,9 @@ class TableCoder:
             values = None
             if isinstance(c["values"], list):
                 binary = kind_of(column.type) == "binary"
-                values = pa.array([_from_json(v, binary) for v in c["values"]], plain_type(column.type))
+                values = pa.array([archive.value_from_json(v, binary) for v in c["values"]], plain_type(column.type))
             elif c["values"] is not None:
-                values = to_arrow(take(f"values.{_wide_dtype(column.value_type)}", c["values"]), column.value_type)
+                values = to_arrow(take(f"values.{wide_dtype(column.value_type)}", c["values"]), column.value_type)
             cuts, coarse, mass = take("cuts", c["cuts"]), take("coarse", c["codes"]), take("mass", c["codes"])
             low, high, *bounds = (float(v) for v in ends)
             coders.append(
@@ -218,31 +222,10 @@ class TableCoder:
 def _numbers(coder: ColumnCoder) -> Array | None:
     if coder.values is None or kind_of(coder.column.type) in ("text", "binary"):
         return None
-    return native(coder.values)[0].astype(_wide_dtype(coder.column.value_type))
-
-
-def _wide_dtype(type_: pa.DataType) -> str:
-    if pa.types.is_floating(type_) or (pa.types.is_decimal(type_) and type_.precision > 18):
-        return "float64"
-    return "uint64" if type_ == pa.uint64() else "int64"
+    return native(coder.values)[0].astype(wide_dtype(coder.column.value_type))
 
 
 def _one_chunk(array: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.unify_dictionaries()
-    whole = array.combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):
-        return whole.chunk(0) if whole.num_chunks else pa.array([], array.type)
-    return whole
-
-
-def _to_json(value: Any) -> Any:
-    import base64
-
-    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value
-
-
-def _from_json(value: Any, binary: bool) -> Any:
-    import base64
-
-    return base64.b64decode(value) if binary else value
+    return array.combine_chunks()

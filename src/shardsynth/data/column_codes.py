@@ -19,9 +19,9 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int16]
 Native = tuple[Array, "npt.NDArray[np.bool_] | None"]
 
-#: A normal score is a multiple of this in the fixed-point Gram matrix (20 bits: from -8 to 8).
+#: Normal scores are multiples of this in the fixed-point Gram matrix (20 bits: from -8 to 8).
 SCORE_STEP = 2.0**-16
-#: Widest range of integers that are coded by one table look-up.
+#: Widest range of integers whose codes are kept in a table.
 _LOOKUP_RANGE = 1 << 21
 
 
@@ -29,24 +29,29 @@ _LOOKUP_RANGE = 1 << 21
 class ColumnCoder:
     """Codes of one learned column (role ``category``, ``number`` or ``datetime``).
 
-    With k values, codes 0..k-1 are ``values``; then ``other`` if there is one; the last is missing. On an axis with m
-    cuts, code c in 0..m is ``cuts[c-1] <= v < cuts[c]`` (0 lies under the minimum, m over the maximum), m + 1 missing.
-    A value of another table that is no category gets the code ``unseen``, one past the last.
+    Categories: with k values, the codes 0..k-1 stand for ``values``, then comes ``other`` if there is one, and the last
+    code means missing. A value of another table that is not a category gets the code ``unseen``, one past the last.
+
+    Axis: with m cuts, code c in 0..m stands for ``cuts[c-1] <= v < cuts[c]`` (0: below the minimum, m: above the
+    maximum), and m + 1 means missing.
 
     Attributes:
         column: The column.
         values: Categories in code order, of the column's value type; None on an axis.
-        other: Whether a code ``other`` stands for the categories that are not in ``values``.
-        cuts: float64[m], strictly increasing; empty for categories. An atom a is the cuts a and nextafter(a).
-        coarse: int16[n_codes], fine code to fit code.
-        mass: int64[n_codes], the profile's counts (the sample's, where values were too many to count).
+        other: Whether there is a code ``other`` for the categories that are not in ``values``.
+        cuts: float64[m], strictly increasing; empty for categories. An atom ``a`` is the two cuts ``a`` and
+            ``nextafter(a)``.
+        coarse: int16[n_codes], coarse code of each fine code.
+        mass: int64[n_codes], rows per fine code in the profile (in the sample, where there were too many values to
+            count).
         precision: The grid of the values.
-        emit_nan: Whether missing values were written as NaN rather than null.
+        emit_nan: Whether missing values were written as NaN, not as null.
         low: Minimum on the axis over all rows (NaN for categories, or without values).
-        high: Maximum.
-        bounds: The values that are valid: the metadata's ``range_min`` and ``range_max``, else ``low`` and ``high``.
-            Both are atoms of the cuts.
-        decimals: Values are rounded to so many decimals before they are coded, as SDMetrics does; None: not rounded.
+        high: Maximum on the axis.
+        bounds: Smallest and largest valid value: the metadata's ``range_min`` and ``range_max``, else ``low`` and
+            ``high``. Both are atoms of the cuts.
+        decimals: Number of decimals to which values are rounded before they are coded, as SDMetrics does; None: they
+            are not rounded.
     """
 
     column: Column
@@ -74,7 +79,7 @@ class ColumnCoder:
 
     @property
     def n_codes(self) -> int:
-        """Fine codes, missing included."""
+        """Number of fine codes, missing included."""
         return len(self.coarse)
 
     @property
@@ -84,17 +89,17 @@ class ColumnCoder:
 
     @property
     def unseen(self) -> int:
-        """Given to values that are no category: one past the last code."""
+        """The code of values that are not a category: one past the last."""
         return self.n_codes
 
     @property
     def n_coarse(self) -> int:
-        """Fit codes, missing included (the last)."""
+        """Number of coarse codes, missing (the last) included."""
         return int(self.coarse[-1]) + 1
 
     @property
     def atoms(self) -> npt.NDArray[np.bool_]:
-        """bool[n_codes]: codes of an axis that hold one single value, ``cuts[c-1]``."""
+        """bool[n_codes]: codes of an axis that stand for a single value, ``cuts[c-1]``."""
         flags = np.zeros(self.n_codes, np.bool_)
         if len(self.cuts):
             flags[1 : len(self.cuts)] = np.nextafter(self.cuts[:-1], np.inf) == self.cuts[1:]
@@ -107,18 +112,18 @@ class ColumnCoder:
         return np.clip(np.rint(scores / SCORE_STEP), -(2**19), 2**19 - 1) * SCORE_STEP
 
     def axis(self, values: Array) -> Floats:
-        """Native values on the axis, rounded as they are coded."""
+        """Native values [n] on the axis, float64[n], rounded to ``decimals``."""
         floats = axis_of_native(values, self.column.value_type)
         return floats if self.decimals is None else np.round(floats, self.decimals)
 
     def native(self, array: pa.Array) -> Native | None:
-        """Native values and null mask of an array; None where text categories have none."""
+        """Native values and null mask of an array; None for categories of text or bytes."""
         if not self.is_category:
             return column_native(self.column, array)
         return None if kind_of(self.column.type) in ("text", "binary") else native(decoded(array))
 
     def codes(self, array: pa.Array, values: Native | None = None) -> Codes:
-        """Fine codes of an array, int16[n]; ``values`` spares computing ``native(array)`` again."""
+        """Fine codes of an array, int16[n]; ``values`` is ``native(array)`` where the caller has it already."""
         if values is None:
             values = self.native(array)
         if values is None:
@@ -130,7 +135,7 @@ class ColumnCoder:
         return codes
 
     def _lookup(self, values: Array) -> Codes:
-        """Codes by table where the integers lie close together, by bisection otherwise."""
+        """Codes from a table where the integers are close together, else by bisection."""
         if values.dtype.kind != "f":
             if values.dtype.itemsize == 1:
                 return self._small_table(values.dtype)[values.view(np.uint8)]
@@ -177,13 +182,13 @@ class ColumnCoder:
             codes = np.searchsorted(self.cuts, floats, side="right").astype(np.int16)
         else:
             floats = values
-            known, order = self._sorted
-            absent = self.unseen if not self.other else len(known)
-            codes = np.full(len(values), absent, np.int16)
-            if len(known):
-                place = np.minimum(np.searchsorted(known, values), len(known) - 1)
-                found = known[place] == values
-                codes[found] = order[place[found]]
+            categories, order = self._sorted
+            code_of_others = len(categories) if self.other else self.unseen
+            codes = np.full(len(values), code_of_others, np.int16)
+            if len(categories):
+                nearest = np.minimum(np.searchsorted(categories, values), len(categories) - 1)
+                is_category = categories[nearest] == values
+                codes[is_category] = order[nearest[is_category]]
         if floats.dtype.kind == "f":
             codes[np.isnan(floats)] = self.missing
         return codes
@@ -208,9 +213,9 @@ class ColumnCoder:
     def _codes_of_text(self, array: pa.Array) -> Codes:
         assert self.values is not None
         plain = pa.large_binary() if kind_of(self.column.type) == "binary" else pa.large_string()
-        found = pc.index_in(array.cast(plain), value_set=self.values.cast(plain))
-        absent = len(self.values) if self.other else self.unseen
-        codes = np.asarray(pc.fill_null(found, absent).to_numpy(zero_copy_only=False)).astype(np.int16)
+        positions = pc.index_in(array.cast(plain), value_set=self.values.cast(plain))
+        code_of_others = len(self.values) if self.other else self.unseen
+        codes = np.asarray(pc.fill_null(positions, code_of_others).to_numpy(zero_copy_only=False)).astype(np.int16)
         if array.null_count:
             codes[array.is_null().to_numpy(zero_copy_only=False)] = self.missing
         return codes

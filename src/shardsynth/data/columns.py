@@ -1,6 +1,6 @@
-"""What one column is: its Arrow type, its SDV sdtype and the role it plays for a model.
+"""What one column is: its Arrow type, its SDV sdtype and its role for a model.
 
-The vocabulary shared by summaries, models, metrics and the report. Imports neither sdv nor torch.
+Summaries, models, metrics and the report share it. It imports neither sdv nor torch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ROLE_OF_SDTYPE = {
 
 
 def role_of_sdtype(sdtype: str) -> str:
-    """Role that a column of an SDV sdtype plays; every sdtype that SDV calls personal is ``pii``."""
+    """Role of a column of an SDV sdtype; ``pii`` for every sdtype that SDV calls personal, and for unknown ones."""
     return _ROLE_OF_SDTYPE.get(sdtype, "pii")
 
 
@@ -35,8 +35,8 @@ class Column:
     """One column of the table.
 
     Attributes:
-        name: Column name, as in the Parquet schema; may be any text.
-        type: Arrow type of the input field (a dictionary type stays one).
+        name: Column name, as in the Parquet schema; can be any text.
+        type: Arrow type of the input field, dictionary types included.
         sdtype: SDV sdtype (``numerical``, ``categorical``, ``ordinal``, ``boolean``, ``datetime``, ``id``, PII names).
         role: One of ``ROLES``.
         options: The rest of the SDV column metadata (``datetime_format``, ``regex_format``, ``pii`` ...).
@@ -60,10 +60,10 @@ class Column:
 
 
 def schema_to_text(schema: pa.Schema) -> str:
-    """Arrow schema as base64 text of its IPC message: loses nothing, field and schema metadata included."""
+    """Arrow schema as base64 text of its IPC message, with field and schema metadata: nothing is lost."""
     return base64.b64encode(schema.serialize().to_pybytes()).decode("ascii")
 
 
 def schema_from_text(text: str) -> pa.Schema:
-    """Inverse of ``schema_to_text``."""
+    """The schema whose text ``schema_to_text`` gave."""
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))

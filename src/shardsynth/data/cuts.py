@@ -1,4 +1,4 @@
-"""Where to cut an axis, and which cuts to join: pure functions of values and their counts."""
+"""Where to cut an axis, and which codes to join: pure functions of values and their counts."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-#: Quantile bins of an axis at most; atoms come on top.
+#: Most quantile bins of an axis; atoms are not counted among them.
 BINS = 1024
-#: Fit codes of the values of one column at most; the code of missing comes on top.
+#: Most coarse codes of the values of one column; the code of missing is not counted among them.
 COARSE = 31
-#: Atoms that a coarse code may be spent on when there are more values than coarse codes.
+#: Most fine codes that get a coarse code of their own when there are more fine codes than coarse ones.
 _COARSE_ATOMS = 10
 
 
 def cuts_of(
     values: Floats, counts: Integers, low: float, high: float, *, bounds: Sequence[float] = (), exact: bool
 ) -> Floats:
-    """Cuts of an axis: an atom ``a`` is the pair ``a, nextafter(a)``, everything else a quantile.
+    """Cuts of an axis: an atom ``a`` is the pair ``a, nextafter(a)``; every other cut is a quantile.
 
-    Between two cuts that are no atom lie less than 1/1,024 + 1/2,048 of the counts, so that a Kolmogorov-Smirnov
-    distance read off at the cuts is within that of the true one, whatever the other table looks like.
+    Less than 1/1,024 + 1/2,048 of the counts lie between two neighbouring cuts that are not an atom. So a
+    Kolmogorov-Smirnov distance that is computed at the cuts alone differs from the exact one by less than that, for any
+    other table.
 
     Args:
         values: Distinct values in order, float64[n].
         counts: How often each occurs, int64[n].
         low: Minimum over all rows, always an atom.
         high: Maximum over all rows, always an atom.
-        bounds: More values that are to be atoms.
-        exact: Whether ``values`` are all that occur (else a sample's): at most 1,024 of them all become atoms.
+        bounds: More values that become atoms.
+        exact: Whether ``values`` are all values of the column, not those of a sample. If so, and if they are at most
+            1,024, each of them becomes an atom.
 
     Returns:
         float64[m], strictly increasing; empty without values.
@@ -57,20 +59,21 @@ def _with_next(atoms: Floats) -> Floats:
 
 
 def coarse_codes(mass: Integers, *, ordered: bool) -> npt.NDArray[np.int16]:
-    """Fit code, at most 31 of them, of each fine code of values.
+    """Coarse code of each fine code of values; there are at most 31 coarse codes.
 
     Args:
         mass: Counts of the fine codes of values (without missing), int64[n].
-        ordered: Whether neighbours may be joined (an axis, an ordinal column); else the rarest share one code.
+        ordered: Whether the codes have an order (an axis, an ordinal column): neighbours are joined then. Else the
+            rarest categories share one code.
 
     Returns:
-        int16[n] in 0..30, all codes from 0 to the largest used.
+        int16[n] in 0..30; every code from 0 to the largest is used.
     """
     if not len(mass):
         return np.zeros(0, np.int16)
-    seen = mass > 0
-    if seen.sum() <= COARSE:
-        return _int16(np.maximum(np.cumsum(seen) - 1, 0))
+    occurs = mass > 0
+    if occurs.sum() <= COARSE:
+        return _int16(np.maximum(np.cumsum(occurs) - 1, 0))
     if not ordered:
         common = np.sort(np.argsort(-mass, kind="stable")[: COARSE - 1])
         codes = np.full(len(mass), COARSE - 1, np.int16)
@@ -81,11 +84,11 @@ def coarse_codes(mass: Integers, *, ordered: bool) -> npt.NDArray[np.int16]:
     heavy[heaviest[mass[heaviest] * COARSE >= mass.sum()]] = True
     light = np.where(heavy, 0, mass)
     groups = COARSE - 2 * int(heavy.sum())
-    # Equal shares of what is not an atom, then cut again where an atom stands in between.
+    # The light codes are cut into groups of equal mass, and again where a heavy code is in the middle of a group.
     middle = (np.cumsum(light) - light / 2) / max(int(light.sum()), 1)
     group = np.minimum((middle * groups).astype(np.int64), groups - 1)
     key = group * (4 * COARSE) + 2 * np.cumsum(heavy) - heavy
-    used = np.unique(key[seen])
+    used = np.unique(key[occurs])
     return _int16(np.clip(np.searchsorted(used, key, side="right") - 1, 0, None))
 
 
@@ -94,13 +97,16 @@ def _int16(codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int16]:
 
 
 def normal_scores(mass: Integers) -> Floats:
-    """Mean of a standard normal variable on the slice that each code takes of it, in code order.
+    """Normal score of each code: the mean of a standard normal variable on the interval of quantiles of the code.
+
+    With cumulative shares a and b on the two sides of a code, the mean of a normal variable truncated to that interval:
+    (phi(q(a)) - phi(q(b))) / (b - a), where phi is the normal density and q the normal quantile function.
 
     Args:
-        mass: Counts of the codes of values, int64[n]; at least one.
+        mass: Counts of the codes of values, int64[n], in code order.
 
     Returns:
-        float64[n]; a code without counts gets the quantile at its place.
+        float64[n]. A code without counts gets the quantile at its position; all are 0 where no code has counts.
     """
     from scipy.special import ndtri
 

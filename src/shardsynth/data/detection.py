@@ -1,4 +1,4 @@
-"""SDV's metadata, detected by SDV itself on the row sample and corrected by the exact counts of ``Profile``."""
+"""SDV's metadata: SDV itself detects them on the row sample, and the exact counts of ``Profile`` correct them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from shardsynth.data import frames
 from shardsynth.data.columns import role_of_sdtype
+from shardsynth.data.grid import precision_of
 from shardsynth.data.metadata import KINDS, TABLE, keys_of, plain_values, shown_value, table_of
 from shardsynth.data.personal import is_free_text
-from shardsynth.data.values import axis_of_native, kind_of
+from shardsynth.data.values import axis_of_native, datetime_unit, kind_of
 from shardsynth.errors import MetadataError
 
 if TYPE_CHECKING:
@@ -22,24 +23,29 @@ if TYPE_CHECKING:
 
     from shardsynth.data.tallies import TableTallies, Tally
 
-#: Of more categories than this SDV lists none and says ``high_cardinality``.
+#: Most categories that SDV lists; of more it lists none and sets ``high_cardinality``.
 _LISTED_CATEGORIES = 499
-#: A whole number with at most this many distinct values is ``ordinal`` for SDV.
+#: SDV calls a column of integers with at most this many distinct values ``ordinal``.
 _ORDINAL_VALUES = 10
 _DETECTED_ROWS = 10_000
 _FLOAT_DIGITS = 15
-#: Ranges beyond these are refused by SDV's validation (nanoseconds).
+#: SDV's validation refuses dates outside of these, which nanoseconds cannot hold.
 _STAMPS = np.array(["1678-01-01", "2262-01-01"], dtype="datetime64[s]")
 
 
 def detect(sample: pa.Table, profile: TableTallies, schema: pa.Schema) -> dict[str, Any]:
-    """SDV Metadata V2 (one table, "table"), by SDV's own detector on the row sample, corrected by exact counts.
+    """SDV Metadata V2 of one table, "table": detected by SDV on the row sample, then corrected by exact counts.
 
-    Corrected: ranges, categories (in canonical order), nullability and decimal places, from all rows; a whole number
-    with more than ten values is numerical; a personal sdtype that its Arrow type cannot hold was a guess from the
-    name, and is guessed again without it; so is a date format that only the first value follows. A primary key must
-    not repeat in any row counted, nor in the sample. Text that hardly repeats is an id, or, when wordy, ``unknown``:
-    neither is learned. A column without any value is ``unknown`` and not ``pii``.
+    These corrections are made:
+
+    - Ranges, categories (in canonical order), nullability and decimal places come from all rows.
+    - A column of integers with more than ten values is numerical.
+    - SDV guesses some personal sdtypes from the name. If the Arrow type cannot hold the sdtype, SDV guesses again
+      without the name.
+    - A date format that only the first value follows is replaced by one that all values follow.
+    - Text that hardly repeats is an ``id``, or ``unknown`` where it is free text. Neither is learned.
+    - A column without any value is ``unknown`` and not ``pii``.
+    - Values of a primary key repeat neither in the exact counts nor in the sample.
 
     Args:
         sample: Uniform row sample, dictionaries decoded.
@@ -59,10 +65,10 @@ def detect(sample: pa.Table, profile: TableTallies, schema: pa.Schema) -> dict[s
     step = max(1, -(-len(sample) // _DETECTED_ROWS))
     frame = frames.to_pandas(sample.select(filled).take(pa.array(np.arange(0, len(sample), step))))
     guessed = _by_sdv(frame)
-    neutral = {name: f"c{i}" for i, name in enumerate(filled) if _clashes(guessed[name], profile[name])}
-    if neutral:
-        again = _by_sdv(frame[list(neutral)].rename(columns=neutral))
-        guessed.update({name: again[alias] for name, alias in neutral.items()})
+    neutral_names = {name: f"c{i}" for i, name in enumerate(filled) if _clashes(guessed[name], profile[name])}
+    if neutral_names:
+        second_guess = _by_sdv(frame[list(neutral_names)].rename(columns=neutral_names))
+        guessed.update({name: second_guess[neutral] for name, neutral in neutral_names.items()})
     described: dict[str, Any] = {}
     for field in schema:
         tally = profile[field.name]
@@ -82,9 +88,15 @@ def detect(sample: pa.Table, profile: TableTallies, schema: pa.Schema) -> dict[s
 
 
 def complete(metadata: dict[str, Any], sample: pa.Table, profile: TableTallies, schema: pa.Schema) -> dict[str, Any]:
-    """A user's metadata with what they leave open filled in from exact counts; what they say stands.
+    """A user's metadata, with what is left out filled in from exact counts. What the user says is kept.
 
-    Filled in: ranges, categories, nullability and decimal places. A column without any value is marked as such.
+    Filled in are ranges, categories, nullability and decimal places. A column without any value is marked as empty.
+
+    Args:
+        metadata: As ``metadata.read`` gives them.
+        sample: Uniform row sample, dictionaries decoded.
+        profile: Exact counts over all training rows.
+        schema: The shards' schema.
     """
     table = dict(table_of(metadata))
     described: dict[str, Any] = {}
@@ -93,8 +105,8 @@ def complete(metadata: dict[str, Any], sample: pa.Table, profile: TableTallies, 
         if not profile[field.name].present:
             described[field.name] = {"sdtype": "unknown", "pii": False, "range_is_nullable": True}
             continue
-        fixed = _corrected(options, sample[field.name], profile[field.name], field.type)
-        described[field.name] = {**fixed, **options} if fixed["sdtype"] == options["sdtype"] else dict(options)
+        exact = _corrected(options, sample[field.name], profile[field.name], field.type)
+        described[field.name] = {**exact, **options} if exact["sdtype"] == options["sdtype"] else dict(options)
     for key in keys_of(metadata):
         if "range_is_nullable" not in table["columns"][key]:
             described[key].pop("range_is_nullable", None)
@@ -103,35 +115,35 @@ def complete(metadata: dict[str, Any], sample: pa.Table, profile: TableTallies, 
 
 
 def _by_sdv(frame: pd.DataFrame, keys: str | None = None) -> dict[str, Any]:
-    """What SDV's detector says of a frame's columns; with ``keys``, under "" the primary key that it chooses."""
+    """Options of each column by SDV's detector; with ``keys``, only the primary key that it chooses, under ""."""
     if not len(frame.columns):
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from sdv.metadata import Metadata
 
-        found = Metadata.detect_from_dataframes({TABLE: frame}, infer_keys=keys).to_dict()
-    table = table_of(found)
+        metadata = Metadata.detect_from_dataframes({TABLE: frame}, infer_keys=keys).to_dict()
+    table = table_of(metadata)
     return {"": table.get("primary_key")} if keys else dict(table["columns"])
 
 
 def _clashes(options: dict[str, Any], tally: Any) -> bool:
-    """Whether the column cannot be what SDV made of its name."""
-    sdtype, nature = options["sdtype"], kind_of(tally.type)
-    if sdtype == "id" and nature == "float":
+    """Whether the column's Arrow type cannot hold the sdtype that SDV guessed from its name."""
+    sdtype, kind = options["sdtype"], kind_of(tally.type)
+    if sdtype == "id" and kind == "float":
         return bool(tally.grid.kind == "float" or tally.grid.digits > 0)
     if sdtype in KINDS:
-        return nature not in KINDS[sdtype]
-    return nature != "text" and not (sdtype in ("latitude", "longitude") and nature in ("float", "decimal"))
+        return kind not in KINDS[sdtype]
+    return kind != "text" and not (sdtype in ("latitude", "longitude") and kind in ("float", "decimal"))
 
 
-def _reconsidered(options: dict[str, Any], sample: pa.ChunkedArray, kind: pa.DataType) -> dict[str, Any]:
-    """What SDV calls categorical text, looked at again.
+def _reconsidered(options: dict[str, Any], sample: pa.ChunkedArray, type_: pa.DataType) -> dict[str, Any]:
+    """Options of a text column that SDV calls categorical, after a second look.
 
-    It may be dates: SDV guesses the format from one value, and takes 03.04.2020 for March. Text that hardly repeats
-    would be memorised as categories: it becomes an id, or free text.
+    The text can be dates: SDV guesses the format from one value, and reads 03.04.2020 as the 4th of March. Text that
+    hardly repeats would be memorised as categories: it becomes an id, or free text.
     """
-    if options["sdtype"] != "categorical" or kind_of(kind) != "text":
+    if options["sdtype"] != "categorical" or kind_of(type_) != "text":
         return options
     present = sample.drop_null().cast(pa.string())
     distinct = pc.unique(present)
@@ -159,10 +171,10 @@ def _date_format(distinct: pa.Array) -> str | None:
     return None
 
 
-def _corrected(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, kind: pa.DataType) -> dict[str, Any]:
+def _corrected(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, type_: pa.DataType) -> dict[str, Any]:
     sdtype = options["sdtype"]
-    nature = kind_of(kind)
-    if nature == "temporal":
+    kind = kind_of(type_)
+    if kind == "temporal":
         stamp = pa.types.is_timestamp(tally.type) or pa.types.is_date(tally.type)
         sdtype = "datetime" if stamp else "numerical"
     elif sdtype == "ordinal" and not _few_whole_values(tally):
@@ -171,19 +183,19 @@ def _corrected(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, k
         ends = _text_range(options, sample, tally)
         if ends is None:
             sdtype = "categorical"
-    fixed: dict[str, Any] = {"sdtype": sdtype, "range_is_nullable": tally.nulls + tally.nans > 0}
+    corrected: dict[str, Any] = {"sdtype": sdtype, "range_is_nullable": tally.nulls + tally.nans > 0}
     if sdtype == "numerical":
-        fixed.update(_number_range(tally))
+        corrected.update(_number_range(tally))
     elif sdtype == "datetime":
-        fixed.update(_stamp_range(tally) if nature == "temporal" else ends or {})
+        corrected.update(_stamp_range(tally) if kind == "temporal" else ends or {})
     elif sdtype in ("categorical", "ordinal"):
-        listed = tally.distinct is not None and tally.distinct <= _LISTED_CATEGORIES
-        fixed["high_cardinality"] = not listed
-        if listed:
-            fixed["range_values"] = plain_values(tally)
+        few = tally.distinct is not None and tally.distinct <= _LISTED_CATEGORIES
+        corrected["high_cardinality"] = not few
+        if few:
+            corrected["range_values"] = plain_values(tally)
     elif "pii" in options:
-        fixed["pii"] = options["pii"]
-    return fixed
+        corrected["pii"] = options["pii"]
+    return corrected
 
 
 def _few_whole_values(tally: Any) -> bool:
@@ -195,8 +207,6 @@ def _few_whole_values(tally: Any) -> bool:
 
 
 def _number_range(tally: Any) -> dict[str, Any]:
-    from shardsynth.data.grid import precision_of
-
     precision = precision_of(tally.grid, tally.type)
     if pa.types.is_floating(tally.type):
         digits = precision.digits if precision.kind == "decimal" else None
@@ -209,7 +219,7 @@ def _number_range(tally: Any) -> dict[str, Any]:
 
 
 def _stamp_range(tally: Any) -> dict[str, Any]:
-    unit = "D" if pa.types.is_date32(tally.type) else "ms" if pa.types.is_date64(tally.type) else tally.type.unit
+    unit = datetime_unit(tally.type)
     ends = np.array([tally.low, tally.high], dtype=f"datetime64[{unit}]")
     if unit in ("D", "ms"):
         ends = ends.astype("datetime64[s]") if not (ends != ends.astype("datetime64[s]")).any() else ends
@@ -220,25 +230,28 @@ def _stamp_range(tally: Any) -> dict[str, Any]:
 
 
 def _text_range(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally) -> dict[str, Any] | None:
-    """Range of text dates, from all distinct values where they were counted; None when some are no dates."""
+    """Format and range of dates that are text: of all values where these were counted, else of the sample.
+
+    None where some values are not dates.
+    """
     import pandas as pd
 
     layout = options.get("datetime_format")
     if layout is None:
         return None
     values = tally.values_as_arrow()
-    known = values if values is not None else pc.unique(sample.drop_null())
-    parsed = pd.to_datetime(pd.Series(known.to_pylist(), dtype=object), format=layout, errors="coerce")
+    texts = values if values is not None else pc.unique(sample.drop_null())
+    parsed = pd.to_datetime(pd.Series(texts.to_pylist(), dtype=object), format=layout, errors="coerce")
     if parsed.isna().any() or not len(parsed):
         return None
     low, high = parsed.min().strftime(layout), parsed.max().strftime(layout)
-    if values is None and re.match(r"^%Y.?%m.?%d", layout):  # such text sorts as time does
+    if values is None and re.match(r"^%Y.?%m.?%d", layout):  # text that starts with the year sorts as its dates do
         low, high = min(low, str(tally.low)), max(high, str(tally.high))
     return {"datetime_format": layout, "range_min": low, "range_max": high}
 
 
 def _primary_key(sample: pa.Table, frame: pd.DataFrame, profile: TableTallies, described: dict[str, Any]) -> str | None:
-    """The first column that SDV would take for the key and that repeats nowhere, as far as it was counted."""
+    """The column that SDV chooses as the key, of those in which no value repeats; None without such a column."""
     candidates = []
     for name in frame.columns:
         tally, sdtype = profile[name], described[name]["sdtype"]
@@ -255,5 +268,5 @@ def _primary_key(sample: pa.Table, frame: pd.DataFrame, profile: TableTallies, d
 
 
 def _looks_like_key(tally: Any) -> bool:
-    """Text that never repeats; numbers only when they lie as dense as numbers that were handed out do."""
+    """Whether a column without repeats can be a key: text can, and integers that are about as dense as row numbers."""
     return kind_of(tally.type) == "text" or tally.high - tally.low < 10 * tally.rows

@@ -1,4 +1,4 @@
-"""Tables in files that are not Parquet: delimited text, Excel sheets, Feather; each read in batches, in flat memory."""
+"""Tables in files that are not Parquet: delimited text, Excel sheets, Feather. Each is read in batches."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pyarrow.csv
 
 from shardsynth.errors import InputError, ShardError
 
-_BLOCK = 2 << 20  # bytes of text that Arrow parses at a time; no row may be longer
-_PIECE = 256 << 10  # bytes decoded at a time
+_BLOCK = 2 << 20  # bytes of text that Arrow parses at a time; no row can be longer
+_PIECE = 256 << 10  # bytes that are decoded at a time
 _BATCH_ROWS, _BATCH_CELLS = 1 << 17, 1 << 18
 _COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
 
@@ -29,25 +29,36 @@ class ForeignTable(Protocol):
     """A table that can be read more than once.
 
     Attributes:
-        is_text: Whether every column comes as texts whose types are still to be found.
-        fields: Names and types of the columns, as they stand in the file (names unchecked).
+        is_text: Whether every column comes as text, so that its type must be guessed.
+        fields: Names and types of the columns as they are in the file; the names are not checked.
     """
 
     is_text: bool
     fields: pa.Schema
 
     def batches(self) -> Iterator[list[pa.Array]]:
-        """Batches of columns, in the order of ``fields``; none of them larger than some ten megabytes of file."""
+        """Batches of columns, in the order of ``fields``; each is at most about ten megabytes of the file.
+
+        Raises:
+            ShardError: A row cannot be read, or the file is damaged.
+        """
 
 
 def open_foreign(
     path: Path, delimiter: str | None, sheet: str | None, nulls: tuple[str, ...], encoding: str
 ) -> ForeignTable:
-    """Open a file by the last part of its name; the arguments are those of ``importer.import_table``.
+    """Open a file with the reader for the ending of its name.
+
+    Args:
+        path: The file.
+        delimiter: See ``importer.import_table``.
+        sheet: See ``importer.import_table``.
+        nulls: Texts that mean missing.
+        encoding: See ``importer.import_table``.
 
     Raises:
-        InputError: There is no such file, no such sheet, or no reader for it.
-        ShardError: It is empty or damaged.
+        InputError: There is no such file, no such sheet, or no reader for the ending.
+        ShardError: The file is empty or damaged.
     """
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
@@ -65,28 +76,33 @@ def open_foreign(
         return _Sheet(path, sheet, nulls)
     if kind in (".feather", ".arrow", ".arrows", ".ipc"):
         return _Ipc(path)
+    known = ".csv, .tsv, .txt (also .gz, .bz2, .zst), .xlsx and .feather"
     hints = {
         ".parquet": "it is Parquet already: name it as the job's input",
         ".xls": "save it as .xlsx",
         ".ods": "save it as .xlsx",
         ".zip": "unpack it first",
     }
-    raise InputError(
-        f"{path}: {hints.get(kind, 'known are .csv, .tsv, .txt (also .gz, .bz2, .zst), .xlsx and .feather')}"
-    )
+    raise InputError(f"{path}: {hints.get(kind, f'this ending is not known; known are {known}')}")
 
 
 class _Utf8(io.RawIOBase):
-    """A text file as UTF-8 bytes, its header taken off; counts quotes, and names the line that cannot be decoded."""
+    """A text file as a stream of UTF-8 bytes without its header, for Arrow's CSV reader.
+
+    It counts quotes. Its error names the line that cannot be decoded.
+
+    Attributes:
+        quotes: Quotes read so far.
+    """
 
     def __init__(self, path: Path, encoding: str) -> None:
         self._path = path
         self._stream = pa.input_stream(str(path), compression="detect")
         self._ready = b""
-        self._ended = self._open_line = False
+        self._ended = self._inside_line = False
         self._lines = 1
         self.quotes = 0
-        start = self._raw()
+        start = self._read_piece()
         try:
             if codecs.lookup(encoding).name == "utf-8":
                 utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -95,24 +111,24 @@ class _Utf8(io.RawIOBase):
             raise InputError(f"{path}: encoding {encoding!r} is not known; try utf-8, cp1252 or latin-1") from None
         self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)()
-        self._take(start)
+        self._decode(start)
 
     def header(self, delimiter: str | None) -> tuple[list[str], str]:
-        """The first row that is not blank, and its delimiter; to be asked for before the first ``read``."""
+        """Names in the first row that is not blank, and its delimiter; call it once, before the first ``read``."""
         while not self._ended and len(self._ready) < _BLOCK:
-            self._take(self._raw())
-        used = 0
+            self._decode(self._read_piece())
+        header_bytes = 0
 
         def lines() -> Iterator[str]:
-            nonlocal used
+            nonlocal header_bytes
             for line in re.finditer(rb"[^\r\n]*(?:\r\n|\r|\n)", self._ready):
-                used = line.end()
+                header_bytes = line.end()
                 yield line.group().decode()
 
         for line in lines():
             if line.strip():
-                plain = re.sub(r'"[^"]*"', "", line)
-                delimiter = delimiter or max(",;\t|", key=plain.count)
+                unquoted = re.sub(r'"[^"]*"', "", line)
+                delimiter = delimiter or max(",;\t|", key=unquoted.count)
                 break
         try:
             names = next((row for row in csv.reader(lines(), delimiter=delimiter or ",", strict=True) if row), None)
@@ -120,32 +136,32 @@ class _Utf8(io.RawIOBase):
             raise ShardError(f"{self._path}: the header cannot be read: is a quote left open?") from None
         if names is None:
             raise ShardError(f"{self._path}: the file is empty: a header row is needed")
-        self._ready = self._ready[used:]
+        self._ready = self._ready[header_bytes:]
         return names, delimiter or ","
 
     def readable(self) -> bool:
-        """Always."""
+        """True: pyarrow asks this before it reads."""
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most ``size`` bytes; the last ones end with a newline."""
-        pieces, held = [self._ready], len(self._ready)
-        while not self._ended and held < size:
+        """At most ``size`` bytes. A newline is added to a last line that has none."""
+        pieces, length = [self._ready], len(self._ready)
+        while not self._ended and length < size:
             self._ready = b""
-            self._take(self._raw())
+            self._decode(self._read_piece())
             pieces.append(self._ready)
-            held += len(self._ready)
-        whole = b"".join(pieces)
-        self._ready = whole[size:]
-        return whole[:size]
+            length += len(self._ready)
+        joined = b"".join(pieces)
+        self._ready = joined[size:]
+        return joined[:size]
 
-    def _raw(self) -> bytes:
+    def _read_piece(self) -> bytes:
         try:
             return bytes(self._stream.read(_PIECE))
         except OSError:
             raise ShardError(f"{self._path}: is cut short, or not compressed as its name says") from None
 
-    def _take(self, raw: bytes) -> None:
+    def _decode(self, raw: bytes) -> None:
         try:
             text = self._decoder.decode(raw, final=not raw)
         except UnicodeDecodeError as error:
@@ -157,8 +173,8 @@ class _Utf8(io.RawIOBase):
         self._ended = not raw
         self._lines += text.count("\n")
         self.quotes += text.count('"')
-        self._open_line = not text.endswith(("\n", "\r")) if text else self._open_line
-        self._ready += text.encode() + (b"\n" if self._ended and self._open_line else b"")
+        self._inside_line = not text.endswith(("\n", "\r")) if text else self._inside_line
+        self._ready += text.encode() + (b"\n" if self._ended and self._inside_line else b"")
 
 
 @dataclass
@@ -182,7 +198,7 @@ class _Delimited:
         width = len(self.fields)
         rows = 0
         ragged: list[Any] = []
-        last: pa.RecordBatch | None = None
+        last_batch: pa.RecordBatch | None = None
 
         def refuse(row: Any) -> str:
             ragged.append(row)
@@ -205,7 +221,7 @@ class _Delimited:
             )
             for batch in reader:
                 rows += len(batch)
-                last = batch if len(batch) else last
+                last_batch = batch if len(batch) else last_batch
                 yield batch.columns
         except pa.ArrowInvalid as error:
             if "Empty CSV" in str(error):
@@ -218,16 +234,25 @@ class _Delimited:
             raise ShardError(
                 f"{self.path}: after row {rows}: a row is longer than {_BLOCK >> 20} MB: is a quote left open?"
             ) from None
-        if stream.quotes % 2 and last is not None and str(last.column(width - 1)[-1]).endswith(("\n", "\r")):
+        if (
+            stream.quotes % 2
+            and last_batch is not None
+            and str(last_batch.column(width - 1)[-1]).endswith(("\n", "\r"))
+        ):
             raise ShardError(f"{self.path}: row {rows} (the header not counted): a quote is left open")
 
 
 def sheet_names(path: Path) -> list[str]:
-    """Names of an Excel workbook's sheets, in its order; none of another file."""
+    """Names of an Excel workbook's sheets, in its order; empty for any other file.
+
+    Raises:
+        InputError: openpyxl is not installed.
+        ShardError: The workbook is damaged or encrypted.
+    """
     if path.suffix.lower() not in (".xlsx", ".xlsm"):
         return []
     book = _workbook(path)
-    names = [str(each.title) for each in book.worksheets]
+    names = [str(worksheet.title) for worksheet in book.worksheets]
     book.close()
     return names
 
@@ -239,9 +264,9 @@ def _workbook(path: Path) -> Any:
         raise InputError(f"{path}: reading Excel needs the package openpyxl: install it") from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formatting that is of no use here
+            warnings.simplefilter("ignore")  # they are about formatting, which is not used here
             return openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except Exception:  # openpyxl documents none of the many errors that a broken file gives
+    except Exception:  # a broken file can give many errors, which openpyxl does not document
         raise ShardError(f"{path}: is not an Excel workbook, or is damaged or encrypted") from None
 
 
@@ -251,7 +276,7 @@ class _Sheet:
     def __init__(self, path: Path, sheet: str | None, nulls: tuple[str, ...]) -> None:
         self._path, self._nulls = path, {"", *nulls}
         book = _workbook(path)
-        names = [each.title for each in book.worksheets]
+        names = [worksheet.title for worksheet in book.worksheets]
         if sheet is None and len(names) != 1:
             raise InputError(f"{path}: has {len(names)} sheets: say which of {', '.join(map(repr, names))}")
         self._sheet = sheet if sheet is not None else names[0]
@@ -264,7 +289,7 @@ class _Sheet:
         self.fields = pa.schema([(name or "", pa.string()) for name in header])
 
     def _rows(self) -> Iterator[list[str | None]]:
-        """Rows of texts without the empty cells at their end; rows without any cell are left out."""
+        """Rows as texts, without empty cells at the end of a row and without empty rows."""
         book = _workbook(self._path)
         try:
             sheet = book[self._sheet]
@@ -289,8 +314,8 @@ class _Sheet:
                     f"{self._path}: row {number} (the header and empty rows not counted) has {len(texts)} cells where "
                     f"the header has {width}"
                 )
-            kept = [None if text in self._nulls else text for text in texts]
-            pending.append(kept + [None] * (width - len(texts)))
+            cells = [None if text in self._nulls else text for text in texts]
+            pending.append(cells + [None] * (width - len(texts)))
             if len(pending) * width >= _BATCH_CELLS:
                 yield [pa.array(column, pa.string()) for column in zip(*pending)]
                 pending = []
@@ -299,7 +324,7 @@ class _Sheet:
 
 
 def _cell_text(cell: Any) -> str | None:
-    """A cell as it would stand in a CSV file; a datetime at midnight is a date (Excel knows no other dates)."""
+    """A cell as text, as in a CSV file. A datetime at midnight is a date, because Excel has no type for dates."""
     if cell is None or cell == "":
         return None
     if isinstance(cell, bool):
@@ -335,10 +360,10 @@ class _Ipc:
         reader = self._reader()
         try:
             if hasattr(reader, "get_batch"):
-                each: Iterable[pa.RecordBatch] = (reader.get_batch(i) for i in range(reader.num_record_batches))
+                stored: Iterable[pa.RecordBatch] = (reader.get_batch(i) for i in range(reader.num_record_batches))
             else:
-                each = reader
-            for batch in each:
+                stored = reader
+            for batch in stored:
                 for start in range(0, len(batch), _BATCH_ROWS):
                     yield batch.slice(start, _BATCH_ROWS).columns
         except (pa.ArrowInvalid, OSError):

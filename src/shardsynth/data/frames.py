@@ -1,7 +1,7 @@
-"""Arrow tables to the pandas frames that SDV's synthesizers accept and learn best, and back to the exact Arrow schema.
+"""From Arrow tables to the pandas frames that SDV's synthesizers learn best, and back to the exact Arrow schema.
 
-What SDV wants: text as object, no pandas ``category``, whole numbers with gaps as float, decimals as float, dates and
-zoned timestamps as naive UTC ``datetime64[ns]``, times and durations as counts of their unit.
+SDV wants text as object, no pandas ``category``, integers with missing values as float, decimals as float, dates and
+timestamps with a time zone as ``datetime64[ns]`` in UTC without a zone, times and durations as counts of their unit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
 from shardsynth.data.grid import grid_for
-from shardsynth.data.values import decimals_of, needs_parsing
+from shardsynth.data.values import datetime_unit, decimals_of, decoded, needs_parsing
 from shardsynth.errors import MetadataError, ModelError
 
 if TYPE_CHECKING:
@@ -30,57 +30,51 @@ _LARGEST_WHOLE = 2**53
 def to_pandas(table: pa.Table | pa.RecordBatch, columns: Iterable[Column] | None = None) -> pd.DataFrame:
     """Frame with the table's columns, in SDV's dtypes.
 
-    Dates and timestamps that pandas' nanoseconds cannot hold (before 1677, after 2262) come as float counts of their
-    own unit; so do dates of role ``category``. float32 values come as the shortest decimal that means the same float32
-    (0.2, not 0.20000000298), so that SDV learns their digits.
+    Dates and timestamps that nanoseconds in 64 bits cannot hold (before 1677, after 2262) become counts of their own
+    unit; so do dates of role ``category``. float32 values become the shortest decimal that means the same float32 (0.2,
+    not 0.20000000298), so that SDV learns their number of digits.
 
     Args:
-        table: Rows; only its own columns are converted.
-        columns: What the columns are; without it, every column is taken for what its Arrow type says.
+        table: The rows.
+        columns: The columns' roles and options; without them only the Arrow types count.
 
     Raises:
-        MetadataError: Text that does not follow its column's ``datetime_format``.
+        MetadataError: Text does not follow its column's ``datetime_format``.
     """
     import pandas as pd
 
-    known = {column.name: column for column in columns or ()}
+    by_name = {column.name: column for column in columns or ()}
     data: dict[str, Any] = {}
     for field, array in zip(table.schema, table.columns):
-        chunk = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-        data[field.name] = _to_series(known.get(field.name), field.name, chunk)
+        data[field.name] = _to_series(by_name.get(field.name), array)
     return pd.DataFrame(data, index=pd.RangeIndex(table.num_rows))
 
 
-def _to_series(column: Column | None, name: str, array: pa.Array) -> Any:
-    import pandas as pd
-
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    kind, role = array.type, column.role if column else None
+def _to_series(column: Column | None, array: pa.Array | pa.ChunkedArray) -> Any:
+    array = decoded(array)
+    type_, role = array.type, column.role if column else None
     missing = array.null_count > 0
-    if pa.types.is_null(kind):
+    if pa.types.is_null(type_):
         return np.full(len(array), None, dtype=object)
-    if pa.types.is_boolean(kind):
+    if pa.types.is_boolean(type_):
         return array.to_numpy(zero_copy_only=False)
-    if pa.types.is_integer(kind):
+    if pa.types.is_integer(type_):
         if column is not None and needs_parsing(column):
-            return _parse(column, np.array(array.cast(pa.string()).to_pylist(), dtype=object), pd)
+            return _parse(column, np.array(array.cast(pa.string()).to_pylist(), dtype=object))
         return _numbers(array, missing)
-    if pa.types.is_decimal(kind):
+    if pa.types.is_decimal(type_):
         values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        return np.round(values, kind.scale) if 0 <= kind.scale <= 22 else values
-    if pa.types.is_floating(kind):
+        return np.round(values, type_.scale) if 0 <= type_.scale <= 22 else values
+    if pa.types.is_floating(type_):
         values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        return values if pa.types.is_float64(kind) else shortest(array.type, values)
-    if pa.types.is_temporal(kind):
-        counts = array.view(_storage(kind))
-        dates = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
-        return _datetimes(counts, kind) if dates and role != "category" else _numbers(counts, missing)
+        return values if pa.types.is_float64(type_) else shortest(array.type, values)
+    if pa.types.is_temporal(type_):
+        counts = array.view(_storage(type_))
+        dates = pa.types.is_timestamp(type_) or pa.types.is_date(type_)
+        return _datetimes(counts, type_) if dates and role != "category" else _numbers(counts, missing)
     text = np.array(array.to_pylist(), dtype=object)
     if column is not None and role == "datetime":
-        return _parse(column, text, pd)
+        return _parse(column, text)
     return text
 
 
@@ -92,35 +86,36 @@ def _numbers(array: pa.Array, missing: bool) -> np.ndarray[Any, Any]:
     return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
-def shortest(kind: pa.DataType, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Values of a narrow float type, in float64, as the shortest decimals that mean them; all of them or none."""
-    grid = grid_for(kind).extended(values[np.isfinite(values)])
+def shortest(type_: pa.DataType, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Values of a float type, as float64[n], rounded to the shortest decimals that mean the same values.
+
+    They stay as they are where not all of them have such decimals.
+
+    Args:
+        type_: The narrow float type (float16 or float32) that the values come from.
+        values: float64[n], can have NaN.
+    """
+    grid = grid_for(type_).extended(values[np.isfinite(values)])
     return np.round(values, grid.digits) if grid.kind == "decimal" else values
 
 
-def _storage(kind: pa.DataType) -> pa.DataType:
-    return pa.int32() if kind.bit_width == 32 else pa.int64()
+def _storage(type_: pa.DataType) -> pa.DataType:
+    return pa.int32() if type_.bit_width == 32 else pa.int64()
 
 
-def _unit(kind: pa.DataType) -> str:
-    if pa.types.is_date32(kind):
-        return "D"
-    return "ms" if pa.types.is_date64(kind) else str(kind.unit)
-
-
-def _factor(kind: pa.DataType) -> int:
+def _factor(type_: pa.DataType) -> int:
     """Nanoseconds of one count of a date or timestamp type."""
-    return _DAY["ns"] if pa.types.is_date32(kind) else _NANOSECONDS[_unit(kind)]
+    return _DAY["ns"] if pa.types.is_date32(type_) else _NANOSECONDS[datetime_unit(type_)]
 
 
 def nanoseconds_of(column: Column) -> int:
-    """Nanoseconds of one unit of a datetime column's axis; text is parsed to nanoseconds."""
-    kind = column.value_type
-    return _factor(kind) if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else 1
+    """Nanoseconds of one unit of a datetime column's axis; 1 for text, which is parsed to nanoseconds."""
+    type_ = column.value_type
+    return _factor(type_) if pa.types.is_timestamp(type_) or pa.types.is_date(type_) else 1
 
 
-def _datetimes(counts: pa.Array, kind: pa.DataType) -> np.ndarray[Any, Any]:
-    factor = _factor(kind)
+def _datetimes(counts: pa.Array, type_: pa.DataType) -> np.ndarray[Any, Any]:
+    factor = _factor(type_)
     if counts.null_count < len(counts):
         low, high = pc.min_max(counts).as_py().values()
         if low * factor <= _NAT or high * factor > np.iinfo(np.int64).max:
@@ -130,7 +125,9 @@ def _datetimes(counts: pa.Array, kind: pa.DataType) -> np.ndarray[Any, Any]:
     return np.where(present, values, _NAT).view("datetime64[ns]")
 
 
-def _parse(column: Column, text: np.ndarray[Any, Any], pd: Any) -> Any:
+def _parse(column: Column, text: np.ndarray[Any, Any]) -> Any:
+    import pandas as pd
+
     layout = _pandas_format(column)
     parsed = pd.Series(pd.to_datetime(pd.Series(text, dtype=object), format=layout, errors="coerce", utc=True))
     wrong = np.flatnonzero(parsed.isna().to_numpy() & ~pd.isna(text))
@@ -160,17 +157,17 @@ def to_arrow(
     """Record batch whose schema equals ``schema`` exactly, field and schema metadata included.
 
     Args:
-        frame: Values in the dtypes of ``to_pandas``; may lack the columns of ``ready`` and of role ``empty``.
+        frame: Values in the dtypes of ``to_pandas``. Columns of ``ready`` and of role ``empty`` can be left out.
         schema: The input's schema.
-        columns: One per field, in order; ``options`` carry SDV's ``range_min``, ``range_max``, ``range_values``.
-        ready: Finished columns (identifiers, constants), of the field's type.
-        categories: The dictionary of a dictionary column, so that bytes do not depend on the batch; default:
+        columns: One per field, in order. SDV's ``range_min``, ``range_max`` and ``range_values`` are in ``options``.
+        ready: Columns that are finished (identifiers, constants), of the field's type.
+        categories: Dictionary of each dictionary column, so that the bytes do not depend on the batch. Without it:
             ``range_values``, in their order.
-        nan: Floating columns whose missing values are NaN rather than null.
-        clip: Clip numbers and dates to ``range_min`` and ``range_max``.
+        nan: Names of floating columns whose missing values are NaN, not null.
+        clip: Whether to clip numbers and dates to ``range_min`` and ``range_max``.
 
     Raises:
-        ModelError: A column's values do not fit its type, or are missing where the field forbids it.
+        ModelError: A column's values do not fit its type, or values are missing in a field that is not nullable.
     """
     arrays = []
     for field, column in zip(schema, columns):
@@ -199,32 +196,32 @@ def to_arrow(
 
 
 def _to_array(series: pd.Series[Any], column: Column, nan: bool, clip: bool) -> pa.Array:
-    kind = column.value_type
+    type_ = column.value_type
     missing = series.isna().to_numpy()
     dates = series.dtype.kind == "M"
     low, high = _bounds(column) if clip and column.role in ("number", "datetime") else (None, None)
-    if pa.types.is_boolean(kind):
+    if pa.types.is_boolean(type_):
         values = series.to_numpy(dtype=object, na_value=False) if missing.any() else series.to_numpy()
-        return pa.array(values.astype(bool), kind, mask=missing)
-    if pa.types.is_integer(kind) and dates:
-        return _format(series, column, pa.string(), clip).cast(kind)
-    if pa.types.is_integer(kind):
-        dtype = kind.to_pandas_dtype()
-        return pa.array(_whole(_plain(series), missing, dtype, low, high), kind, mask=missing)
-    if pa.types.is_decimal(kind):
-        return _to_decimal(_clipped(_plain(series).astype(np.float64), low, high), missing, kind)
-    if pa.types.is_floating(kind):
-        values = _clipped(_plain(series).astype(np.float64), low, high)
-        return pa.array(values.astype(kind.to_pandas_dtype()), kind, mask=None if nan else missing)
-    if pa.types.is_temporal(kind):
-        return _to_temporal(_counts(series, kind) if dates else _plain(series), missing, kind, low, high)
+        return pa.array(values.astype(bool), type_, mask=missing)
+    if pa.types.is_integer(type_) and dates:
+        return _format(series, column, pa.string(), clip).cast(type_)
+    if pa.types.is_integer(type_):
+        dtype = type_.to_pandas_dtype()
+        return pa.array(_to_integers(_to_numbers(series), missing, dtype, low, high), type_, mask=missing)
+    if pa.types.is_decimal(type_):
+        return _to_decimal(_clipped(_to_numbers(series).astype(np.float64), low, high), missing, type_)
+    if pa.types.is_floating(type_):
+        values = _clipped(_to_numbers(series).astype(np.float64), low, high)
+        return pa.array(values.astype(type_.to_pandas_dtype()), type_, mask=None if nan else missing)
+    if pa.types.is_temporal(type_):
+        return _to_temporal(_counts(series, type_) if dates else _to_numbers(series), missing, type_, low, high)
     if dates:
-        return _format(series, column, kind, clip)
+        return _format(series, column, type_, clip)
     values = series.to_numpy(dtype=object)
-    return pa.array(values, kind, mask=missing)
+    return pa.array(values, type_, mask=missing)
 
 
-def _plain(series: pd.Series[Any]) -> np.ndarray[Any, Any]:
+def _to_numbers(series: pd.Series[Any]) -> np.ndarray[Any, Any]:
     import pandas as pd
 
     if series.dtype.kind not in "iuf":
@@ -236,115 +233,115 @@ def _clipped(values: np.ndarray[Any, Any], low: Any, high: Any) -> np.ndarray[An
     return values if low is None and high is None else np.clip(values, low, high)
 
 
-def _whole(
+def _to_integers(
     values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any], dtype: Any, low: Any, high: Any
 ) -> np.ndarray[Any, Any]:
-    """Values rounded and clipped to the integer type and to [low, high]; missing ones become some valid number."""
+    """Values rounded and clipped to the integer type and to [low, high]; missing ones become any valid number."""
     info = np.iinfo(dtype)
-    bottom = info.min if low is None else max(info.min, int(np.ceil(low)))
-    top = info.max if high is None else min(info.max, int(np.floor(high)))
+    least = info.min if low is None else max(info.min, int(np.ceil(low)))
+    most = info.max if high is None else min(info.max, int(np.floor(high)))
     if values.dtype.kind == "f":
-        filled = np.rint(np.where(missing, bottom, values))
+        filled = np.rint(np.where(missing, least, values))
         fits = np.abs(filled) < _LARGEST_WHOLE
         if fits.all():
             values = filled.astype(np.int64)
         else:
             values = np.array([int(v) for v in np.clip(filled, -(2.0**64), 2.0**64)], dtype=object)
-    if values.dtype != object and bottom >= -(2**63) and top < 2**63:
-        return np.asarray(np.clip(values, bottom, top), dtype=dtype)
-    return np.array([min(max(int(v), bottom), top) for v in values], dtype=dtype)
+    if values.dtype != object and least >= -(2**63) and most < 2**63:
+        return np.asarray(np.clip(values, least, most), dtype=dtype)
+    return np.array([min(max(int(v), least), most) for v in values], dtype=dtype)
 
 
-def _to_decimal(values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:
-    scaled = np.where(missing, 0.0, values) * 10.0**kind.scale
-    limit = 10.0**kind.precision - 1
+def _to_decimal(values: np.ndarray[Any, Any], missing: np.ndarray[Any, Any], type_: pa.DataType) -> pa.Array:
+    scaled = np.where(missing, 0.0, values) * 10.0**type_.scale
+    limit = 10.0**type_.precision - 1
     scaled = np.rint(np.clip(scaled, -limit, limit))
     if np.all(np.abs(scaled) < _LARGEST_WHOLE):
         halves = np.empty((len(scaled), 2), dtype=np.int64)
         halves[:, 0] = scaled.astype(np.int64)
         halves[:, 1] = halves[:, 0] >> 63
-        wide = pa.decimal128(38, kind.scale)
-        array = pa.Array.from_buffers(wide, len(scaled), [None, pa.py_buffer(halves.tobytes())])
-        return pc.if_else(pa.array(missing), pa.scalar(None, wide), array).cast(kind)
-    return pc.if_else(pa.array(missing), pa.scalar(None, kind), decimals_of(np.where(missing, 0.0, values), kind))
+        full_type = pa.decimal128(38, type_.scale)
+        array = pa.Array.from_buffers(full_type, len(scaled), [None, pa.py_buffer(halves.tobytes())])
+        return pc.if_else(pa.array(missing), pa.scalar(None, full_type), array).cast(type_)
+    return pc.if_else(pa.array(missing), pa.scalar(None, type_), decimals_of(np.where(missing, 0.0, values), type_))
 
 
-def _counts(series: pd.Series[Any], kind: pa.DataType) -> np.ndarray[Any, Any]:
+def _counts(series: pd.Series[Any], type_: pa.DataType) -> np.ndarray[Any, Any]:
     values = series.to_numpy()
-    return np.asarray(values.astype("datetime64[ns]").view(np.int64) // _factor(kind))
+    return np.asarray(values.astype("datetime64[ns]").view(np.int64) // _factor(type_))
 
 
 def _to_temporal(
-    counts: np.ndarray[Any, Any], missing: np.ndarray[Any, Any], kind: pa.DataType, low: Any, high: Any
+    counts: np.ndarray[Any, Any], missing: np.ndarray[Any, Any], type_: pa.DataType, low: Any, high: Any
 ) -> pa.Array:
-    if pa.types.is_time(kind):
-        low, high = max(low or 0, 0), min(_DAY[kind.unit] - 1, _DAY[kind.unit] - 1 if high is None else high)
-    storage = _storage(kind)
-    whole = _whole(counts, missing, storage.to_pandas_dtype(), low, high)
-    if pa.types.is_date64(kind):
-        whole -= whole % _DAY["ms"]
-    return pa.array(whole, storage, mask=missing).view(kind)
+    if pa.types.is_time(type_):
+        low, high = max(low or 0, 0), min(_DAY[type_.unit] - 1, _DAY[type_.unit] - 1 if high is None else high)
+    storage = _storage(type_)
+    integers = _to_integers(counts, missing, storage.to_pandas_dtype(), low, high)
+    if pa.types.is_date64(type_):
+        integers -= integers % _DAY["ms"]
+    return pa.array(integers, storage, mask=missing).view(type_)
 
 
-def _format(series: pd.Series[Any], column: Column, kind: pa.DataType, clip: bool) -> pa.Array:
+def _format(series: pd.Series[Any], column: Column, type_: pa.DataType, clip: bool) -> pa.Array:
     import pandas as pd
 
     layout = column.options.get("datetime_format")
     if clip:
-        edges = pd.Series([column.options.get("range_min"), column.options.get("range_max")], dtype=object)
-        parsed = pd.to_datetime(edges, format=_pandas_format(column), errors="coerce", utc=True).dt.tz_localize(None)
+        bounds = pd.Series([column.options.get("range_min"), column.options.get("range_max")], dtype=object)
+        parsed = pd.to_datetime(bounds, format=_pandas_format(column), errors="coerce", utc=True).dt.tz_localize(None)
         low, high = parsed
         series = series.mask(series < low, low).mask(series > high, high)
     stamps = series.dt.tz_localize("UTC") if layout and "%z" in str(layout).lower() else series
     text = stamps.dt.strftime(str(layout).replace("%#", "%-")) if layout else stamps.astype(str)
-    return pa.array(text.to_numpy(dtype=object), kind, mask=series.isna().to_numpy())
+    return pa.array(text.to_numpy(dtype=object), type_, mask=series.isna().to_numpy())
 
 
 def _bounds(column: Column) -> tuple[Any, Any]:
-    """Range of the metadata on the column's own axis: numbers, or counts of a temporal type's unit; None: open."""
+    """The metadata's range as numbers, or as counts of a date or timestamp type's unit; None: no bound."""
     import pandas as pd
 
     low, high = column.options.get("range_min"), column.options.get("range_max")
-    kind = column.value_type
+    type_ = column.value_type
     if column.role == "number":
         return low, high
-    if not pa.types.is_timestamp(kind) and not pa.types.is_date(kind):
+    if not pa.types.is_timestamp(type_) and not pa.types.is_date(type_):
         return None, None
-    edges: list[int | None] = []
-    for edge in (low, high):
-        if edge is None:
-            edges.append(None)
+    bounds: list[int | None] = []
+    for bound in (low, high):
+        if bound is None:
+            bounds.append(None)
             continue
         try:
-            moment = pd.Timestamp(edge)
-            moment = moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
-            edges.append(int(moment.to_datetime64().astype(f"datetime64[{_unit(kind)}]").astype(np.int64)))
+            instant = pd.Timestamp(bound)
+            instant = instant.tz_convert("UTC").tz_localize(None) if instant.tz is not None else instant
+            bounds.append(int(instant.to_datetime64().astype(f"datetime64[{datetime_unit(type_)}]").astype(np.int64)))
         except (ValueError, OverflowError):
-            edges.append(None)
-    return edges[0], edges[1]
+            bounds.append(None)
+    return bounds[0], bounds[1]
 
 
 def _to_dictionary(array: pa.Array, column: Column, categories: pa.Array | None) -> pa.Array:
-    kind = column.type
+    type_ = column.type
     if categories is None and column.role == "category" and column.options.get("range_values"):
-        categories = pa.array(column.options["range_values"], kind.value_type)
+        categories = pa.array(column.options["range_values"], type_.value_type)
     indices = None
-    if categories is not None and len(categories) - 1 <= _index_limit(kind):
+    if categories is not None and len(categories) - 1 <= _index_limit(type_):
         indices = pc.index_in(array, value_set=categories)
         if indices.null_count > array.null_count:
-            indices = None  # some value is no category: only a dictionary of this batch holds it
+            indices = None  # a value is not among the categories: the dictionary is made from this batch
     if indices is None:
         encoded = array.dictionary_encode()
         order = pc.sort_indices(encoded.dictionary)
         categories = encoded.dictionary.take(order)
         indices = pc.index_in(array, value_set=categories)
-    if categories is not None and len(categories) - 1 > _index_limit(kind):
+    if categories is not None and len(categories) - 1 > _index_limit(type_):
         raise ModelError(
-            f"column {column.name!r} of type {kind}: {len(categories)} distinct values in one batch, "
-            f"but the index type holds {_index_limit(kind) + 1}"
+            f"column {column.name!r} of type {type_}: {len(categories)} distinct values in one batch, "
+            f"but the index type holds {_index_limit(type_) + 1}"
         )
-    return pa.DictionaryArray.from_arrays(indices.cast(kind.index_type), categories, ordered=kind.ordered)
+    return pa.DictionaryArray.from_arrays(indices.cast(type_.index_type), categories, ordered=type_.ordered)
 
 
-def _index_limit(kind: pa.DataType) -> int:
-    return int(np.iinfo(kind.index_type.to_pandas_dtype()).max)
+def _index_limit(type_: pa.DataType) -> int:
+    return int(np.iinfo(type_.index_type.to_pandas_dtype()).max)

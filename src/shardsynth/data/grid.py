@@ -1,8 +1,8 @@
-"""The grid on which a column's values lie, found exactly and in any order of reading.
+"""The grid of a column's values: exact, and the same for any order of reading.
 
-Integers, dates and times: the greatest common divisor of all differences, and a residue. Floats: the number of decimals
-with which every value can be written and read back. Both only ever coarsen towards "no grid", by a rule that looks at
-each value alone, which makes them monoids.
+Integers, dates and times: the greatest common divisor of all differences, and a residue. Floats: the smallest number of
+decimals with which every value can be written and read back. More values can only make a grid finer, until there is
+none. The result does not depend on the order of the values, so a grid is a commutative monoid.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shardsynth.data.values import Array, Precision, kind_of
+from shardsynth.data.values import INT64_DIGITS, Array, Precision, kind_of
 
-#: (decimals tried at most, largest integer mantissa) by width of the float: no more digits than the type guarantees.
+#: Bits of the float type -> (most decimals, largest integer mantissa): no more digits than the type guarantees.
 _FLOAT_BOUNDS = {16: (3, 10.0**3), 32: (6, 10.0**6), 64: (12, 10.0**15)}
 
 
 @dataclass(frozen=True)
 class Grid:
-    """State of the search.
+    """The grid of the values read so far.
 
     Attributes:
-        kind: ``integer``, ``decimal`` or ``float`` (given up).
-        unit: Greatest common divisor so far; 0 while there are no two different values.
+        kind: ``integer``, ``decimal`` or ``float`` (no grid).
+        unit: Greatest common divisor of the differences; 0 while all values are equal.
         residue: A value of the column, modulo ``unit``; None without values.
-        digits: Decimals needed so far.
+        digits: Number of decimals of the values.
         bits: Width of the column's float type.
     """
 
@@ -40,13 +40,13 @@ class Grid:
     bits: int = 64
 
     def extended(self, values: Array) -> Grid:
-        """The grid after more values (finite, native, any order)."""
+        """The grid of these values and more: native, finite, in any order."""
         if self.kind == "float" or not len(values):
             return self
         return self._with_integers(values) if self.kind == "integer" else self._with_floats(values)
 
     def joined(self, other: Grid) -> Grid:
-        """The grid of both columns' parts together."""
+        """The grid of the values of two parts of a column."""
         if self.kind == "float" or other.kind == "float":
             return replace(self, kind="float", digits=0)
         if self.kind == "decimal":
@@ -70,14 +70,14 @@ class Grid:
         return self._integer(unit, start)
 
     def _with_floats(self, values: Array) -> Grid:
-        wide = np.asarray(values, np.float64)
-        failed = wide[~_written(wide, self.digits, self.bits)]
-        if not len(failed):
+        floats = np.asarray(values, np.float64)
+        changed = floats[~_read_back_equal(floats, self.digits, self.bits)]
+        if not len(changed):
             return self
-        digits, left = 0, failed
+        digits = 0
         for digits in range(_FLOAT_BOUNDS[self.bits][0] + 1):  # noqa: B007
-            left = left[~_written(left, digits, self.bits)]
-            if not len(left):
+            changed = changed[~_read_back_equal(changed, digits, self.bits)]
+            if not len(changed):
                 return replace(self, digits=max(self.digits, digits))
         return replace(self, kind="float", digits=0)
 
@@ -87,35 +87,35 @@ class Grid:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Grid:
-        """Inverse of ``to_json``."""
+        """The grid that ``to_json`` gave."""
         return cls(**data)
 
 
-def _written(values: npt.NDArray[np.float64], digits: int, bits: int) -> npt.NDArray[np.bool_]:
-    """Which values come back from being written with ``digits`` decimals in a float type of ``bits``."""
+def _read_back_equal(values: npt.NDArray[np.float64], digits: int, bits: int) -> npt.NDArray[np.bool_]:
+    """bool[n]: whether a value with ``digits`` decimals, read as a float of ``bits`` bits, is the same value."""
     scale = 10.0**digits
     with np.errstate(over="ignore"):
         mantissa = np.rint(values * scale)
-        back = mantissa / scale
+        read = mantissa / scale
     if bits == 32:
-        back = back.astype(np.float32).astype(np.float64)
+        read = read.astype(np.float32).astype(np.float64)
     elif bits == 16:
-        back = back.astype(np.float16).astype(np.float64)
-    exact = np.asarray(back == values, np.bool_)
+        read = read.astype(np.float16).astype(np.float64)
+    exact = np.asarray(read == values, np.bool_)
     return exact if digits == 0 else exact & (np.abs(mantissa) <= _FLOAT_BOUNDS[bits][1])
 
 
 def grid_for(type_: pa.DataType) -> Grid:
-    """The grid of no values yet, for an Arrow value type."""
+    """The grid of a column of an Arrow value type, before any value is read."""
     if pa.types.is_floating(type_):
         return Grid("decimal", bits=type_.bit_width)
-    if pa.types.is_decimal(type_) and type_.precision > 18:
+    if pa.types.is_decimal(type_) and type_.precision > INT64_DIGITS:
         return Grid("decimal")
     return Grid("integer")
 
 
 def precision_of(grid: Grid, type_: pa.DataType) -> Precision:
-    """The ``Precision`` of a column of an Arrow value type whose values lie on ``grid``."""
+    """The ``Precision`` of a column of an Arrow value type whose values have the grid ``grid``."""
     if grid.kind == "decimal":
         return Precision("decimal", digits=grid.digits)
     if grid.kind == "float" or kind_of(type_) == "float":

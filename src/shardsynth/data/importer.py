@@ -1,9 +1,7 @@
-"""CSV, TSV, Excel and Feather into Parquet shards: streamed, the types settled once for the whole file."""
+"""From CSV, TSV, Excel and Feather to Parquet shards: read in batches, with one type per column of the whole file."""
 
 from __future__ import annotations
 
-import difflib
-import errno
 import os
 import secrets
 import shutil
@@ -15,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.data.foreign import ForeignTable, open_foreign
-from shardsynth.data.text_types import NULL_TEXTS, Guess, Misfit, Wanted, convert, guess, parquet_type, parse_type
-from shardsynth.errors import InputError, ShardError, SpaceError, no_folder_there
+from shardsynth.data.text_types import NULL_TEXTS, Guess, Misfit, TargetType, convert, guess, parquet_type, parse_type
+from shardsynth.data.writer import NO_SPACE
+from shardsynth.errors import InputError, ShardError, SpaceError, did_you_mean, no_folder_there
 
-_GROUP_ROWS, _GROUP_BYTES = 1 << 17, 64 << 20  # a row group is closed at the first of the two
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_GROUP_ROWS, _GROUP_BYTES = 1 << 17, 64 << 20  # a row group ends at the limit that it reaches first
 
 
 def import_table(
@@ -36,45 +34,45 @@ def import_table(
 ) -> list[Path]:
     """Turn one file into Parquet shards ``part-00000.parquet`` ... in a new folder.
 
-    Text (CSV, TSV, Excel) is read twice: once to find, for every column, the narrowest type that holds all its values
-    (empty, bool, int64, float64, date, timestamp, else string), once to convert. Numbers with leading zeros and
-    integers that int64 cannot hold stay strings. Missing is an empty field or one of ``null_values``; a quoted one
-    (``""``) is an empty string in a column of strings. Blank lines are skipped. Feather and Arrow files
-    keep their types.
+    Text (CSV, TSV, Excel) is read twice: first to find the narrowest type that can hold all values of each column
+    (empty, bool, int64, float64, date, timestamp, else string), then to convert. Numbers with leading zeros and
+    integers that int64 cannot hold stay strings. An empty field, or one of ``null_values``, is missing. In a column of
+    strings, a quoted empty field (``""``) is an empty string. Blank lines are skipped. Feather and Arrow files keep
+    their types.
 
     Args:
         source: ``.csv``, ``.tsv``, ``.tab`` or ``.txt`` (also with ``.gz``, ``.bz2``, ``.zst`` or ``.lz4`` behind it),
             ``.xlsx`` or ``.xlsm``, ``.feather``, ``.arrow``, ``.arrows`` or ``.ipc``.
-        destination: Folder to make; may exist if it is empty. It appears whole or not at all.
-        types: Column name to Arrow type (see ``text_types.parse_type``), for columns whose type is not to be inferred.
+        destination: Folder to make; it can exist if it is empty. It has all shards, or is not made.
+        types: Column name to Arrow type (see ``text_types.parse_type``), for columns whose type is not to be guessed.
         rows_per_shard: Rows in every shard but the last.
-        delimiter: One character; by default a tab for ``.tsv`` and ``.tab``, else the one of ``,``, ``;``, tab and
+        delimiter: One character. The default is a tab for ``.tsv`` and ``.tab``, else the one of ``,``, ``;``, tab and
             ``|`` that the header uses most.
-        sheet: Excel sheet; may be left out when the workbook has only one.
+        sheet: Name of the Excel sheet; can be left out when the workbook has only one.
         null_values: Texts that mean missing, instead of ``text_types.NULL_TEXTS``.
-        encoding: Encoding of a text file; a byte order mark overrules the default.
-        show_values: An error also quotes the value at fault: it may be a patient's.
+        encoding: Encoding of a text file. If it is the default, a byte order mark in the file wins.
+        show_values: Whether an error quotes the value at fault, which can be personal.
 
     Returns:
         The shards, in order; at least one, even if it has no rows.
 
     Raises:
-        InputError: The source or an option cannot be used, or the destination holds something.
-        ShardError: The file's content is at fault: where, and the type wanted, and the value only with ``show_values``.
-        SpaceError: The disk or the quota is full; nothing is left behind.
+        InputError: The source or an option cannot be used, or the destination is not empty.
+        ShardError: The content of the file is wrong. The message has the column, the row and the type.
+        SpaceError: The disk or the quota is full. No shards are left.
     """
     source, destination = Path(source), Path(destination)
     if rows_per_shard < 1:
         raise InputError(f"rows_per_shard is {rows_per_shard}: it must be 1 or more")
     nulls = tuple(NULL_TEXTS if null_values is None else null_values)
-    wanted = {name: parse_type(text) for name, text in (types or {}).items()}
+    targets = {name: parse_type(text) for name, text in (types or {}).items()}
     table = open_foreign(source, delimiter, sheet, nulls, encoding)
-    _check_names(source, table.fields.names, wanted)
-    written = 0
+    _check_names(source, table.fields.names, targets)
+    written_bytes = 0
     try:
         with _whole_or_nothing(destination) as folder:
-            schema = _settle(source, table, wanted, nulls)
-            batches = _converted(source, table, schema, wanted, nulls, show_values)
+            schema = _shard_schema(source, table, targets, nulls)
+            batches = _converted(source, table, schema, targets, nulls, show_values)
             parts: list[str] = []
             for shard in _shards(batches, schema, rows_per_shard):
                 part = folder / f"part-{len(parts):05d}.parquet"
@@ -83,59 +81,60 @@ def import_table(
                     with pq.ParquetWriter(file, schema) as writer:
                         for group in shard:
                             writer.write_table(group.unify_dictionaries())
-                            written = sum(each.stat().st_size for each in folder.iterdir())
+                            written_bytes = sum(path.stat().st_size for path in folder.iterdir())
                     os.fsync(file.fileno())
     except (FileExistsError, NotADirectoryError):
         raise InputError(no_folder_there(destination.parent)) from None
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in NO_SPACE:
             raise SpaceError(
-                f"{destination}: the disk or the quota is full after {written:,} bytes of shards from a source of "
-                f"{source.stat().st_size:,} bytes; nothing was kept: make room and run the import again"
+                f"{destination}: the disk or the quota is full after {written_bytes:,} bytes of shards from a source "
+                f"of {source.stat().st_size:,} bytes; nothing was kept: make room and run the import again"
             ) from None
         raise InputError(f"{destination}: cannot be written: {error.strerror or error}") from None
     return [destination / name for name in parts]
 
 
-def _check_names(source: Path, names: list[str], wanted: Iterable[str]) -> None:
-    seen: dict[str, int] = {}
+def _check_names(source: Path, names: list[str], typed: Iterable[str]) -> None:
+    positions: dict[str, int] = {}
     for position, name in enumerate(names, 1):
         if not name.strip():
             raise ShardError(
                 f"{source}: column {position} of {len(names)} has no name: give it one in the header "
-                "(a nameless first column is often a row index that the program before wrote)"
+                "(a nameless first column is often a row index that another program wrote)"
             )
-        if name in seen:
-            raise ShardError(f"{source}: columns {seen[name]} and {position} are both named {name!r}: rename one")
-        seen[name] = position
-    for name in wanted:
-        if name not in seen:
-            near = difflib.get_close_matches(name, names, 1)
-            raise InputError(
-                f"{source}: a type is given for {name!r}, but there is no such column"
-                + (f"; did you mean {near[0]!r}?" if near else "")
-            )
+        if name in positions:
+            raise ShardError(f"{source}: columns {positions[name]} and {position} are both named {name!r}: rename one")
+        positions[name] = position
+    for name in typed:
+        if name not in positions:
+            hint = did_you_mean(name, names, 0.6)
+            raise InputError(f"{source}: a type is given for {name!r}, but there is no such column{hint}")
 
 
-def _settle(source: Path, table: ForeignTable, wanted: dict[str, Wanted], nulls: tuple[str, ...]) -> pa.Schema:
-    """The schema of the shards; for text, from a pass over the whole file."""
+def _shard_schema(
+    source: Path, table: ForeignTable, targets: dict[str, TargetType], nulls: tuple[str, ...]
+) -> pa.Schema:
+    """The schema of the shards; for text, the whole file is read to guess it."""
     if not table.is_text:
         fields = []
-        for each in table.fields:
-            kind = wanted[each.name].type if each.name in wanted else parquet_type(each.type)
-            if kind is None:
-                raise ShardError(f"{source}: column {each.name!r}: Parquet cannot hold {each.type}: give another type")
-            fields.append(each.with_type(kind))
+        for field in table.fields:
+            type_ = targets[field.name].type if field.name in targets else parquet_type(field.type)
+            if type_ is None:
+                raise ShardError(
+                    f"{source}: column {field.name!r}: Parquet cannot hold {field.type}: give another type"
+                )
+            fields.append(field.with_type(type_))
         return pa.schema(fields, metadata=table.fields.metadata)
-    guesses = [Guess("string") if name in wanted else Guess() for name in table.fields.names]
+    guesses = [Guess("string") if name in targets else Guess() for name in table.fields.names]
     for arrays in table.batches():
         for column, array in enumerate(arrays):
             if guesses[column].family != "string":
                 guesses[column] = guesses[column].join(guess(array, nulls))
     return pa.schema(
         [
-            (name, wanted[name].type if name in wanted else found.type)
-            for name, found in zip(table.fields.names, guesses)
+            (name, targets[name].type if name in targets else guessed.type)
+            for name, guessed in zip(table.fields.names, guesses)
         ]
     )
 
@@ -144,44 +143,44 @@ def _converted(
     source: Path,
     table: ForeignTable,
     schema: pa.Schema,
-    wanted: dict[str, Wanted],
+    targets: dict[str, TargetType],
     nulls: tuple[str, ...],
     show_values: bool,
 ) -> Iterator[pa.RecordBatch]:
-    targets = [wanted.get(each.name, Wanted(each.type)) for each in schema]
-    first = 0
+    targets_in_order = [targets.get(field.name, TargetType(field.type)) for field in schema]
+    first_row = 0
     for arrays in table.batches():
         columns = []
-        for target, each, array in zip(targets, schema, arrays):
+        for target, field, array in zip(targets_in_order, schema, arrays):
             try:
                 columns.append(convert(array, target, nulls))
             except Misfit as misfit:
-                found = repr(array[misfit.row].as_py()) if show_values else "(--show-values quotes it)"
+                value = repr(array[misfit.row].as_py()) if show_values else "(--show-values quotes it)"
                 raise ShardError(
-                    f"{source}: column {each.name!r}, row {first + misfit.row + 1} (the header not counted): "
-                    f"the value {found} does not fit {target}; "
+                    f"{source}: column {field.name!r}, row {first_row + misfit.row + 1} (the header not counted): "
+                    f"the value {value} does not fit {target}; "
                     "correct it or give the column another type, such as string"
                 ) from None
-        first += len(arrays[0])
+        first_row += len(arrays[0])
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _shards(batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int) -> Iterator[Iterator[pa.Table]]:
-    """Shards of ``rows`` rows, each an iterator of row groups that is to be used up before the next one."""
-    queue = (batch for batch in batches if len(batch))
-    rest: pa.RecordBatch | None = next(queue, None)
+    """Shards of ``rows`` rows. Each is an iterator of row groups, which must be used up before the next shard."""
+    filled = (batch for batch in batches if len(batch))
+    rest: pa.RecordBatch | None = next(filled, None)
 
     def groups() -> Iterator[pa.Table]:
         nonlocal rest
         room = rows
         while rest is not None and room:
             pending: list[pa.RecordBatch] = []
-            held = size = 0
-            while rest is not None and room and held < _GROUP_ROWS and size < _GROUP_BYTES:
-                taken = rest.slice(0, min(room, _GROUP_ROWS - held))
-                pending.append(taken)
-                held, room, size = held + len(taken), room - len(taken), size + taken.nbytes
-                rest = rest.slice(len(taken)) if len(taken) < len(rest) else next(queue, None)
+            group_rows = group_bytes = 0
+            while rest is not None and room and group_rows < _GROUP_ROWS and group_bytes < _GROUP_BYTES:
+                head = rest.slice(0, min(room, _GROUP_ROWS - group_rows))
+                pending.append(head)
+                group_rows, room, group_bytes = group_rows + len(head), room - len(head), group_bytes + head.nbytes
+                rest = rest.slice(len(head)) if len(head) < len(rest) else next(filled, None)
             yield pa.Table.from_batches(pending, schema)
 
     yield groups()
@@ -191,7 +190,7 @@ def _shards(batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int) -> 
 
 @contextmanager
 def _whole_or_nothing(destination: Path) -> Iterator[Path]:
-    """A folder beside ``destination`` that takes its name when the block ends well, and vanishes otherwise."""
+    """A temporary folder beside ``destination``: renamed to it when the block ends, deleted when the block fails."""
     destination = destination.resolve()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise InputError(f"{destination}: exists and is not an empty folder; choose another")

@@ -1,16 +1,16 @@
-"""SDV's Metadata V2 for the shards: detected by SDV on the row sample and corrected by exact counts, read, published.
+"""SDV's Metadata V2 of the shards: read and checked, as columns, as keys, and without what is personal.
 
-Only ``detect`` and ``read`` import sdv; ``columns`` and ``public`` are plain dictionary code.
+Only ``read`` imports sdv.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import re
+import tempfile
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shardsynth.data.tallies import TableTallies
 
 TABLE = "table"
-#: Kinds of Arrow values (``values.kind_of``) that each sdtype can be; a personal sdtype is text.
+#: Kinds of Arrow values (``values.kind_of``) that a column of each sdtype can have; of a personal sdtype: text.
 KINDS = {
     "numerical": {"integer", "float", "decimal", "temporal"},
     "datetime": {"temporal", "text", "integer"},
@@ -35,8 +35,8 @@ KINDS = {
     "id": {"text", "integer", "float"},
     "unknown": {"text", "integer"},
 }
-#: Personal sdtypes whose made-up values can also be numbers.
-NUMERIC_PII = {"latitude", "longitude", "postcode", "zipcode"}
+#: Personal sdtypes whose values can also be numbers.
+_NUMERIC_PII = {"latitude", "longitude", "postcode", "zipcode"}
 
 
 def columns(metadata: dict[str, Any], schema: pa.Schema, empty: Collection[str] = ()) -> list[Column]:
@@ -45,31 +45,32 @@ def columns(metadata: dict[str, Any], schema: pa.Schema, empty: Collection[str] 
     Args:
         metadata: SDV V2 metadata of one table.
         schema: The shards' schema.
-        empty: Columns known to hold nothing but missing values (``detect`` marks its own).
+        empty: Columns without any value. Those that ``detection.detect`` marked as empty need not be named.
 
     Raises:
         MetadataError: A field has no column in the metadata.
     """
     described = table_of(metadata)["columns"]
-    found = []
+    result = []
     for field in schema:
         if field.name not in described:
             raise MetadataError(f"the metadata lack the column {field.name!r}{_nearest(field.name, described)}")
         options = dict(described[field.name])
         sdtype = options.pop("sdtype")
-        nothing = pa.types.is_null(field.type) or field.name in empty or _is_empty(sdtype, options)
-        found.append(Column(field.name, field.type, sdtype, "empty" if nothing else role_of_sdtype(sdtype), options))
-    return found
+        no_values = pa.types.is_null(field.type) or field.name in empty or _is_empty(sdtype, options)
+        role = "empty" if no_values else role_of_sdtype(sdtype)
+        result.append(Column(field.name, field.type, sdtype, role, options))
+    return result
 
 
 def table_of(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The one table's part of SDV V2 metadata: its columns and keys."""
+    """Description of the only table in SDV V2 metadata: its columns and keys."""
     (table,) = metadata["tables"].values()
     return dict(table)
 
 
 def keys_of(metadata: dict[str, Any]) -> list[str]:
-    """Columns whose values never repeat: the primary key (of a composite one see ``composite_key``), alternate keys."""
+    """Columns whose values never repeat: the primary key and alternate keys; no part of a composite key."""
     table = table_of(metadata)
     primary = table.get("primary_key")
     if isinstance(primary, list) and len(primary) == 1:
@@ -79,13 +80,17 @@ def keys_of(metadata: dict[str, Any]) -> list[str]:
 
 
 def composite_key(metadata: dict[str, Any]) -> list[str]:
-    """Columns of a primary key of several columns, which repeat but not together; none where there is no such key."""
+    """Columns of a primary key of several columns; empty without one. Each can repeat, all together cannot."""
     primary = table_of(metadata).get("primary_key")
     return [str(name) for name in primary] if isinstance(primary, list) and len(primary) > 1 else []
 
 
 def check_composite(metadata: dict[str, Any]) -> None:
-    """MetadataError where no column of a composite key is made from the row number, which is what makes rows unique."""
+    """Check that at least one column of a composite key is not learned: only such a column makes rows unique.
+
+    Raises:
+        MetadataError: All columns of the key are learned, or one of them does not exist.
+    """
     key = composite_key(metadata)
     described = table_of(metadata)["columns"]
     for name in key:
@@ -93,49 +98,46 @@ def check_composite(metadata: dict[str, Any]) -> None:
             raise MetadataError(f"primary_key: no column is called {name!r}{_nearest(name, described)}")
     if key and not any(role_of_sdtype(described[name]["sdtype"]) in ("id", "pii") for name in key):
         raise MetadataError(
-            f"primary_key {key}: its columns are all learned, so that rows would repeat; SDV wants each to be 'id' or "
+            f"primary_key {key}: all its columns are learned, so rows would repeat; SDV wants each to be 'id' or "
             "personal: make at least one of them 'id' in the metadata"
         )
 
 
 def _is_empty(sdtype: str, options: dict[str, Any]) -> bool:
-    """``detect`` marks a column without any value by the sdtype that SDV does not model, not personal."""
+    """Whether ``detection`` marked the column as one without any value."""
     return sdtype == "unknown" and options.get("pii") is False
 
 
 def public(metadata: dict[str, Any], profile: TableTallies | None = None, min_count: int = 5) -> dict[str, Any]:
-    """The same metadata with nothing that can identify a person; SDV still loads them.
+    """A copy of the metadata without what can identify a person; SDV can still load it.
 
-    Gone are ``range_min`` and ``range_max`` (one person's value each) and every category seen fewer than ``min_count``
-    times; without a profile, every category.
+    It lacks ``range_min`` and ``range_max``, each of which is the value of one person, and rare categories.
+
+    Args:
+        metadata: SDV V2 metadata of one table.
+        profile: Exact counts over all training rows; None removes every category.
+        min_count: Categories with fewer rows are removed.
     """
-    shown = copy.deepcopy(metadata)
-    for name, options in table_of(shown)["columns"].items():
+    published = copy.deepcopy(metadata)
+    for name, options in table_of(published)["columns"].items():
         options.pop("range_min", None)
         options.pop("range_max", None)
-        listed = options.pop("range_values", None)
-        if not listed or profile is None or name not in profile.schema.names:
+        categories = options.pop("range_values", None)
+        if not categories or profile is None or name not in profile.schema.names:
             continue
         counted = profile[name].value_counts()
         if counted is None:
             continue
         values = plain_values(profile[name])
         common = {value for value, count in zip(values, counted[1].tolist()) if count >= min_count}
-        kept = [value for value in listed if value in common]
-        if kept:
-            options["range_values"] = kept
-    return shown
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+        common_categories = [value for value in categories if value in common]
+        if common_categories:
+            options["range_values"] = common_categories
+    return published
 
 
 def plain_values(tally: Any) -> list[Any]:
-    """Distinct values in canonical order, as JSON has them."""
+    """Distinct values of a column in canonical order, as JSON can hold them; they must have been counted."""
     counted = tally.value_counts()
     assert counted is not None
     if isinstance(counted[0], pa.Array):
@@ -151,24 +153,23 @@ def plain_values(tally: Any) -> list[Any]:
 
 
 def shown_value(value: float, digits: int | None) -> float:
-    """A float as ``frames`` shows it to SDV: with the decimals of its column, None: as it is."""
+    """A float as SDV gets it from ``frames``: rounded to ``digits``, the decimals of its column; None: as it is."""
     return value if digits is None else float(np.round(value, digits))
 
 
 def read(path: str | Path, schema: pa.Schema, *, validate: bool = True) -> dict[str, Any]:
-    """A user's SDV metadata, as V2 of one table called "table", its columns in the schema's order.
+    """A user's SDV metadata as V2 of one table called "table", with its columns in the schema's order.
 
-    Older forms that SDV itself upgrades are upgraded: multi-table ``V1``, ``SINGLE_TABLE_V1``, and the ``fields`` form
-    of SDV 0.x.
+    Older forms are upgraded by SDV: ``V1`` of several tables, ``SINGLE_TABLE_V1``, and the ``fields`` form of SDV 0.x.
 
     Args:
         path: JSON file.
         schema: The shards' schema.
-        validate: Whether SDV itself validates V2 metadata; without, sdv is not imported for them.
+        validate: Whether SDV also validates V2 metadata. If not, sdv is not imported for them.
 
     Raises:
-        MetadataError: Not JSON, not one table, a column missing or too many (with the nearest name), an sdtype that
-            the column's Arrow type cannot be, or whatever SDV's own validation refuses.
+        MetadataError: The file is not JSON or does not describe one table; a column is missing or too many (the message
+            has the nearest name); a column's Arrow type cannot hold its sdtype; or SDV's own validation fails.
     """
     path = Path(path)
     try:
@@ -183,15 +184,15 @@ def read(path: str | Path, schema: pa.Schema, *, validate: bool = True) -> dict[
     if not isinstance(tables, dict) or len(tables) != 1:
         raise MetadataError(f"{path}: wanted metadata of one table, found {len(tables)}")
     name = next(iter(tables))
-    plain = not validate and data.get("METADATA_SPEC_VERSION") == "V2" and _is_plain(tables[name])
-    table = dict(tables[name]) if plain else table_of(_loaded(path, data, name))
+    without_sdv = not validate and data.get("METADATA_SPEC_VERSION") == "V2" and _is_plain(tables[name])
+    table = dict(tables[name]) if without_sdv else table_of(_loaded(path, data, name))
     _check_columns(path, table["columns"], schema)
     table["columns"] = {name: table["columns"][name] for name in schema.names}
     return {"tables": {TABLE: table}, "relationships": [], "METADATA_SPEC_VERSION": "V2"}
 
 
 def _is_plain(table: Any) -> bool:
-    """Whether a table's V2 metadata have the form that the rest of this module reads."""
+    """Whether a table of V2 metadata has the form that this module can read without SDV."""
     described = table.get("columns") if isinstance(table, dict) else None
     return isinstance(described, dict) and all(
         isinstance(options, dict) and isinstance(options.get("sdtype"), str) for options in described.values()
@@ -199,7 +200,8 @@ def _is_plain(table: Any) -> bool:
 
 
 def _loaded(path: Path, data: dict[str, Any], name: str) -> dict[str, Any]:
-    with _quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         from sdv.metadata import Metadata
         from sdv.metadata.errors import InvalidMetadataError
 
@@ -217,9 +219,7 @@ def _loaded(path: Path, data: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _upgraded(data: dict[str, Any]) -> Any:
-    """Metadata of SDV 0.x; SDV upgrades only files."""
-    import tempfile
-
+    """Upgraded metadata of SDV 0.x, through a temporary file: SDV upgrades only files."""
     from sdv.metadata import Metadata
 
     with tempfile.TemporaryDirectory() as folder:
@@ -242,21 +242,21 @@ def _check_columns(path: Path, described: dict[str, Any], schema: pa.Schema) -> 
         _check_type(path, name, options, schema.field(name).type)
 
 
-def _check_type(path: Path, name: str, options: dict[str, Any], kind: pa.DataType) -> None:
-    sdtype, nature = options["sdtype"], kind_of(kind)
-    if nature == "null" or _is_empty(sdtype, options):
+def _check_type(path: Path, name: str, options: dict[str, Any], type_: pa.DataType) -> None:
+    sdtype, kind = options["sdtype"], kind_of(type_)
+    if kind == "null" or _is_empty(sdtype, options):
         return
-    allowed = KINDS.get(sdtype, {"text", "integer", "float", "decimal"} if sdtype in NUMERIC_PII else {"text"})
-    if nature not in allowed:
-        fitting = [other for other, kinds in KINDS.items() if nature in kinds and other != "unknown"]
+    allowed = KINDS.get(sdtype, {"text", "integer", "float", "decimal"} if sdtype in _NUMERIC_PII else {"text"})
+    if kind not in allowed:
+        fitting = [other for other, kinds in KINDS.items() if kind in kinds and other != "unknown"]
         raise MetadataError(
-            f"{path}: the column {name!r} is of type {kind}, which cannot be of sdtype {sdtype!r}; "
+            f"{path}: the column {name!r} is of type {type_}, which cannot be of sdtype {sdtype!r}; "
             f"possible: {', '.join(fitting) or 'none, leave the column out'}"
         )
-    clock = pa.types.is_time(kind) or pa.types.is_duration(kind)
-    if sdtype == "datetime" and (clock or (nature != "temporal" and not options.get("datetime_format"))):
-        hint = "write 'numerical'" if clock else "add its datetime_format, such as '%Y-%m-%d'"
-        raise MetadataError(f"{path}: the column {name!r} of type {kind} cannot be read as sdtype 'datetime'; {hint}")
+    is_clock = pa.types.is_time(type_) or pa.types.is_duration(type_)
+    if sdtype == "datetime" and (is_clock or (kind != "temporal" and not options.get("datetime_format"))):
+        hint = "write 'numerical'" if is_clock else "add its datetime_format, such as '%Y-%m-%d'"
+        raise MetadataError(f"{path}: the column {name!r} of type {type_} cannot be read as sdtype 'datetime'; {hint}")
 
 
 def _nearest(name: str, names: Collection[str]) -> str:
@@ -264,5 +264,5 @@ def _nearest(name: str, names: Collection[str]) -> str:
 
 
 def _nearest_sdtype(message: str) -> str:
-    found = re.search(r"[Ii]nvalid sdtype:? '([^']*)'", message)
-    return _nearest(found.group(1), list(KINDS)) if found else ""
+    match = re.search(r"[Ii]nvalid sdtype:? '([^']*)'", message)
+    return _nearest(match.group(1), list(KINDS)) if match else ""

@@ -1,4 +1,4 @@
-"""Which columns look personal or hold free text: told by their name and by what they hold, never by showing a value."""
+"""Which columns look personal or hold free text, judged by name and values. No value is ever shown."""
 
 from __future__ import annotations
 
@@ -37,20 +37,24 @@ _PERSONAL_TEXT = {
 
 @dataclass(frozen=True)
 class Suspect:
-    """A column that looks personal; ``reason`` says why, without a value of the data."""
+    """A column that looks personal. ``reason`` says why, without a value of the data."""
 
     column: str
     reason: str
 
 
 def suspects(metadata: dict[str, Any], sample: pa.Table) -> list[Suspect]:
-    """Columns of the row sample that look personal: by SDV's name for them, their own name, or what they hold.
+    """Columns of the row sample that look personal, by their sdtype, their name or their values.
 
-    Covers what is never learned anyway (PII, free text), so that ``init`` can show it, and what would be.
+    Columns that are never learned (PII, free text) are among them, so that ``init`` can show them.
+
+    Args:
+        metadata: SDV V2 metadata of one table.
+        sample: Row sample, dictionaries decoded.
     """
     (table,) = metadata["tables"].values()
     described = table["columns"]
-    found = []
+    suspected = []
     for name in sample.schema.names:
         sdtype = described[name]["sdtype"]
         reason = None
@@ -65,8 +69,8 @@ def suspects(metadata: dict[str, Any], sample: pa.Table) -> list[Suspect]:
         if reason is None and sdtype != "id" and _tokens(name) & _PERSONAL_NAMES:
             reason = "its name suggests a person"
         if reason:
-            found.append(Suspect(name, reason))
-    return found
+            suspected.append(Suspect(name, reason))
+    return suspected
 
 
 def _tokens(name: str) -> set[str]:

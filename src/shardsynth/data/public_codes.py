@@ -1,7 +1,7 @@
-"""Codes of columns that follow from the metadata alone: no value of the table has a say in them.
+"""Codes of columns from the metadata alone, for differential privacy: they depend on no value of the table.
 
-What differential privacy counts on. A category column needs ``range_values`` in the metadata, a number or a datetime
-``range_min`` and ``range_max``; values outside count as the nearest cell.
+A category column needs ``range_values`` in the metadata, a number or datetime column ``range_min`` and ``range_max``. A
+value outside the range counts in the nearest cell.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from shardsynth.errors import MetadataError
 
 Floats = npt.NDArray[np.float64]
 
-#: Cells of an axis, and of all pair tables together, at most.
-_MOST_CELLS, _MOST_ENTRIES = 128, 20_000_000
+#: Most cells of an axis.
+_MOST_CELLS = 128
+#: Most entries of all pair tables together.
+_MOST_ENTRIES = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Cells:
 
     Attributes:
         lo: float64[k], smallest value of each cell.
-        hi: float64[k], largest value (on a grid), else where the next cell starts; an atom has ``lo == hi``.
+        hi: float64[k], largest value of each cell on a grid; without a grid, where the next cell starts. An atom has
+            ``lo == hi``.
     """
 
     lo: Floats
@@ -41,7 +44,7 @@ class Cells:
 
 
 def public_precision(column: Column) -> Precision:
-    """The grid that an Arrow type has by itself."""
+    """The grid that the Arrow type of a column implies; it depends on no value."""
     kind, type_ = kind_of(column.type), column.value_type
     if needs_parsing(column) or kind in ("integer", "temporal", "boolean"):
         return Precision("integer")
@@ -51,7 +54,11 @@ def public_precision(column: Column) -> Precision:
 
 
 def public_cells(column: Column, most: int = _MOST_CELLS) -> Cells:
-    """Equal cells over the declared range; the lower end and zero stand alone, since many columns heap up there.
+    """Equal cells over the declared range. The lower end and zero are atoms: many columns often have these values.
+
+    Args:
+        column: The column.
+        most: Largest number of equal cells. On a grid with fewer points, each point is a cell.
 
     Raises:
         MetadataError: The metadata declare no range.
@@ -64,24 +71,29 @@ def public_cells(column: Column, most: int = _MOST_CELLS) -> Cells:
         )
     precision = public_precision(column)
     unit = {"integer": 1.0, "decimal": 10.0**-precision.digits}.get(precision.kind, 0.0)
-    alone = sorted({low, 0.0} if low <= 0.0 <= high else {low})
+    atoms = sorted({low, 0.0} if low <= 0.0 <= high else {low})
     if unit and round((high - low) / unit) < most:
         lo = np.asarray(low + unit * np.arange(round((high - low) / unit) + 1), np.float64)
         return Cells(precision.snap(lo), precision.snap(lo))
     edges: Floats = np.linspace(low, high, most + 1)[:-1].astype(np.float64)
-    after = [value + unit if unit else float(np.nextafter(value, np.inf)) for value in alone]
-    starts = np.unique(np.concatenate([precision.snap(edges) if unit else edges, alone, after]))
+    after = [value + unit if unit else float(np.nextafter(value, np.inf)) for value in atoms]
+    starts = np.unique(np.concatenate([precision.snap(edges) if unit else edges, atoms, after]))
     starts = starts[starts <= high]
     ends = np.append(starts[1:] - unit if unit else starts[1:], high)
-    ends[np.isin(starts, alone)] = starts[np.isin(starts, alone)]
+    ends[np.isin(starts, atoms)] = starts[np.isin(starts, atoms)]
     return Cells(starts, precision.snap(ends) if unit else ends)
 
 
 def public_coder(columns: Sequence[Column], rows: int, seed: int) -> TableCoder:
     """Codes of all learned columns.
 
+    Args:
+        columns: Every column of the table.
+        rows: Number of rows of the input.
+        seed: The job's seed.
+
     Raises:
-        MetadataError: Names the first column whose values the metadata do not declare.
+        MetadataError: The metadata do not declare the values of a column; the message names the first one.
     """
     learned = [c for c in columns if c.role in ("category", "number", "datetime")]
     most = int(np.clip(math.sqrt(2 * _MOST_ENTRIES) / max(1, len(learned)), 16, _MOST_CELLS))
@@ -90,19 +102,19 @@ def public_coder(columns: Sequence[Column], rows: int, seed: int) -> TableCoder:
 
 
 def _category(column: Column) -> ColumnCoder:
-    listed = column.options.get("range_values")
+    categories = column.options.get("range_values")
     if kind_of(column.type) == "boolean":
-        listed = [False, True]
-    if not listed:
+        categories = [False, True]
+    if not categories:
         raise MetadataError(
             f"column {column.name!r}: differential privacy needs its categories from the metadata, not from the table: "
             "write range_values as they are publicly known"
         )
-    kind = plain_type(column.value_type)
+    type_ = plain_type(column.value_type)
     try:
-        values = pa.array(list(dict.fromkeys(listed)), kind)
+        values = pa.array(list(dict.fromkeys(categories)), type_)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        raise MetadataError(f"column {column.name!r}: its range_values are no values of the type {kind}") from None
+        raise MetadataError(f"column {column.name!r}: its range_values are no values of the type {type_}") from None
     size = len(values)
     return ColumnCoder(
         column, values, False, np.zeros(0), np.arange(size + 1, dtype=np.int16), np.zeros(size + 1, np.int64)
@@ -114,7 +126,7 @@ def _axis(column: Column, most: int) -> ColumnCoder:
     low, high = float(cells.lo[0]), float(cells.hi[-1])
     cuts = np.append(cells.lo, np.nextafter(high, np.inf))
     size = len(cuts) + 1
-    # What lies under the range counts as its first cell, what lies over it as its last.
+    # Values below the range count in its first cell, values above it in its last.
     coarse = np.concatenate([np.clip(np.arange(size) - 1, 0, len(cells.lo) - 1), [len(cells.lo)]]).astype(np.int16)
     return ColumnCoder(
         column,

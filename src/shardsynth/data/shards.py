@@ -1,6 +1,6 @@
-"""Open a folder, glob, list or single file of Parquet shards; agree on one schema; stream batches.
+"""Open a folder, glob, list or single file of Parquet shards; check that they have one schema; stream batches.
 
-Nothing is widened silently: shards that disagree are an error that names the file, the column and both types.
+No type is widened: where shards differ, the error names the file, the column and both types.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Shard:
         size: Bytes.
         mtime_ns: Modification time, nanoseconds.
         group_rows: Rows of each row group.
-        partition: Values of the ``key=value`` folders above it, as text.
+        partition: Key and value, as text, of each ``key=value`` folder above it.
     """
 
     path: str
@@ -60,7 +60,7 @@ class Shard:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Shard:
-        """Inverse of ``to_json``."""
+        """The shard that ``to_json`` gave."""
         return cls(
             data["path"],
             data["size"],
@@ -70,17 +70,21 @@ class Shard:
         )
 
     def check_unchanged(self) -> None:
-        """Raise ShardError where the file is gone or differs in size or time from what was planned."""
+        """Check that the file is as it was when the run was planned.
+
+        Raises:
+            ShardError: The file is gone, or its size or modification time is another.
+        """
         try:
-            found = os.stat(self.path)
+            status = os.stat(self.path)
         except OSError as error:
             raise ShardError(
                 f"{self.path}: the shard was there when the run was planned and is not now: {error}"
             ) from None
-        if (found.st_size, found.st_mtime_ns) != (self.size, self.mtime_ns):
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.mtime_ns):
             raise ShardError(
                 f"{self.path}: the shard changed since the run was planned "
-                f"({self.size} bytes then, {found.st_size} now); plan a new run in another output folder"
+                f"({self.size} bytes then, {status.st_size} now); plan a new run in another output folder"
             )
 
 
@@ -103,14 +107,14 @@ def natural_key(text: str) -> list[Any]:
 
 
 def find_shards(source: str | list[str]) -> list[tuple[Path, tuple[tuple[str, str], ...]]]:
-    """Paths of the shards that a folder, glob, file or list means, with their partition values.
+    """Paths of the shards in a folder, glob, file or list of these, each with its partition keys and values.
 
-    Names that start with ``_`` or ``.`` are ignored, in folders as in file names.
+    Files and folders whose name starts with ``_`` or ``.`` are ignored.
 
     Raises:
-        ShardError: Nothing is found there.
+        ShardError: There are no shards.
     """
-    found: dict[Path, tuple[tuple[str, str], ...]] = {}
+    partition_of: dict[Path, tuple[tuple[str, str], ...]] = {}
     for item in [source] if isinstance(source, str) else source:
         path = Path(item)
         if path.is_dir():
@@ -122,9 +126,9 @@ def find_shards(source: str | list[str]) -> list[tuple[Path, tuple[tuple[str, st
                 )
                 raise ShardError(f"{item}: the folder holds no .parquet file{other if files else ''}")
             for p in parquet:
-                found[p.absolute()] = _partition(p.relative_to(path))
+                partition_of[p.absolute()] = _partition(p.relative_to(path))
         elif path.is_file():
-            found[path.absolute()] = ()
+            partition_of[path.absolute()] = ()
         elif globbing.has_magic(item):
             matches = [
                 Path(m)
@@ -133,17 +137,20 @@ def find_shards(source: str | list[str]) -> list[tuple[Path, tuple[tuple[str, st
             ]
             if not matches:
                 raise ShardError(f"{item}: no file matches the pattern")
-            found.update({m.absolute(): () for m in matches})
+            partition_of.update({m.absolute(): () for m in matches})
         else:
             raise ShardError(_broken_link(path) or f"{item}: no such file or folder")
-    return sorted(found.items(), key=lambda entry: natural_key(str(entry[0])))
+    return sorted(partition_of.items(), key=lambda entry: natural_key(str(entry[0])))
 
 
 def open_shards(source: str | list[str]) -> Dataset:
-    """Read every footer once and agree on one schema.
+    """Read every footer once, and check that all shards have one schema.
+
+    Args:
+        source: Folder, glob or file, or a list of these.
 
     Raises:
-        ShardError: No shard, an unreadable shard, shards that disagree, a column that no model can hold.
+        ShardError: There is no shard, one cannot be read, their schemas differ, or no model can hold a column.
     """
     paths = find_shards(source)
     with ThreadPoolExecutor(min(16, len(paths))) as threads:
@@ -151,7 +158,7 @@ def open_shards(source: str | list[str]) -> Dataset:
     shards = tuple(shard for shard, _ in opened)
     schema = opened[0][1]
     for shard, other in opened[1:]:
-        _agree(opened[0][0], schema, shard, other)
+        _check_same_schema(opened[0][0], schema, shard, other)
     schema = _with_partitions(schema, shards)
     _check_columns(shards[0], schema)
     return Dataset(shards, schema)
@@ -164,30 +171,39 @@ def read_batches(
     batch_rows: int = BATCH_ROWS,
     names: Collection[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Stream a shard's record batches in the dataset's schema, in flat memory.
+    """Record batches of a shard in the dataset's schema, read one at a time.
 
     Args:
-        shard: The shard; refused when it changed since the plan.
+        shard: The shard.
         schema: The dataset's schema.
         groups: Row groups to read (default: all).
-        batch_rows: Rows of a batch at most.
-        names: Columns to read (default: all), in the schema's order.
+        batch_rows: Most rows of a batch.
+        names: Columns to read (default: all); they come in the schema's order.
+
+    Raises:
+        ShardError: The shard changed since the run was planned, or cannot be read.
     """
     shard.check_unchanged()
     if names is not None:
         schema = pa.schema([field for field in schema if field.name in names])
-    within = {key for key, _ in shard.partition}
-    stored = None if names is None else [name for name in schema.names if name not in within]
+    partition_keys = {key for key, _ in shard.partition}
+    file_names = None if names is None else [name for name in schema.names if name not in partition_keys]
     try:
         with pq.ParquetFile(shard.path, pre_buffer=False, memory_map=False) as file:
-            wanted = list(groups if groups is not None else range(file.num_row_groups))
-            for batch in file.iter_batches(batch_size=batch_rows, row_groups=wanted, columns=stored, use_threads=False):
-                yield _conform(batch if stored is None else batch.select(stored), shard, schema)
+            batches = file.iter_batches(
+                batch_size=batch_rows,
+                row_groups=list(groups if groups is not None else range(file.num_row_groups)),
+                columns=file_names,
+                use_threads=False,
+            )
+            for batch in batches:
+                yield _with_schema(batch if file_names is None else batch.select(file_names), shard, schema)
     except (pa.ArrowInvalid, OSError) as error:
         raise ShardError(f"{shard.path}: the shard cannot be read: {_first_line(error)}") from None
 
 
-def _conform(batch: pa.RecordBatch, shard: Shard, schema: pa.Schema) -> pa.RecordBatch:
+def _with_schema(batch: pa.RecordBatch, shard: Shard, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with the columns of its ``key=value`` folders, in the dataset's schema."""
     arrays = list(batch.columns)
     for key, value in shard.partition:
         if key not in schema.names:
@@ -199,16 +215,18 @@ def _conform(batch: pa.RecordBatch, shard: Shard, schema: pa.Schema) -> pa.Recor
 
 
 def _files_under(folder: Path) -> Iterator[Path]:
-    """Files in a folder and its subfolders, linked ones too; a link to nowhere is among them: opening it says so."""
+    """Files in a folder and its subfolders. Links are followed; a broken link is a file, whose opening fails later."""
 
-    def refuse(error: OSError) -> None:  # left out in silence, its rows would be missed by nobody
+    def refuse(error: OSError) -> None:  # without an error, nobody would notice that its rows are missing
         raise ShardError(f"{error.filename}: the folder cannot be read ({error.strerror}); name the shards by a glob")
 
-    seen: set[str] = set()
+    visited: set[str] = set()
     for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        seen.add(os.path.realpath(root))
+        visited.add(os.path.realpath(root))
         folders[:] = [
-            name for name in folders if _visible(Path(name)) and os.path.realpath(os.path.join(root, name)) not in seen
+            name
+            for name in folders
+            if _visible(Path(name)) and os.path.realpath(os.path.join(root, name)) not in visited
         ]
         for path in (Path(root, name) for name in names):
             if path.is_file() or not path.exists():
@@ -216,7 +234,7 @@ def _files_under(folder: Path) -> Iterator[Path]:
 
 
 def _broken_link(path: Path) -> str:
-    """What to say of a link to nowhere; empty for anything else."""
+    """Error message for a broken link; empty for any other path."""
     if not path.is_symlink() or path.exists():
         return ""
     return (
@@ -239,7 +257,7 @@ def _first_line(error: BaseException) -> str:
 
 def _open(path: Path, partition: tuple[tuple[str, str], ...]) -> tuple[Shard, pa.Schema]:
     try:
-        found = path.stat()
+        status = path.stat()
         with pq.ParquetFile(path) as file:
             footer = file.metadata
             groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
@@ -252,26 +270,26 @@ def _open(path: Path, partition: tuple[tuple[str, str], ...]) -> tuple[Shard, pa
             or f"{path}: not a whole Parquet file ({_first_line(error)}); write it again or take it out of the input"
         ) from None
     names = schema.names
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise ShardError(f"{path}: the column name {twice[0]!r} stands more than once; rename one of them")
-    return Shard(str(path), found.st_size, found.st_mtime_ns, groups, partition), schema
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if repeated:
+        raise ShardError(f"{path}: the column name {repeated[0]!r} stands more than once; rename one of them")
+    return Shard(str(path), status.st_size, status.st_mtime_ns, groups, partition), schema
 
 
 def _plain_metadata(metadata: Any) -> dict[bytes, bytes]:
     return {key: value for key, value in (metadata or {}).items() if key != b"pandas"}
 
 
-def _agree(first: Shard, schema: pa.Schema, shard: Shard, other: pa.Schema) -> None:
-    mine, theirs = set(schema.names), set(other.names)
+def _check_same_schema(first: Shard, schema: pa.Schema, shard: Shard, other: pa.Schema) -> None:
+    first_names, names = set(schema.names), set(other.names)
     for name in schema.names:
-        if name not in theirs:
+        if name not in names:
             raise ShardError(f"{shard.path}: the column {name!r} is missing; {first.path} has it")
     for name in other.names:
-        if name not in mine:
+        if name not in first_names:
             raise ShardError(f"{shard.path}: the column {name!r} is not in {first.path}")
     if schema.names != other.names:
-        raise ShardError(f"{shard.path}: the columns stand in another order than in {first.path}")
+        raise ShardError(f"{shard.path}: the columns are in another order than in {first.path}")
     for a, b in zip(schema, other):
         if a.type != b.type or (pa.types.is_dictionary(a.type) and a.type.ordered != b.type.ordered):
             raise ShardError(
@@ -284,11 +302,11 @@ def _agree(first: Shard, schema: pa.Schema, shard: Shard, other: pa.Schema) -> N
                 f"but {'nullable' if a.nullable else 'not nullable'} in {first.path}"
             )
         if _plain_metadata(a.metadata) != _plain_metadata(b.metadata):
-            raise ShardError(f"{shard.path}: the column {a.name!r} carries other field metadata than in {first.path}")
+            raise ShardError(f"{shard.path}: the column {a.name!r} has other field metadata than in {first.path}")
     if _plain_metadata(schema.metadata) != _plain_metadata(other.metadata):
         raise ShardError(f"{shard.path}: the schema metadata differ from those of {first.path}")
     if [key for key, _ in first.partition] != [key for key, _ in shard.partition]:
-        raise ShardError(f"{shard.path}: lies under other key=value folders than {first.path}")
+        raise ShardError(f"{shard.path}: is in other key=value folders than {first.path}")
 
 
 def _with_partitions(schema: pa.Schema, shards: tuple[Shard, ...]) -> pa.Schema:
@@ -296,8 +314,8 @@ def _with_partitions(schema: pa.Schema, shards: tuple[Shard, ...]) -> pa.Schema:
         if key in schema.names:
             raise ShardError(f"{shards[0].path}: {key!r} is both a column and a key=value folder; rename one of them")
         values = [shard.partition[position][1] for shard in shards]
-        whole = all(re.match(r"^-?(0|[1-9]\d{0,17})$", value) for value in values if value != _NULL_PARTITION)
-        schema = schema.append(pa.field(key, pa.int64() if whole else pa.string()))
+        all_integers = all(re.match(r"^-?(0|[1-9]\d{0,17})$", value) for value in values if value != _NULL_PARTITION)
+        schema = schema.append(pa.field(key, pa.int64() if all_integers else pa.string()))
     return schema
 
 
@@ -305,24 +323,24 @@ def _check_columns(shard: Shard, schema: pa.Schema) -> None:
     if not schema.names:
         raise ShardError(f"{shard.path}: the shard has no columns")
     for field in schema:
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if pa.types.is_nested(kind):
+        type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_nested(type_):
             raise ShardError(
                 f"{shard.path}: the column {field.name!r} is of type {field.type}; "
                 "flatten lists and structs into plain columns, or leave the column out"
             )
         supported = (
-            pa.types.is_integer(kind)
-            or pa.types.is_floating(kind)
-            or pa.types.is_decimal(kind)
-            or pa.types.is_boolean(kind)
-            or pa.types.is_temporal(kind)
-            or pa.types.is_null(kind)
-            or pa.types.is_string(kind)
-            or pa.types.is_large_string(kind)
-            or kind == pa.string_view()
+            pa.types.is_integer(type_)
+            or pa.types.is_floating(type_)
+            or pa.types.is_decimal(type_)
+            or pa.types.is_boolean(type_)
+            or pa.types.is_temporal(type_)
+            or pa.types.is_null(type_)
+            or pa.types.is_string(type_)
+            or pa.types.is_large_string(type_)
+            or type_ == pa.string_view()
         )
-        if not supported or pa.types.is_interval(kind):
+        if not supported or pa.types.is_interval(type_):
             raise ShardError(
                 f"{shard.path}: the column {field.name!r} is of type {field.type}, which no model can hold; "
                 "cast it to text or numbers, or leave it out"

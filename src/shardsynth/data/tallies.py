@@ -1,4 +1,4 @@
-"""What coding and detection ask of exact counts; ``summaries.profile.Profile`` answers."""
+"""Exact counts as coding and detection need them: protocols, which ``summaries.profile.Profile`` meets."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pyarrow as pa
 
 from shardsynth.data.grid import Grid
 
-Counts = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 
 
 class Tally(Protocol):
     """Exact counts of one column over all training rows.
 
     Attributes:
-        type: The values' Arrow type; of a dictionary column, that of its values.
-        rows: Rows seen.
-        nulls: Arrow nulls among them.
-        nans: NaN among them.
-        low: Smallest value, in native form; None without values.
-        high: Largest value.
+        type: Arrow type of the values; of a dictionary column, its value type.
+        rows: Number of rows counted.
+        nulls: Number of Arrow nulls among them.
+        nans: Number of NaN among them.
+        low: Smallest value, native; None without values.
+        high: Largest value, native; None without values.
     """
 
     type: pa.DataType
@@ -34,17 +34,17 @@ class Tally(Protocol):
 
     @property
     def present(self) -> int:
-        """Rows that have a value."""
+        """Number of rows that have a value."""
 
     @property
     def distinct(self) -> int | None:
-        """Distinct values; None where they were too many to count."""
+        """Number of distinct values; None where there were too many to count."""
 
-    def value_counts(self) -> tuple[Any, Counts] | None:
-        """Distinct values in canonical order and how often each occurs; None where they were too many to count."""
+    def value_counts(self) -> tuple[Any, Integers] | None:
+        """Distinct values in canonical order, and how often each occurs; None where there were too many to count."""
 
     def values_as_arrow(self) -> pa.Array | None:
-        """Distinct values as an array; None where they were too many to count."""
+        """Distinct values as an array; None where there were too many to count."""
 
 
 class NumberTally(Tally, Protocol):
@@ -52,20 +52,20 @@ class NumberTally(Tally, Protocol):
 
     @property
     def grid(self) -> Grid:
-        """The grid that all values lie on."""
+        """The grid of the values."""
 
     @property
     def axis_range(self) -> tuple[float, float] | None:
-        """Smallest and largest value on the axis."""
+        """Smallest and largest value on the axis; None without values."""
 
 
 class TableTallies(Protocol):
     """Exact counts of a table, and a uniform sample of its rows.
 
     Attributes:
-        schema: Of the rows.
-        rows: Rows seen.
-        options: How they were counted; ``seed`` is the job's.
+        schema: Schema of the rows.
+        rows: Number of rows counted.
+        options: How they were counted; its ``seed`` is the job's.
     """
 
     schema: pa.Schema
@@ -73,7 +73,7 @@ class TableTallies(Protocol):
     options: Any
 
     def __getitem__(self, name: str) -> Any:
-        """A column's ``Tally``."""
+        """The ``Tally`` of the column called ``name``."""
 
     @property
     def sample(self) -> pa.Table:

@@ -1,8 +1,7 @@
-"""From text to Arrow types: one guess for a whole column, and conversion that names the first row that does not fit."""
+"""From text to Arrow types: guess the type of a whole column, convert it, and name the first row that does not fit."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import zoneinfo
 from collections.abc import Iterable
@@ -10,10 +9,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from shardsynth.errors import InputError
+from shardsynth.errors import InputError, did_you_mean
 
-#: Texts that mean "missing" unless the user names their own: those of Arrow, pandas and R, and Excel's error cells.
+#: Texts that mean "missing" unless the user gives others: those of Arrow, pandas and R, and Excel's error cells.
 NULL_TEXTS = (
     *("NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "1.#QNAN", "-1.#IND", "NULL", "null"),
     *("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
@@ -34,17 +34,19 @@ _PATTERNS = {
     "zoned": rf"^{_DATE}{_CLOCK}{_ZONE}$",
 }
 _WIDER = {frozenset(("int", "float")): "float", frozenset(("date", "timestamp")): "timestamp"}
-_NS_YEARS = (1678, 2261)  # the years that a 64-bit count of nanoseconds holds in full
+_NS_YEARS = (1678, 2261)  # first and last year that a 64-bit count of nanoseconds can hold completely
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What every text of a column seen so far can be read as; ``join`` is commutative, associative and idempotent.
+    """The narrowest family of types that all texts of a column can be read as.
+
+    ``join`` is commutative, associative and idempotent, so the order of the batches does not matter.
 
     Attributes:
-        family: ``null`` (nothing seen), one of ``_PATTERNS``, or ``string``.
-        digits: Longest fraction of a second among timestamps.
-        far: Whether a timestamp lies outside the years that nanoseconds can hold.
+        family: ``null`` (no text so far), a key of ``_PATTERNS``, or ``string``.
+        digits: Most digits of the fraction of a second among timestamps.
+        far: Whether a date or timestamp is outside the years that nanoseconds can hold.
     """
 
     family: str = "null"
@@ -64,7 +66,7 @@ class Guess:
 
     @property
     def type(self) -> pa.DataType:
-        """The Arrow type of this guess; whatever would lose digits stays a string."""
+        """The Arrow type of this guess; a string where any other type would lose digits."""
         if self.family in ("timestamp", "zoned"):
             if self.digits > 6 and self.far:
                 return pa.string()
@@ -75,38 +77,38 @@ class Guess:
 
 
 def guess(texts: pa.Array, nulls: Iterable[str]) -> Guess:
-    """Guess over one batch.
+    """Guess for one batch.
 
     Args:
-        texts: String array; nulls are missing.
+        texts: String array; its nulls are missing values.
         nulls: Texts that mean missing, besides the empty one.
     """
-    values = pc.drop_null(_blanked(texts, nulls))
+    values = pc.drop_null(_trimmed(texts, nulls))
     if len(values) == 0:
         return Guess()
     for family, pattern in _PATTERNS.items():
         head = values.slice(0, 64)
-        if all(pc.all(pc.match_substring_regex(some, pattern)).as_py() for some in (head, values)):
+        if all(pc.all(pc.match_substring_regex(part, pattern)).as_py() for part in (head, values)):
             return _checked(family, values)
     return Guess("string")
 
 
 def _checked(family: str, values: pa.Array) -> Guess:
-    """The guess for values that look like ``family``, if they really can be read so."""
+    """The guess for values that match the pattern of ``family``: ``string`` where they cannot be read as that."""
     try:
         if family in ("bool", "int", "date"):
             parsed = _parse(values, Guess(family).type, None)
             return Guess(family, 0, family == "date" and _is_far(parsed.cast(pa.timestamp("us"))))
         if family == "float":
             _parse(values, pa.float64(), None)
-            # an integer that int64 cannot hold is a code: as a float it would lose digits
+            # An integer that int64 cannot hold is a code: as a float it would lose digits.
             values.filter(pc.match_substring_regex(values, r"^-?\d{19,}$")).cast(pa.int64())
             return Guess("float")
         bare = pc.replace_substring_regex(values, f"{_ZONE}$", "") if family == "zoned" else values
         dot = pc.find_substring(bare, ".")
         digits = pc.if_else(pc.less(dot, 0), 0, pc.subtract(pc.subtract(pc.binary_length(bare), dot), 1))
-        whole = pc.replace_substring_regex(values, r"\.\d+", "")
-        parsed = whole.cast(pa.timestamp("us", "UTC" if family == "zoned" else None))
+        without_fraction = pc.replace_substring_regex(values, r"\.\d+", "")
+        parsed = without_fraction.cast(pa.timestamp("us", "UTC" if family == "zoned" else None))
         return Guess(family, pc.max(digits).as_py(), _is_far(parsed))
     except pa.ArrowInvalid:
         return Guess("string")
@@ -118,14 +120,19 @@ def _is_far(stamps: pa.Array) -> bool:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A type that the user asked for: the Arrow type and, for dates in a layout of their own, its strptime format."""
+class TargetType:
+    """The type that a column is converted to.
+
+    Attributes:
+        type: The Arrow type.
+        layout: strptime format of dates and timestamps that are not in ISO 8601; None for ISO 8601.
+    """
 
     type: pa.DataType
     layout: str | None = None
 
     def __str__(self) -> str:
-        """As the user would write it."""
+        """The type as a user writes it for ``parse_type``."""
         return f"{self.type} {self.layout}" if self.layout else str(self.type)
 
 
@@ -148,26 +155,28 @@ _NAMES = (
 )
 
 
-def parse_type(text: str) -> Wanted:
-    """Read a type name: ``int8``, ``timestamp[ms, UTC]``, ``decimal128(10,2)``, ``dictionary``, ``date32 %d/%m/%Y`` ...
+def parse_type(text: str) -> TargetType:
+    """Read the name of a type.
+
+    Args:
+        text: Such as ``int8``, ``timestamp[ms, UTC]``, ``decimal128(10,2)``, ``dictionary`` or ``date32 %d/%m/%Y``.
 
     Raises:
-        InputError: The name is unknown (the nearest one is suggested), or Parquet has no such type.
+        InputError: The name is unknown (the message suggests the nearest one), or Parquet has no such type.
     """
     name, percent, rest = text.partition("%")
     name = _SYNONYMS.get(name.strip().lower(), name.strip())
-    kind = _arrow_type(name)
-    if kind is None:
-        near = difflib.get_close_matches(name.lower(), _NAMES, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known types: {', '.join(_NAMES)}"
-        raise InputError(f"type {text!r} is not an Arrow type: {hint}")
-    stored = parquet_type(kind)
-    if stored != kind:
-        offer = f"the nearest is {stored}" if stored is not None else "choose another type"
-        raise InputError(f"type {text!r}: Parquet has no {kind}; {offer}")
-    if percent and not (pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.tz is None)):
-        raise InputError(f"type {text!r}: a % layout goes with a date or a timestamp without a zone, not with {kind}")
-    return Wanted(kind, percent + rest if percent else None)
+    type_ = _arrow_type(name)
+    if type_ is None:
+        hint = did_you_mean(name.lower(), _NAMES) or f"; known types: {', '.join(_NAMES)}"
+        raise InputError(f"type {text!r} is not an Arrow type{hint}")
+    stored = parquet_type(type_)
+    if stored != type_:
+        advice = f"the nearest is {stored}" if stored is not None else "choose another type"
+        raise InputError(f"type {text!r}: Parquet has no {type_}; {advice}")
+    if percent and not (pa.types.is_date(type_) or (pa.types.is_timestamp(type_) and type_.tz is None)):
+        raise InputError(f"type {text!r}: a % layout goes with a date or a timestamp without a zone, not with {type_}")
+    return TargetType(type_, percent + rest if percent else None)
 
 
 def _arrow_type(name: str) -> pa.DataType | None:
@@ -188,59 +197,56 @@ def _arrow_type(name: str) -> pa.DataType | None:
         return None
 
 
-def parquet_type(kind: pa.DataType) -> pa.DataType | None:
-    """The type that a column of ``kind`` has when read back from Parquet, or None where Parquet cannot hold it."""
-    import pyarrow.parquet as pq
-
+def parquet_type(type_: pa.DataType) -> pa.DataType | None:
+    """The type of a column of ``type_`` after it is written to Parquet and read; None where Parquet cannot hold it."""
     sink = pa.BufferOutputStream()
     try:
-        pq.write_table(pa.schema([("column", kind)]).empty_table(), sink)
+        pq.write_table(pa.schema([("column", type_)]).empty_table(), sink)
         return pq.read_schema(pa.BufferReader(sink.getvalue())).field(0).type
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
 
 
 class Misfit(Exception):
-    """A value does not fit the wanted type; ``row`` is its position in the array."""
+    """A value does not fit the target type; ``row`` is its position in the array."""
 
     def __init__(self, row: int) -> None:
         super().__init__(row)
         self.row = row
 
 
-def convert(values: pa.Array, wanted: Wanted, nulls: Iterable[str]) -> pa.Array:
-    """Convert an array to a type, exactly or not at all.
+def convert(values: pa.Array, target: TargetType, nulls: Iterable[str]) -> pa.Array:
+    """Convert an array to a type; every value is exact.
 
-    Texts lose surrounding blanks before they are read as anything but text; a text that is empty, or one of ``nulls``,
-    is missing then. Strings stay as they are, character by character.
+    A column of strings keeps its texts as they are. For any other type, spaces around a text are removed first, and a
+    text that is empty or one of ``nulls`` is missing.
 
     Args:
         values: Any array; strings are parsed, everything else is cast.
-        wanted: The type.
+        target: The type of the result.
         nulls: Texts that mean missing, besides the empty one.
 
     Raises:
-        Misfit: At the first value that does not fit.
+        Misfit: A value does not fit; it has the position of the first such value.
     """
-    if values.type == wanted.type:
+    if values.type == target.type:
         return values
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-    target = wanted.type.value_type if pa.types.is_dictionary(wanted.type) else wanted.type
-    if is_text and not (pa.types.is_string(target) or pa.types.is_large_string(target) or pa.types.is_binary(target)):
-        values = _blanked(values, nulls)
-    else:
-        is_text = False
+    type_ = target.type.value_type if pa.types.is_dictionary(target.type) else target.type
+    parse = is_text and not (pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_binary(type_))
+    if parse:
+        values = _trimmed(values, nulls)
 
-    def attempt(some: pa.Array) -> pa.Array:
-        return _parse(some, target, wanted.layout) if is_text else some.cast(target)
+    def attempt(part: pa.Array) -> pa.Array:
+        return _parse(part, type_, target.layout) if parse else part.cast(type_)
 
     try:
         result = attempt(values)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         low, high = 0, len(values)
-        while high - low > 1:  # values[:low] fit, values[:high] do not
+        while high - low > 1:  # all of values[:low] fit, not all of values[:high] do
             middle = (low + high) // 2
             try:
                 attempt(values.slice(low, middle - low))
@@ -248,42 +254,42 @@ def convert(values: pa.Array, wanted: Wanted, nulls: Iterable[str]) -> pa.Array:
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 high = middle
         raise Misfit(low) from None
-    return result.dictionary_encode().cast(wanted.type) if pa.types.is_dictionary(wanted.type) else result
+    return result.dictionary_encode().cast(target.type) if pa.types.is_dictionary(target.type) else result
 
 
-def _blanked(texts: pa.Array, nulls: Iterable[str]) -> pa.Array:
-    """Texts without surrounding blanks; the empty ones and those in ``nulls`` become null."""
+def _trimmed(texts: pa.Array, nulls: Iterable[str]) -> pa.Array:
+    """Texts without spaces around them; empty ones and those in ``nulls`` become null."""
     trimmed = pc.utf8_trim_whitespace(texts)
     missing = pc.is_in(trimmed, value_set=pa.array(["", *nulls], trimmed.type))
     return pc.if_else(missing, pa.scalar(None, trimmed.type), trimmed)
 
 
-def _parse(texts: pa.Array, kind: pa.DataType, layout: str | None) -> pa.Array:
-    """Parse trimmed texts; raises ArrowInvalid where one does not fit."""
+def _parse(texts: pa.Array, type_: pa.DataType, layout: str | None) -> pa.Array:
+    """Parse trimmed texts; it raises ArrowInvalid where one does not fit."""
     if layout:
         stamps = pc.strptime(texts, format=layout, unit="s", error_is_null=True)
         if stamps.null_count > texts.null_count:
             raise pa.ArrowInvalid("does not follow the layout")
-        return stamps.cast(kind)
-    if pa.types.is_null(kind):
+        return stamps.cast(type_)
+    if pa.types.is_null(type_):
         if texts.null_count < len(texts):
             raise pa.ArrowInvalid("is not missing")
         return pa.nulls(len(texts))
-    if pa.types.is_integer(kind):
+    if pa.types.is_integer(type_):
         try:
-            return texts.cast(kind)
-        except pa.ArrowInvalid:  # "5.0", as pandas writes integers beside missing values
-            return texts.cast(pa.decimal128(38, 0)).cast(kind)
-    if pa.types.is_floating(kind):
-        numbers = texts.cast(kind)
-        # float16 has no is_inf of its own; a finite text that became infinite did not fit
+            return texts.cast(type_)
+        except pa.ArrowInvalid:  # "5.0": pandas writes integers so in a column with missing values
+            return texts.cast(pa.decimal128(38, 0)).cast(type_)
+    if pa.types.is_floating(type_):
+        numbers = texts.cast(type_)
+        # Arrow has no is_inf for float16. A number that is infinite although its text is not did not fit.
         infinite = pc.sum(pc.is_inf(numbers.cast(pa.float64()))).as_py() or 0
         if infinite and infinite > (pc.sum(pc.match_substring_regex(texts, "(?i)inf")).as_py() or 0):
             raise pa.ArrowInvalid("is too large")
         return numbers
-    if pa.types.is_time(kind):
+    if pa.types.is_time(type_):
         day = pc.binary_join_element_wise("1970-01-01", texts, " ")
-        return day.cast(pa.timestamp(kind.unit)).cast(kind)
-    if pa.types.is_duration(kind):
-        return texts.cast(pa.int64()).cast(kind)
-    return texts.cast(kind)
+        return day.cast(pa.timestamp(type_.unit)).cast(type_)
+    if pa.types.is_duration(type_):
+        return texts.cast(pa.int64()).cast(type_)
+    return texts.cast(type_)

@@ -1,14 +1,15 @@
 """Arrow arrays as NumPy numbers, exactly; the one place where that is done.
 
-Two views of a column of numbers. *Native*: the dtype that pandas would hold (integers keep their width, floats
-theirs, dates and times are counts of their own unit, decimals their unscaled integers), nothing rounded. *Axis*:
-float64, the line on which bins, cuts and quantile functions live. A value is missing when Arrow calls it null or when
-it is NaN.
+A column of numbers has two views. *Native* values have the dtype that pandas would use, and nothing is rounded:
+integers and floats keep their width, dates and times are counts of their own unit, decimals are unscaled integers.
+*Axis* values are float64: bins, cuts and quantile functions use them. A value is missing when Arrow calls it null or
+when it is NaN.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -23,18 +24,18 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-#: Largest decimal precision whose unscaled integers always fit int64.
-_INT64_DIGITS = 18
+#: Decimal digits that an int64 always holds: the largest precision whose unscaled integers always fit.
+INT64_DIGITS = 18
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The grid on which the values of a column lie.
+    """The grid of the values of a column.
 
     Attributes:
         kind: ``integer``: every value is ``origin + unit * k``. ``decimal``: every value is ``k * 10**-digits`` rounded
             to the column's own float type. ``float``: no grid.
-        origin: Residue of the values modulo ``unit`` (0 for the other kinds). It tells nothing of the minimum.
+        origin: Residue of the values modulo ``unit`` (0 for the other kinds). It does not reveal the minimum.
         unit: Greatest common divisor of the differences of the values (1 for the other kinds).
         digits: Decimal digits after the point (0 for the other kinds).
     """
@@ -63,15 +64,15 @@ class Precision:
             dtype: ``int64`` or ``uint64``.
 
         Returns:
-            Integers of ``dtype``; right to the last digit even where float64 cannot hold ``origin + unit * k``.
+            Integers of ``dtype``, exact also where float64 cannot hold ``origin + unit * k``.
         """
         steps = np.rint((values - float(self.origin)) / float(self.unit))
         if np.dtype(dtype) == np.uint64:
-            whole = np.clip(steps, 0.0, np.nextafter(2.0**64, 0.0)).astype(np.uint64)
+            multiples = np.clip(steps, 0.0, np.nextafter(2.0**64, 0.0)).astype(np.uint64)
         else:
-            whole = np.clip(steps, -(2.0**63), np.nextafter(2.0**63, 0.0)).astype(np.int64).view(np.uint64)
+            multiples = np.clip(steps, -(2.0**63), np.nextafter(2.0**63, 0.0)).astype(np.int64).view(np.uint64)
         with np.errstate(over="ignore"):
-            exact = whole * np.uint64(self.unit) + np.uint64(self.origin % 2**64)
+            exact = multiples * np.uint64(self.unit) + np.uint64(self.origin % 2**64)
         return exact.view(dtype)
 
     def to_json(self) -> dict[str, Any]:
@@ -85,11 +86,11 @@ class Precision:
 
 
 def kind_of(type_: pa.DataType) -> str:
-    """What the values of an Arrow type are.
+    """Kind of the values of an Arrow type; a dictionary type has the kind of its values.
 
     Returns:
         ``integer``, ``float``, ``decimal``, ``boolean``, ``temporal``, ``text``, ``binary``, ``null``, or ``nested``
-        for what shardsynth refuses. A dictionary type is what its values are.
+        for types that shardsynth refuses.
     """
     types = pa.types
     if types.is_dictionary(type_):
@@ -113,18 +114,16 @@ def kind_of(type_: pa.DataType) -> str:
 
 
 def decoded(array: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One plain array: chunks joined, dictionary and extension decoded."""
+    """One plain array of the same values: chunks joined, dictionary and extension types decoded."""
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-        if isinstance(array, pa.ChunkedArray):
-            array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:
-    """The type of a column's values: of a dictionary its values', of an extension its storage, of a view no view."""
+    """Type of a column's plain values: no dictionary, no extension type (its storage type instead), no view."""
     if pa.types.is_dictionary(type_):
         return plain_type(type_.value_type)
     if isinstance(type_, pa.BaseExtensionType):
@@ -154,8 +153,11 @@ def native(array: pa.Array) -> tuple[Array, Mask | None]:
         array: Neither dictionary nor text (see ``decoded``).
 
     Returns:
-        ``(values, nulls)``: values[n] (what stands under a null is arbitrary), and bool[n] or None without nulls. NaN
-        is not among the nulls. Decimals of at most 18 digits give unscaled int64, wider ones float64.
+        ``(values, nulls)``: values[n], arbitrary where there is a null, and bool[n], None without nulls. NaN does not
+        count as null. Decimals of at most 18 digits give unscaled int64, wider ones float64.
+
+    Raises:
+        TypeError: The array holds text, bytes or nested values.
     """
     nulls = null_mask(array)
     type_ = array.type
@@ -178,7 +180,7 @@ def native(array: pa.Array) -> tuple[Array, Mask | None]:
 
 def _decimal_values(array: pa.Array) -> Array:
     type_ = array.type
-    if type_.precision > _INT64_DIGITS:
+    if type_.precision > INT64_DIGITS:
         return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     buffer = array.buffers()[1]
     if buffer is None or len(array) == 0:
@@ -187,6 +189,20 @@ def _decimal_values(array: pa.Array) -> Array:
         return np.frombuffer(buffer, np.int32, count=array.offset + len(array))[array.offset :].astype(np.int64)
     words = type_.bit_width // 64  # the lowest first: little-endian
     return np.frombuffer(buffer, np.int64, count=words * (array.offset + len(array)))[::words][array.offset :]
+
+
+def wide_dtype(type_: pa.DataType) -> np.dtype[Any]:
+    """64-bit dtype that holds the native values of a type of numbers: float64, uint64 or int64."""
+    if pa.types.is_floating(type_) or (pa.types.is_decimal(type_) and type_.precision > INT64_DIGITS):
+        return np.dtype(np.float64)
+    return np.dtype(np.uint64 if type_ == pa.uint64() else np.int64)
+
+
+def datetime_unit(type_: pa.DataType) -> str:
+    """NumPy's name of the unit that a date or timestamp type counts: ``D``, ``s``, ``ms``, ``us`` or ``ns``."""
+    if pa.types.is_date32(type_):
+        return "D"
+    return "ms" if pa.types.is_date64(type_) else str(type_.unit)
 
 
 def axis_of_native(values: Array, type_: pa.DataType) -> Floats:
@@ -202,12 +218,12 @@ def axis(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Floats, Mas
     """A column of role ``number`` or ``datetime`` on its axis.
 
     Args:
-        column: The column; ``options["datetime_format"]`` parses text and integers of sdtype ``datetime``.
-        array: Its values, of the column's Arrow type (a dictionary, or its plain values).
+        column: The column. Text and integers of sdtype ``datetime`` are parsed by its ``options["datetime_format"]``.
+        array: The column's values, of its Arrow type or, for a dictionary column, of its value type.
 
     Returns:
-        ``(values, missing)``: float64[n], NaN where missing, and bool[n]. Integers and decimals are their value; dates,
-        times and durations the count of their own unit; parsed text nanoseconds since 1970.
+        ``(values, missing)``: float64[n], NaN where missing, and bool[n]. Integers and decimals are their value. Dates,
+        times and durations are counts of their own unit. Parsed text is nanoseconds since 1970.
 
     Raises:
         MetadataError: The type has no axis, or a value does not follow the format.
@@ -224,7 +240,11 @@ def axis(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Floats, Mas
 
 
 def column_native(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Array, Mask | None]:
-    """``native`` for a column of role ``number`` or ``datetime``: dictionaries decoded, datetime text parsed."""
+    """``native`` for a column of role ``number`` or ``datetime``: dictionaries are decoded, datetime text is parsed.
+
+    Raises:
+        MetadataError: The type has no axis, or a value does not follow the format.
+    """
     kind = kind_of(column.type)
     if needs_parsing(column):
         return _parsed_datetimes(column, array)
@@ -268,14 +288,12 @@ def _parsed_datetimes(column: Column, array: pa.Array | pa.ChunkedArray) -> tupl
 
 
 def to_arrow(values: Array, type_: pa.DataType) -> pa.Array:
-    """Native values, as ``native`` gives them, back as a plain Arrow array of ``type_``; nothing missing."""
+    """Inverse of ``native`` for values [n] that are all present: a plain Arrow array of ``type_``."""
     if pa.types.is_boolean(type_):
         return pa.array(values.astype(np.bool_))
     if pa.types.is_decimal(type_):
         if values.dtype != np.int64:
             return decimals_of(values.astype(np.float64), type_)
-        from decimal import Decimal
-
         return pa.array([Decimal(int(v)).scaleb(-type_.scale) for v in values], type_)
     if kind_of(type_) == "temporal":
         dtype = np.int32 if type_.bit_width == 32 else np.int64
@@ -284,24 +302,23 @@ def to_arrow(values: Array, type_: pa.DataType) -> pa.Array:
 
 
 def decimals_of(values: Floats, type_: pa.DataType) -> pa.Array:
-    """Floats as decimals: the shortest ones that mean the same floats, 0.1 rather than 0.1000000000000000055.
+    """Floats as the shortest decimals that mean the same floats: 0.1, not 0.1000000000000000055.
 
     Args:
-        values: float64[n], finite; what the type has no digits for becomes its largest or smallest value.
+        values: float64[n], finite. A value beyond the type's range becomes its largest or smallest value.
         type_: A decimal type.
     """
-    from decimal import Context, Decimal
-
     context, unit = Context(prec=80), Decimal(1).scaleb(-type_.scale)
-    most = Decimal("9" * type_.precision).scaleb(-type_.scale, context)
+    largest = Decimal("9" * type_.precision).scaleb(-type_.scale, context)
 
     def shortest(value: float, layout: str) -> Decimal:
-        return max(most.copy_negate(), min(most, Decimal(format(value, layout)).quantize(unit, context=context)))
+        return max(largest.copy_negate(), min(largest, Decimal(format(value, layout)).quantize(unit, context=context)))
 
-    # Arrow's own float64 of a decimal may be a last bit off: what it reads back decides how many digits are needed.
+    # Arrow's own float64 of a decimal can differ in the last bit. So each decimal is read back, and one that does not
+    # give the same float is written with 17 digits.
     short = pa.array([shortest(value, ".15g") for value in values.tolist()], type_)
     same = (np.asarray(short.cast(pa.float64()).to_numpy(zero_copy_only=False)) == values).tolist()
     if all(same):
         return short
-    chosen = zip(short.to_pylist(), values.tolist(), same)
-    return pa.array([found if kept else shortest(value, ".17g") for found, value, kept in chosen], type_)
+    rounded = zip(short.to_pylist(), values.tolist(), same)
+    return pa.array([decimal if exact else shortest(value, ".17g") for decimal, value, exact in rounded], type_)

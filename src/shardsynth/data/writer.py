@@ -1,8 +1,8 @@
-"""Parts out: record batches to one Parquet file, compressed on a background thread while the next batch is made.
+"""Write a part: record batches to one Parquet file, encoded on a thread of its own while the next batch is made.
 
-The bytes of a part depend on its rows alone: row groups have a fixed number of rows wherever batches begin and end,
-nothing records a time, and the order of pages is that of the columns. (Another pyarrow version may write other bytes:
-its name stands in the file, and in the commit record.)
+The bytes of a part depend on its rows alone. Row groups have a fixed number of rows, which does not depend on the
+batches; no time is recorded; pages are in the order of the columns. Another pyarrow version can write other bytes: its
+number is in the file and in the commit record.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ import pyarrow.parquet as pq
 
 from shardsynth.errors import SpaceError
 
-#: Rows of a row group: about 10 MB of Adult in memory, and small enough to overlap drawing and writing.
+#: Rows of a row group: about 10 MB of the Adult table in memory, few enough to draw rows and write them at a time.
 ROWS_PER_GROUP = 1 << 17
 _ENCODED_AT_ONCE = 1 << 16  # values that Parquet's encoder takes per call: 15 % faster than its default of 1,024
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on the size of files
+#: Error numbers of a full disk, a full quota and a limit on the size of files.
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
 class Part:
-    """What was written: rows, bytes on disk, SHA-256 of those bytes (hexadecimal)."""
+    """A written part: number of rows, size in bytes, SHA-256 of the bytes (hexadecimal)."""
 
     rows: int
     bytes: int
@@ -44,18 +45,18 @@ class PartWriter:
     """Writes one Parquet part; a context manager that removes the file when the body fails.
 
     Args:
-        path: File to create; its folder must exist. Renaming it into place is the caller's business.
-        schema: Arrow schema of the part; stored in the file, so that it reads back as itself.
-        drawn: Schema of the batches where it is not that of the part: text may come as dictionary arrays.
-        dictionary_columns: Names of further columns worth a Parquet dictionary (few distinct values), beside those of
-            an Arrow dictionary type, which keep theirs.
+        path: File to create; its folder must exist. It is a temporary name, which the caller renames.
+        schema: Arrow schema of the part. It is stored in the file, so that readers get exactly this schema.
+        batch_schema: Schema of the batches where it is another: text can come as dictionary arrays.
+        dictionary_columns: Names of columns that get a Parquet dictionary, because they have few distinct values.
+            Columns of an Arrow dictionary type always get one.
         rows_per_group: Rows of each row group but the last.
         compression: Parquet codec.
-        statistics: Write minima and maxima per column chunk (costs a third of the writing time).
-        background: Encode on a thread of its own; False encodes within ``write``.
+        statistics: Whether to write minima and maxima per column chunk (a third of the writing time).
+        background: Whether to encode on a thread of its own; if not, ``write`` encodes.
 
     Raises:
-        SpaceError: From any method: the disk or the quota is full.
+        SpaceError: The disk or the quota is full. Any method can raise it.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class PartWriter:
         path: Path,
         schema: pa.Schema,
         *,
-        drawn: pa.Schema | None = None,
+        batch_schema: pa.Schema | None = None,
         dictionary_columns: Sequence[str] | None = None,
         rows_per_group: int = ROWS_PER_GROUP,
         compression: str = "snappy",
@@ -78,28 +79,28 @@ class PartWriter:
         self._pending_rows = 0
         self._error: BaseException | None = None
         self._sink = _HashedFile(path)
-        # One name per leaf: pyarrow splits names at dots otherwise.
-        chosen = set(dictionary_columns or ())
-        dictionaries: Any = [f.name for f in schema if f.name in chosen or pa.types.is_dictionary(f.type)]
+        # Columns are flat: each name, also one with dots, is the path of one leaf.
+        few_values = set(dictionary_columns or ())
+        dictionaries: Any = [f.name for f in schema if f.name in few_values or pa.types.is_dictionary(f.type)]
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._sink, mode="w"),
-            drawn or schema,
+            batch_schema or schema,
             store_schema=False,
             use_dictionary=dictionaries or False,
             compression=compression,
             write_statistics=statistics,
             write_batch_size=_ENCODED_AT_ONCE,
         )
-        # Parquet knows no dictionary type: the file is told the part's schema, whatever arrays it is filled from.
-        told = {**(schema.metadata or {}), b"ARROW:schema": b64encode(schema.serialize().to_pybytes())}
-        self._writer.add_key_value_metadata(told)
+        # Parquet has no dictionary type. So the metadata keep the part's Arrow schema, whatever type the batches have.
+        metadata = {**(schema.metadata or {}), b"ARROW:schema": b64encode(schema.serialize().to_pybytes())}
+        self._writer.add_key_value_metadata(metadata)
         self._queue: queue.Queue[pa.Table | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="part-writer", daemon=True) if background else None
         if self._thread is not None:
             self._thread.start()
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append rows. Returns before they are on disk; an earlier batch's error is raised here."""
+        """Append rows of a batch. It returns before they are on disk, and raises the error of an earlier batch."""
         self._raise()
         self.rows += batch.num_rows
         while batch.num_rows:
@@ -111,11 +112,7 @@ class PartWriter:
                 self._flush()
 
     def close(self) -> Part:
-        """Finish the file and force it to disk.
-
-        Returns:
-            Its rows, size and checksum.
-        """
+        """Finish the file and flush it to disk."""
         if self._pending_rows:
             self._flush()
         self._stop()
@@ -127,7 +124,7 @@ class PartWriter:
             raise self._explained(error) from error
 
     def abort(self) -> None:
-        """Stop and remove the file."""
+        """Stop writing and remove the file."""
         self._error = self._error or RuntimeError("aborted")  # the thread drops what is left in the queue
         self._stop()
         with contextlib.suppress(OSError, ValueError):
@@ -160,7 +157,7 @@ class PartWriter:
 
     def _encode(self, table: pa.Table) -> None:
         try:
-            # Pages begin anew where a chunk does: one chunk per column, or batches would show in the bytes.
+            # A new chunk starts a new page. One chunk per column, so that the bytes do not depend on the batches.
             self._writer.write_table(table.combine_chunks(), row_group_size=self._rows_per_group)
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
             self._error = error
@@ -176,7 +173,7 @@ class PartWriter:
             raise self._explained(self._error)
 
     def _explained(self, error: BaseException) -> BaseException:
-        if isinstance(error, OSError) and (error.errno in _NO_SPACE or self._sink.error_number in _NO_SPACE):
+        if isinstance(error, OSError) and (error.errno in NO_SPACE or self._sink.error_number in NO_SPACE):
             return SpaceError(
                 f"{self.path}: no space left after {self._sink.size / 1e6:.0f} MB ({self.rows} rows): "
                 "free some, or sample fewer rows per part"
@@ -214,7 +211,7 @@ class _HashedFile:
         return self.size
 
     def flush(self) -> None:
-        """Nothing is buffered here."""
+        """For pyarrow, which flushes its sink; nothing is buffered here."""
 
     def close(self) -> None:
         """For pyarrow, which closes its sink; the file stays open until ``finish`` or ``discard``."""

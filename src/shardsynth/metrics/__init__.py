@@ -1,4 +1,5 @@
-"""Figures: quality, diagnostic, privacy, utility.
+"""Figures: quality, diagnostic, privacy, attacks, detection, utility and survival.
 
-Tables and counts in, numbers out; writes nothing. Imports ``summaries``, ``data``, ``job`` and ``errors``.
+Each module computes numbers from tables or counts, and writes nothing.
+Imports ``summaries``, ``data``, ``job`` and ``errors``.
 """

@@ -15,20 +15,24 @@ def cramers_v(tables: PairTables) -> Floats:
     """Cramer's V of every pair that has a table.
 
     Equal to ``scipy.stats.contingency.association(table, method="cramer")`` of the table without its empty rows and
-    columns (which leaves 2 x 2 tables without Yates' correction).
+    columns; like SciPy, no Yates' correction of 2 x 2 tables.
+
+    Args:
+        tables: Contingency tables of the d columns.
 
     Returns:
-        float64[d, d], symmetric; NaN without a table, and where fewer than two rows or columns are left.
+        float64[d, d], symmetric; NaN for a pair without a table, or with fewer than two rows or columns that are not
+        empty.
     """
     d = len(tables.sizes)
-    found = np.full((d, d), np.nan)
+    v = np.full((d, d), np.nan)
     for i in range(tables.leaders):
-        found[i, i + 1 :] = found[i + 1 :, i] = _cramers_v(tables.side_by_side(i), tables.first_columns(i))
-    return found
+        v[i, i + 1 :] = v[i + 1 :, i] = _cramers_v(tables.side_by_side(i), tables.first_columns(i))
+    return v
 
 
 def _cramers_v(matrix: Integers, starts: Integers) -> Floats:
-    """V of the tables that stand side by side in ``matrix`` from the columns ``starts`` on."""
+    """V of the tables that are side by side in ``matrix``: table k starts at column ``starts[k]``."""
     counts = matrix.astype(np.float64)
     total = counts.sum() / len(starts)
     widths = np.diff(np.append(starts, matrix.shape[1]))
@@ -47,17 +51,24 @@ def _cramers_v(matrix: Integers, starts: Integers) -> Floats:
 
 
 def contingency_similarity(real: PairTables, synthetic: PairTables) -> Floats:
-    """One minus the total variation distance of every pair that has a table, missing values and unseen ones included.
+    """One minus the total variation distance of every pair that has a table. Missing and unseen values count too.
+
+    Args:
+        real: Contingency tables of the real rows.
+        synthetic: Those of the synthetic rows, of the same columns and codes.
 
     Returns:
-        float64[d, d], symmetric; NaN without a table, or without rows.
+        float64[d, d], symmetric; NaN for a pair without a table, or without rows.
     """
     d = len(real.sizes)
-    found = np.full((d, d), np.nan)
+    similarity = np.full((d, d), np.nan)
     for i in range(real.leaders):
-        mine, theirs = real.side_by_side(i).astype(np.float64), synthetic.side_by_side(i).astype(np.float64)
+        of_real, of_synthetic = (tables.side_by_side(i).astype(np.float64) for tables in (real, synthetic))
         starts = real.first_columns(i)
         with np.errstate(invalid="ignore", divide="ignore"):
-            distance = np.abs(mine / (mine.sum() / len(starts)) - theirs / (theirs.sum() / len(starts)))
-        found[i, i + 1 :] = found[i + 1 :, i] = 1.0 - np.add.reduceat(distance.sum(axis=0), starts) / 2.0
-    return found
+            distance = np.abs(
+                of_real / (of_real.sum() / len(starts)) - of_synthetic / (of_synthetic.sum() / len(starts))
+            )
+        one_minus = 1.0 - np.add.reduceat(distance.sum(axis=0), starts) / 2.0
+        similarity[i, i + 1 :] = similarity[i + 1 :, i] = one_minus
+    return similarity

@@ -1,7 +1,7 @@
 """Can a classifier tell synthetic from real rows? The classifier two-sample test (Lopez-Paz and Oquab 2017).
 
-An AUC of 0.5 is "cannot"; what real holdout rows reach against training rows stands beside it. The columns without
-whose values the classifier does worse give the synthetic rows away.
+An AUC of 0.5 means that it cannot. Beside it is the AUC of real holdout rows against training rows. Columns give the
+synthetic rows away if the AUC falls when their values are shuffled.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shardsynth.metrics.features import Features, booster, picked, shuffle_losses
+from shardsynth.metrics.features import Features, booster, random_rows, shuffle_losses
 from shardsynth.metrics.intervals import auc
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Rows of each kind, at most, and rows on which columns are shuffled.
+#: At most: rows of each table, and rows in which columns are shuffled.
 MOST_ROWS, _SHUFFLED = 10_000, 1_000
+#: Columns that are listed, at most.
 MOST_GIVEAWAYS = 10
 
 
@@ -29,48 +30,65 @@ def detection(coder: TableCoder, train: pa.Table, holdout: pa.Table, synthetic: 
     """Detection figures in the form of ``metrics/<model>.json``.
 
     Args:
-        coder: Codes of the learned columns; ids and personal data are not looked at.
+        coder: Codes of the learned columns; ids and personal data are not compared.
         train: Real training rows.
         holdout: Real rows that no model has seen.
         synthetic: Synthetic rows.
         seed: Chooses rows and folds.
+
+    Returns:
+        Those of ``two_samples`` for synthetic rows; if there are enough holdout rows, ``holdout`` (the same for them)
+        and ``at_holdout_rows`` (for as many synthetic rows). Empty if there are fewer than 20 rows.
     """
     features = Features.of(coder)
     if not features.chosen or min(train.num_rows, synthetic.num_rows) < 20:
         return {}
-    found = two_samples(features, train, synthetic, MOST_ROWS, seed, giveaways=True)
+    figures = two_samples(features, train, synthetic, MOST_ROWS, seed, giveaways=True)
     if holdout.num_rows >= 20:
         rows = min(holdout.num_rows, MOST_ROWS)
-        found["holdout"] = two_samples(features, train, holdout, rows, seed)
-        found["at_holdout_rows"] = two_samples(features, train, synthetic, rows, seed)
-    return found
+        figures["holdout"] = two_samples(features, train, holdout, rows, seed)
+        figures["at_holdout_rows"] = two_samples(features, train, synthetic, rows, seed)
+    return figures
 
 
 def two_samples(
     features: Features, real: pa.Table, other: pa.Table, rows: int, seed: int, *, giveaways: bool = False
 ) -> dict[str, Any]:
-    """Cross-fitted classifier of two tables, as many rows of each: ``auc``, ``low``, ``high`` (95 %), ``rows``."""
+    """A classifier of two tables, fitted on one half of the rows and scored on the other, and the other way round.
+
+    Args:
+        features: The columns that it sees.
+        real: Real rows.
+        other: The rows to tell from them.
+        rows: Rows of each table, at most.
+        seed: Chooses rows and folds.
+        giveaways: Whether to list the columns that matter.
+
+    Returns:
+        ``auc`` with its 95 % interval ``low`` and ``high``; ``rows`` of each table; ``reference``, what equal tables
+        give; with ``giveaways`` also these: ``column`` and ``drop``, the AUC lost when it is shuffled.
+    """
     generator = np.random.default_rng([seed, 0x63327374])
     rows = min(rows, real.num_rows, other.num_rows)
-    tables = [features.encode(picked(table, rows, generator)) for table in (real, other)]
+    tables = [features.encode(random_rows(table, rows, generator)) for table in (real, other)]
     x, y = np.concatenate(tables), np.repeat([0, 1], rows)
-    # Both halves have as many rows of either kind.
+    # Each fold has the same number of rows of both tables.
     fold = np.concatenate([generator.permutation(np.arange(rows) % 2) for _ in tables])
     scores = np.empty(len(y))
     drops = np.zeros(len(features.chosen))
-    for side in (0, 1):
-        model = booster("classes", features.categorical, seed).fit(x[fold != side], y[fold != side])
-        scores[fold == side] = model.predict_proba(x[fold == side])[:, 1]
+    for half in (0, 1):
+        model = booster("classes", features.categorical, seed).fit(x[fold != half], y[fold != half])
+        scores[fold == half] = model.predict_proba(x[fold == half])[:, 1]
         if giveaways:
-            drops += _drops(model, x[fold == side], y[fold == side], generator) / 2
+            drops += _drops(model, x[fold == half], y[fold == half], generator) / 2
     area, low, high = auc(scores[y == 1], scores[y == 0])
-    found: dict[str, Any] = {"auc": area, "low": low, "high": high, "rows": rows, "reference": 0.5}
+    figures: dict[str, Any] = {"auc": area, "low": low, "high": high, "rows": rows, "reference": 0.5}
     if giveaways:
         order = np.argsort(-drops, kind="stable")[:MOST_GIVEAWAYS]
-        found["giveaways"] = [
+        figures["giveaways"] = [
             {"column": features.names[k], "drop": float(drops[k])} for k in order.tolist() if drops[k] > 0.001
         ]
-    return found
+    return figures
 
 
 def _drops(model: Any, x: Floats, y: npt.NDArray[np.int64], generator: np.random.Generator) -> Floats:

@@ -1,7 +1,7 @@
-"""The diagnostic report from counts alone, by the rules of SDMetrics' ``DiagnosticReport`` 0.32.
+"""The diagnostic report, computed from counts only, with the rules of SDMetrics' ``DiagnosticReport`` 0.32.
 
-Data Validity: ``BoundaryAdherence`` of numbers and datetimes, ``CategoryAdherence`` of categories, against the
-metadata's ranges where it has them, else against the real rows. Data Structure: the same columns of the same types.
+Data Validity: ``BoundaryAdherence`` of numbers and datetimes, ``CategoryAdherence`` of categories. The bounds are those
+of the metadata, if it has any, or else those of the real rows. Data Structure: the same columns of the same types.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from shardsynth.data.coding import ColumnCoder, TableCoder
 from shardsynth.data.columns import Column
+from shardsynth.metrics.quality import none_if_nan
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile
 from shardsynth.summaries.score_tables import is_discrete
@@ -20,7 +21,6 @@ from shardsynth.summaries.score_tables import is_discrete
 
 def diagnostic(
     profile: Profile,
-    real: Counts,
     synthetic: Counts,
     coder: TableCoder,
     *,
@@ -31,43 +31,40 @@ def diagnostic(
 
     Args:
         profile: Of the real rows.
-        real: Counts of the real rows.
-        synthetic: Counts of the synthetic rows, on the same coder.
-        coder: What both were counted with.
-        measured: What counts cannot tell, by column and metric: ``KeyUniqueness`` of a key, ``RegexFormatAdherence``.
-        structure: ``TableStructure``: 1 where every part was checked to have the input's schema.
+        synthetic: Counts of the synthetic rows.
+        coder: Codes that they were counted with, from the real rows.
+        measured: Scores that counts cannot give, by column and metric: ``KeyUniqueness``, ``RegexFormatAdherence``.
+        structure: ``TableStructure``: 1 if every part has the input's schema.
 
     Returns:
-        ``score``, ``data_validity``, ``data_structure`` and ``columns``: name to ``metric`` and ``score``; a column's
-        further metrics stand under its ``more``. What cannot be computed is None.
+        ``score``, ``data_validity``, ``data_structure`` and ``columns``: name to ``metric`` and ``score``. A
+        column's further metrics are in its ``more``. What cannot be computed is None.
     """
     columns: dict[str, dict[str, Any]] = {}
     for column in coder.table:
-        found = _adherence(column, profile, real, synthetic, coder)
-        found.update((measured or {}).get(column.name, {}))
-        if found:
-            (metric, score), *more = found.items()
-            columns[column.name] = {"metric": metric, "score": _none(score)}
+        scores_of_column = _adherence(column, profile, synthetic, coder)
+        scores_of_column.update((measured or {}).get(column.name, {}))
+        if scores_of_column:
+            (metric, score), *more = scores_of_column.items()
+            columns[column.name] = {"metric": metric, "score": none_if_nan(score)}
             if more:
-                columns[column.name]["more"] = {name: _none(value) for name, value in more}
+                columns[column.name]["more"] = {name: none_if_nan(value) for name, value in more}
     scores = [c["score"] for c in columns.values()] + [v for c in columns.values() for v in c.get("more", {}).values()]
     known = [s for s in scores if s is not None]
     validity = float(np.mean(known)) if known else float("nan")
     return {
-        "score": _none(float(np.nanmean([validity, structure]))),
-        "data_validity": _none(validity),
+        "score": none_if_nan(float(np.nanmean([validity, structure]))),
+        "data_validity": none_if_nan(validity),
         "data_structure": structure,
         "columns": columns,
     }
 
 
-def _adherence(
-    column: Column, profile: Profile, real: Counts, synthetic: Counts, coder: TableCoder
-) -> dict[str, float]:
+def _adherence(column: Column, profile: Profile, synthetic: Counts, coder: TableCoder) -> dict[str, float]:
     if column.name not in coder.index:
         if column.role != "empty":
             return {}
-        # Real and synthetic values are all missing: allowed as a category, nothing to judge as a number.
+        # Real and synthetic values are all missing: that is an allowed category, but there is no number to check.
         return {"CategoryAdherence": 1.0} if is_discrete(column) else {"BoundaryAdherence": float("nan")}
     i = coder.index[column.name]
     tally = profile[column.name]
@@ -80,7 +77,7 @@ def _adherence(
 def boundary_adherence(synthetic: Counts, i: int, nullable: bool) -> float:
     """SDMetrics' ``BoundaryAdherence`` of numeric column i: the share of values within the bounds.
 
-    Where the column is nullable missing values are left out, else they are violations.
+    Missing values are left out if the column is nullable; otherwise they count as violations. NaN without values.
     """
     present = int(synthetic.hist[i][:-1].sum())
     rows = present if nullable else present + int(synthetic.hist[i][-1])
@@ -90,8 +87,8 @@ def boundary_adherence(synthetic: Counts, i: int, nullable: bool) -> float:
 def category_adherence(coder: ColumnCoder, synthetic: Counts, i: int, nullable: bool) -> float:
     """SDMetrics' ``CategoryAdherence`` of category column i: the share of rows with an allowed category.
 
-    Allowed are the metadata's ``range_values``, else the real rows' categories; and missing where nullable. A category
-    that ``range_values`` lists but no real row has counts as not allowed.
+    Allowed are the metadata's ``range_values``, or else the real rows' categories; also missing, if nullable. But a
+    category of ``range_values`` that no real row has counts as not allowed. NaN without rows.
     """
     assert coder.values is not None
     present = synthetic.hist[i][:-1]
@@ -103,7 +100,3 @@ def category_adherence(coder: ColumnCoder, synthetic: Counts, i: int, nullable: 
         valid = int(present.sum())
     rows = int(synthetic.hist[i].sum()) + synthetic.outside[i].rows
     return (valid + (int(synthetic.hist[i][-1]) if nullable else 0)) / rows if rows else float("nan")
-
-
-def _none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""Rows as the matrix that scikit-learn's histogram gradient boosting reads: numbers, category codes, NaN."""
+"""Rows as a matrix of numbers, category codes and NaN, as scikit-learn's histogram gradient boosting reads it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Categories of one column that the booster tells apart; rarer ones are one.
+#: Categories of a column that the booster tells apart; all rarer ones together are one more.
 _MOST_CATEGORIES = 250
 #: Rows that a booster is fitted on, at most.
 MOST_ROWS = 20_000
-#: Rows that are predicted in one call when columns are shuffled.
+#: Rows per call of ``predict`` when columns are shuffled.
 _AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
 class Features:
-    """The columns that a classifier sees.
+    """The columns that a booster sees, d in number.
 
     Attributes:
         coder: Codes of the learned columns.
-        chosen: Indices of the columns seen.
+        chosen: Indices of these columns in the coder.
     """
 
     coder: TableCoder
@@ -37,27 +37,27 @@ class Features:
 
     @classmethod
     def of(cls, coder: TableCoder, without: Collection[str] = ()) -> Features:
-        """Every learned column but some."""
+        """All learned columns except those ``without`` names."""
         return cls(coder, tuple(i for i, c in enumerate(coder.columns) if c.name not in without))
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns seen."""
+        """Names of the columns."""
         return [self.coder.columns[i].name for i in self.chosen]
 
     @property
     def categorical(self) -> npt.NDArray[np.bool_]:
-        """bool[d]: which are categories."""
+        """bool[d]: columns that are categories."""
         return np.array([self.coder.columns[i].is_category for i in self.chosen], np.bool_)
 
     def encode(self, table: pa.Table | pa.RecordBatch) -> Floats:
-        """float64[n, d]."""
+        """float64[n, d]: numbers and category codes, NaN where missing."""
         encoded = self.coder.encode(table)
-        found = np.empty((encoded.rows, len(self.chosen)))
+        matrix = np.empty((encoded.rows, len(self.chosen)))
         for k, i in enumerate(self.chosen):
             axis = encoded.axis[i]
-            found[:, k] = axis if axis is not None else self._category(i, encoded)
-        return found
+            matrix[:, k] = axis if axis is not None else self._category(i, encoded)
+        return matrix
 
     def _category(self, i: int, encoded: Encoded) -> Floats:
         column = self.coder.columns[i]
@@ -68,16 +68,22 @@ class Features:
             table[:] = _MOST_CATEGORIES
             table[order[:_MOST_CATEGORIES]] = np.arange(_MOST_CATEGORIES)
         table[column.missing] = np.nan
-        found: Floats = table[encoded.codes[i]]
-        return found
+        categories: Floats = table[encoded.codes[i]]
+        return categories
 
 
 def booster(kind: str, categorical: npt.NDArray[np.bool_], seed: int) -> Any:
-    """An unfitted booster, scikit-learn's defaults: ``classes`` or ``numbers``."""
+    """An unfitted booster with scikit-learn's defaults.
+
+    Args:
+        kind: What it predicts: ``classes`` or ``numbers``.
+        categorical: bool[d], columns that are categories.
+        seed: Its random state.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    chosen = HistGradientBoostingClassifier if kind == "classes" else HistGradientBoostingRegressor
-    return chosen(categorical_features=categorical, random_state=seed, early_stopping=False)
+    booster_class = HistGradientBoostingClassifier if kind == "classes" else HistGradientBoostingRegressor
+    return booster_class(categorical_features=categorical, random_state=seed, early_stopping=False)
 
 
 def shuffle_losses(
@@ -87,19 +93,19 @@ def shuffle_losses(
     generator: np.random.Generator,
     repeats: int = 1,
 ) -> Floats:
-    """Breiman's permutation importance, float64[d]: what a score loses when one column is shuffled.
+    """Permutation importance (Breiman 2001), float64[d]: what a score loses when one column is shuffled.
 
     Args:
         predict: Predictions, [n, ...], of a matrix.
         score: Score of predictions of the rows of ``x``.
         x: float64[n, d].
         generator: Shuffles.
-        repeats: Shuffles of each column; the mean loss is given.
+        repeats: Shuffles of each column; their losses are averaged.
     """
     n, d = x.shape
-    whole, lost = score(predict(x)), np.zeros(d)
+    full_score, lost = score(predict(x)), np.zeros(d)
     tasks = [k for k in range(d) for _ in range(repeats)]
-    # Many shuffled copies in one call: most of a small prediction is what it costs to begin.
+    # Predict many shuffled copies in one call: a call costs much more than a few rows in it.
     for first in range(0, len(tasks), max(1, _AT_ONCE // n)):
         chosen = tasks[first : first + max(1, _AT_ONCE // n)]
         copies = np.repeat(x[None], len(chosen), axis=0)
@@ -107,12 +113,12 @@ def shuffle_losses(
             copies[place, :, k] = generator.permutation(x[:, k])
         predicted = predict(copies.reshape(-1, d))
         for place, k in enumerate(chosen):
-            lost[k] += (whole - score(predicted[place * n : (place + 1) * n])) / repeats
+            lost[k] += (full_score - score(predicted[place * n : (place + 1) * n])) / repeats
     return lost
 
 
-def picked(table: pa.Table, rows: int, generator: np.random.Generator) -> pa.Table:
-    """At most so many rows, chosen at random."""
+def random_rows(table: pa.Table, rows: int, generator: np.random.Generator) -> pa.Table:
+    """At most ``rows`` rows of a table, chosen at random, in their order."""
     if table.num_rows <= rows:
         return table
     return table.take(pa.array(np.sort(generator.permutation(table.num_rows)[:rows])))

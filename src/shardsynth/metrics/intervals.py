@@ -15,7 +15,16 @@ Z95, Z99 = 1.959964, 2.575829
 
 
 def wilson(share: float, n: float, z: float = Z95) -> tuple[float, float]:
-    """Wilson's (1927) score interval of a share seen in ``n`` independent rows; (0, 1) for none."""
+    """Wilson's (1927) score interval of a share.
+
+    Args:
+        share: The share, from 0 to 1.
+        n: Independent rows that it was counted in.
+        z: Normal quantile of the interval.
+
+    Returns:
+        ``(low, high)``; (0, 1) without rows.
+    """
     if n <= 0:
         return 0.0, 1.0
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -29,7 +38,7 @@ def auc(
     """Area under the ROC curve of scores, and its interval (Hanley and McNeil 1982).
 
     Args:
-        positive: Scores of the positives; a good score is higher there.
+        positive: Scores of the positives; a good classifier scores them higher.
         negative: Scores of the negatives.
         z: Normal quantile of the interval.
 
@@ -45,6 +54,6 @@ def auc(
     area = float(below.mean() / (2 * n))
     q1, q2 = area / (2 - area), 2 * area * area / (1 + area)
     variance = (area * (1 - area) + (m - 1) * (q1 - area * area) + (n - 1) * (q2 - area * area)) / (m * n)
-    # At an area of 0 or 1 the formula gives no width at all: never narrower than one changed pair of rows.
+    # At an area of 0 or 1 the formula gives a width of 0. The interval is at least as wide as one changed row makes it.
     half = max(z * math.sqrt(max(variance, 0.0)), 1.0 / (2 * min(m, n)))
     return area, max(0.0, area - half), min(1.0, area + half)

@@ -1,14 +1,15 @@
-"""Privacy against a holdout: is what a model made closer to the rows that it saw than to rows that it did not see?
+"""Privacy against a holdout: are synthetic rows closer to the rows that the model saw than to rows that it did not see?
 
-Training and holdout rows come from the same table by hash, so any difference in how synthetic rows treat them is what
-the model kept of its training rows. Every figure is one of the two sides, or both, compared; none is read by itself.
+Training and holdout rows come from the same table, split by hash. So if synthetic rows are related to the two in
+different ways, the model remembers its training rows. Every figure compares the two sides; none means anything alone.
 
-- *Closest record*: share of synthetic rows whose nearest real row is a training row, both sides cut to equal size, ties
-  split in half (Platzer and Reutterer 2021). One half is what a model that memorised nothing reaches. The cut makes it
-  blunt where the holdout is small, so beside it stands the *pull*: all real rows of both sides pooled, and the share of
-  nearest rows on the training side above the training side's share of the rows, as a part of what it could be at most.
+- *Closest record*: the share of synthetic rows whose nearest real row is a training row. Both sides are cut to equal
+  size, and ties count half (Platzer and Reutterer 2021). A model that memorised nothing reaches one half. With a small
+  holdout the cut makes the figure weak.
+- *Pull*: the same with all rows of both sides. It is the share of synthetic rows whose nearest real row is a training
+  row, minus the training side's share of the real rows, divided by the largest possible difference.
 - *Exact and near matches*, *nearest-neighbour distance ratio*: of the synthetic rows, beside those of the holdout rows.
-- *Membership inference* on the most isolated records: can the nearest synthetic row tell members from non-members?
+- *Membership inference* on the most isolated records: does the nearest synthetic row tell members from non-members?
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from shardsynth.metrics.features import random_rows
 from shardsynth.metrics.gower import Nearest, Points, Space
 from shardsynth.metrics.intervals import Z99, auc, wilson
+from shardsynth.metrics.privacy_findings import findings
 
 if TYPE_CHECKING:
     from shardsynth.data.coding import TableCoder
 
 Floats = npt.NDArray[np.float32]
 
-#: Synthetic rows whose distances are taken, at most, and those of them that look through all training rows.
+#: At most: synthetic rows whose distances are computed, and those that are compared with all training rows.
 COMPARED_ROWS, SEARCHED_ROWS = 50_000, 10_000
-#: Share of the most isolated records, and the fewest non-members that are attacked.
+#: Share of the records that count as isolated, and the fewest non-members that are attacked.
 ISOLATED_SHARE, FEWEST_ISOLATED = 0.01, 25
-#: Intervals are of 99 %: several measures stand side by side, and a chance finding costs trust.
+#: Intervals are of 99 %: there are several measures, and a finding by chance costs trust.
 Z = Z99
 #: A holdout row in a hundred is nearer than this to a training row.
 NEAR_QUANTILE = 0.01
@@ -44,71 +47,70 @@ class Reference:
 
     Attributes:
         space: How rows are compared.
-        train: Training rows (a uniform sample of at most ``COMPARED_ROWS``).
-        holdout: Holdout rows (likewise).
-        equal: Numbers of as many training rows as there are holdout rows.
+        train_rows: Training rows, a uniform sample of at most ``COMPARED_ROWS``.
+        holdout_rows: Holdout rows, likewise.
+        train: ``train_rows`` as points.
+        holdout: ``holdout_rows`` as points.
+        equal: Indices of as many training rows as there are holdout rows.
     """
 
     def __init__(self, coder: TableCoder, train: pa.Table, holdout: pa.Table, seed: int = 0) -> None:
         self._generator = np.random.default_rng([seed, 0x70726976])
-        self.train_rows, self.holdout_rows = self._cut(train), self._cut(holdout)
+        self.train_rows = random_rows(train, COMPARED_ROWS, self._generator)
+        self.holdout_rows = random_rows(holdout, COMPARED_ROWS, self._generator)
         self.space = Space.of(coder, [self.train_rows, self.holdout_rows])
         self.train = self.space.encode(self.train_rows)
         self.holdout = self.space.encode(self.holdout_rows)
         size = min(len(self.train), len(self.holdout))
         self.equal = np.sort(self._generator.permutation(len(self.train))[:size])
-        self._held_equal = np.sort(self._generator.permutation(len(self.holdout))[:size])
+        self._equal_holdout_rows = np.sort(self._generator.permutation(len(self.holdout))[:size])
         self._candidates = np.sort(self._generator.permutation(len(self.train))[:SEARCHED_ROWS])
-
-    def _cut(self, table: pa.Table) -> pa.Table:
-        if table.num_rows <= COMPARED_ROWS:
-            return table
-        return table.take(pa.array(np.sort(self._generator.permutation(table.num_rows)[:COMPARED_ROWS])))
 
     @cached_property
     def equal_train(self) -> Points:
-        """As many training rows as ``equal_holdout`` has."""
+        """Training rows, as many as ``equal_holdout`` has."""
         return self.train.take(self.equal)
 
     @cached_property
     def equal_holdout(self) -> Points:
-        """As many holdout rows as ``equal_train`` has."""
-        return self.holdout.take(self._held_equal)
+        """Holdout rows, as many as ``equal_train`` has."""
+        return self.holdout.take(self._equal_holdout_rows)
 
     @cached_property
     def holdout_nearest(self) -> Nearest:
-        """The two nearest training rows of the holdout rows (of at most ``SEARCHED_ROWS``)."""
+        """The two nearest training rows of each holdout row (of at most ``SEARCHED_ROWS`` of them)."""
         return self.space.nearest(self.holdout.take(np.arange(min(len(self.holdout), SEARCHED_ROWS))), self.train, 2)
 
     @cached_property
     def isolated(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], float]:
-        """Numbers of the training and holdout rows that lie farthest from any other training row, and their share."""
-        held = self.holdout_nearest.distance[:, 0]
-        share = min(1.0, max(ISOLATED_SHARE, FEWEST_ISOLATED / max(len(held), 1)))
+        """Indices of the training and holdout rows farthest from any other training row, and their share."""
+        holdout = self.holdout_nearest.distance[:, 0]
+        share = min(1.0, max(ISOLATED_SHARE, FEWEST_ISOLATED / max(len(holdout), 1)))
         candidates = self.train.take(self._candidates)
-        # The nearest but itself: of two neighbours, the one that is another row.
-        found = self.space.nearest(candidates, self.train, 2)
-        own = found.index[:, 0] == self._candidates
-        lonely = np.where(own, found.distance[:, 1], found.distance[:, 0])
-        return self._candidates[_largest(lonely, share)], _largest(held, share), share
+        # A candidate may be its own nearest row: then the second nearest counts.
+        nearest = self.space.nearest(candidates, self.train, 2)
+        itself = nearest.index[:, 0] == self._candidates
+        train = np.where(itself, nearest.distance[:, 1], nearest.distance[:, 0])
+        return self._candidates[_largest(train, share)], _largest(holdout, share), share
 
 
 def _largest(values: Floats, share: float) -> npt.NDArray[np.int64]:
+    """Sorted indices of this share of the values, the largest ones."""
     count = int(np.ceil(share * len(values)))
     return np.sort(np.argsort(-values, kind="stable")[:count])
 
 
 @dataclass(frozen=True)
 class Distances:
-    """What synthetic rows have to do with the real ones; parts are concatenated.
+    """Distances of n synthetic rows to the real ones. Those of several parts can be concatenated.
 
     Attributes:
         train: float32[n], distance to the nearest of ``equal_train``.
         holdout: float32[n], distance to the nearest of ``equal_holdout``.
-        winner: int64[n], the nearer of the two rows: a number in ``equal_train``, or -1 minus one in the holdout.
-        searched: float32[s, 2], distances of some of the rows to their two nearest training rows, of all of them.
+        winner: int64[n], the nearer of the two rows: index i in ``equal_train`` as i, in ``equal_holdout`` as -1 - i.
+        searched: float32[s, 2], distances of s of the rows to their two nearest rows of all training rows.
         searched_holdout: float32[s], distances of the same rows to the nearest of all holdout rows.
-        searched_winner: int64[s], the nearer of the two, numbered like ``winner``.
+        searched_winner: int64[s], the nearer of the two rows, written like ``winner``.
         keys: uint64[n], hash of each row's exact values.
     """
 
@@ -126,7 +128,7 @@ class Distances:
 
     @classmethod
     def joined(cls, parts: list[dict[str, Any]]) -> Distances:
-        """Parts one after the other, inverse of ``to_arrays``."""
+        """Concatenates parts; the inverse of ``to_arrays``."""
         return cls(**{name: np.concatenate([part[name] for part in parts]) for name in cls.__dataclass_fields__})
 
 
@@ -136,17 +138,27 @@ def compare(reference: Reference, rows: Points, searched: npt.NDArray[np.bool_])
     Args:
         reference: The real rows.
         rows: Synthetic rows, n.
-        searched: bool[n], the rows that look through all training rows.
+        searched: bool[n], the rows that are compared with all real rows.
     """
     space = reference.space
     train = space.nearest(rows, reference.equal_train)
-    held = space.nearest(rows, reference.equal_holdout)
-    to_train, to_held = train.distance[:, 0], held.distance[:, 0]
-    winner = np.where(to_train <= to_held, train.index[:, 0], -1 - held.index[:, 0])
-    looking = rows.take(searched)
-    near, near_held = space.nearest(looking, reference.train, 2), space.nearest(looking, reference.holdout)
-    nearer = np.where(near.distance[:, 0] <= near_held.distance[:, 0], near.index[:, 0], -1 - near_held.index[:, 0])
-    return Distances(to_train, to_held, winner, near.distance, near_held.distance[:, 0], nearer, rows.keys)
+    holdout = space.nearest(rows, reference.equal_holdout)
+    some = rows.take(searched)
+    all_train, all_holdout = space.nearest(some, reference.train, 2), space.nearest(some, reference.holdout)
+    return Distances(
+        train.distance[:, 0],
+        holdout.distance[:, 0],
+        _winner(train, holdout),
+        all_train.distance,
+        all_holdout.distance[:, 0],
+        _winner(all_train, all_holdout),
+        rows.keys,
+    )
+
+
+def _winner(train: Nearest, holdout: Nearest) -> npt.NDArray[np.int64]:
+    """The nearer of the two nearest rows, as ``Distances.winner``; a training row wins a tie."""
+    return np.where(train.distance[:, 0] <= holdout.distance[:, 0], train.index[:, 0], -1 - holdout.index[:, 0])
 
 
 def privacy(
@@ -156,17 +168,17 @@ def privacy(
 
     Args:
         reference: The real rows.
-        rows: The synthetic rows that ``distances`` are of.
-        distances: As of ``compare``, in the same order.
-        released: Synthetic rows that exist in all.
-        attacked: Figures of ``shardsynth.metrics.attacks``, if they were made.
+        rows: The synthetic rows that were compared.
+        distances: Their distances from ``compare``, in the same order.
+        released: Number of all synthetic rows.
+        attacked: Figures of ``shardsynth.metrics.attacks``, if there are any.
 
     Returns:
-        A mapping per measure, and ``findings``: what is wrong, by measure.
+        A mapping per measure, and ``findings``; empty without synthetic rows, holdout rows or compared columns.
     """
     if not len(rows) or not len(reference.holdout) or not reference.space.columns:
         return {}
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "rows": {
             "synthetic": len(rows),
             "training": len(reference.train),
@@ -182,15 +194,15 @@ def privacy(
         "membership": membership(reference, rows),
         **({"attacks": attacked} if attacked else {}),
     }
-    found["findings"] = findings(found)
-    return found
+    figures["findings"] = findings(figures)
+    return figures
 
 
 def closest_record(distances: Distances) -> dict[str, Any]:
-    """Share of the synthetic rows that lie closer to training than to holdout rows, ties in half, with its interval.
+    """Share of the synthetic rows that are closer to training than to holdout rows, and its interval; ties count half.
 
-    The interval is Wilson's at the *effective* number of rows: a real row that is the nearest of many synthetic rows is
-    one observation, not many (Kish 1965: n squared over the sum of squared cluster sizes).
+    The interval is Wilson's with the *effective* number of rows. Synthetic rows with the same nearest real row are a
+    cluster, and not independent (Kish 1965: n squared over the sum of the squared cluster sizes).
     """
     closer, tied = distances.train < distances.holdout, distances.train == distances.holdout
     share = float((closer + 0.5 * tied).mean())
@@ -210,19 +222,20 @@ def closest_record(distances: Distances) -> dict[str, Any]:
 
 
 def _effective(winner: npt.NDArray[np.int64]) -> float:
+    """Kish's effective number of rows."""
     sizes = np.unique(winner, return_counts=True)[1].astype(np.float64)
     return float(len(winner) ** 2 / (sizes**2).sum()) if len(winner) else 0.0
 
 
 def pull(reference: Reference, distances: Distances) -> dict[str, Any]:
-    """How much more often the nearest of all real rows is a training row than chance has it.
+    """How much more often than by chance the nearest of all real rows is a training row.
 
-    A model that memorised nothing treats training and holdout rows alike: the nearest is a training row with the
-    training side's share e of the rows. A share m of copies of training rows makes that e + m (1 - e); m is given.
+    If a model memorised nothing, the nearest row is a training row with probability e, the training side's share of the
+    real rows. If a share m of the synthetic rows are copies of training rows, it is e + m (1 - e). ``share`` is m.
     """
     expected = len(reference.train) / (len(reference.train) + len(reference.holdout))
-    train, held = distances.searched[:, 0], distances.searched_holdout
-    share = float(np.where(train == held, expected, train < held).mean()) if len(train) else expected
+    train, holdout = distances.searched[:, 0], distances.searched_holdout
+    share = float(np.where(train == holdout, expected, train < holdout).mean()) if len(train) else expected
     low, high = wilson(share, _effective(distances.searched_winner), Z)
     excess, least, most = ((value - expected) / (1 - expected) for value in (share, low, high))
     return {
@@ -236,20 +249,26 @@ def pull(reference: Reference, distances: Distances) -> dict[str, Any]:
 
 
 def exact_matches(reference: Reference, keys: npt.NDArray[np.uint64], released: int) -> dict[str, Any]:
-    """Synthetic rows equal to a real row in every column, and whether training rows are hit more often than chance.
+    """Synthetic rows equal to a real row in every column, and a test whether they are training rows by chance.
 
-    Without memory a distinct real row is hit or not whichever side it is on: of the distinct rows hit, the number on
-    the training side is binomial with the training side's share of the distinct rows. Rows on both sides are left out.
+    If a model memorised nothing, its rows hit distinct real rows of both sides with equal probability. Then, of the
+    distinct rows that are hit, the number of training rows is binomial with the training side's share of the distinct
+    rows. Rows that are on both sides are left out.
+
+    Args:
+        reference: The real rows.
+        keys: uint64[n], keys of the synthetic rows.
+        released: Number of all synthetic rows.
     """
     from scipy.stats import binom
 
-    train, held, made = (np.unique(k) for k in (reference.train.keys, reference.holdout.keys, keys))
-    both = np.intersect1d(train, held)
-    only_train, only_held = np.setdiff1d(train, both), np.setdiff1d(held, both)
-    hit_train = len(np.intersect1d(made, only_train))
-    hit_held = len(np.intersect1d(made, only_held))
-    chance = len(only_train) / max(1, len(only_train) + len(only_held))
-    hits = hit_train + hit_held
+    train, holdout, synthetic = (np.unique(k) for k in (reference.train.keys, reference.holdout.keys, keys))
+    both = np.intersect1d(train, holdout)
+    only_train, only_holdout = np.setdiff1d(train, both), np.setdiff1d(holdout, both)
+    hit_train = len(np.intersect1d(synthetic, only_train))
+    hit_holdout = len(np.intersect1d(synthetic, only_holdout))
+    chance = len(only_train) / max(1, len(only_train) + len(only_holdout))
+    hits = hit_train + hit_holdout
     copies = int(np.isin(keys, train).sum())
     return {
         "rows": copies,
@@ -258,34 +277,48 @@ def exact_matches(reference: Reference, keys: npt.NDArray[np.uint64], released: 
         "holdout_rows": int(np.isin(reference.holdout.keys, train).sum()),
         "holdout_share": float(np.isin(reference.holdout.keys, train).mean()),
         "training_records_hit": hit_train,
-        "holdout_records_hit": hit_held,
+        "holdout_records_hit": hit_holdout,
         "expected_training_share": chance,
         "p_value": float(binom.sf(hit_train - 1, hits, chance)) if hits else 1.0,
     }
 
 
 def near_matches(reference: Reference, distances: Floats) -> dict[str, Any]:
-    """Share of the synthetic rows nearer to a training row than 99 % of the holdout rows are, and the holdout's own."""
-    held = reference.holdout_nearest.distance[:, 0]
-    threshold = float(np.quantile(held, NEAR_QUANTILE, method="inverted_cdf"))
-    share, own = float((distances <= threshold).mean()), float((held <= threshold).mean())
+    """Share of the synthetic rows that are nearer to a training row than 99 % of the holdout rows are.
+
+    The same share of the holdout rows is beside it. (It can exceed 1 %: many may have equal distances.)
+
+    Args:
+        reference: The real rows.
+        distances: float32[s], of synthetic rows to their nearest training row.
+    """
+    holdout = reference.holdout_nearest.distance[:, 0]
+    threshold = float(np.quantile(holdout, NEAR_QUANTILE, method="inverted_cdf"))
+    share, holdout_share = float((distances <= threshold).mean()), float((holdout <= threshold).mean())
     low, high = wilson(share, len(distances), Z)
-    held_low, held_high = wilson(own, len(held), Z)
+    holdout_low, holdout_high = wilson(holdout_share, len(holdout), Z)
     return {
         "distance": threshold,
         "share": share,
         "low": low,
         "high": high,
-        "holdout_share": own,
-        "holdout_low": held_low,
-        "holdout_high": held_high,
+        "holdout_share": holdout_share,
+        "holdout_low": holdout_low,
+        "holdout_high": holdout_high,
         "rows": len(distances),
-        "holdout_rows": len(held),
+        "holdout_rows": len(holdout),
     }
 
 
 def neighbour_ratio(reference: Reference, searched: Floats) -> dict[str, Any]:
-    """Distance to the nearest over that to the second nearest training row; 0 is one row singled out, 1 is a crowd."""
+    """Distance to the nearest training row, divided by that to the second nearest: its 5 % quantile and median.
+
+    Near 0 a row is close to one training row only; near 1 other training rows are equally close.
+
+    Args:
+        reference: The real rows.
+        searched: float32[s, 2], as in ``Distances``.
+    """
 
     def quantiles(pairs: Floats) -> list[float]:
         pairs = pairs[np.isfinite(pairs).all(axis=1)].astype(np.float64)
@@ -294,15 +327,23 @@ def neighbour_ratio(reference: Reference, searched: Floats) -> dict[str, Any]:
         ratio = np.divide(pairs[:, 0], pairs[:, 1], out=np.ones(len(pairs)), where=pairs[:, 1] > 0)
         return [float(q) for q in np.quantile(ratio, [0.05, 0.5])]
 
-    made, held = quantiles(searched), quantiles(reference.holdout_nearest.distance)
-    return {"fifth": made[0], "median": made[1], "holdout_fifth": held[0], "holdout_median": held[1]}
+    synthetic, holdout = quantiles(searched), quantiles(reference.holdout_nearest.distance)
+    return {
+        "fifth": synthetic[0],
+        "median": synthetic[1],
+        "holdout_fifth": holdout[0],
+        "holdout_median": holdout[1],
+    }
 
 
 def membership(reference: Reference, rows: Points) -> dict[str, Any]:
-    """Whether isolated training records lie closer to synthetic rows than equally isolated holdout records do."""
-    members, others, share = reference.isolated
+    """Whether isolated training records are closer to synthetic rows than equally isolated holdout records are.
+
+    The AUC is that of an attacker who calls a record a member if a synthetic row is near.
+    """
+    members, non_members, share = reference.isolated
     inside = reference.space.nearest(reference.train.take(members), rows).distance[:, 0]
-    outside = reference.space.nearest(reference.holdout.take(others), rows).distance[:, 0]
+    outside = reference.space.nearest(reference.holdout.take(non_members), rows).distance[:, 0]
     area, low, high = auc(-inside.astype(np.float64), -outside.astype(np.float64), Z)
     return {
         "auc": area,
@@ -310,66 +351,6 @@ def membership(reference: Reference, rows: Points) -> dict[str, Any]:
         "high": high,
         "reference": 0.5,
         "members": len(members),
-        "non_members": len(others),
+        "non_members": len(non_members),
         "isolated_share": share,
     }
-
-
-_ATTACKED = {
-    "singling_out_one": "A single value of a synthetic row singles out one training record",
-    "singling_out_many": "A combination of values of a synthetic row singles out one training record",
-    "linkability": "Synthetic rows link the two halves of training records",
-    "inference": "Synthetic rows give away a value of training records",
-}
-
-
-def findings(found: dict[str, Any]) -> list[dict[str, str]]:
-    """What a data steward has to know: ``level`` (``fail``, ``caution``), ``measure``, ``text``."""
-    listed: list[dict[str, str]] = []
-
-    def judge(measure: str, least: float, caution: float, fail: float, text: str) -> None:
-        """Say ``text`` where what is certain of a measure (``least``) exceeds a bound."""
-        if least > caution:
-            listed.append({"level": "fail" if least > fail else "caution", "measure": measure, "text": text})
-
-    closest, pulled, exact = found["closest_record"], found["pull"], found["exact_matches"]
-    near, member = found["near_matches"], found["membership"]
-    judge(
-        "closest_record",
-        *(closest["low"], 0.5, 0.55),
-        f"{closest['closer_to_training']:.1%} of the rows lie closer to training than to unseen rows; 50 % is right.",
-    )
-    judge(
-        "pull",
-        *(pulled["low"], 0.0, 0.1),
-        f"For {pulled['nearest_is_training']:.1%} of the rows the nearest real row is a training row, "
-        f"{pulled['expected']:.1%} by chance: as if {pulled['share']:.0%} of them were copied.",
-    )
-    judge(
-        "exact_matches",
-        *(1 - exact["p_value"], 1 - 0.01, 1 - 1e-4),
-        f"{exact['training_records_hit']:,} distinct training records were repeated value by value, against "
-        f"{exact['holdout_records_hit']:,} unseen ones: more than chance repeats.",
-    )
-    judge(
-        "near_matches",
-        *(near["low"], near["holdout_high"], 2 * near["holdout_high"]),
-        f"{near['share']:.1%} of the rows lie as near to a training record as only {near['holdout_share']:.1%} of "
-        "unseen real rows do.",
-    )
-    judge(
-        "membership",
-        *(member["low"], 0.5, 0.6),
-        f"An attacker tells isolated training records from unseen ones with an AUC of {member['auc']:.2f}; "
-        "0.50 is guessing.",
-    )
-    for name, words in _ATTACKED.items():
-        figures = (found.get("attacks") or {}).get(name)
-        if figures:
-            judge(
-                f"attacks.{name}",
-                *(figures["low"], 0.0, 0.05),
-                f"{words} in {figures['attack']:.1%} of the attacks, {figures['control']:.1%} on unseen records: "
-                f"a risk of {figures['risk']:.1%}.",
-            )
-    return listed

@@ -1,12 +1,12 @@
-"""The quality report from counts alone: SDMetrics' ``QualityReport`` 0.32 without its subsampling.
+"""The quality report, computed from counts only: SDMetrics' ``QualityReport`` 0.32 without its subsampling.
 
 Column Shapes: ``TVComplement`` of categories, ``KSComplement`` of numbers and datetimes. Column Pair Trends:
 ``CorrelationSimilarity`` of two numeric columns, ``ContingencySimilarity`` of any other pair. SDMetrics averages only
-the pairs whose real |Pearson| exceeds 0.5 or whose real Cramer's V exceeds 0.3; beside that ``default`` figure stands
-``all_pairs``, where every pair that has a score counts.
+the pairs whose real |Pearson| exceeds 0.5 or whose real Cramer's V exceeds 0.3. ``all_pairs`` has the average of every
+pair that has a score.
 
-Where it differs on purpose: categories beyond 256 of a column are compared as one; a dictionary entry that no row uses
-does not make a pair drop out (pandas' unused categories do, by an error inside SDMetrics); decimals are numbers.
+Intended differences: of a column with more than 256 categories, the rarest count as one; a dictionary entry that no row
+uses does not remove a pair (in SDMetrics an unused category of pandas does, by an error); decimals are numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Mask = npt.NDArray[np.bool_]
 #: SDMetrics' default thresholds.
 CORRELATION_THRESHOLD = 0.5
 ASSOCIATION_THRESHOLD = 0.3
-#: Pairs that are listed at most: those of the default score first, then the worst.
+#: Pairs that are listed, at most: first those of the default score, then those with the worst scores.
 LISTED_PAIRS = 50_000
 
 _SCORED = ("numerical", "datetime", "categorical", "ordinal", "boolean")
@@ -50,15 +50,18 @@ def quality(
     Args:
         real: Counts of the real rows, with score tables.
         synthetic: Counts of the synthetic rows, on the same coder and on their own ranges.
-        coder: What both were counted with.
-        correlation_threshold: A numeric pair counts in the default score where the real |r| exceeds it.
-        association_threshold: Any other pair counts where the real Cramer's V exceeds it.
+        coder: Codes that both were counted with.
+        correlation_threshold: A numeric pair counts in the default score if the real |r| exceeds it.
+        association_threshold: Any other pair counts if the real Cramer's V exceeds it.
 
     Returns:
         ``score``, ``column_shapes``, ``column_pair_trends``; the same three under ``all_pairs``; ``columns``: name to
         ``metric`` and ``score``; ``pairs``: a list of ``columns``, ``metric``, ``score``, ``real`` and ``synthetic``
         (Pearson's r), ``real_association`` and ``synthetic_association`` (Cramer's V), and ``contributes`` (to the
-        default score); ``pairs_total``: how many pairs there are, listed or not. What cannot be computed is None.
+        default score); ``pairs_total``: number of pairs, listed or not. What cannot be computed is None.
+
+    Raises:
+        ValueError: The counts have no score tables.
     """
     columns = [c for c in coder.table if c.sdtype in _SCORED and (c.name in coder.index or c.role == "empty")]
     shapes = {c.name: _shape(c, coder, real, synthetic) for c in columns}
@@ -66,15 +69,15 @@ def quality(
     pairs = _pairs(columns, coder, real, synthetic, correlation_threshold, association_threshold)
     default, every = _mean(pairs.score[pairs.contributes]), _mean(pairs.score)
     return {
-        "score": _none(_mean([shape_score, default])),
-        "column_shapes": _none(shape_score),
-        "column_pair_trends": _none(default),
+        "score": none_if_nan(_mean([shape_score, default])),
+        "column_shapes": none_if_nan(shape_score),
+        "column_pair_trends": none_if_nan(default),
         "all_pairs": {
-            "score": _none(_mean([shape_score, every])),
-            "column_shapes": _none(shape_score),
-            "column_pair_trends": _none(every),
+            "score": none_if_nan(_mean([shape_score, every])),
+            "column_shapes": none_if_nan(shape_score),
+            "column_pair_trends": none_if_nan(every),
         },
-        "columns": {name: {**shape, "score": _none(shape["score"])} for name, shape in shapes.items()},
+        "columns": {name: {**shape, "score": none_if_nan(shape["score"])} for name, shape in shapes.items()},
         "pairs": pairs.listed(columns),
         "pairs_total": len(pairs.score),
     }
@@ -84,14 +87,14 @@ def tv_complement(real: Integers, synthetic: Integers, unseen: int = 0, unseen_d
     """SDMetrics' ``TVComplement`` of two columns of categories.
 
     Args:
-        real: int64[k], rows per category; missing values left out.
-        synthetic: int64[k], of the same categories.
+        real: int64[k], rows per category, without missing values.
+        synthetic: int64[k], likewise, of the same categories.
         unseen: Synthetic rows with another value.
-        unseen_distinct: Distinct values among those.
+        unseen_distinct: Distinct values in those rows.
 
     Returns:
-        1 minus the total variation distance, where a category that only the synthetic column has counts 1e-6 real
-        rows (SDMetrics' regularisation); NaN if either column is empty.
+        1 minus the total variation distance. A category that only the synthetic column has counts as 1e-6 real rows
+        (SDMetrics' regularisation). NaN if either column is empty.
     """
     rows = int(synthetic.sum()) + unseen
     if not real.sum() or not rows:
@@ -103,7 +106,15 @@ def tv_complement(real: Integers, synthetic: Integers, unseen: int = 0, unseen_d
 
 
 def ks_complement(real: Integers, synthetic: Integers) -> float:
-    """SDMetrics' ``KSComplement`` read off at the cuts: int64[m] rows per bin in order, missing values left out."""
+    """SDMetrics' ``KSComplement`` of two numeric columns, with their cdfs compared at the cuts of the bins.
+
+    Args:
+        real: int64[m], rows per bin in order, without missing values.
+        synthetic: int64[m], likewise, of the same bins.
+
+    Returns:
+        1 minus the Kolmogorov-Smirnov distance; NaN if either column is empty.
+    """
     if not real.sum() or not synthetic.sum():
         return float("nan")
     return float(1.0 - np.abs(np.cumsum(real) / real.sum() - np.cumsum(synthetic) / synthetic.sum()).max())
@@ -114,17 +125,17 @@ def _shape(column: Column, coder: TableCoder, real: Counts, synthetic: Counts) -
     i = coder.index.get(column.name)
     if i is None:
         return {"metric": metric, "score": float("nan")}
-    mine, theirs = real.hist[i][:-1], synthetic.hist[i][:-1]
+    of_real, of_synthetic = real.hist[i][:-1], synthetic.hist[i][:-1]
     if metric == "KSComplement":
-        return {"metric": metric, "score": ks_complement(mine, theirs)}
-    # Values that the profile never saw: only a table other than the one that it was taken of has any.
-    mine, more = np.append(mine, real.outside[i].rows), synthetic.outside[i]
-    return {"metric": metric, "score": tv_complement(mine, np.append(theirs, 0), more.rows, more.distinct)}
+        return {"metric": metric, "score": ks_complement(of_real, of_synthetic)}
+    # Values that the profile does not have: only another table than the profiled one has any.
+    of_real, unseen = np.append(of_real, real.outside[i].rows), synthetic.outside[i]
+    return {"metric": metric, "score": tv_complement(of_real, np.append(of_synthetic, 0), unseen.rows, unseen.distinct)}
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """All pairs in the order of ``itertools.combinations``: arrays of one entry per pair, NaN for "none"."""
+    """All pairs in the order of ``itertools.combinations``: arrays of one entry per pair, NaN for no value."""
 
     first: Integers
     second: Integers
@@ -132,7 +143,7 @@ class _Pairs:
     real: Floats
     synthetic: Floats
     association: Floats
-    made_association: Floats
+    synthetic_association: Floats
     numeric: Mask
     contributes: Mask
 
@@ -146,11 +157,11 @@ class _Pairs:
             {
                 "columns": [names[self.first[k]], names[self.second[k]]],
                 "metric": "CorrelationSimilarity" if self.numeric[k] else "ContingencySimilarity",
-                "score": _none(self.score[k]),
-                "real": _none(self.real[k]),
-                "synthetic": _none(self.synthetic[k]),
-                "real_association": _none(self.association[k]),
-                "synthetic_association": _none(self.made_association[k]),
+                "score": none_if_nan(self.score[k]),
+                "real": none_if_nan(self.real[k]),
+                "synthetic": none_if_nan(self.synthetic[k]),
+                "real_association": none_if_nan(self.association[k]),
+                "synthetic_association": none_if_nan(self.synthetic_association[k]),
                 "contributes": bool(self.contributes[k]),
             }
             for k in chosen.tolist()
@@ -166,51 +177,53 @@ def _pairs(
     association_threshold: float,
 ) -> _Pairs:
     if real.score is None or synthetic.score is None:
-        raise ValueError("quality needs counts that were taken with score ranges")
-    mine, theirs = real.score.settle(), synthetic.score.settle()
+        raise ValueError("quality needs counts with score tables")
+    real_tables, synthetic_tables = real.score.settle(), synthetic.score.settle()
     first, second = (a.astype(np.int64) for a in np.triu_indices(len(columns), 1))
     discrete = np.array([is_discrete(c) for c in columns], np.bool_)
     numeric = ~discrete[first] & ~discrete[second]
-    r_real, r_synthetic = (_correlations(columns, coder, s)[first, second] for s in (mine, theirs))
-    # SDMetrics gives no score where the real correlation is not beyond the threshold: at threshold 0, where it is 0.
+    r_real, r_synthetic = (
+        _correlations(columns, coder, tables)[first, second] for tables in (real_tables, synthetic_tables)
+    )
+    # SDMetrics gives no score if the real correlation is not beyond its threshold. Here that is 0: no score at 0.
     similarity = 1.0 - np.abs(r_real - r_synthetic) / 2.0
     similarity[r_real == 0] = np.nan
     score = np.where(numeric, similarity, np.nan)
     association = np.full(len(score), np.nan)
-    made_association = association.copy()
-    if mine.tables is not None and theirs.tables is not None:
-        place = np.array([mine.place[c.name] for c in columns], np.int64)
+    synthetic_association = association.copy()
+    if real_tables.tables is not None and synthetic_tables.tables is not None:
+        place = np.array([real_tables.place[c.name] for c in columns], np.int64)
         a, b = place[first], place[second]
-        broken = np.array([_uncuttable(c, coder, mine, theirs) for c in columns], np.bool_)
+        broken = np.array([_uncuttable(c, coder, real_tables, synthetic_tables) for c in columns], np.bool_)
         usable = ~numeric & ~broken[first] & ~broken[second]
-        score[usable] = contingency_similarity(mine.tables, theirs.tables)[a, b][usable]
-        association[usable] = cramers_v(mine.tables)[a, b][usable]
-        made_association[usable] = cramers_v(theirs.tables)[a, b][usable]
+        score[usable] = contingency_similarity(real_tables.tables, synthetic_tables.tables)[a, b][usable]
+        association[usable] = cramers_v(real_tables.tables)[a, b][usable]
+        synthetic_association[usable] = cramers_v(synthetic_tables.tables)[a, b][usable]
     with np.errstate(invalid="ignore"):
         beyond = np.where(numeric, np.abs(r_real) > correlation_threshold, association > association_threshold)
-        free = np.where(numeric, correlation_threshold <= 0, association_threshold <= 0)
-    contributes = (beyond | free) & ~np.isnan(score)
-    return _Pairs(first, second, score, r_real, r_synthetic, association, made_association, numeric, contributes)
+        no_threshold = np.where(numeric, correlation_threshold <= 0, association_threshold <= 0)
+    contributes = (beyond | no_threshold) & ~np.isnan(score)
+    return _Pairs(first, second, score, r_real, r_synthetic, association, synthetic_association, numeric, contributes)
 
 
 def _correlations(columns: Sequence[Column], coder: TableCoder, tables: ScoreTables) -> Floats:
-    """float64[c, c]: Pearson's r of the numeric columns; NaN where SDMetrics reports an error, and everywhere else."""
+    """float64[c, c]: Pearson's r of the numeric columns; NaN for other columns and where SDMetrics reports an error."""
     r, n = tables.moments.correlations()
     ranges = tables.moments.ranges
-    constant = np.array([found.constant for found in ranges], np.bool_)
+    constant = np.array([column_range.constant for column_range in ranges], np.bool_)
     r[(n < 2) | constant[:, None] | constant] = np.nan
-    found = np.full((len(columns), len(columns)), np.nan)
+    correlations = np.full((len(columns), len(columns)), np.nan)
     names = {c.name: k for k, c in enumerate(columns)}
     at = [names[coder.columns[i].name] for i in tables.numbers]
-    found[np.ix_(at, at)] = r
-    return found
+    correlations[np.ix_(at, at)] = r
+    return correlations
 
 
-def _uncuttable(column: Column, coder: TableCoder, mine: ScoreTables, theirs: ScoreTables) -> bool:
-    """Whether NumPy cannot cut the column's range into ten bins, in which case SDMetrics has no score."""
+def _uncuttable(column: Column, coder: TableCoder, real: ScoreTables, synthetic: ScoreTables) -> bool:
+    """Whether NumPy cannot cut the column's range into ten bins. Then SDMetrics has no score."""
     if is_discrete(column) or column.name not in coder.index:
         return False
-    return any(tables.ranges.by_name[column.name].edges() is None for tables in (mine, theirs))
+    return any(tables.ranges.by_name[column.name].edges() is None for tables in (real, synthetic))
 
 
 def _mean(values: Any) -> float:
@@ -219,5 +232,6 @@ def _mean(values: Any) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def _none(value: float) -> float | None:
+def none_if_nan(value: float) -> float | None:
+    """A figure for JSON, which has no NaN."""
     return None if np.isnan(value) else float(value)

@@ -1,7 +1,7 @@
 """Survival: Kaplan-Meier curves of real and synthetic rows on a grid of round times, and the log-rank test.
 
-The curves of real rows are told on the grid only, in steps of a few rows, and only as long as enough of them are at
-risk: no single death can be read off.
+Curves of real rows are given on the grid only, rounded to steps of a few rows, and only where enough rows are at risk.
+So no single death can be read from them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.values import decoded
+from shardsynth.metrics.intervals import Z95
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _POINTS = 50
-_Z = 1.959964
 
 
 def survival(
@@ -31,46 +31,52 @@ def survival(
     tables: Mapping[str, pa.Table],
     min_count: int,
 ) -> dict[str, Any]:
-    """Survival figures in the form of ``metrics/<model>.json``; empty where there are too few rows.
+    """Survival figures in the form of ``metrics/<model>.json``.
 
     Args:
         time: Column of follow-up times, a number.
-        event: Column that says whether the event happened: true, 1 or ``value``; else the row is censored.
-        value: The event's value where the column is text.
+        event: Column that says whether the event happened. Without ``value``: true, or a number above 0. Other rows are
+            censored.
+        value: The value of ``event`` that means that it happened, for example if the column is text.
         tables: ``real``, ``synthetic`` and perhaps ``holdout`` rows.
-        min_count: Fewest real rows at risk where a curve is told, and its step.
+        min_count: Fewest real rows at risk where a curve is given. Its steps are at least so many rows high.
+
+    Returns:
+        ``grid``, ``curves`` (by table: ``survival``, ``low`` and ``high`` on the grid, None where too few rows are at
+        risk), ``rows`` by table, ``logrank_p``, ``largest_gap``; the same comparisons for ``holdout`` and
+        ``at_holdout_rows``. Empty if the real or the synthetic table has too few rows.
     """
-    known = {name: _followed(table, time, event, value) for name, table in tables.items()}
-    known = {name: found for name, found in known.items() if len(found[0]) >= max(20, 2 * min_count)}
-    if not {"real", "synthetic"} <= set(known):
+    sides = {name: _follow_up(table, time, event, value) for name, table in tables.items()}
+    sides = {name: side for name, side in sides.items() if len(side[0]) >= max(20, 2 * min_count)}
+    if not {"real", "synthetic"} <= set(sides):
         return {}
-    grid = _grid(known["real"][0])
+    grid = _grid(sides["real"][0])
     curves: dict[str, Any] = {}
-    for name, (times, happened) in known.items():
+    for name, (times, happened) in sides.items():
         curves[name] = _curve(times, happened, grid, min_count if name != "synthetic" else 1)
-    made = _first(known["synthetic"], len(known["real"][0]))
-    found: dict[str, Any] = {
+    synthetic = _first(sides["synthetic"], len(sides["real"][0]))
+    figures: dict[str, Any] = {
         "time": time,
         "event": event,
         "grid": grid.tolist(),
         "curves": curves,
-        "rows": {name: len(times) for name, (times, _) in known.items()},
-        "logrank_p": _logrank(known["real"], made),
+        "rows": {name: len(times) for name, (times, _) in sides.items()},
+        "logrank_p": _logrank(sides["real"], synthetic),
         "largest_gap": _gap(curves["real"], curves["synthetic"]),
     }
-    if "holdout" in known:
-        rows = len(known["holdout"][0])
-        found["holdout"] = {
-            "logrank_p": _logrank(known["real"], known["holdout"]),
+    if "holdout" in sides:
+        rows = len(sides["holdout"][0])
+        figures["holdout"] = {
+            "logrank_p": _logrank(sides["real"], sides["holdout"]),
             "largest_gap": _gap(curves["real"], curves["holdout"]),
             "rows": rows,
         }
-        found["at_holdout_rows"] = {"logrank_p": _logrank(known["real"], _first(known["synthetic"], rows))}
-    return found
+        figures["at_holdout_rows"] = {"logrank_p": _logrank(sides["real"], _first(sides["synthetic"], rows))}
+    return figures
 
 
-def _followed(table: pa.Table, time: str, event: str, value: Any) -> tuple[Floats, Mask]:
-    """Times and whether the event happened, of the rows that have both."""
+def _follow_up(table: pa.Table, time: str, event: str, value: Any) -> tuple[Floats, Mask]:
+    """Times, and whether the event happened, of the rows that have both."""
     times = decoded(table[time]).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     status = decoded(table[event])
     absent = np.asarray(status.is_null().to_numpy(zero_copy_only=False), np.bool_)
@@ -84,8 +90,8 @@ def _followed(table: pa.Table, time: str, event: str, value: Any) -> tuple[Float
     return times[usable], happened[usable]
 
 
-def _first(found: tuple[Floats, Mask], rows: int) -> tuple[Floats, Mask]:
-    return found[0][:rows], found[1][:rows]
+def _first(side: tuple[Floats, Mask], rows: int) -> tuple[Floats, Mask]:
+    return side[0][:rows], side[1][:rows]
 
 
 def _grid(times: Floats) -> Floats:
@@ -98,28 +104,39 @@ def _grid(times: Floats) -> Floats:
 
 
 def kaplan_meier(times: Floats, happened: Mask, grid: Floats) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
-    """Kaplan and Meier's (1958) estimate, Greenwood's standard error and the rows at risk, at each time of the grid."""
-    moments = np.unique(times[happened])
-    at_risk = len(times) - np.searchsorted(np.sort(times), moments, side="left")
-    deaths = np.unique(times[happened], return_counts=True)[1]
+    """Kaplan and Meier's (1958) estimate, with Greenwood's (1926) standard error.
+
+    ``scipy.stats.ecdf`` gives the same estimate, but another last bit. Then a value in the middle between two steps of
+    the written curve would be rounded to the other step, and figures would differ from those of older runs.
+
+    Args:
+        times: float64[n], follow-up times.
+        happened: bool[n], whether the event happened at that time; else the row is censored then.
+        grid: float64[g], times at which to evaluate.
+
+    Returns:
+        Survival float64[g], its standard error float64[g], and the rows at risk int64[g].
+    """
+    event_times, deaths = np.unique(times[happened], return_counts=True)
+    at_risk = len(times) - np.searchsorted(np.sort(times), event_times, side="left")
     factor = np.cumprod(1.0 - deaths / np.maximum(at_risk, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = np.cumsum(np.where(at_risk > deaths, deaths / (at_risk * (at_risk - deaths)), 0.0))
-    place = np.searchsorted(moments, grid, side="right")
+        greenwood = np.cumsum(np.where(at_risk > deaths, deaths / (at_risk * (at_risk - deaths)), 0.0))
+    place = np.searchsorted(event_times, grid, side="right")
     alive = np.concatenate([[1.0], factor])[place]
-    error = alive * np.sqrt(np.concatenate([[0.0], spread])[place])
+    error = alive * np.sqrt(np.concatenate([[0.0], greenwood])[place])
     return alive, error, len(times) - np.searchsorted(np.sort(times), grid, side="left")
 
 
-def _curve(times: Floats, happened: Mask, grid: Floats, least: int) -> dict[str, list[float | None]]:
+def _curve(times: Floats, happened: Mask, grid: Floats, min_count: int) -> dict[str, list[float | None]]:
     alive, error, at_risk = kaplan_meier(times, happened, grid)
-    step = max(0.005, least / len(times)) if least > 1 else 0.0005
+    step = max(0.005, min_count / len(times)) if min_count > 1 else 0.0005
 
-    def told(values: Floats) -> list[float | None]:
+    def coarse(values: Floats) -> list[float | None]:
         rounded = np.clip(np.round(values / step) * step, 0.0, 1.0)
-        return [round(float(v), 6) if n >= max(least, 1) else None for v, n in zip(rounded, at_risk)]
+        return [round(float(v), 6) if n >= max(min_count, 1) else None for v, n in zip(rounded, at_risk)]
 
-    return {"survival": told(alive), "low": told(alive - _Z * error), "high": told(alive + _Z * error)}
+    return {"survival": coarse(alive), "low": coarse(alive - Z95 * error), "high": coarse(alive + Z95 * error)}
 
 
 def _gap(first: dict[str, list[float | None]], second: dict[str, list[float | None]]) -> float | None:

@@ -1,7 +1,8 @@
-"""Are synthetic rows as good to learn from? Train on synthetic, test on real (Esteban, Hyland, Raetsch 2017).
+"""Can a classifier learn as much from synthetic rows? Train on synthetic, test on real (Esteban, Hyland, Raetsch 2017).
 
-A gradient booster is fitted once on real training rows and once on as many synthetic ones; both predict the target of
-real rows that no model saw. Their scores, and how far they agree on what matters, say what a user loses.
+A gradient booster is fitted on real training rows, and another on the same number of synthetic rows. Both predict the
+target of real rows that no model saw. A user loses the difference of their scores. They should also agree on which
+columns matter.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shardsynth.metrics.features import MOST_ROWS, Features, booster, picked, shuffle_losses
+from shardsynth.metrics.features import MOST_ROWS, Features, booster, random_rows, shuffle_losses
 from shardsynth.metrics.intervals import auc
 
 if TYPE_CHECKING:
@@ -23,18 +24,20 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+#: Bootstrap samples of the test rows.
 _RESAMPLES = 200
+#: Test rows in which columns are shuffled, and shuffles of each column.
 _SHUFFLED, _REPEATS = 2_000, 3
-#: Test rows of a class without which it has no AUC of its own.
+#: A class with fewer test rows has no AUC in the mean.
 _FEWEST = 5
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is predicted.
+    """The column that is predicted.
 
     Attributes:
-        name: The column.
+        name: Its name.
         kind: ``classes`` or ``numbers``.
         index: Its index in the coder.
     """
@@ -45,7 +48,7 @@ class Target:
 
     @classmethod
     def of(cls, coder: TableCoder, name: str) -> Target | None:
-        """The target, or None where the column is not learned (an id, personal data, empty)."""
+        """The target, or None if the column is not learned (an id, personal data, empty)."""
         index = coder.index.get(name)
         if index is None:
             return None
@@ -64,7 +67,7 @@ class Target:
 def utility(
     coder: TableCoder, target: str, train: pa.Table, holdout: pa.Table, synthetic: pa.Table, seed: int
 ) -> dict[str, Any]:
-    """Utility figures in the form of ``metrics/<model>.json``; empty where the target cannot be learned.
+    """Utility figures in the form of ``metrics/<model>.json``.
 
     Args:
         coder: Codes of the learned columns.
@@ -73,24 +76,28 @@ def utility(
         holdout: Real rows to test on.
         synthetic: Synthetic rows.
         seed: Chooses the rows.
+
+    Returns:
+        Scores of both boosters, their ``gap`` with its 95 % interval over bootstrap samples of the test rows, and how
+        far they agree on the ``importance`` of columns. Empty if the target cannot be learned or rows are too few.
     """
-    aim = Target.of(coder, target)
-    if aim is None:
+    predicted_column = Target.of(coder, target)
+    if predicted_column is None:
         return {}
     generator = np.random.default_rng([seed, 0x75746C])
     features = Features.of(coder, without=[target])
     rows = min(MOST_ROWS, train.num_rows, synthetic.num_rows)
     sides = {
-        name: _Side.of(coder, features, aim, picked(table, size, generator))
+        name: _Side.of(coder, features, predicted_column, random_rows(table, size, generator))
         for name, table, size in (("real", train, rows), ("synthetic", synthetic, rows), ("test", holdout, MOST_ROWS))
     }
     test = sides["test"]
     if not features.chosen or len(test.y) < 20 or min(len(side.y) for side in sides.values()) < 20:
         return {}
-    metric, score = _metric(aim.kind, test.y)
+    metric, score = _metric(predicted_column.kind, test.y)
     predictions, importances = {}, {}
     for name in ("real", "synthetic"):
-        model = _fitted(aim.kind, features, sides[name], seed)
+        model = _fitted(predicted_column.kind, features, sides[name], seed)
         predictions[name] = _predict(model, test.x, test.y)
         importances[name] = _importance(model, test, score, np.random.default_rng([seed, 1]))
     scores = {name: score(predicted, test.y) for name, predicted in predictions.items()}
@@ -104,7 +111,7 @@ def utility(
         "rows": {"trained": rows, "tested": len(test.y)},
         "train_real": scores["real"],
         "train_synthetic": scores["synthetic"],
-        "guessing": 0.5 if aim.kind == "classes" else 0.0,
+        "guessing": 0.5 if predicted_column.kind == "classes" else 0.0,
         "gap": scores["real"] - scores["synthetic"],
         "gap_low": float(np.nanquantile(gaps, 0.025)),
         "gap_high": float(np.nanquantile(gaps, 0.975)),
@@ -126,7 +133,7 @@ class _Side:
 
 
 class _Constant:
-    """What is learned from one class: always that one."""
+    """A classifier fitted on rows of one class: it always predicts that class."""
 
     def __init__(self, value: float) -> None:
         self.classes_ = np.array([value])
@@ -145,25 +152,26 @@ def _predict(model: Any, x: Floats, y: Floats) -> Floats:
     """float64[n, classes in the test rows]: probabilities; float64[n, 1] for numbers."""
     if not hasattr(model, "predict_proba"):
         return np.asarray(model.predict(x), np.float64)[:, None]
-    classes, made = np.unique(y), model.predict_proba(x)
-    found = np.zeros((len(x), len(classes)))
+    classes, predicted = np.unique(y), model.predict_proba(x)
+    probabilities = np.zeros((len(x), len(classes)))
     for k, value in enumerate(model.classes_):
         place = np.flatnonzero(classes == value)
         if len(place):
-            found[:, place[0]] = made[:, k]
-    return found
+            probabilities[:, place[0]] = predicted[:, k]
+    return probabilities
 
 
 def _metric(kind: str, y: Floats) -> tuple[str, Callable[[Floats, Floats], float]]:
+    """Name of the score, and the score of predictions and true values."""
     if kind == "numbers":
         return "R2", _r2
     classes = np.unique(y)
-    kept = [k for k, value in enumerate(classes) if (y == value).sum() >= _FEWEST]
+    frequent = [k for k, value in enumerate(classes) if (y == value).sum() >= _FEWEST]
     if len(classes) == 2:
         return "AUC", lambda p, t: auc(p[t == classes[1], 1], p[t == classes[0], 1])[0]
 
     def macro(predicted: Floats, truth: Floats) -> float:
-        areas = [auc(predicted[truth == classes[k], k], predicted[truth != classes[k], k])[0] for k in kept]
+        areas = [auc(predicted[truth == classes[k], k], predicted[truth != classes[k], k])[0] for k in frequent]
         return float(np.mean(areas)) if areas else 0.5
 
     return "AUC, mean over classes", macro
@@ -178,28 +186,31 @@ def _importance(
     model: Any, test: _Side, score: Callable[[Floats, Floats], float], generator: np.random.Generator
 ) -> Floats:
     """float64[d]: what the score loses when a column of the test rows is shuffled."""
-    wide = test.x.shape[1] > 100
-    chosen = generator.permutation(len(test.y))[: 500 if wide else _SHUFFLED]
+    many_columns = test.x.shape[1] > 100  # then fewer rows and shuffles, for speed
+    chosen = generator.permutation(len(test.y))[: 500 if many_columns else _SHUFFLED]
     x, y = test.x[chosen], test.y[chosen]
     return shuffle_losses(
         lambda matrix: _predict(model, matrix, test.y),
         lambda predicted: score(predicted, y),
         x,
         generator,
-        1 if wide else _REPEATS,
+        1 if many_columns else _REPEATS,
     )
 
 
-def _agreement(names: list[str], real: Floats, made: Floats) -> dict[str, Any]:
+def _agreement(names: list[str], real: Floats, synthetic: Floats) -> dict[str, Any]:
+    """How far two boosters, fitted on real and on synthetic rows, agree on the importance of the columns."""
     from scipy.stats import spearmanr
 
     order = np.argsort(-real, kind="stable")[:10]
-    flat = len(real) < 2 or np.ptp(real) == 0 or np.ptp(made) == 0
-    gains, made_gains = np.maximum(real, 0.0), np.maximum(made, 0.0)
-    most = max(float(gains.sum()), float(made_gains.sum()))
+    constant = len(real) < 2 or np.ptp(real) == 0 or np.ptp(synthetic) == 0
+    real_gains, synthetic_gains = np.maximum(real, 0.0), np.maximum(synthetic, 0.0)
+    most = max(float(real_gains.sum()), float(synthetic_gains.sum()))
     return {
-        # Ranks of columns that do not matter are noise; the overlap is of what matters: 1 where the two agree.
-        "overlap": float(np.minimum(gains, made_gains).sum() / most) if most > 0 else None,
-        "spearman": None if flat else float(spearmanr(real, made).statistic),
-        "columns": [{"column": names[k], "real": float(real[k]), "synthetic": float(made[k])} for k in order.tolist()],
+        # Ranks of columns that do not matter are noise. The overlap weighs columns by importance: 1 if both agree.
+        "overlap": float(np.minimum(real_gains, synthetic_gains).sum() / most) if most > 0 else None,
+        "spearman": None if constant else float(spearmanr(real, synthetic).statistic),
+        "columns": [
+            {"column": names[k], "real": float(real[k]), "synthetic": float(synthetic[k])} for k in order.tolist()
+        ],
     }

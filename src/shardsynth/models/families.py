@@ -5,13 +5,17 @@ Nothing heavy is imported before a family is used: planning wants neither torch 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from shardsynth.data.columns import Column
 from shardsynth.errors import JobError, ModelError
-from shardsynth.models.base import Fitted, Fitting, Model
+from shardsynth.models.base import Fitted, Fitting, NativeModel
 
 
 @dataclass(frozen=True)
@@ -19,35 +23,37 @@ class Family:
     """A native family.
 
     Attributes:
-        check: Raises JobError for options that the family does not have.
+        check: Preflight: raises JobError for options that the family does not have, or that do not go with the table's
+            schema or, where they are known already, its columns (else None).
         fit: Fits a model.
         load: Reads a model folder.
         trains: Whether fitting is training: it uses several threads, on which the outcome depends, and checkpoints.
     """
 
-    check: Callable[[Mapping[str, Any]], object]
+    check: Callable[[Mapping[str, Any], pa.Schema, Sequence[Column] | None], None]
     fit: Callable[[Fitting], Fitted]
-    load: Callable[[Path], Model]
+    load: Callable[[Path], NativeModel]
     trains: bool = False
 
 
 def _copula() -> Family:
-    def check(options: Mapping[str, Any]) -> object:
+    def check(options: Mapping[str, Any], schema: pa.Schema, columns: Sequence[Column] | None) -> None:
         from shardsynth.models.columns.options import FitOptions
 
-        return FitOptions.parse(options)
+        FitOptions.parse(options).check_table(schema, columns)
 
     def fit(given: Fitting) -> Fitted:
         from shardsynth.models.copula.fit import fit_copula
         from shardsynth.models.copula.model import GaussianCopula
 
-        found = fit_copula(given.profile, given.coder, given.counts, given.options, given.relations)
+        setup = given.setup
+        fit = fit_copula(given.profile, setup.coder, given.counts, setup.options, given.relations)
         model = GaussianCopula.from_fit(
-            found, given.schema, given.columns, generators=given.generators, name=given.name
+            fit, setup.schema, setup.columns, generators=setup.generators, name=setup.name or "gaussian_copula"
         )
-        return Fitted(model, given.counts.rows, tuple(found.notes))
+        return Fitted(model, given.counts.rows, tuple(fit.notes))
 
-    def load(folder: Path) -> Model:
+    def load(folder: Path) -> NativeModel:
         from shardsynth.models.copula.model import GaussianCopula
 
         return GaussianCopula.load(folder)
@@ -56,38 +62,19 @@ def _copula() -> Family:
 
 
 def _deep(family: str) -> Family:
-    def check(options: Mapping[str, Any]) -> object:
+    def check(options: Mapping[str, Any], schema: pa.Schema, columns: Sequence[Column] | None) -> None:
         from shardsynth.models.ctgan.options import DeepOptions
 
-        return DeepOptions.parse(family, options)
+        DeepOptions.parse(family, options).check_columns(schema.names)
 
     def fit(given: Fitting) -> Fitted:
         _need_torch(family)
         from shardsynth.models.ctgan.fit import fit_deep
 
-        model = fit_deep(
-            family,
-            given.profile,
-            given.coder,
-            given.counts,
-            given.schema,
-            given.columns,
-            given.options,
-            seed=given.seed,
-            threads=given.threads,
-            checkpoint=given.checkpoint,
-            progress=given.progress,
-            should_stop=given.should_stop,
-            generators=given.generators,
-            name=given.name,
-            rows=given.rows,
-            scratch=given.scratch,
-            score=given.score,
-        )
-        rows = given.counts.rows if given.rows is not None else given.profile.sample.num_rows
-        return Fitted(model, rows, model.notes, model.loss)
+        model = fit_deep(family, given)
+        return Fitted(model, given.training_rows, model.notes, model.loss)
 
-    def load(folder: Path) -> Model:
+    def load(folder: Path) -> NativeModel:
         _need_torch(family)
         from shardsynth.models.ctgan.model import DeepModel
 
@@ -97,20 +84,19 @@ def _deep(family: str) -> Family:
 
 
 def _autoregressive() -> Family:
-    def check(options: Mapping[str, Any]) -> object:
+    def check(options: Mapping[str, Any], schema: pa.Schema, columns: Sequence[Column] | None) -> None:
         from shardsynth.models.autoregressive.options import AutoregressiveOptions
 
-        return AutoregressiveOptions.parse(options)
+        AutoregressiveOptions.parse(options)
 
     def fit(given: Fitting) -> Fitted:
         _need_torch("autoregressive")
         from shardsynth.models.autoregressive.fit import fit_autoregressive
 
         model = fit_autoregressive(given)
-        rows = given.counts.rows if given.rows is not None else given.profile.sample.num_rows
-        return Fitted(model, rows, model.notes, model.loss)
+        return Fitted(model, given.training_rows, model.notes, model.loss)
 
-    def load(folder: Path) -> Model:
+    def load(folder: Path) -> NativeModel:
         _need_torch("autoregressive")
         from shardsynth.models.autoregressive.model import AutoregressiveModel
 
@@ -129,7 +115,7 @@ NATIVE: dict[str, Family] = {
 }
 
 
-def load_native(folder: Path, family: str) -> Model:
+def load_native(folder: Path, family: str) -> NativeModel:
     """The model in a folder, by the family that its card names.
 
     Raises:
@@ -141,7 +127,5 @@ def load_native(folder: Path, family: str) -> Model:
 
 
 def _need_torch(family: str) -> None:
-    from importlib.util import find_spec
-
     if find_spec("torch") is None:
         raise JobError(f"{family}: needs torch, not installed here: pip install 'shardsynth[all]'")

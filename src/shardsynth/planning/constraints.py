@@ -32,8 +32,8 @@ def check_constraints(job: Job, dataset: Dataset) -> None:
         JobError: A declaration that SDV refuses, or rows that violate a constraint.
     """
     from shardsynth.data.shards import read_batches
-    from shardsynth.sampling.constraints.by_sdv import build, check_metadata
     from shardsynth.sampling.constraints.declared import check_declared, is_programmed
+    from shardsynth.sampling.constraints.sdv_constraints import build, check_metadata
 
     declared = declarations(job)
     for number, one in enumerate(declared):

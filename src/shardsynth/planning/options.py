@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shardsynth.job import Job
+from shardsynth.models.families import NATIVE
 
 if TYPE_CHECKING:
     from shardsynth.data.coding import TableCoder
@@ -23,7 +24,7 @@ def native_options(job: Job, name: str) -> dict[str, Any]:
 def is_trained(job: Job) -> bool:
     """Whether the model of a job with a privacy budget is trained, and not made of noisy tables alone."""
     ((_, model),) = job.models.items()
-    return model.model == "autoregressive"
+    return NATIVE[model.model].trains
 
 
 def expected_rows(job: Job, rows: int) -> int:

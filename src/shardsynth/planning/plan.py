@@ -19,7 +19,7 @@ import pyarrow as pa
 from shardsynth.data.columns import schema_from_text, schema_to_text
 from shardsynth.data.shards import Dataset, Shard
 from shardsynth.errors import JobError, MetadataError
-from shardsynth.job import STAGES, Job, Model
+from shardsynth.job import STAGES, Job, ModelEntry
 from shardsynth.models.families import NATIVE
 from shardsynth.planning.quotas import check_quotas
 from shardsynth.standalone.files import sha256_of
@@ -80,7 +80,7 @@ def replica_group(model: str) -> str:
     return f"{model}/replicas"
 
 
-def replicas(model: Model) -> int:
+def replicas(model: ModelEntry) -> int:
     """Candidates that are trained for a model, each from a seed of its own; the best by quality is kept."""
     return int(model.options.get("replicas", 1)) if model.engine == "native" else 1
 

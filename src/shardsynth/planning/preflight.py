@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,28 @@ import pyarrow as pa
 
 from shardsynth.data.columns import Column
 from shardsynth.data.shards import Dataset
-from shardsynth.data.values import kind_of, plain_type
 from shardsynth.errors import JobError
 from shardsynth.job import Job
+from shardsynth.planning.plan import Plan, make_plan, metadata_digest
+
+
+def checked_plan(job: Job, image: dict[str, Any] | None = None) -> Plan:
+    """Look at the shards, check the job against them and plan it; writes nothing.
+
+    Args:
+        job: The job.
+        image: What was written down of the image that the tasks will run in; None: they run in this installation.
+
+    Raises:
+        InputError: The job or the shards are wrong.
+    """
+    from shardsynth.data.shards import open_shards
+    from shardsynth.standalone.cpus import available_cpus
+
+    dataset = open_shards(job.input)
+    check_job(job, dataset, runs_here=image is None)
+    plan = make_plan(job, dataset, job.cluster.workers or available_cpus(), metadata_digest(job))
+    return replace(plan, image=image)
 
 
 def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
@@ -28,18 +48,11 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         JobError: An option that the model does not have, an engine that is not installed, more rows than fit.
         MetadataError: The metadata file does not fit the shards.
     """
-    from shardsynth.models.sdv.options import validate_options
     from shardsynth.planning.capacity import check_room_for_job
-    from shardsynth.planning.options import native_options
 
     _check_apart(job)
     check_room_for_job(job, dataset)
-    for name, model in job.models.items():
-        if model.engine == "native":
-            options = native_options(job, name)
-            _named(name, lambda: _check_native(model.model, options, dataset.schema))  # noqa: B023 - called at once
-        else:
-            _named(name, lambda: validate_options(model.model, model.options, dataset.schema.names))  # noqa: B023
+    _check_models(job, dataset.schema, None)
     if job.anonymize or job.pseudonymize or job.free_text:
         from shardsynth.planning.personal import check_personal
 
@@ -47,7 +60,6 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
     known: list[Column] | None = None
     if job.metadata is not None:
         from shardsynth.data.metadata import columns, read
-        from shardsynth.models.columns.options import FitOptions
         from shardsynth.planning.personal import marked
 
         metadata = read(Path(job.metadata), dataset.schema, validate=False)
@@ -56,10 +68,8 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         metadata = marked(metadata, job)
         known = columns(metadata, dataset.schema)
         _check_made(job, dataset, metadata, known)
-        axes = [column.name for column in known if column.role in ("number", "datetime", "empty")]
-        for name, model in job.models.items():
-            if model.engine == "native" and model.model == "gaussian_copula" and not job.constraints:
-                _named(name, lambda: FitOptions.parse(native_options(job, name)).check_columns(axes))  # noqa: B023
+        if not job.constraints:  # under constraints models see other columns
+            _check_models(job, dataset.schema, known)
     if job.sample.conditions or job.sample.balance is not None:
         from shardsynth.planning.conditions import check_conditions
         from shardsynth.planning.quotas import check_quotas
@@ -78,21 +88,20 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         check_constraints(job, dataset)
 
 
-def _check_native(family: str, options: dict[str, Any], schema: pa.Schema) -> None:
-    """The options are a family's; the columns that they name are there, and of a type that can have them."""
-    from shardsynth.models.columns.options import FitOptions
-    from shardsynth.models.ctgan.options import DeepOptions
+def _check_models(job: Job, schema: pa.Schema, columns: Sequence[Column] | None) -> None:
+    """The options are those of the models; the columns that they name are there, and of a type that can have them."""
     from shardsynth.models.families import NATIVE
+    from shardsynth.models.sdv.options import validate_options
+    from shardsynth.planning.options import native_options
 
-    parsed = NATIVE[family].check(options)
-    if isinstance(parsed, (FitOptions, DeepOptions)):
-        parsed.check_columns(schema.names)
-    if not isinstance(parsed, FitOptions):
-        return
-    for name, one in parsed.columns.items():
-        nature = kind_of(schema.field(name).type)
-        if nature not in ("integer", "float", "decimal", *(() if one.numeric else ("temporal", "text"))):
-            raise JobError(f"columns.{name}: is of type {schema.field(name).type}; such options are for numbers")
+    for name, model in job.models.items():
+        try:
+            if model.engine == "native":
+                NATIVE[model.model].check(native_options(job, name), schema, columns)
+            else:
+                validate_options(model.model, model.options, schema.names)
+        except JobError as error:
+            raise JobError(f"models.{name}: {error}") from None
 
 
 def _check_apart(job: Job) -> None:
@@ -107,22 +116,13 @@ def _check_apart(job: Job) -> None:
 
 def _check_made(job: Job, dataset: Dataset, metadata: dict[str, Any], columns: Sequence[Column]) -> None:
     """What can be known of identifiers and personal data without a row: formats, their capacity, Faker's functions."""
-    from shardsynth.data.metadata import check_composite, composite_key, keys_of
-    from shardsynth.sampling.identifiers import check_capacity, learn_all
+    from shardsynth.data.metadata import check_composite
+    from shardsynth.planning.generators import learn_generators, no_rows
 
     check_composite(metadata)
-    none = pa.table({field.name: pa.nulls(0, plain_type(field.type)) for field in dataset.schema})
-    for model in job.models.values():
-        made = learn_all(
-            none,
-            columns,
-            keys_of(metadata),
-            seed=job.seed,
-            locales=model.options.get("locales"),
-            composite=composite_key(metadata),
-        )
-        for name, generator in made.items():
-            check_capacity(generator, job.sample.total_rows(dataset.rows), name)
+    rows = job.sample.total_rows(dataset.rows)
+    for model in job.models:
+        learn_generators(job, model, metadata, columns, no_rows(dataset.schema), rows)
 
 
 def _check_dp(job: Job, dataset: Dataset, metadata: dict[str, Any]) -> None:
@@ -146,11 +146,3 @@ def _check_dp(job: Job, dataset: Dataset, metadata: dict[str, Any]) -> None:
         return
     tables = number_of_tables(len(coder.columns))
     groups_for(expected_rows(job, dataset.rows), scale_for(epsilon, delta, tables))
-
-
-def _named(model: str, check: Callable[[], object]) -> None:
-    """Say which model of the job an option belongs to."""
-    try:
-        check()
-    except JobError as error:
-        raise JobError(f"models.{model}: {error}") from None

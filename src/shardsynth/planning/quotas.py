@@ -7,14 +7,13 @@ that any number of tasks makes the same rows. Any model that can be drawn under 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from shardsynth.errors import ConditionError, JobError
+from shardsynth.errors import ConditionError, JobError, did_you_mean
 from shardsynth.job import Job
 from shardsynth.sampling.conditions import Conditions, parse_conditions
 
@@ -62,8 +61,7 @@ def check_quotas(job: Job, names: Sequence[str], rows: int) -> None:
 
 def _known(column: str, names: Sequence[str], where: str) -> None:
     if column not in names:
-        near = difflib.get_close_matches(column, names, n=1)
-        raise JobError(f"{where}: no column is called {column!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise JobError(f"{where}: no column is called {column!r}{did_you_mean(column, names, 0.6)}")
 
 
 def rows_of(quota: Any, total: int) -> int:

@@ -163,7 +163,7 @@ def _groups(
         labels = [f"tenth {k + 1} of the range" for k in range(size - 1)] + ["maximum or missing"]
         return np.arange(size, dtype=np.int64), labels if size == NUMBER_CODES else ["all"] * size
     assert column.values is not None and real.score is not None
-    score_codes = real.score.kept[real.coder.index[column.name]]
+    score_codes = real.score.score_codes[real.coder.index[column.name]]
     assert score_codes is not None
     names: dict[int, str] = {}
     values = column.values.to_pylist()

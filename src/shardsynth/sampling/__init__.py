@@ -1,4 +1,4 @@
-"""Random streams, identifiers, conditions and constraints: what any model needs to make rows.
+"""Random streams, identifiers, conditions and constraints: what every model needs to draw rows.
 
-Knows no model. Imports ``summaries``, ``data``, ``job`` and ``errors``.
+No module here knows a model. Imports ``summaries``, ``data``, ``job`` and ``errors``.
 """

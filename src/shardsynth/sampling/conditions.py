@@ -1,9 +1,9 @@
-"""Conditions on a row, as data: what ``--where`` and ``conditions=`` say, before any model reads it.
+"""Conditions on a row, as data: what ``--where`` and ``conditions=`` mean, whatever the model.
 
     parse_conditions('Gender == "F" and 60 <= AGE < 80 and notnull(WBC)')
     parse_conditions({"Gender": "F", "AGE": {">=": 60, "<": 80}, "WBC": {"null": False}, "TET2": [0, 1]})
 
-All tests must hold. A test of a value (``!=`` and ``not in`` too) is never met by a missing one, as in SQL.
+A row must pass all tests. A missing value passes no test of a value, also not ``!=`` and ``not in``, as in SQL.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shardsynth.errors import ConditionError
 Scalar = Union[str, int, float, bool, Decimal, dt.date, dt.time, dt.timedelta]
 
 _OPERATORS = {"==", "!=", "<", "<=", ">", ">=", "in", "not in", "null"}
-_OF_NODE: dict[type, str] = {
+_SYMBOLS: dict[type, str] = {
     ast.Eq: "==",
     ast.NotEq: "!=",
     ast.Lt: "<",
@@ -47,8 +47,8 @@ class Condition:
     Attributes:
         column: Column name.
         operator: ``in``, ``not in``, ``<``, ``<=``, ``>``, ``>=`` or ``null``.
-        values: What is compared with: several values for ``in`` and ``not in``, one otherwise; for ``null`` True (is
-            missing) or False (is not).
+        values: Values to compare with: several for ``in`` and ``not in``, else one. For ``null``: True (is missing) or
+            False (is not).
     """
 
     column: str
@@ -66,8 +66,8 @@ class Condition:
             raise ConditionError(f"column {column!r}: operator {operator!r} is not one of {sorted(_OPERATORS)}")
         several = isinstance(value, (list, tuple, set, frozenset))
         if several != (operator in ("in", "not in")):
-            wanted = "a list of values" if operator in ("in", "not in") else "one value"
-            raise ConditionError(f"column {column!r}: {operator} takes {wanted}, not {value!r}")
+            expected = "a list of values" if operator in ("in", "not in") else "one value"
+            raise ConditionError(f"column {column!r}: {operator} takes {expected}, not {value!r}")
         if several:
             values = tuple(value)
             if not values:
@@ -76,8 +76,8 @@ class Condition:
             values = (value,)
         if operator == "null" or (values == (None,) and operator in ("==", "!=")):
             return cls(column, "null", (bool(value) if operator == "null" else operator == "==",))
-        for given in values:
-            _check(column, given)
+        for scalar in values:
+            _check(column, scalar)
         return cls(column, {"==": "in", "!=": "not in"}.get(operator, operator), values)
 
     def to_json(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Tests that a row has to pass, all of them."""
+    """Tests of a row; it must pass all of them."""
 
     tests: tuple[Condition, ...]
 
@@ -122,12 +122,12 @@ def parse_conditions(where: str | Mapping[str, Any] | Iterable[Mapping[str, Any]
     """Conditions from any of their forms.
 
     Args:
-        where: A Python expression of comparisons joined by ``and`` (names of columns that are no identifiers stand in
-            `backquotes`); or a mapping from columns to a value, a list of values, None for missing, or a mapping from
-            operators to values; or several such mappings; or conditions.
+        where: A Python expression: comparisons joined by ``and``. (A column name that is not a Python identifier goes
+            in `backquotes`.) Or a mapping from columns to a value, a list of values, None for missing, or a mapping
+            from operators to values. Or several such mappings. Or conditions.
 
     Raises:
-        ConditionError: Not of such a form; says where.
+        ConditionError: It has none of these forms; the message says where.
     """
     if isinstance(where, Conditions):
         return where
@@ -138,12 +138,12 @@ def parse_conditions(where: str | Mapping[str, Any] | Iterable[Mapping[str, Any]
     for part in parts:
         if not isinstance(part, Mapping):
             raise ConditionError(f"conditions are text or a mapping from columns to values, not {part!r}")
-        for column, wanted in part.items():
-            if isinstance(wanted, Mapping):
-                tests += [Condition.of(str(column), str(operator), value) for operator, value in wanted.items()]
+        for column, test in part.items():
+            if isinstance(test, Mapping):
+                tests += [Condition.of(str(column), str(operator), value) for operator, value in test.items()]
             else:
-                operator = "in" if isinstance(wanted, (list, tuple, set, frozenset)) else "=="
-                tests.append(Condition.of(str(column), operator, wanted))
+                operator = "in" if isinstance(test, (list, tuple, set, frozenset)) else "=="
+                tests.append(Condition.of(str(column), operator, test))
     return Conditions(tuple(tests))
 
 
@@ -157,14 +157,14 @@ def _check(column: str, value: Any) -> None:
 def _from_text(text: str) -> Conditions:
     names: list[str] = []
 
-    def replaced(match: re.Match[str]) -> str:
+    def without_backquotes(match: re.Match[str]) -> str:
         if match.group("text"):
             return match.group("text")
         names.append(match.group("name"))
         return f"_column_{len(names) - 1}_"
 
-    # Quoted text is matched first, so that a backquote inside it stays what it is.
-    plain = re.sub(r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|`(?P<name>[^`]+)`""", replaced, text)
+    # Quoted text is matched first, so that a backquote inside it is not a name.
+    plain = re.sub(r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|`(?P<name>[^`]+)`""", without_backquotes, text)
     try:
         tree = ast.parse(plain.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
@@ -174,7 +174,7 @@ def _from_text(text: str) -> Conditions:
 
 
 class _Reader:
-    """Turns an expression into tests."""
+    """Reads tests from a parsed expression. ``names`` are the column names that were in backquotes."""
 
     def __init__(self, text: str, names: list[str]) -> None:
         self._text = text
@@ -212,7 +212,7 @@ class _Reader:
         parts = [node.left, *node.comparators]
         tests = []
         for left, operator, right in zip(parts, node.ops, parts[1:]):
-            symbol = _OF_NODE[type(operator)]
+            symbol = _SYMBOLS[type(operator)]
             if self._is_column(left) and self._is_column(right):
                 raise self._error("a column can only be compared with values (text needs quotes)")
             if self._is_column(left):

@@ -1,4 +1,4 @@
-"""The words of ``streams`` on a torch device, to the bit: Philox4x64-10 (Salmon et al. 2011) in 64-bit integers."""
+"""The words of ``streams`` on a torch device, the same bits: Philox4x64-10 (Salmon et al. 2011) in 64-bit integers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BUMPS = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 def random_words(
     key: tuple[int, int], first_row: int, n: int, words_per_row: int, device: torch.device, *, layer: int = 0
 ) -> Tensor:
-    """As ``streams.random_words``: int64[n, words_per_row] on the device, of the same bits."""
+    """As ``streams.random_words``: int64[n, words_per_row] on the device, with the same bits."""
     block, skip = divmod(first_row * words_per_row, 4)
     blocks = -(-(skip + n * words_per_row) // 4)
     counter = (block + 1) + (layer << 192)  # NumPy counts before it draws
     start = counter & _WORD
     low = torch.arange(blocks, device=device) + _signed(start)
-    # The second word counts how often the first has wrapped round.
+    # The second word counts how often the first one has overflowed.
     carried = (torch.arange(blocks, device=device) >= (1 << 64) - start) if start + blocks > 1 << 64 else 0
     rest = [torch.full_like(low, _signed((counter >> shift) & _WORD)) for shift in (64, 128, 192)]
     rest[0] = rest[0] + carried
@@ -43,20 +43,20 @@ def random_words(
 
 def _product(words: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
     """High and low halves of the 128-bit products of unsigned words and a constant."""
-    low, high = words & _LOW, (words >> 32) & _LOW
+    low, upper = words & _LOW, (words >> 32) & _LOW
     small, large = multiplier & _LOW, multiplier >> 32
-    # A product of two 32-bit halves may pass 2^63: its bits are right all the same, and are read as unsigned.
-    bottom, middle, other, top = low * small, high * small, low * large, high * large
+    # A product of two 32-bit halves may exceed 2^63. Its bits are still right; they are read as unsigned.
+    bottom, middle, other, top = low * small, upper * small, low * large, upper * large
     carry = ((bottom >> 32) & _LOW) + (middle & _LOW) + (other & _LOW)
-    found = top + ((middle >> 32) & _LOW) + ((other >> 32) & _LOW) + ((carry >> 32) & _LOW)
-    return found, words * _signed(multiplier)
+    high = top + ((middle >> 32) & _LOW) + ((other >> 32) & _LOW) + ((carry >> 32) & _LOW)
+    return high, words * _signed(multiplier)
 
 
 def lanes(words: Tensor) -> Tensor:
-    """The words [n, w] cut into 16-bit lanes int32[n, 4 w], low bits first."""
+    """As ``streams.lanes``: the words [n, w] cut into 16-bit lanes int32[n, 4 w], low bits first."""
     return words.contiguous().view(torch.int16).to(torch.int32) & 0xFFFF
 
 
 def uniforms(words: Tensor) -> Tensor:
-    """As ``streams.uniforms``: float64."""
+    """As ``streams.uniforms``: float64 of the shape of ``words``, on their device."""
     return ((words >> 12) & ((1 << 52) - 1)).double() * 2.0**-52 + 2.0**-53

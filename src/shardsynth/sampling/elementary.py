@@ -1,8 +1,8 @@
-"""The normal distribution from additions, multiplications, divisions and square roots alone.
+"""The normal distribution, computed with additions, multiplications, divisions and square roots only.
 
-Library functions (``exp``, ``log``, ``ndtr``) round their last bit as the CPU's vector unit or the C library pleases.
-These do not: every step is one IEEE operation per element, never fused, so that the same input gives the same bits on
-any machine. Relative errors are about 1e-15.
+The last bit of a library function (``exp``, ``log``, ``ndtr``) depends on the CPU and the C library. Here every step is
+one IEEE operation per element, and none are fused: the same input gives the same bits on any machine. Relative errors
+are about 1e-15.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _LN2_HIGH = float.fromhex("0x1.62e42fee00000p-1")
 _LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
 _INVERSE_SQRT_2PI = 0.3989422804014327
 _LOG_SQRT_2PI = 0.9189385332046728
-_DISTANT = 9.0  # beyond, tails are handled by their logarithm
-_LAST_NODE = 12  # of the tail's table: what lies beyond is 1e-14 of the tail from 9
+_DISTANT = 9.0  # farther out, tails are computed by their logarithm
+_LAST_NODE = 12  # of the tail's table: P(Z > 12) is about 1e-14 of P(Z > 9)
 _PER_UNIT = 128  # nodes of the tail's table per unit
 
 # Chebyshev coefficients of (x + 2) * Q(x) / phi(x) in t = (x - 5) / (x + 5), x >= 0 (by mpmath, to 40 digits).
@@ -121,7 +121,7 @@ def density(x: Floats) -> Floats:
 
 
 def mills(x: Floats) -> Floats:
-    """P(Z > x) / density(x) for x >= 0."""
+    """Mills' ratio P(Z > x) / density(x) for x >= 0, from a Chebyshev series."""
     x = np.minimum(np.asarray(x, np.float64), 1e300)
     t = 2.0 * ((x - 5.0) / (x + 5.0))
     last = before = np.zeros_like(t)
@@ -137,24 +137,24 @@ def upper_tail(x: Floats) -> Floats:
 
 
 def interval(low: Floats, high: Floats) -> Interval:
-    """P(low < Z < high) and the densities at its ends, small relative errors wherever the interval lies.
+    """P(low < Z < high) and the densities at its ends, with small relative errors also far out in the tails.
 
     Args:
         low: Lower ends, may be -inf.
         high: Upper ends, above the lower ones, may be inf.
     """
     place = _Place(low, high)
-    near = np.where(place.aside, 1.0 / place.slice, 0.0)
-    far = place.rest * near
+    near = np.where(place.aside, 1.0 / place.mass, 0.0)
+    far = place.density_ratio * near
     at_low = np.where(place.aside, np.where(place.flip, far, near), density(low) / place.around)
     at_high = np.where(place.aside, np.where(place.flip, near, far), density(high) / place.around)
     return Interval(place.log_probability(), at_low, at_high)
 
 
 class Truncated:
-    """Standard normals truncated to intervals: what all draws from one interval share, computed once.
+    """Standard normals truncated to intervals. What does not depend on the draw is computed once.
 
-    ``probability = factor * exp(exponent)``, so that it cannot underflow.
+    The probability of an interval is ``factor * exp(exponent)``, so that it cannot underflow.
 
     Args:
         low: Lower ends [n], may be -inf.
@@ -163,7 +163,7 @@ class Truncated:
 
     def __init__(self, low: Floats, high: Floats) -> None:
         self.low, self.high = low, high
-        self._flip = high <= 0  # reflected, so that the nearer end is the left one
+        self._flip = high <= 0  # reflect it, so that the end nearer to the origin is the left one
         near, far = np.where(self._flip, -high, low), np.where(self._flip, -low, high)
         self._aside = near >= 0
         start, end = _tail(np.abs(near)), _tail(np.abs(far))
@@ -174,18 +174,18 @@ class Truncated:
         self._distant = near > _DISTANT
         if self._distant.any():
             place = _Place(near[self._distant], far[self._distant])
-            self.factor[self._distant] = place.slice
+            self.factor[self._distant] = place.mass
             self.exponent[self._distant] = -0.5 * (place.near * place.near) - _LOG_SQRT_2PI
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> Truncated:
-        """The intervals of these numbers."""
+        """The intervals at the indices ``chosen``."""
         new = object.__new__(Truncated)
         new.__dict__ = {name: values[chosen] for name, values in self.__dict__.items()}
         return new
 
     def draw(self, u: Floats) -> Floats:
         """One normal from each interval, by inversion at the uniforms u [n] in (0, 1)."""
-        # Beside the origin the upper tail is inverted, else the lower: quantiles of small numbers only.
+        # Away from the origin the upper tail is inverted, else the lower one: small probabilities have small errors.
         z = self._sign * quantile(self._start + self._sign * (u * self.factor))
         if self._distant.any():
             near = np.where(self._flip, -self.high, self.low)[self._distant]
@@ -195,40 +195,38 @@ class Truncated:
 
 
 class _Place:
-    """Where intervals lie: around the origin, or beside it; those on the negative side are reflected (``flip``).
+    """Whether intervals contain the origin or lie aside of it, and their probabilities.
 
     Attributes:
+        flip: The interval is on the negative side: it is reflected.
         aside: The origin is not inside.
         near: The end next to the origin if aside, else 0.
-        rest: Density at the far end over density at the near one.
-        mills: P(Z > near) / density(near).
-        slice: Probability over the density at the near end, if aside.
-        below: P(Z < low), if around the origin.
-        around: Probability, if around the origin.
+        density_ratio: Density at the far end over density at the near one.
+        mass: Probability over the density at the near end, if aside.
+        around: Probability, if the origin is inside.
     """
 
     def __init__(self, low: Floats, high: Floats) -> None:
         self.flip = high <= 0
         near, far = np.where(self.flip, -high, low), np.where(self.flip, -low, high)
         self.aside = near >= 0
-        self.below = np.where(self.aside, 0.0, upper_tail(np.abs(near)))
-        self.around = np.where(self.aside, 1.0, (1.0 - self.below) - upper_tail(np.abs(far)))
+        below = np.where(self.aside, 0.0, upper_tail(np.abs(near)))
+        self.around = np.where(self.aside, 1.0, (1.0 - below) - upper_tail(np.abs(far)))
         self.near = np.where(self.aside, near, 0.0)
-        self.rest = exp(-0.5 * ((far - self.near) * (far + self.near)))
-        self.mills = mills(self.near)
-        self.slice = np.maximum(self.mills - mills(far) * self.rest, 1e-300)
+        self.density_ratio = exp(-0.5 * ((far - self.near) * (far + self.near)))
+        self.mass = np.maximum(mills(self.near) - mills(far) * self.density_ratio, 1e-300)
 
     def log_probability(self) -> Floats:
-        """Logarithm of the probability."""
-        beside = (log(self.slice) - 0.5 * (self.near * self.near)) - _LOG_SQRT_2PI
+        """Logarithm of the probability of each interval."""
+        beside = (log(self.mass) - 0.5 * (self.near * self.near)) - _LOG_SQRT_2PI
         return np.where(self.aside, beside, log(self.around))
 
 
-def _beyond(low: Floats, passed: Floats) -> Floats:
-    """Z > low with P(low < Z < z) = passed * density(low), far out in the tail: Newton's method on log P(Z > z)."""
-    whole = mills(low)
-    target = log(np.maximum(1.0 - passed / whole, 1e-300)) + log(whole)  # log P(Z > z) / density(low)
-    z = np.sqrt(low * low - 2.0 * (target - log(whole)))
+def _beyond(low: Floats, mass: Floats) -> Floats:
+    """The z > low with P(low < Z < z) = mass * density(low), far out in the tail: Newton's method on log P(Z > z)."""
+    tail = mills(low)
+    target = log(np.maximum(1.0 - mass / tail, 1e-300)) + log(tail)  # log of P(Z > z) / density(low)
+    z = np.sqrt(low * low - 2.0 * (target - log(tail)))
     for _ in range(4):
         ratio = mills(z)
         z = np.maximum(z + ratio * ((log(ratio) - 0.5 * ((z - low) * (z + low))) - target), low)
@@ -236,7 +234,7 @@ def _beyond(low: Floats, passed: Floats) -> Floats:
 
 
 def quantile(p: Floats) -> Floats:
-    """Inverse of the normal distribution function (Wichura 1988), p in (0, 1); about -38 for p = 0."""
+    """Inverse of the normal cdf (Wichura 1988), p in (0, 1); about -38 for p = 0."""
     p = np.asarray(p, np.float64)
     q = p - 0.5
     r = 0.180625 - q * q

@@ -1,7 +1,7 @@
-"""The format of identifiers, told from a sample of them: an expression that says their shape and no value.
+"""The format of identifiers, learned from a sample: a regular expression that gives their shape and contains no value.
 
-Letters and digits are kept literally only when every sampled value shares them, and only when there are enough
-different values for that to mean a format ("MRN-") and not a person.
+A letter or digit goes into the expression as itself only if all sampled values share it, and if there are many
+different values: then it belongs to the format ("MRN-") and not to a person.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-#: Distinct values that a literal letter or digit must be shared by.
+#: Distinct values that must share a letter or digit before the expression may contain it.
 ENOUGH_VALUES = 10
 _MOST_LAYOUTS = 5
 _RUNS = re.compile(r"[0-9]+|[A-Z]+|[a-z]+|.", re.DOTALL)
@@ -24,10 +24,10 @@ class Format:
 
     Attributes:
         regex: Matches the strings that are made first.
-        head: With ``tail``, what stands around the run that grows when ``regex`` runs out of strings.
-        grown: Class of the run that grows, such as ``[0-9]``.
-        length: Characters of that run in ``regex`` at most.
-        tail: See ``head``.
+        head: When ``regex`` has no more strings, one run of characters grows. This is the expression before that run.
+        grown: Character class of the run that grows, such as ``[0-9]``.
+        length: Longest length of that run in ``regex``.
+        tail: The expression after that run.
     """
 
     regex: str
@@ -37,16 +37,16 @@ class Format:
     tail: str
 
     def longer(self, by: int) -> str:
-        """Expression of the strings whose growing run is ``by`` characters longer; shares none with shorter ones."""
+        """Expression of the strings whose growing run is ``by`` characters longer; no shorter string matches it."""
         return f"{self.head}{self.grown}{{{self.length + by}}}{self.tail}"
 
 
-#: Format of a column whose sample holds nothing.
+#: Format of a column whose sample is empty.
 UNKNOWN = Format("[0-9a-z]{8}", "", "[0-9a-z]", 8, "")
 
 
 def learn_format(values: Iterable[str]) -> Format:
-    """Format of the values; few letters, digits and signs are kept literally, see the module."""
+    """Format of the values. Which characters it contains as themselves: see the module's docstring."""
     distinct = sorted({value for value in values if value})
     if not distinct:
         return UNKNOWN
@@ -70,14 +70,14 @@ _CLASSES = {"0": "[0-9]", "A": "[A-Z]", "a": "[a-z]"}
 
 
 def _joined(parts: Sequence[tuple[str, tuple[str, str, int, str]]]) -> Format:
-    """Alternatives, of which the first, the most frequent or longest, grows."""
+    """The format of several alternatives. The first one (the most frequent, or the longest) grows."""
     regexes = list(dict.fromkeys(regex for regex, _ in parts))
     regex = regexes[0] if len(regexes) == 1 else "(?:" + "|".join(regexes) + ")"
     return Format(regex, *parts[0][1])
 
 
-def _by_runs(group: Sequence[Sequence[str]], alone: bool) -> tuple[str, tuple[str, str, int, str]]:
-    """Expression of values of the same kinds of runs; what grows is the longest run of digits, else of letters."""
+def _by_runs(group: Sequence[Sequence[str]], only_group: bool) -> tuple[str, tuple[str, str, int, str]]:
+    """Expression of values with the same kinds of runs; the longest run of digits grows, or else of letters."""
     pieces: list[str] = []
     growing: tuple[int, str, str, int] | None = None
     for place, runs in enumerate(zip(*group)):
@@ -85,7 +85,7 @@ def _by_runs(group: Sequence[Sequence[str]], alone: bool) -> tuple[str, tuple[st
         shared = len(set(runs)) == 1
         if kind not in _CLASSES:
             pieces.append(re.escape(kind))
-        elif shared and alone and len(group) >= ENOUGH_VALUES:
+        elif shared and only_group and len(group) >= ENOUGH_VALUES:
             pieces.append(re.escape(runs[0]))
         else:
             low, high = min(map(len, runs)), max(map(len, runs))
@@ -105,12 +105,12 @@ def _times(low: int, high: int) -> str:
     return f"{{{low}}}" if low == high else f"{{{low},{high}}}"
 
 
-def _by_position(group: Sequence[str], alone: bool) -> tuple[str, tuple[str, str, int, str]]:
-    """Expression of values of one length without common runs: an alphabet per position; grows at the end."""
+def _by_position(group: Sequence[str], only_group: bool) -> tuple[str, tuple[str, str, int, str]]:
+    """Expression of values of one length that share no runs: an alphabet per position. It grows at the end."""
     letters = {c for value in group for c in value if c.isalnum()}
     pieces = []
     for characters in (set(column) for column in zip(*group)):
-        if len(characters) == 1 and alone and len(group) >= ENOUGH_VALUES:
+        if len(characters) == 1 and only_group and len(group) >= ENOUGH_VALUES:
             pieces.append(re.escape(*characters))
             continue
         kinds = {_kind(c) for c in characters}

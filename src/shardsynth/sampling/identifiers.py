@@ -1,7 +1,7 @@
-"""Identifiers and personal data made from the global row number: unique without coordination, never a real value.
+"""Identifiers and personal data, made from the global row number: unique without coordination, never a real value.
 
-A *generator* is a JSON object that ``learn`` makes at fit time and ``make`` draws from: row r gets the same value
-whatever task, chunk or attempt makes it.
+A *generator* is a JSON object. ``learn`` makes it when a model is fitted, and ``make`` makes values with it. Row r gets
+the same value, whatever task, chunk or attempt makes it.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ _SAMPLED = 10_000
 def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | None = None) -> dict[str, Any]:
     """Generator of a column of role ``id`` or ``pii``.
 
-    Ids follow ``regex_format`` of the metadata, else the format seen in the sample (see ``formats``): strings that may
-    grow longer when they run out. Whole numbers count from 1, unless all have the same many digits: then those,
-    scrambled. PII is Faker's. Missing values keep their share.
+    Ids follow ``regex_format`` of the metadata, else the format of the sample (see ``formats``): such strings become
+    longer when no more are left. Whole numbers count from 1; but large ones that all have the same number of digits are
+    followed by scrambled numbers of so many digits. Personal values come from Faker. The share of missing values is
+    that of the sample.
 
     Args:
         column: The column; its options are SDV's (``regex_format``).
         sample_values: A sample of its values.
         options: ``seed`` (int: chooses the scrambling and Faker's stream), ``unique`` (bool: a key; no missing
-            values), ``locales`` (Faker's), ``rows_per_value`` (int: rows that share one id).
+            values), ``locales`` (list of str or str: Faker's), ``rows_per_value`` (int: rows that share one id).
 
     Raises:
-        MetadataError: A ``regex_format`` that is not valid or cannot be enumerated, a PII sdtype unknown to Faker, or
-            a type that cannot hold the values.
+        MetadataError: A ``regex_format`` is not valid or cannot be enumerated, Faker does not know the PII sdtype, or
+            the type cannot hold the values.
     """
     options = options or {}
     digest = hashlib.blake2b(f"{options.get('seed', 0)}:{column.name}".encode(), digest_size=8).digest()
@@ -56,15 +57,15 @@ def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | Non
     }
     regex = column.options.get("regex_format")
     if regex is not None:
-        generator.update(_given(column, str(regex)))
+        generator.update(_from_regex(column, str(regex)))
     elif column.role == "pii" and column.sdtype != "unknown":
         locales = options.get("locales") or ["en_US"]
         locales = [locales] if isinstance(locales, str) else list(locales)
         generator.update({"kind": "pii", "function": faker_name(column, locales), "locales": locales, "unique": unique})
     elif kind_of(column.type) == "text":
-        text = pc.unique(values.drop_null()).cast(pa.string()).to_pylist()[:_SAMPLED]
-        found = Format("sdv-pii-[0-9a-z]{5}", "sdv-pii-", "[0-9a-z]", 5, "") if column.role == "pii" else None
-        generator.update({"kind": "string", **(found or learn_format(text)).__dict__})
+        texts = pc.unique(values.drop_null()).cast(pa.string()).to_pylist()[:_SAMPLED]
+        pii_format = Format("sdv-pii-[0-9a-z]{5}", "sdv-pii-", "[0-9a-z]", 5, "") if column.role == "pii" else None
+        generator.update({"kind": "string", **(pii_format or learn_format(texts)).__dict__})
     else:
         generator.update(_learn_number(column, values))
     return generator
@@ -81,8 +82,8 @@ def learn_all(
 ) -> dict[str, dict[str, Any]]:
     """Generators of all columns of role ``id`` or ``pii``, by name.
 
-    Of a composite key, the column of the most values never repeats, and so neither does the key; its other columns
-    go round as many values as the sample holds.
+    Of the columns of a composite key, the one with the most values never repeats a value: so the key never repeats. The
+    others repeat as many values as the sample has of them.
 
     Args:
         table: A sample of the rows.
@@ -93,23 +94,23 @@ def learn_all(
         composite: Columns of a composite key.
     """
     settings = {"seed": seed, "locales": locales}
-    made = [column for column in columns if column.role in ("id", "pii")]
+    generated = [column for column in columns if column.role in ("id", "pii")]
     generators = {
         column.name: learn(column, table[column.name], {**settings, "unique": column.name in {*keys, *composite}})
-        for column in made
+        for column in generated
     }
-    parts = [column for column in made if column.name in composite]
+    parts = [column for column in generated if column.name in composite]
     if parts:
-        seen = {column.name: pc.count_distinct(decoded(table[column.name])).as_py() for column in parts}
-        widest = max(parts, key=lambda column: (capacity(generators[column.name]), seen[column.name]))
+        distinct = {column.name: pc.count_distinct(decoded(table[column.name])).as_py() for column in parts}
+        largest = max(parts, key=lambda column: (capacity(generators[column.name]), distinct[column.name]))
         for column in parts:
-            if column is not widest and column.name not in keys:
+            if column is not largest and column.name not in keys:
                 generator = generators[column.name]
-                generator["cycle"] = max(1, min(seen[column.name], capacity(generator)))
+                generator["cycle"] = max(1, min(distinct[column.name], capacity(generator)))
     return generators
 
 
-def _given(column: Column, regex: str) -> dict[str, Any]:
+def _from_regex(column: Column, regex: str) -> dict[str, Any]:
     try:
         shapes = patterns.shapes(regex)
     except patterns.PatternError as error:
@@ -128,7 +129,7 @@ def _given(column: Column, regex: str) -> dict[str, Any]:
 
 
 def _most_digits(kind: pa.DataType) -> int:
-    """Digits that every number of so many digits can have in the type."""
+    """The largest d such that the type can hold every whole number of d digits."""
     if pa.types.is_integer(kind):
         return len(str(int(np.iinfo(kind.to_pandas_dtype()).max))) - 1
     return {16: 3, 32: 7, 64: 15}[kind.bit_width]
@@ -136,7 +137,10 @@ def _most_digits(kind: pa.DataType) -> int:
 
 def _learn_number(column: Column, values: pa.Array) -> dict[str, Any]:
     if kind_of(column.type) not in ("integer", "float"):
-        raise MetadataError(f"column {column.name!r} of type {column.type} cannot be of sdtype {column.sdtype!r}")
+        raise MetadataError(
+            f"column {column.name!r} of type {column.type} cannot be of sdtype {column.sdtype!r}; "
+            "give the column another sdtype in the metadata"
+        )
     limit = 10 ** _most_digits(column.value_type)
     if pa.types.is_integer(column.value_type):
         limit = int(np.iinfo(column.value_type.to_pandas_dtype()).max)
@@ -150,7 +154,7 @@ def _learn_number(column: Column, values: pa.Array) -> dict[str, Any]:
 
 
 def capacity(generator: dict[str, Any]) -> int:
-    """How many rows a generator can make: without a value twice, but for ``rows_per_value`` and ``cycle``."""
+    """How many rows a generator can make. A value repeats only by its ``rows_per_value`` or its ``cycle``."""
     if "cycle" in generator:
         return UNBOUNDED
     repeat = int(generator["repeat"])
@@ -162,19 +166,23 @@ def capacity(generator: dict[str, Any]) -> int:
 
 
 def check_capacity(generator: dict[str, Any], rows: int, column: Column | str) -> None:
-    """Raise InputError where ``rows`` rows need more identifiers than there are; to be asked before any task starts."""
-    held = capacity(generator)
-    if rows <= held:
+    """Check, before any task starts, that a generator can make so many rows.
+
+    Raises:
+        InputError: It cannot; names the column, both numbers and what to do.
+    """
+    available = capacity(generator)
+    if rows <= available:
         return
     name = column.name if isinstance(column, Column) else column
     if generator["kind"] == "count":
         raise InputError(
-            f"column {name!r}: its type holds {held} distinct numbers, but {rows} rows are to be made; "
+            f"column {name!r}: its type holds {available} distinct numbers, but {rows} rows are to be made; "
             "ask for fewer rows, or write the shards with a wider integer type"
         )
     raise InputError(
-        f"column {name!r}: its format {generator['regex']!r} has {held} distinct strings, but {rows} rows are to be "
-        "made; give the column a regex_format with more (such as one more digit) in the metadata"
+        f"column {name!r}: its format {generator['regex']!r} has {available} distinct strings, but {rows} rows are to "
+        "be made; give the column a regex_format with more (such as one more digit) in the metadata"
     )
 
 
@@ -191,13 +199,15 @@ def make(generator: dict[str, Any], type: pa.DataType, first_row: int, n: int) -
         ModelError: The generator has too few values, or a dictionary's index type is too narrow for one batch.
     """
     if first_row + n > capacity(generator):
-        raise ModelError(f"an identifier's generator has {capacity(generator)} values; row {first_row + n} was asked")
+        raise ModelError(
+            f"an identifier's generator has {capacity(generator)} values; row {first_row + n} was asked for"
+        )
     if "cycle" in generator:
         size = int(generator["cycle"])
         plain = type.value_type if pa.types.is_dictionary(type) else type
-        round_ = make({key: value for key, value in generator.items() if key != "cycle"}, plain, 0, size)
-        turns = pa.array(np.arange(first_row, first_row + n, dtype=np.int64) % size)
-        return _finished(round_.take(turns), generator, type, first_row, n)
+        cycle = make({key: value for key, value in generator.items() if key != "cycle"}, plain, 0, size)
+        places = pa.array(np.arange(first_row, first_row + n, dtype=np.int64) % size)
+        return _finished(cycle.take(places), generator, type, first_row, n)
     if generator["kind"] == "pii":
         return make_pii(generator, type, int(generator["key"]), first_row, n)
     repeat = int(generator["repeat"])
@@ -214,7 +224,7 @@ def make(generator: dict[str, Any], type: pa.DataType, first_row: int, n: int) -
 
 
 def _strings(generator: dict[str, Any], first: int, n: int) -> pa.Array:
-    """Strings of the format, then, when it has no more, of one, two ... more characters."""
+    """Strings of the format; when it has no more, strings that are one, two ... characters longer."""
     key = int(generator["key"])
     if "grown" not in generator:
         return patterns.strings(generator["regex"], key, first, n)
@@ -235,7 +245,7 @@ def _strings(generator: dict[str, Any], first: int, n: int) -> pa.Array:
 def make_pii(generator: dict[str, Any], type: pa.DataType, key: int, first_row: int, n: int) -> pa.Array:
     """Faker's values of rows, drawn from pools of ``personal.BLOCK`` rows that start at multiples of it.
 
-    A generator that is ``unique`` writes the row's own scrambled number into each value (before the @ of an address).
+    A ``unique`` generator writes the scrambled row number into each value (before the @ of an address).
 
     Args:
         generator: From ``learn``, of kind ``pii``.
@@ -255,8 +265,8 @@ def _finished(values: pa.Array, generator: dict[str, Any], type: pa.DataType, fi
     share = float(generator["missing"])
     if share > 0:
         bound = math.ceil(share * 2.0**64)
-        gone = hash_rows(int(generator["key"]), "missing", first_row, n) <= np.uint64(min(bound, 2**64 - 1))
-        values = pc.if_else(pa.array(gone), pa.scalar(None, values.type), values)
+        absent = hash_rows(int(generator["key"]), "missing", first_row, n) <= np.uint64(min(bound, 2**64 - 1))
+        values = pc.if_else(pa.array(absent), pa.scalar(None, values.type), values)
     if not pa.types.is_dictionary(type):
         return values
     encoded = values.dictionary_encode()

@@ -1,14 +1,15 @@
 """Strings of a regular expression by number: a scrambled bijection from 0, 1, 2 ... to distinct matching strings.
 
-The expression is read by the standard library's own parser and spread into *shapes*: fixed sequences of positions,
-each with its alphabet. Within a shape, the number is split into two halves and mixed by a four-round Feistel network
-over mixed radices (L += F(R) mod A, R += F(L) mod B), which is a bijection of 0 .. A*B-1 whatever F is, so that
-neighbouring numbers do not look alike and no table is needed.
+The parser of the standard library reads the expression. It is expanded into *shapes*: sequences of positions of a fixed
+length, each position with its alphabet. Within a shape, the number is split into two halves and mixed by a four-round
+Feistel network over mixed radices (L += F(R) mod A, R += F(L) mod B). That is a bijection of 0 .. A*B-1 for any F. So
+neighbouring numbers do not look alike, and no table is needed.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import string
 import sys
 from collections.abc import Iterable, Sequence
@@ -29,7 +30,7 @@ else:
 
 Words = npt.NDArray[np.uint64]
 
-#: Repeats of ``*`` and ``+`` and ``{n,}`` at most.
+#: The most repeats that ``*``, ``+`` and ``{n,}`` stand for.
 LONGEST_REPEAT = 16
 _MOST_SHAPES = 1_024
 _LONGEST = 4_096
@@ -50,7 +51,7 @@ _PRINTABLE = string.digits + string.ascii_letters + string.punctuation + " "
 
 
 class PatternError(ValueError):
-    """The expression is no valid one, or uses what cannot be enumerated; the message says which part."""
+    """The expression is not valid, or a part of it cannot be enumerated; the message says which part."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Shape:
         positions: The alphabet of each position.
         left: Positions whose digits are the left half of the number.
         right: Positions of the right half.
-        free: Positions that no number needs; filled by a hash of both halves.
+        free: Positions for which the halves have no room; filled by a hash of both halves.
         radices: Product of the radices of ``left`` and of ``right``.
     """
 
@@ -73,7 +74,7 @@ class Shape:
 
     @property
     def size(self) -> int:
-        """How many distinct strings the numbers reach."""
+        """How many distinct strings the shape has numbers for."""
         return self.radices[0] * self.radices[1]
 
 
@@ -81,25 +82,23 @@ class Shape:
 def shapes(regex: str) -> tuple[Shape, ...]:
     r"""Shapes of an expression, largest first; no two of them share a string.
 
-    Literals, classes, ``\d \w \s`` and ``.`` (letters and digits), groups, alternation, fixed and bounded repeats;
-    open repeats end at ``LONGEST_REPEAT``.
+    Supported are literals, classes, ``\d \w \s``, ``.`` (letters and digits), groups, alternation and repeats. Repeats
+    without an upper bound end at ``LONGEST_REPEAT``.
 
     Raises:
-        PatternError: Not a valid expression, or one with look-arounds, back-references or too many alternatives.
+        PatternError: The expression is not valid, or has look-arounds, back-references or too many alternatives.
     """
-    import re
-
     try:
         parsed = _parser.parse(regex)
     except re.error as error:
         raise PatternError(f"not a valid regular expression ({error})") from None
-    found = sorted({_shape(positions) for positions in _sequence(parsed)}, key=lambda s: (-s.size, s.positions))
-    kept: dict[int, list[Shape]] = {}
-    for shape in found:
-        alike = kept.setdefault(len(shape.positions), [])
-        if all(_disjoint(shape.positions, other.positions) for other in alike):
-            alike.append(shape)
-    return tuple(sorted(chain.from_iterable(kept.values()), key=lambda s: (-s.size, s.positions)))
+    candidates = sorted({_shape(positions) for positions in _sequence(parsed)}, key=lambda s: (-s.size, s.positions))
+    by_length: dict[int, list[Shape]] = {}
+    for shape in candidates:
+        same_length = by_length.setdefault(len(shape.positions), [])
+        if all(_disjoint(shape.positions, other.positions) for other in same_length):
+            same_length.append(shape)
+    return tuple(sorted(chain.from_iterable(by_length.values()), key=lambda s: (-s.size, s.positions)))
 
 
 def _shape(positions: tuple[str, ...]) -> Shape:
@@ -125,15 +124,15 @@ def _disjoint(a: Sequence[str], b: Sequence[str]) -> bool:
 
 def _sequence(nodes: Iterable[tuple[Any, Any]]) -> list[tuple[str, ...]]:
     """Every sequence of alphabets that a parsed pattern can stand for."""
-    spread: list[tuple[str, ...]] = [()]
+    sequences: list[tuple[str, ...]] = [()]
     for node in nodes:
         options = _alternatives(*node)
-        if len(spread) * len(options) > _MOST_SHAPES:
+        if len(sequences) * len(options) > _MOST_SHAPES:
             raise PatternError(f"more than {_MOST_SHAPES} alternatives of different length or kind")
-        spread = [head + tail for head, tail in product(spread, options)]
-        if any(len(positions) > _LONGEST for positions in spread):
+        sequences = [head + tail for head, tail in product(sequences, options)]
+        if any(len(positions) > _LONGEST for positions in sequences):
             raise PatternError(f"strings of more than {_LONGEST} characters")
-    return spread
+    return sequences
 
 
 def _alternatives(kind: Any, value: Any) -> list[tuple[str, ...]]:
@@ -154,7 +153,7 @@ def _alternatives(kind: Any, value: Any) -> list[tuple[str, ...]]:
     if kind in (_constants.MAX_REPEAT, _constants.MIN_REPEAT, getattr(_constants, "POSSESSIVE_REPEAT", None)):
         low, high, inner = value
         options = _sequence(inner)
-        if high == _constants.MAXREPEAT:  # as often as leaves few enough alternatives
+        if high == _constants.MAXREPEAT:  # so many repeats that the alternatives stay few
             high = max(low, LONGEST_REPEAT if len(options) == 1 else int(math.log(64, len(options))))
         if high > _LONGEST:
             raise PatternError(f"a repeat of more than {_LONGEST} times")
@@ -169,33 +168,33 @@ def _string_ends() -> tuple[Any, Any]:
 
 
 def _alphabet(items: Iterable[tuple[Any, Any]]) -> str:
-    found: dict[str, None] = {}
+    characters: dict[str, None] = {}  # an ordered set
     negated = False
     for kind, value in items:
         if kind is _constants.NEGATE:
             negated = True
         elif kind is _constants.LITERAL:
-            found[chr(value)] = None
+            characters[chr(value)] = None
         elif kind is _constants.RANGE:
             if value[1] - value[0] > 100_000:
                 raise PatternError("a class of more than 100,000 characters")
-            found.update(dict.fromkeys(map(chr, range(value[0], value[1] + 1))))
+            characters.update(dict.fromkeys(map(chr, range(value[0], value[1] + 1))))
         elif kind is _constants.CATEGORY and value in _CATEGORIES:
-            found.update(dict.fromkeys(_CATEGORIES[value]))
+            characters.update(dict.fromkeys(_CATEGORIES[value]))
         else:
             raise PatternError(f"{str(value).lower()} in a class cannot be enumerated")
-    return _without("".join(found)) if negated else "".join(found)
+    return _without("".join(characters)) if negated else "".join(characters)
 
 
 def _without(characters: str) -> str:
-    left = "".join(c for c in _PRINTABLE if c not in characters)
-    if not left:
+    others = "".join(c for c in _PRINTABLE if c not in characters)
+    if not others:
         raise PatternError("a class that leaves no printable character")
-    return left
+    return others
 
 
 def count(regex: str) -> int:
-    """How many distinct strings ``strings`` can make of an expression."""
+    """How many distinct strings ``strings`` can make from an expression."""
     return sum(shape.size for shape in shapes(regex))
 
 
@@ -209,7 +208,11 @@ def strings(regex: str, key: int, first: int, n: int) -> pa.Array:
         n: How many.
 
     Returns:
-        ``pa.string()`` array of n distinct strings, no two alike for different numbers.
+        ``pa.string()`` array of n strings; different numbers give different strings.
+
+    Raises:
+        PatternError: See ``shapes``.
+        ValueError: The expression has fewer strings.
     """
     pieces = []
     start = 0
@@ -224,7 +227,7 @@ def strings(regex: str, key: int, first: int, n: int) -> pa.Array:
 
 
 def mixed(words: Words, key: int) -> Words:
-    """64-bit words hashed with a key (the finaliser of MurmurHash3); a new array."""
+    """64-bit words hashed with a key (the finaliser of MurmurHash3), as a new array."""
     with np.errstate(over="ignore"):
         x = (words + np.uint64(key % 2**64)) * np.uint64(0x9E3779B97F4A7C15)
         x ^= x >> np.uint64(33)
@@ -245,8 +248,8 @@ def _scrambled(shape: Shape, key: int, first: int, n: int) -> tuple[Words, Words
 
 def _shape_strings(shape: Shape, key: int, first: int, n: int) -> pa.Array:
     left, right = _scrambled(shape, key, first, n)
-    wide = any(ord(c) > 127 for alphabet in shape.positions for c in alphabet)
-    matrix = np.empty((n, len(shape.positions)), dtype=np.uint32 if wide else np.uint8)
+    beyond_ascii = any(ord(c) > 127 for alphabet in shape.positions for c in alphabet)
+    matrix = np.empty((n, len(shape.positions)), dtype=np.uint32 if beyond_ascii else np.uint8)
     for half, places in ((left, shape.left), (right, shape.right)):
         rest = half.astype(np.uint32)
         for place in places:
@@ -257,7 +260,7 @@ def _shape_strings(shape: Shape, key: int, first: int, n: int) -> pa.Array:
     for turn, place in enumerate(shape.free):
         digits = mixed(left * np.uint64(_HALF) + right, key + 101 + turn) % np.uint64(len(shape.positions[place]))
         matrix[:, place] = _codes(shape.positions[place], matrix.dtype)[digits]
-    if wide:
+    if beyond_ascii:
         text = matrix.view(f"<U{matrix.shape[1]}").ravel() if matrix.shape[1] else np.full(n, "")
         return pa.array(text.astype(object), pa.string())
     offsets = np.arange(n + 1, dtype=np.int64) * matrix.shape[1]

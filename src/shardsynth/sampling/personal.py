@@ -1,8 +1,7 @@
-"""Faker's values for columns that SDV calls personal, from seeded pools: fast, and the same for any split of rows."""
+"""Faker's values for personal columns, from seeded pools: fast, and the same for any split of the rows."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import kind_of
-from shardsynth.errors import MetadataError
+from shardsynth.errors import MetadataError, did_you_mean
 from shardsynth.summaries.rows import hash_rows
 
 #: Rows that share a pool; blocks start at multiples of it.
@@ -29,17 +28,15 @@ def faker_name(column: Column, locales: Iterable[str]) -> str:
     """Faker's function for a column's PII sdtype.
 
     Raises:
-        MetadataError: Faker has none in one of the locales (the nearest name is told), or what it makes cannot be of
-            the column's type.
+        MetadataError: Faker has no such function in one of the locales (the message names the nearest), or its values
+            do not fit the column's type.
     """
     function = FUNCTIONS.get(column.sdtype, column.sdtype)
     for locale in locales:
         faker = _faker(locale, column.name)
-        made = getattr(faker, function, None)
-        if function.startswith("_") or not callable(made):
-            known = [name for name in dir(faker) if not name.startswith("_")]
-            close = difflib.get_close_matches(function, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+        make_value = getattr(faker, function, None)
+        if function.startswith("_") or not callable(make_value):
+            hint = did_you_mean(function, [name for name in dir(faker) if not name.startswith("_")])
             raise MetadataError(
                 f"column {column.name!r}: sdtype {column.sdtype!r} is neither SDV's nor a function of Faker in "
                 f"the locale {locale!r}{hint}"
@@ -47,7 +44,7 @@ def faker_name(column: Column, locales: Iterable[str]) -> str:
         if kind_of(column.type) != "text":
             try:
                 for _ in range(20):
-                    float(made())
+                    float(make_value())
             except (TypeError, ValueError):
                 raise MetadataError(
                     f"column {column.name!r} of type {column.type}: sdtype {column.sdtype!r} makes text; "
@@ -69,7 +66,7 @@ def _faker(locale: str, column: str = "") -> Any:
 def make_pool_values(
     function: str, locales: tuple[str, ...], key: int, first_row: int, n: int, text: bool, numbers: pa.Array | None
 ) -> pa.Array:
-    """Values of n rows: each a pick, by the hash of its row number, from its block's pool.
+    """Values of n rows. The hash of a row number picks a value from the pool of the row's block.
 
     Args:
         function: Faker's function.
@@ -77,38 +74,41 @@ def make_pool_values(
         key: Chooses the stream.
         first_row: Global number of the first row.
         n: Rows.
-        text: Whether strings are wanted; else float64.
-        numbers: A distinct string per row to write into the values, which makes them distinct; None: do not.
+        text: Whether to make strings; else float64.
+        numbers: A distinct string per row, to write into its value, so that the values are distinct; or None.
+
+    Returns:
+        ``pa.string()`` or ``pa.float64()`` array of n values.
     """
     picks = hash_rows(key, "pii", first_row, n) >> np.uint64(64 - POOL.bit_length() + 1)
     pieces = []
     for block in range(first_row // BLOCK, (first_row + n - 1) // BLOCK + 1 if n else 0):
         low, high = max(first_row, block * BLOCK), min(first_row + n, (block + 1) * BLOCK)
         head, tail = _pool(function, locales, key, block, text)
-        chosen = pa.array(picks[low - first_row : high - first_row].astype(np.int32))
-        values = head.take(chosen)
+        indices = pa.array(picks[low - first_row : high - first_row].astype(np.int32))
+        values = head.take(indices)
         if text:
             if numbers is not None:
                 values = pc.binary_join_element_wise(values, numbers.slice(low - first_row, high - low), "-")
-            values = pc.binary_join_element_wise(values, tail.take(chosen), "")
+            values = pc.binary_join_element_wise(values, tail.take(indices), "")
         pieces.append(values)
     return pa.concat_arrays(pieces) if pieces else pa.array([], pa.string() if text else pa.float64())
 
 
 @lru_cache(maxsize=256)
 def _pool(function: str, locales: tuple[str, ...], key: int, block: int, text: bool) -> tuple[pa.Array, pa.Array]:
-    """``POOL`` values of a block; text in two parts, the second from an @ on."""
-    made: list[Any] = []
+    """``POOL`` values of a block. Text comes in two parts: what is before an @, and the @ and what follows."""
+    values: list[Any] = []
     for place, locale in enumerate(locales):
         faker = _cached_faker(locale)
         digest = hashlib.blake2b(f"{key}:{function}:{locale}:{block}".encode(), digest_size=8).digest()
         faker.seed_instance(int.from_bytes(digest, "little"))
         call = getattr(faker, function)
-        made += [call() for _ in range(POOL // len(locales) + (place < POOL % len(locales)))]
+        values += [call() for _ in range(POOL // len(locales) + (place < POOL % len(locales)))]
     if not text:
-        floats = pa.array([float(value) for value in made], pa.float64())
+        floats = pa.array([float(value) for value in values], pa.float64())
         return floats, floats
-    strings = [_text(value) for value in made]
+    strings = [_text(value) for value in values]
     cut = [value.find("@") % (len(value) + 1) for value in strings]
     heads = pa.array([value[:at] for value, at in zip(strings, cut)], pa.string())
     return heads, pa.array([value[at:] for value, at in zip(strings, cut)], pa.string())

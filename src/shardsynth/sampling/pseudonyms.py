@@ -1,8 +1,9 @@
-"""Pseudonyms: the same value becomes the same text wherever the same key is, and the key is nowhere in a run.
+"""Pseudonyms: with one key, the same value always gets the same pseudonym. The key is not stored in a run.
 
 A pseudonym is the HMAC-SHA256 of the value (Krawczyk, Bellare and Canetti 1997, RFC 2104), cut to 80 bits and written
-in base32, or to 62 bits for integers. Real values are replaced as they are read: nothing of a run ever holds one, the
-profile and the row sample included. Whoever has the key can look a known value up; without it nothing can be undone.
+in base32, or to 62 bits for integers. Real values are replaced when they are read: nothing in a run contains them, not
+even the profile or the row sample. Who has the key can compute the pseudonym of a known value. Nobody can compute the
+value from the pseudonym without the key.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ import pyarrow as pa
 from shardsynth.data.values import decoded, kind_of, plain_type
 from shardsynth.errors import JobError
 
-#: Bytes that a key has at least.
+#: A key has at least so many bytes.
 LEAST_KEY = 16
 _TEXT_BYTES = 10
 
 
 def read_key(path: str, column: str) -> bytes:
-    """The key in a file that nobody else may read.
+    """The key in a file that only its owner can read.
+
+    Args:
+        path: The file; ``~`` is the home folder.
+        column: The column, for errors.
 
     Raises:
-        JobError: No such file, one that others may read, or one that is too short to be a key.
+        JobError: There is no such file, others can read it, or it has less than ``LEAST_KEY`` bytes.
     """
     where = f"pseudonymize.{column}: the key file {path}"
     file = Path(path).expanduser()
@@ -45,7 +50,11 @@ def read_key(path: str, column: str) -> bytes:
 
 
 def check_column(field: pa.Field) -> None:
-    """JobError where a column's type cannot hold pseudonyms."""
+    """Check that a column can hold pseudonyms.
+
+    Raises:
+        JobError: Its type is neither text nor a 64-bit integer.
+    """
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     if kind_of(kind) == "text" or kind in (pa.int64(), pa.uint64()):
         return
@@ -56,10 +65,10 @@ def check_column(field: pa.Field) -> None:
 
 
 class Pseudonyms:
-    """Replaces columns of batches.
+    """Replaces the values of some columns by pseudonyms.
 
     Args:
-        keys: Column -> key.
+        keys: Name of a column -> its key.
     """
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
@@ -74,7 +83,7 @@ class Pseudonyms:
         return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
 
     def fingerprints(self) -> dict[str, str]:
-        """Column -> what tells one key from another, and tells nothing of it."""
+        """Column -> fingerprint of its key: two keys have different ones, and no key can be computed from it."""
         return {
             name: hmac.new(key, b"shardsynth key", hashlib.sha256).hexdigest()[:16] for name, key in self._keys.items()
         }
@@ -97,5 +106,5 @@ def _replaced(array: pa.Array, key: bytes, kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(kind):
         indices = coded.indices.cast(kind.index_type)
         return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=kind.ordered)
-    taken = dictionary.take(coded.indices)
-    return taken if taken.type == kind else taken.cast(kind)
+    replaced = dictionary.take(coded.indices)
+    return replaced if replaced.type == kind else replaced.cast(kind)

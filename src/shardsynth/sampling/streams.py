@@ -1,9 +1,9 @@
-"""Counter-based random streams: any row's words can be had without drawing those before it.
+"""Counter-based random streams: the random words of any row, without drawing those of the rows before it.
 
 Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") turns a 256-bit counter and a 128-bit key
-into four 64-bit words by integer operations alone, so that a word is the same on every machine. A *stream* is a key,
-made from (seed, model name). Row ``i`` owns the words ``i * w`` to ``(i + 1) * w - 1`` of its stream, whatever task,
-batch or thread asks for them.
+into four 64-bit words, with integer operations only. So a word is the same on every machine. A *stream* is a key, made
+from (seed, model name). Row ``i`` has the words ``i * w`` to ``(i + 1) * w - 1`` of its stream, whatever task, batch or
+thread draws it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LAYER_SHIFT = 192  # the counter's highest word counts layers: independent stre
 
 
 def _digest(size: int, *parts: object) -> bytes:
-    """Hash of parts that cannot run into each other: each is preceded by its length."""
+    """Hash of the parts; each is preceded by its length, so that ('ab', 'c') and ('a', 'bc') differ."""
     state = blake2b(digest_size=size, person=b"shardsynth")
     for part in parts:
         text = str(part).encode()
@@ -33,7 +33,7 @@ def stream_key(seed: int, model: str) -> tuple[int, int]:
 
     Args:
         seed: The job's seed, any integer.
-        model: Name of the model in the run: two models never share their randomness.
+        model: Name of the model in the run: two models never share random words.
     """
     digest = _digest(16, "stream", int(seed), model)
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
@@ -51,8 +51,8 @@ def random_words(key: tuple[int, int], first_row: int, n: int, words_per_row: in
         key: From ``stream_key``.
         first_row: Global number of the first row, below 2^63.
         n: Rows.
-        words_per_row: Words that each row owns; part of the stream's meaning: another width gives other words.
-        layer: Independent stream under the same key (the attempt number of accept-reject steps), below 2^63.
+        words_per_row: Words of each row. With another number, the rows have other words.
+        layer: Number of an independent stream with the same key (the attempt of a rejection sampler), below 2^63.
 
     Returns:
         uint64 array [n, words_per_row], uniform on 0 .. 2^64 - 1.
@@ -64,10 +64,10 @@ def random_words(key: tuple[int, int], first_row: int, n: int, words_per_row: in
 
 
 def lanes(words: Words) -> NDArray[np.uint16]:
-    """The words [n, w] cut into 16-bit lanes [n, 4 w], low bits first on any machine."""
+    """The words uint64[n, w] cut into 16-bit lanes uint16[n, 4 w], low bits first on any machine."""
     return words.astype("<u8", copy=False).view("<u2")
 
 
 def uniforms(words: Words) -> NDArray[np.float64]:
-    """Words as float64 in the open interval (0, 1): odd multiples of 2^-53, each step exact."""
+    """Words as float64 in the open interval (0, 1): odd multiples of 2^-53. No step rounds."""
     return (words >> np.uint64(12)).astype(np.float64) * 2.0**-52 + 2.0**-53

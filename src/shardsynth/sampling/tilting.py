@@ -1,13 +1,13 @@
-"""Gaussian vectors inside boxes, exactly: accept-reject on minimax-tilted sequential proposals.
+"""Exact draws of Gaussian vectors inside boxes: rejection sampling from minimax-tilted sequential proposals.
 
 Botev 2017, "The normal law under linear restrictions: simulation and estimation via minimax tilting", J. R. Stat. Soc.
 B 79. Coordinates are drawn one after the other from shifted normals truncated to what the box leaves them; the
-shifts mu solve the paper's saddle-point problem, and a proposal is accepted with probability exp(psi(x, mu) - max psi).
-The sequential draw alone (GHK) would be biased.
+shifts mu solve the paper's saddle-point problem. A proposal is accepted with probability exp(psi(x, mu) - max psi).
+Without this rejection step (GHK) the draws would be biased.
 
-Here the target is a *union* of disjoint boxes, box b counting ``weight_b`` times its probability: a box is chosen with
-probability proportional to ``weight_b exp(max psi_b)``, its own envelope, and the rest follows. With one coordinate
-every proposal is accepted. All arithmetic is that of ``elementary``: the same bits on any machine.
+Here the target is a *union* of disjoint boxes, and box b counts ``weight_b`` times its probability. So a box is first
+chosen with probability proportional to its envelope, ``weight_b exp(max psi_b)``. With one coordinate every proposal is
+accepted. All arithmetic is that of ``elementary``: the same bits on any machine.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Floats = NDArray[np.float64]
 
 _PLAIN_STEPS, _DAMPED_STEPS = 30, 200
 _TOLERANCE = 1e-9
-_SMALLEST_PIVOT = 1e-4  # a coordinate is never taken to be more exactly determined by the others than this
+_SMALLEST_PIVOT = 1e-4  # least standard deviation of a coordinate, given those before it
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes in the coordinates' own units.
+    """Boxes in the units of the coordinates, one per row.
 
     Attributes:
         low: float64[b, c], lower ends, may be -inf.
-        high: float64[b, c], upper ends.
+        high: float64[b, c], upper ends, may be inf.
         weight: float64[b], how many times each box counts.
     """
 
@@ -42,15 +42,15 @@ class Boxes:
 
 
 class TiltedSampler:
-    """Draws from N(0, correlation) restricted to weighted boxes.
+    """Draws from N(0, correlation), restricted to weighted boxes.
 
     Args:
-        correlation: float64[c, c].
+        correlation: float64[c, c], the correlations of the coordinates.
         boxes: Disjoint boxes.
 
     Attributes:
-        log_envelope: Logarithm of an upper bound on the total weighted probability of the boxes, which is that
-            bound times the acceptance rate.
+        log_envelope: Logarithm of an upper bound of the total weighted probability of the boxes. That probability is
+            the bound times the acceptance rate.
     """
 
     def __init__(self, correlation: Floats, boxes: Boxes) -> None:
@@ -70,7 +70,7 @@ class TiltedSampler:
 
     @property
     def uniforms(self) -> int:
-        """Uniforms per proposal: the box, each coordinate, acceptance."""
+        """Uniforms per proposal: one for the box, one per coordinate, one for the acceptance."""
         return int(self._low.shape[1]) + 2
 
     def propose(
@@ -80,10 +80,10 @@ class TiltedSampler:
 
         Args:
             u: float64[n, c + 2], uniforms in (0, 1).
-            box: int64[n], the box that each row has to lie in; default: any, by weight and probability.
+            box: int64[n], the box of each row; None: chosen at random, by weight and probability.
 
         Returns:
-            Points float64[n, c], which are accepted, bool[n], and their boxes, int64[n].
+            The points, float64[n, c]; which of them are accepted, bool[n]; and their boxes, int64[n].
         """
         if box is None:
             box = np.minimum(np.searchsorted(self._choice, u[:, 0]), len(self._choice) - 1)
@@ -110,25 +110,25 @@ class TiltedSampler:
         return points, factor * elementary.exp(exponent)
 
     def _tilt(self) -> tuple[Floats, Floats]:
-        """Shifts [b, c] and max psi [b] of each box; no shift where the saddle point is not found."""
+        """Shifts [b, c] and max psi [b] of each box. Shifts are 0 where the search finds no saddle point."""
         boxes, size = self._low.shape
         x, shift = self._nearest_points(), np.zeros((boxes, size))
-        found = np.ones(boxes, np.bool_)
+        solved = np.ones(boxes, np.bool_)
         if size > 1:
-            found[:] = False
+            solved[:] = False
             for damped in (False, True):
-                left = np.flatnonzero(~found)
+                left = np.flatnonzero(~solved)
                 x[left], shift[left], error = self._saddle_points(left, damped)
-                found[left] = (error < 1e-6) & self._inside(left, x[left])
-        shift = np.where(found[:, None], shift, 0.0)
-        return shift, np.where(found, self._psi(x, shift), self._plain_bound())
+                solved[left] = (error < 1e-6) & self._inside(left, x[left])
+        shift = np.where(solved[:, None], shift, 0.0)
+        return shift, np.where(solved, self._psi(x, shift), self._plain_bound())
 
     def _saddle_points(self, boxes: NDArray[np.int64], damped: bool) -> tuple[Floats, Floats, Floats]:
         """Newton's method: points, shifts, and the largest component of the gradient that is left.
 
         Args:
             boxes: Which boxes.
-            damped: Halve each step that leads further away. (Plain steps often go further and arrive.)
+            damped: Halve each step that makes the gradient larger. (Undamped steps often succeed all the same.)
         """
         x = self._nearest_points()[boxes]
         shift, free = np.zeros_like(x), x.shape[1] - 1
@@ -145,15 +145,15 @@ class TiltedSampler:
             new_shift[:, :free] += move[:, free:]
             gradient, jacobian = self._gradient(boxes[active], new_x, new_shift)
             new_error = np.nan_to_num(np.abs(gradient).max(axis=1), nan=np.inf)
-            good = (new_error < error[active]) | (not damped)
-            length[active] = np.where(good, 1.0, 0.5 * length[active])
-            kept = active[good]
-            x[kept], shift[kept], error[kept] = new_x[good], new_shift[good], new_error[good]
-            step[kept] = np.clip(np.nan_to_num(_solve(jacobian[good], -gradient[good])), -1e6, 1e6)
+            better = (new_error < error[active]) | (not damped)
+            length[active] = np.where(better, 1.0, 0.5 * length[active])
+            moved = active[better]
+            x[moved], shift[moved], error[moved] = new_x[better], new_shift[better], new_error[better]
+            step[moved] = np.clip(np.nan_to_num(_solve(jacobian[better], -gradient[better])), -1e6, 1e6)
         return x, shift, error
 
     def _nearest_points(self) -> Floats:
-        """A point of each box (in deviates), near the origin: where the search for the saddle point starts."""
+        """A point of each box (in deviates) near the origin: the start of the search for the saddle point."""
         x = np.zeros_like(self._low)
         for k in range(x.shape[1] - 1):
             centre = _dot(self._lower[k], x)
@@ -161,7 +161,7 @@ class TiltedSampler:
         return x
 
     def _inside(self, boxes: NDArray[np.int64], x: Floats) -> NDArray[np.bool_]:
-        """Whether the saddle points lie in their boxes, where alone psi is bounded by its value there."""
+        """Whether each saddle point lies in its box: only then is psi at most its value there."""
         inside = np.ones(len(x), np.bool_)
         for k in range(x.shape[1] - 1):
             point = x[:, k] + _dot(self._lower[k], x)
@@ -169,7 +169,7 @@ class TiltedSampler:
         return inside
 
     def _psi(self, x: Floats, shift: Floats) -> Floats:
-        """psi(x, shift) per box, and a little more: what the solver's tolerance may leave to the maximum."""
+        """psi(x, shift) of each box, plus a margin for the tolerance of the solver."""
         psi = np.full(len(x), 1e-6 if x.shape[1] > 1 else 0.0)
         for k in range(x.shape[1]):
             centre = _dot(self._lower[k], x) + shift[:, k]
@@ -178,7 +178,7 @@ class TiltedSampler:
         return psi
 
     def _plain_bound(self) -> Floats:
-        """Bound of psi without shifts: each interval where it is most likely, wherever its centre may lie."""
+        """Upper bound of psi without shifts: the sum of the largest log probabilities that the intervals can have."""
         boxes, size = self._low.shape
         bound = np.zeros(boxes)
         low, high = np.full((boxes, size), -np.inf), np.full((boxes, size), np.inf)  # of the deviates
@@ -196,8 +196,8 @@ class TiltedSampler:
             centre = np.clip(middle, least, most)
             finite = np.isfinite(centre)
             centre = np.where(finite, centre, 0.0)
-            widest = elementary.interval(self._low[:, k] - centre, self._high[:, k] - centre)
-            bound = bound + np.where(finite, widest.log_probability, 0.0)
+            likeliest = elementary.interval(self._low[:, k] - centre, self._high[:, k] - centre)
+            bound = bound + np.where(finite, likeliest.log_probability, 0.0)
         return bound
 
     def _gradient(self, chosen: NDArray[np.int64], x: Floats, shift: Floats) -> tuple[Floats, Floats]:
@@ -235,7 +235,7 @@ def cholesky(matrix: Floats) -> Floats:
 
 
 def _mean(low: Floats, high: Floats) -> tuple[Floats, Floats]:
-    """Mean of a standard normal in (low, high), and its derivative by a common shift of the ends."""
+    """Mean of a standard normal in (low, high), and its derivative with respect to a shift of both ends."""
     place = elementary.interval(low, high)
     mean = place.at_low - place.at_high
     ends = np.where(np.isinf(low), 0.0, low) * place.at_low - np.where(np.isinf(high), 0.0, high) * place.at_high

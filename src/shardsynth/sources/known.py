@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from shardsynth.errors import ConditionError, InputError
+from shardsynth.errors import InputError
 from shardsynth.sources.sources import Source
 
 if TYPE_CHECKING:
     from shardsynth.data.shards import Dataset
+    from shardsynth.models.base import NativeModel
 
 _BATCH_ROWS = 16_384
 
@@ -48,9 +49,7 @@ class KnownSource(Source):
         InputError: A column is not the model's, or not of its type; or all of them are given.
     """
 
-    def __init__(self, model: Any, seed: int, known: Dataset) -> None:
-        if not hasattr(model, "complete"):
-            raise ConditionError("--remaining-columns: this model cannot; gaussian_copula and autoregressive can")
+    def __init__(self, model: NativeModel, seed: int, known: Dataset) -> None:
         if set(model.schema.names) <= set(known.schema.names):
             raise InputError("--remaining-columns: every column of the model is known already")
         self.model, self.seed, self.known = model, seed, known

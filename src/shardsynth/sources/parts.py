@@ -21,7 +21,7 @@ def write_part(
     drawn = source.for_writing()
     spare = pa.cpu_count() > 1  # a thread of the writer's own pays where a core is free for it
     columns = source.dictionary_columns
-    with PartWriter(path, schema, drawn=drawn.schema, dictionary_columns=columns, background=spare) as writer:
+    with PartWriter(path, schema, batch_schema=drawn.schema, dictionary_columns=columns, background=spare) as writer:
         for batch in drawn.batches(rows):
             writer.write(batch)
             watch(batch)

@@ -18,7 +18,10 @@ from shardsynth.sources.blocks import blocks_of
 from shardsynth.standalone.files import read_json
 
 if TYPE_CHECKING:
+    from shardsynth.models.base import NativeModel, PreparedConditions
+    from shardsynth.models.sdv.synthesizers import StockModel
     from shardsynth.run.artifacts import Artifacts
+    from shardsynth.sampling.conditions import Conditions
     from shardsynth.sampling.constraints.table import TableConstraints
 
 #: Rows that are drawn at once.
@@ -30,6 +33,7 @@ class Source(Protocol):
 
     schema: pa.Schema
     dictionary_columns: list[str] | None = None  # for the writer; None: its own choice
+    device: str = "cpu"  # where the rows are made
 
     def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
         """The rows, in order, in the input's schema."""
@@ -45,8 +49,8 @@ class Source(Protocol):
 class NativeSource(Source):
     """Rows of a native model."""
 
-    def __init__(self, model: Any, seed: int, conditions: Any = None) -> None:
-        self.model, self.seed, self.conditions = model, seed, conditions
+    def __init__(self, model: NativeModel, seed: int, conditions: PreparedConditions | None = None) -> None:
+        self.model, self.seed, self.conditions, self.device = model, seed, conditions, model.device
         self.schema: pa.Schema = model.schema
         self.dictionary_columns = model.dictionary_columns
         self._for_writing: NativeSource | None = None
@@ -68,8 +72,7 @@ class NativeSource(Source):
 
     def acceptance(self) -> dict[str, int] | None:
         """Proposals made and accepted for conditions since the last call."""
-        found: dict[str, int] | None = None if self.conditions is None else self.conditions.acceptance()
-        return found
+        return None if self.conditions is None else self.conditions.acceptance()
 
     @property
     def block(self) -> int:
@@ -87,7 +90,7 @@ class NativeSource(Source):
 class StockSource(Source):
     """Rows of a stock synthesizer: whole chunks, each from its own seed, cut to the range asked."""
 
-    def __init__(self, model: Any, seed: int, name: str, chunk_rows: int) -> None:
+    def __init__(self, model: StockModel, seed: int, name: str, chunk_rows: int) -> None:
         self.model, self.seed, self.name, self.chunk_rows = model, seed, name, chunk_rows
         self.schema: pa.Schema = model.schema
 
@@ -123,17 +126,19 @@ class StockSource(Source):
 class ConstrainedSource(Source):
     """Rows of a model that was fitted under constraints, in the schema of the table."""
 
-    def __init__(self, source: NativeSource | StockSource, table: TableConstraints, conditions: Any = None) -> None:
-        from shardsynth.sampling.constraints.conditions import divided
+    def __init__(
+        self, source: NativeSource | StockSource, table: TableConstraints, conditions: Conditions | None = None
+    ) -> None:
+        from shardsynth.sampling.constraints.conditions import split_conditions
         from shardsynth.sampling.constraints.rejection import ConstrainedRows, piece_rows
 
         self.schema: pa.Schema = table.schema
         self.dictionary_columns = source.dictionary_columns
-        self.model, self._inner, self._told = source.model, source, (0, 0)
+        self.device, self._inner, self._told = source.device, source, (0, 0)
         self._conditions = conditions is not None
         test = None
         if conditions is not None and isinstance(source, NativeSource):
-            asked, test = divided(conditions, table, source.model)
+            asked, test = split_conditions(conditions, table, source.model)
             if asked is not None:
                 source.conditions = source.model.prepare(asked)
         generators = source.model.generators
@@ -143,7 +148,7 @@ class ConstrainedSource(Source):
             source.spare,
             block=source.block,
             piece=piece_rows(generators),
-            own=frozenset(generators),
+            by_number=frozenset(generators),
             test=test,
         )
 
@@ -186,12 +191,17 @@ class QuotaSource(Source):
     """
 
     def __init__(
-        self, model: Any, seed: int, blocks: Sequence[Block], batch_rows: int, under: TableConstraints | None = None
+        self,
+        model: NativeModel,
+        seed: int,
+        blocks: Sequence[Block],
+        batch_rows: int,
+        under: TableConstraints | None = None,
     ) -> None:
-        self.model, self.seed, self.blocks, self._batch_rows = model, seed, blocks, batch_rows
+        self.device, self.blocks, self._batch_rows = model.device, blocks, batch_rows
         self.schema: pa.Schema = model.schema if under is None else under.schema
         self.dictionary_columns = model.dictionary_columns
-        self._sources: list[Any] = []
+        self._sources: list[NativeSource | ConstrainedSource] = []
         for block in blocks:
             if under is None:
                 prepared = None if block.where is None else model.prepare(block.where)
@@ -221,13 +231,10 @@ def open_run_source(artifacts: Artifacts, model: str) -> Source:
         ConditionError: A condition that the model cannot meet.
     """
     plan, folder = artifacts.plan, artifacts.run.model(model)
-    source = open_source(
-        folder, seed=plan.job.seed, name=model, chunk_rows=plan.chunk_rows, gpu=samples_on_gpu(plan.job, model)
-    )
-    blocks = blocks_of(artifacts)
-    if not blocks:
-        return source
-    return QuotaSource(source.model, plan.job.seed, blocks, BATCH_ROWS, read_card(folder))
+    gpu, blocks = samples_on_gpu(plan.job, model), blocks_of(artifacts)
+    if blocks:
+        return QuotaSource(open_native(folder, gpu=gpu), plan.job.seed, blocks, BATCH_ROWS, read_card(folder))
+    return open_source(folder, seed=plan.job.seed, name=model, chunk_rows=plan.chunk_rows, gpu=gpu)
 
 
 def model_card(folder: Path) -> dict[str, Any]:
@@ -285,11 +292,7 @@ def open_source(
         recorded = None if trust_pickle else recorded_checksum(folder, card)
         stock = StockSource(StockModel.load(pickle, recorded, trust_pickle), seed, name, chunk_rows)
         return stock if table is None else ConstrainedSource(stock, table)
-    from shardsynth.models.families import load_native
-
-    model: Any = load_native(folder, str(card.get("family")))
-    if gpu and hasattr(model, "on_device"):
-        model = model.on_device("auto")
+    model = open_native(folder, gpu=gpu)
     if sampling:
         model = model.with_sampling(**sampling)
     conditions = None
@@ -300,6 +303,18 @@ def open_source(
     if table is not None:
         return ConstrainedSource(NativeSource(model, seed), table, conditions)
     return NativeSource(model, seed, None if conditions is None else model.prepare(conditions))
+
+
+def open_native(folder: Path, *, gpu: bool = False) -> NativeModel:
+    """The native model in a folder; on a GPU if it can make its rows there, one is wanted, and there is one.
+
+    Raises:
+        ModelError: No native model is there.
+    """
+    from shardsynth.models.families import load_native
+
+    model = load_native(folder, str(model_card(folder).get("family")))
+    return model.on_device("auto") if gpu else model
 
 
 def recorded_checksum(folder: Path, card: dict[str, Any]) -> str | None:
@@ -328,6 +343,4 @@ def open_distributions(folder: Path, *, trust_pickle: bool = False) -> dict[str,
 
         recorded = None if trust_pickle else recorded_checksum(folder, card)
         return StockModel.load((folder / card["pickle"]).resolve(), recorded, trust_pickle).learned_distributions()
-    from shardsynth.models.families import load_native
-
-    return load_native(folder, str(card.get("family"))).learned_distributions
+    return open_native(folder).learned_distributions

@@ -52,28 +52,28 @@ class InnerCounts:
         self.counts.update(self._table.transform(batch), row, keep)
 
 
-def arbiter(artifacts: Artifacts) -> Any:
+def sdv_constraints(artifacts: Artifacts) -> Any:
     """SDV's own constraint objects, fitted on the row sample."""
-    from shardsynth.sampling.constraints.by_sdv import Arbiter
+    from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints
 
-    def load() -> Arbiter:
+    def load() -> SdvConstraints:
         metadata = artifacts.metadata()
         sample = artifacts.profile("train").sample
-        return Arbiter(declarations(artifacts.plan.job), sample, artifacts.columns_of(metadata), metadata)
+        return SdvConstraints(declarations(artifacts.plan.job), sample, artifacts.columns_of(metadata), metadata)
 
-    return artifacts.cached("arbiter", load)
+    return artifacts.cached("sdv_constraints", load)
 
 
 class Judge:
     """Counts, by SDV's own ``is_valid``, the written rows that violate each constraint."""
 
     def __init__(self, artifacts: Artifacts) -> None:
-        self._arbiter, self._table = arbiter(artifacts), artifacts.constraints()
+        self._sdv_constraints, self._table = sdv_constraints(artifacts), artifacts.constraints()
         self.found = [[0, -1] for _ in artifacts.plan.job.constraints]
 
     def update(self, batch: pa.RecordBatch, first_row: int) -> None:
         """Count a batch."""
-        masks = dict(self._arbiter.valid(batch))
+        masks = dict(self._sdv_constraints.valid(batch))
         others = [number for number in range(len(self.found)) if number not in masks]
         masks.update({number: program.valid(batch) for number, program in zip(others, self._table.programs)})
         for number, fine in masks.items():

@@ -156,7 +156,6 @@ def figures(artifacts: Artifacts, model: str, counts: dict[str, Counts]) -> dict
         # Keys are unique by construction: a bijection of the global row number, whose capacity was checked at the fit.
         "diagnostic": diagnostic(
             artifacts.profile("train"),
-            real,
             counts["all"],
             coder,
             measured={key: {"KeyUniqueness": 1.0} for key in keys_of(artifacts.metadata())},

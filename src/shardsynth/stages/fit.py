@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from shardsynth.planning.generators import learn_generators
 from shardsynth.planning.options import native_options
 from shardsynth.planning.plan import Task, replica_group, replicas
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.sources.sources import BATCH_ROWS, QuotaSource
 from shardsynth.stages.constraints import write_card
+from shardsynth.stages.fit_setup import fit_setup
 from shardsynth.stages.model_files import save_files, write_losses, write_provenance
 from shardsynth.stages.rows import training_rows
-from shardsynth.standalone import signals
 from shardsynth.standalone.files import write_json
 
 if TYPE_CHECKING:
-    from shardsynth.data.columns import Column
     from shardsynth.run.artifacts import Artifacts
 
 
-#: Seeds of a model's candidates lie so far apart.
-_REPLICA_SEED = 1_000_003
 #: Rows by which candidates are compared.
 _SCORED_ROWS = 20_000
 
@@ -74,26 +70,15 @@ def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str,
     plan, run = artifacts.plan, artifacts.run
     chosen = plan.job.models[task.model]
     table = artifacts.fit_table()
-    with tempfile.TemporaryDirectory(prefix="training-", dir=run.private) as scratch:
-        streams = plan.job.fit.rows == "all"
+    options, sample = native_options(plan.job, task.model), artifacts.profile("train").sample
+    with fit_setup(artifacts, task, table.schema, table.columns, table.coder, options, sample) as setup:
         fitted = NATIVE[chosen.model].fit(
             Fitting(
+                setup,
                 table.profile,
-                table.coder,
                 table.counts,
                 table.relations,
-                table.schema,
-                table.columns,
-                native_options(plan.job, task.model),
-                _generators(artifacts, table.columns, task.model),
-                seed=plan.job.seed + _REPLICA_SEED * max(task.replica, 0),
-                name=task.model,
-                threads=task.threads,
-                checkpoint=run.checkpoint(task.model, task.replica),
-                should_stop=signals.asked,
-                progress=lambda line: print(line, flush=True),
-                rows=(lambda: training_rows(artifacts)) if streams else None,
-                scratch=Path(scratch) if streams else None,
+                rows=(lambda: training_rows(artifacts)) if plan.job.fit.rows == "all" else None,
                 score=lambda batch: _score(artifacts, batch),
             )
         )
@@ -132,25 +117,6 @@ def _score(artifacts: Artifacts, batch: pa.RecordBatch) -> float:
     return float(found["column_shapes"] or 0.0) if score is None else float(score)
 
 
-def _generators(artifacts: Artifacts, columns: list[Column], model: str) -> dict[str, dict[str, Any]]:
-    """Identifier generators; InputError where one has too few values for the rows to be made."""
-    from shardsynth.data.metadata import composite_key, keys_of
-    from shardsynth.sampling.identifiers import check_capacity, learn_all
-
-    job = artifacts.plan.job
-    generators = learn_all(
-        artifacts.profile("train").sample,
-        columns,
-        keys_of(artifacts.metadata()),
-        seed=job.seed,
-        locales=job.models[model].options.get("locales"),
-        composite=composite_key(artifacts.metadata()),
-    )
-    for name, generator in generators.items():
-        check_capacity(generator, artifacts.plan.rows, name)
-    return generators
-
-
 def _fit_stock(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
     from shardsynth.models.sdv.synthesizers import fit_stock
 
@@ -158,7 +124,8 @@ def _fit_stock(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, 
     chosen = plan.job.models[task.model]
     table = artifacts.fit_table()
     profile = table.profile
-    _generators(artifacts, table.columns, task.model)
+    sample = artifacts.profile("train").sample
+    learn_generators(plan.job, task.model, artifacts.metadata(), table.columns, sample, plan.rows)
     model = fit_stock(
         chosen.model,
         chosen.options,

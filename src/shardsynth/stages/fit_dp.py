@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pyarrow as pa
-
-from shardsynth.data.values import plain_type
 from shardsynth.errors import RunError
+from shardsynth.models.copula.dp_fit import fit_copula_with_dp
+from shardsynth.models.copula.model import GaussianCopula
+from shardsynth.planning.generators import learn_generators, no_rows
 from shardsynth.planning.options import training_plan
 from shardsynth.planning.plan import Task
 from shardsynth.run.rundir import Attempt
+from shardsynth.stages.fit_setup import fit_setup
 from shardsynth.stages.model_files import save_files, write_provenance
 from shardsynth.stages.rows import training_rows
-from shardsynth.standalone import signals
 
 if TYPE_CHECKING:
-    from shardsynth.data.columns import Column
     from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan
-    from shardsynth.models.base import Model
+    from shardsynth.models.base import NativeModel
     from shardsynth.run.artifacts import Artifacts
 
 
@@ -35,22 +32,20 @@ def fit_dp_model(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str
 
 
 class _Made(NamedTuple):
-    """A private model, its guarantee, and details for the commit record."""
+    """A model, its guarantee, and details for the commit record."""
 
-    model: Model
+    model: NativeModel
     guarantee: dict[str, Any]
     details: dict[str, Any]
 
 
 def _copula(artifacts: Artifacts, task: Task) -> _Made:
-    from shardsynth.models.copula.dp_fit import fit_copula_with_dp
-    from shardsynth.models.copula.model import GaussianCopula
-
     tables, columns = artifacts.noisy_tables(), artifacts.columns_of(artifacts.metadata())
-    found = fit_copula_with_dp(tables, artifacts.public_coder(), artifacts.plan.schema)
-    generators = _generators(artifacts, columns, task.model)
-    model = GaussianCopula.from_fit(found, artifacts.plan.schema, columns, generators=generators, name=task.model)
-    details = {"fitted_rows": tables.rows, "sampled": False, "notes": list(found.notes)}
+    plan = artifacts.plan
+    fit = fit_copula_with_dp(tables, artifacts.public_coder(), plan.schema)
+    generators = learn_generators(plan.job, task.model, artifacts.metadata(), columns, no_rows(plan.schema), plan.rows)
+    model = GaussianCopula.from_fit(fit, plan.schema, columns, generators=generators, name=task.model)
+    details = {"fitted_rows": tables.rows, "sampled": False, "notes": list(fit.notes)}
     return _Made(model, tables.guarantee.to_json(), details)
 
 
@@ -58,54 +53,21 @@ def _trained(artifacts: Artifacts, task: Task, training: DpTrainingPlan) -> _Mad
     """An autoregressive model. Training that was not committed may be drawn again: nobody saw what came of it."""
     from shardsynth.models.autoregressive.dp_fit import DpFitting, fit_with_dp
 
-    plan, run, asked = artifacts.plan, artifacts.run, artifacts.plan.job.privacy
-    assert asked is not None
+    plan, run, budget = artifacts.plan, artifacts.run, artifacts.plan.job.privacy
+    assert budget is not None
     if run.last_record("fit", task.index) is not None:
         raise RunError(
             f"{run.root}: the noise of its differential privacy was drawn once, and the model is gone; another "
             f"training would spend the budget twice: restore models/{task.model}, or start another run"
         )
     tables, columns = artifacts.noisy_tables(), artifacts.columns_of(artifacts.metadata())
-    sample = artifacts.profile("train").sample
+    all_rows, sample = artifacts.counts("train").rows, artifacts.profile("train").sample
     streams = plan.job.fit.rows == "all"
-    count = artifacts.counts("train").rows if streams else sample.num_rows
-    spent = training.spend(asked.epsilon, asked.delta, tables.guarantee)
-    with tempfile.TemporaryDirectory(prefix="training-", dir=run.private) as scratch:
-        model = fit_with_dp(
-            DpFitting(
-                training,
-                spent,
-                tables,
-                artifacts.public_coder(),
-                training_rows(artifacts) if streams else [sample],
-                count,
-                plan.schema,
-                columns,
-                _generators(artifacts, columns, task.model),
-                seed=plan.job.seed,
-                name=task.model,
-                threads=task.threads,
-                checkpoint=run.checkpoint(task.model, task.replica),
-                should_stop=signals.asked,
-                progress=lambda line: print(line, flush=True),
-                scratch=Path(scratch) if streams else None,
-            )
-        )
-    details = {"fitted_rows": count, "sampled": count < artifacts.counts("train").rows, "notes": list(model.notes)}
+    count = all_rows if streams else sample.num_rows
+    spent = training.spend(budget.epsilon, budget.delta, tables.guarantee)
+    coder, nothing = artifacts.public_coder(), no_rows(plan.schema)
+    with fit_setup(artifacts, task, plan.schema, columns, coder, training.options, nothing) as setup:
+        batches = training_rows(artifacts) if streams else [sample]
+        model = fit_with_dp(DpFitting(setup, training, spent, tables, batches, count))
+    details = {"fitted_rows": count, "sampled": count < all_rows, "notes": list(model.notes)}
     return _Made(model, spent.to_json(), details)
-
-
-def _generators(artifacts: Artifacts, columns: list[Column], model: str) -> dict[str, dict[str, Any]]:
-    """Identifier generators, learned from no row."""
-    from shardsynth.data.metadata import composite_key, keys_of
-    from shardsynth.sampling.identifiers import check_capacity, learn_all
-
-    plan, metadata = artifacts.plan, artifacts.metadata()
-    none = pa.table({f.name: pa.nulls(0, plain_type(f.type)) for f in plan.schema})
-    locales = plan.job.models[model].options.get("locales")
-    generators = learn_all(
-        none, columns, keys_of(metadata), seed=plan.job.seed, locales=locales, composite=composite_key(metadata)
-    )
-    for name, generator in generators.items():
-        check_capacity(generator, plan.rows, name)
-    return generators

@@ -40,9 +40,9 @@ def learn_constraints(
     from shardsynth.data.coding import TableCoder
     from shardsynth.data.detection import complete
     from shardsynth.data.metadata import columns as columns_of
-    from shardsynth.sampling.constraints.by_sdv import Arbiter, check_metadata
     from shardsynth.sampling.constraints.declared import check_learned, columns_in, is_programmed
     from shardsynth.sampling.constraints.programmed import fit_program, save_programs
+    from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints, check_metadata
     from shardsynth.summaries.profile import Profile, ProfileOptions
 
     job, folder = artifacts.plan.job, artifacts.run.private / "summary"
@@ -52,7 +52,7 @@ def learn_constraints(
         if not is_programmed(one):
             check_learned(one, number, [column for column in columns if column.name in columns_in(one)])
     check_metadata([one for one in declared if not is_programmed(one)], metadata)
-    Arbiter(declared, train.sample, columns, metadata)  # SDV accepts the sample
+    SdvConstraints(declared, train.sample, columns, metadata)  # SDV accepts the sample
     programs, sample = [], _as_written(train.sample, artifacts.plan.schema)
     schema, described, seen = artifacts.plan.schema, metadata, columns
     for number, one in enumerate(declared):

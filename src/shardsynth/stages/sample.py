@@ -43,5 +43,4 @@ def sample(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progres
         attempt.checksum(path, written["sha256"])
         parts.append({"part": part, **written})
     attempt.write_json(run.ranges_file(task), {name: found.to_json() for name, found in ranges.items()})
-    device = getattr(getattr(source, "model", None), "device", "cpu")
-    return attempt.commit(rows=row - first, parts=parts, acceptance=source.acceptance(), device=device)
+    return attempt.commit(rows=row - first, parts=parts, acceptance=source.acceptance(), device=source.device)

@@ -1,4 +1,4 @@
-"""Mergeable integer summaries of a table: profiles, counts, ranges, row samples.
+"""Integer summaries of a table that can be merged: profiles, counts, ranges, row samples.
 
-Each is a monoid (``update``, ``merge``, ``save``, ``load``). Imports ``data`` and ``errors``.
+Each is a commutative monoid: ``merge`` gives the same result in any order. It imports ``data`` and ``errors``.
 """

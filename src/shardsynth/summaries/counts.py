@@ -1,8 +1,7 @@
-"""Pass 2: ``Counts``, integer histograms and contingency tables on the codes of a ``TableCoder``.
+"""Pass 2: ``Counts``, integer histograms and contingency tables of the codes of a ``TableCoder``.
 
-A commutative monoid of integers: ``update(batch)``, ``merge(other)``, ``save``, ``load``; equal bytes for any split of
-the rows and any order of merging. Counts of the real rows fit the copula; real against synthetic, they are the quality
-report; they draw the plots.
+A commutative monoid of integers: the bytes are equal for any split of the rows and any order of merging. Counts of the
+real rows fit the copula. Counts of real and of synthetic rows make the quality report and its plots.
 """
 
 from __future__ import annotations
@@ -28,30 +27,32 @@ from shardsynth.summaries.unseen import Unseen
 
 Integers = npt.NDArray[np.int64]
 
-#: Rows that enter the fit tables, about: those of smallest hash.
+#: About how many rows are counted in the fit tables: those with the smallest hashes.
 FIT_ROWS = 2_000_000
 
 
 class RelationLike(Protocol):
-    """Something that a row can break."""
+    """A rule that rows can break."""
 
     def violations(self, batch: pa.RecordBatch) -> int:
-        """Rows of a batch that break it."""
+        """Number of rows of a batch that break the rule."""
 
 
 class Counts:
     """Integer counts of a table.
 
     Attributes:
-        coder: The codes that are counted on. Index ``i`` below is the place in ``coder.columns``.
-        rows: Rows counted.
-        fit_rows: Rows in the fit tables.
+        coder: The codes that are counted. Index ``i`` below is the index in ``coder.columns``.
+        rows: Number of rows counted.
+        fit_rows: Number of rows in the fit tables.
         hist: int64[n_codes] per column: rows per fine code, missing last.
-        outside: Values that are no category of the profile, per column (none on an axis).
-        violations: Rows that break each relation.
-        scores: int64[d, d], Gram matrix of normal scores in units of ``SCORE_STEP**2`` over ``fit_rows`` rows, missing
-            counting 0; only above 500 columns and for the fit, else None.
-        score_sums: int64[d], sums of the normal scores in units of ``SCORE_STEP``; None like ``scores``.
+        outside: Per column, the values that are not a category of the profile; none on an axis.
+        relations: The relations whose violations are counted.
+        violations: Per relation, the number of rows that break it.
+        score: Tables for SDMetrics' scores; None if they are not counted.
+        scores: int64[d, d], Gram matrix of normal scores in units of ``SCORE_STEP**2`` over ``fit_rows`` rows, where a
+            missing value has the score 0. It is kept for the fit of more than 500 columns, else None.
+        score_sums: int64[d], sums of the normal scores in units of ``SCORE_STEP``; None where ``scores`` is None.
         missing_gram: int64[m, m], rows where both of two columns of ``coder.missing_columns`` are missing.
     """
 
@@ -97,11 +98,11 @@ class Counts:
 
         Args:
             coder: The codes.
-            fit: Whether to keep the pair tables of the fit (above 500 columns, the Gram matrix of normal scores).
-            score: The table's own ranges, to keep what SDMetrics' scores need; None for no scores.
-            seed: Chooses the rows of the fit tables; the coder's if None.
-            total_rows: Rows of the whole table, of which about 2,000,000 enter the fit tables; the coder's if None.
-            relations: Whose violations are counted.
+            fit: Whether to count the pair tables of the fit (above 500 columns: the Gram matrix of normal scores).
+            score: Ranges of this table, to count what SDMetrics' scores need; None to count no scores.
+            seed: Seed that chooses the rows of the fit tables; the coder's if None.
+            total_rows: Rows of the whole table, about 2,000,000 of which are in the fit tables; the coder's if None.
+            relations: Relations whose violations are counted.
         """
         return cls(coder, fit, score, seed, total_rows, relations)
 
@@ -158,7 +159,7 @@ class Counts:
         self.fit_rows += int(chosen.sum())
         codes = encoded.codes if chosen.all() else [c[chosen] for c in encoded.codes]
         if self._tables is not None:
-            # A value that is no category (never in the table that made the coder) counts as the last category.
+            # A value that is not a category counts as the last one. The table that made the coder has no such value.
             coarse = [np.append(c.coarse, c.coarse[max(c.n_codes - 2, 0)]) for c in self.coder.columns]
             self._waiting.append(np.array([table[c] for table, c in zip(coarse, codes)], np.int16))
             if sum(w.shape[1] for w in self._waiting) >= 1 << 16:
@@ -172,16 +173,16 @@ class Counts:
             self.score_sums += part.sum(axis=1).astype(np.int64)
 
     def _settle(self) -> None:
-        """Count the fit codes that wait: many small batches cost no more than one large."""
+        """Count the fit codes that wait: many small batches are counted together, because one call is faster."""
         if self._waiting and self._tables is not None:
             waiting, self._waiting = self._waiting, []
             self._tables.add(waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=1))
 
     def merge(self, other: Counts) -> Counts:
-        """Add another part of the same table; returns these counts.
+        """Add another part of the same table, and return these counts.
 
         Raises:
-            MergeError: The parts were counted on other codes or ranges.
+            MergeError: The parts have different codes or ranges.
         """
         if self._shape() != other._shape():
             raise MergeError("two parts were counted on different codes or ranges: count again")
@@ -190,8 +191,8 @@ class Counts:
         self.rows += other.rows
         self.fit_rows += other.fit_rows
         self.hist = [a + b for a, b in zip(self.hist, other.hist)]
-        for mine, theirs in zip(self.outside, other.outside):
-            mine.merge(theirs)
+        for outside, other_outside in zip(self.outside, other.outside):
+            outside.merge(other_outside)
         self.violations = [a + b for a, b in zip(self.violations, other.violations)]
         self.missing_gram = self.missing_gram + other.missing_gram
         if self._tables is not None and other._tables is not None:
@@ -209,23 +210,34 @@ class Counts:
         return [c.n_codes for c in self.coder.columns], self._fit, len(self.violations), ranges
 
     def pair(self, i: int, j: int) -> Integers:
-        """int64[n_coarse_i, n_coarse_j]: the fit table of columns i and j, over ``fit_rows`` rows."""
+        """The fit table of columns i and j over ``fit_rows`` rows, int64[n_coarse of i, n_coarse of j].
+
+        Raises:
+            KeyError: These counts have no fit tables.
+        """
         self._settle()
         if self._tables is None:
             raise KeyError("these counts have no fit tables")
         return self._tables.table(i, j)
 
     def score_pair(self, i: int, j: int) -> Integers:
-        """int64: SDMetrics' contingency table of columns i and j, of which at least one is a category.
+        """SDMetrics' contingency table of columns i and j, int64; at least one of them is a category.
 
-        Codes of a category: its fine codes (the most frequent 255 of more than 256, then the others together), then
-        ``unseen``. Codes of a number: ten bins, then one for the maximum and missing values.
+        A category has its fine codes, then ``unseen``; of more than 256 codes, the 255 most frequent ones, and one for
+        all others. A number has ten bins, then a code for the maximum and for missing values.
+
+        Raises:
+            KeyError: These counts have no score tables.
         """
         return self._scored().pair(i, j)
 
     @property
     def moments(self) -> Moments:
-        """Sums of products of the numeric columns."""
+        """Sums of products of the numeric columns.
+
+        Raises:
+            KeyError: These counts have no score tables.
+        """
         return self._scored().moments
 
     def _scored(self) -> ScoreTables:
@@ -235,11 +247,11 @@ class Counts:
 
     @property
     def unseen(self) -> list[int]:
-        """Per column, rows whose value is no category of the profile, or lies outside the coder's ``bounds``."""
-        found = []
-        for c, hist, outside in zip(self.coder.columns, self.hist, self.outside):
-            found.append(outside.rows if c.is_category else _beyond(c.cuts, hist, *c.bounds))
-        return found
+        """Per column, rows whose value is not a category of the profile, or is outside the coder's ``bounds``."""
+        return [
+            outside.rows if c.is_category else _beyond(c.cuts, hist, *c.bounds)
+            for c, hist, outside in zip(self.coder.columns, self.hist, self.outside)
+        ]
 
     def save(self, path: str | Path) -> None:
         """Write one file; its bytes depend on the rows alone."""
@@ -267,7 +279,7 @@ class Counts:
 
     @classmethod
     def load_merged(cls, paths: Sequence[str | Path], coder: TableCoder) -> Counts:
-        """The counts of one part or more as one; ``coder`` is the one that they were counted with."""
+        """Sum of the counts in one file or more; ``coder`` is the one that they were counted with."""
         merged = cls.load(paths[0], coder)
         for path in paths[1:]:
             merged.merge(cls.load(path, coder))
@@ -275,7 +287,12 @@ class Counts:
 
     @classmethod
     def load(cls, path: str | Path, coder: TableCoder) -> Counts:
-        """Inverse of ``save``; ``coder`` is the one that it was counted with."""
+        """The counts that ``save`` wrote; ``coder`` is the one that they were counted with.
+
+        Raises:
+            RunError: The file cannot be read.
+            MergeError: The counts are of other codes.
+        """
         members = archive.read(path)
         head = members["head"]
         ranges = None if head["ranges"] is None else ScoreRanges.from_json(head["ranges"])
@@ -301,7 +318,7 @@ class Counts:
 
 
 def _beyond(cuts: npt.NDArray[np.float64], hist: Integers, low: float, high: float) -> int:
-    """Rows with a value under ``low`` or over ``high``, both of which are atoms of the cuts (or NaN: no bound)."""
+    """Rows with a value below ``low`` or above ``high``: atoms of the cuts, or NaN where there is no bound."""
     present = hist[:-1]
     under = present[: int(np.searchsorted(cuts, low, side="right"))].sum() if not np.isnan(low) else 0
     over = present[int(np.searchsorted(cuts, high, side="right")) + 1 :].sum() if not np.isnan(high) else 0

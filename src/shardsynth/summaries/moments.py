@@ -1,8 +1,9 @@
-"""Exact sums of products over the rows where both of two columns are present: Pearson correlations to the last bit.
+"""Exact sums of products over the rows where both of two columns are present, for Pearson correlations.
 
-Values are scaled by the table's own range to integers of 40 bits (20 bits in wide tables), in limbs of 20 bits: a
-float64 product over a block of 8,192 rows is then below 2^53, hence exact for any BLAS, thread count and order. The
-block sums are added up in pairs of int64.
+Values are scaled by the table's own range to integers of 40 bits (20 bits in tables of many columns), and split into
+limbs of 20 bits. The product of two limbs, summed over a block of 8,192 rows, is then below 2^53, so float64 holds it
+exactly for any BLAS, thread count and order. The sums of the blocks are added up in pairs of int64. So the correlations
+are equal to the last bit for any split of the rows.
 """
 
 from __future__ import annotations
@@ -21,37 +22,46 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-#: Rows over which a float64 product of two 20-bit integers is exact.
+#: Rows over which a float64 sum of products of two limbs is exact.
 BLOCK = 8192
+#: Bits of a limb.
 LIMB = 20
-#: Numeric columns up to which values have two limbs.
+#: Most numeric columns of a table whose values have two limbs.
 _TWO_LIMBS = 128
+#: Bits of the lower part of a wide sum.
 _CARRY = 40
 
 
-def scaled(values: Array, missing: Mask | None, found: Range, limbs: int) -> Integers:
-    """Native (or axis) values as integers from 0 to 2^(20 limbs) - 1 over the column's range; 0 where missing."""
+def scaled(values: Array, missing: Mask | None, column_range: Range, limbs: int) -> Integers:
+    """Values as integers: 0 at the minimum of the column, 2^(20 limbs) - 1 at its maximum, 0 where missing.
+
+    Args:
+        values: Native or axis values [n].
+        missing: bool[n]; None where nothing is missing.
+        column_range: Range of the column.
+        limbs: 1 or 2.
+    """
     most = 2 ** (LIMB * limbs) - 1
-    if found.low is None:
+    if column_range.low is None:
         return np.zeros(len(values), np.int64)
-    if values.dtype.kind in "iu" and isinstance(found.low, int) and found.high - found.low <= most:
-        wide = values.astype(np.uint64 if values.dtype == np.uint64 else np.int64, copy=False)
-        whole = (wide - wide.dtype.type(found.low)).view(np.int64)
+    if values.dtype.kind in "iu" and isinstance(column_range.low, int) and column_range.high - column_range.low <= most:
+        native_integers = values.astype(np.uint64 if values.dtype == np.uint64 else np.int64, copy=False)
+        integers = (native_integers - native_integers.dtype.type(column_range.low)).view(np.int64)
     else:
-        low, high = float(found.low), float(found.high)
+        low, high = float(column_range.low), float(column_range.high)
         shrink = 0.25 if np.isinf(high - low) else 1.0
         floats = np.asarray(values, np.float64)
         with np.errstate(divide="ignore"):
             scale = most / (high * shrink - low * shrink) if high > low else 0.0
-        whole = np.rint((floats * shrink - low * shrink) * scale)
-        whole = np.nan_to_num(whole, nan=0.0, posinf=0.0, neginf=0.0).astype(np.int64)
+        integers = np.rint((floats * shrink - low * shrink) * scale)
+        integers = np.nan_to_num(integers, nan=0.0, posinf=0.0, neginf=0.0).astype(np.int64)
     if missing is not None:
-        whole[missing] = 0
-    return np.clip(whole, 0, most)
+        integers[missing] = 0
+    return np.clip(integers, 0, most)
 
 
 class WideSums:
-    """A matrix of non-negative integers of up to 100 bits, as ``high * 2^40 + low``."""
+    """A matrix of integers of up to 100 bits, none negative, as ``high * 2^40 + low``."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.high: Integers = np.zeros(shape, np.int64)
@@ -73,9 +83,9 @@ class WideSums:
         self.low &= (1 << _CARRY) - 1
 
     def exact(self) -> npt.NDArray[np.object_]:
-        """The integers themselves, as Python's."""
-        whole: npt.NDArray[np.object_] = self.high.astype(object) * 2**_CARRY + self.low.astype(object)
-        return whole
+        """The integers as Python integers."""
+        integers: npt.NDArray[np.object_] = self.high.astype(object) * 2**_CARRY + self.low.astype(object)
+        return integers
 
     def floats(self) -> npt.NDArray[np.longdouble]:
         """The integers in extended precision."""
@@ -85,24 +95,27 @@ class WideSums:
 class Moments:
     """Sums over the d numeric columns of a table.
 
-    Columns without missing values share one mask, which saves most of the products of a table that has few.
+    All columns without missing values share one mask. This saves most of the products, because few columns have missing
+    values.
 
     Attributes:
         ranges: Range of each column, in order.
-        limbs: 2, or 1 where there are more than 128 columns.
+        limbs: Limbs of a value: 2, or 1 where there are more than 128 columns.
+        products: int[limbs * d, limbs * d], sums of products of limbs.
+        over_masks: Counts of rows, and sums of limbs and of their squares, over the rows of each mask.
     """
 
     def __init__(self, ranges: Sequence[Range]) -> None:
         self.ranges = list(ranges)
         d = len(self.ranges)
         self.limbs = 2 if d <= _TWO_LIMBS else 1
-        own = [i for i, r in enumerate(self.ranges) if r.missing]
+        self._masked = [i for i, r in enumerate(self.ranges) if r.missing]
+        masks = 1 + len(self._masked)
         self._mask_of = np.zeros(d, np.int64)
-        self._mask_of[own] = np.arange(1, len(own) + 1)
-        self._masked = own
+        self._mask_of[self._masked] = np.arange(1, masks)
         squares = self.limbs * (self.limbs + 1) // 2
         self.products = WideSums((self.limbs * d, self.limbs * d))
-        self.over_masks = WideSums((1 + len(own) + (self.limbs + squares) * d, 1 + len(own)))
+        self.over_masks = WideSums((masks + (self.limbs + squares) * d, masks))
 
     def add(self, values: Sequence[Array], missing: Sequence[Mask | None]) -> None:
         """Add a batch: native values and missing mask of every column."""
@@ -113,14 +126,14 @@ class Moments:
         for first in range(0, n, BLOCK):
             part = slice(first, first + BLOCK)
             rows = min(BLOCK, n - first)
-            whole = np.empty((d, rows), np.int64)
+            integers = np.empty((d, rows), np.int64)
             masks = np.ones((1 + len(self._masked), rows))
             for i, (column, absent) in enumerate(zip(values, missing)):
-                gone = None if absent is None else absent[part]
-                whole[i] = scaled(column[part], gone, self.ranges[i], self.limbs)
-                if gone is not None and self._mask_of[i]:
-                    masks[self._mask_of[i]] = ~gone
-            limbs = [((whole >> (LIMB * k)) & (2**LIMB - 1)).astype(np.float64) for k in reversed(range(self.limbs))]
+                absent_here = None if absent is None else absent[part]
+                integers[i] = scaled(column[part], absent_here, self.ranges[i], self.limbs)
+                if absent_here is not None and self._mask_of[i]:
+                    masks[self._mask_of[i]] = ~absent_here
+            limbs = [((integers >> (LIMB * k)) & (2**LIMB - 1)).astype(np.float64) for k in reversed(range(self.limbs))]
             squares = [limbs[a] * limbs[b] for a in range(self.limbs) for b in range(a, self.limbs)]
             stacked = np.concatenate(limbs)
             self.products.add(stacked @ stacked.T)
@@ -132,27 +145,28 @@ class Moments:
         self.over_masks.merge(other.over_masks)
 
     def correlations(self) -> tuple[Floats, Integers]:
-        """Pearson correlations and the rows where both are present.
+        """Pearson correlations of all pairs of columns, over the rows where both are present.
 
         Returns:
-            ``(r, n)``: float64[d, d] with NaN where a column does not vary over those rows, and int64[d, d].
+            ``(r, n)``: float64[d, d] with NaN where a column does not vary over those rows, and int64[d, d], the number
+            of those rows.
         """
         d, masks = len(self.ranges), 1 + len(self._masked)
         exact = d <= 4 * _TWO_LIMBS
         p = self.products.exact() if exact else self.products.floats()
         m = self.over_masks.exact() if exact else self.over_masks.floats()
         count = m[:masks][self._mask_of][:, self._mask_of]
-        rest = [m[masks + k * d : masks + (k + 1) * d][:, self._mask_of] for k in range((len(m) - masks) // max(d, 1))]
+        sums = [m[masks + k * d : masks + (k + 1) * d][:, self._mask_of] for k in range((len(m) - masks) // max(d, 1))]
         unit = 2**LIMB if exact else np.longdouble(2**LIMB)
         if not d:
             return np.zeros((0, 0)), np.zeros((0, 0), np.int64)
         if self.limbs == 1:
-            total, square, both = rest[0], rest[1], p
+            total, square, both = sums[0], sums[1], p
         else:
-            total = rest[0] * unit + rest[1]
-            square = rest[2] * unit**2 + rest[3] * (2 * unit) + rest[4]
+            total = sums[0] * unit + sums[1]
+            square = sums[2] * unit**2 + sums[3] * (2 * unit) + sums[4]
             both = p[:d, :d] * unit**2 + (p[:d, d:] + p[d:, :d]) * unit + p[d:, d:]
-        # total[i, j]: sum of column i over the rows where j is present too.
+        # total[i, j]: sum of column i over the rows where column j is present too.
         covariance = _floats(count * both - total * total.T)
         spread = _floats(count * square - total * total)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -161,7 +175,7 @@ class Moments:
         return np.clip(r, -1.0, 1.0), _floats(count).astype(np.int64)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """As arrays for the archive."""
+        """Arrays for an archive, by name."""
         arrays: dict[str, npt.NDArray[Any]] = {}
         for name, sums in (("products", self.products), ("masks", self.over_masks)):
             arrays.update(packed(sums.high.ravel(), f"moments.{name}.high"))
@@ -169,7 +183,7 @@ class Moments:
         return arrays
 
     def from_arrays(self, arrays: dict[str, Any]) -> None:
-        """Inverse of ``to_arrays``."""
+        """Take in the sums that ``to_arrays`` gave."""
         for name, sums in (("products", self.products), ("masks", self.over_masks)):
             sums.high[:] = unpacked(arrays, f"moments.{name}.high").reshape(sums.high.shape)
             sums.low[:] = unpacked(arrays, f"moments.{name}.low").reshape(sums.low.shape)

@@ -10,19 +10,20 @@ import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
 
-#: Index elements of one call of ``bincount``: few enough for the cache, many enough to hide the call.
+#: Elements of one call of ``bincount``: few enough for the CPU's cache, many enough for a low cost of the call.
 _ELEMENTS = 1 << 16
 
 
 class PairTables:
     """Tables of the columns 0..d-1 with ``sizes`` codes each.
 
-    The first ``leaders`` columns have a table with every later column. Those of column i lie side by side: a matrix of
-    ``sizes[i]`` rows and as many columns as all later columns have codes, row by row in ``vector``.
+    Each of the first ``leaders`` columns has a table with every later column. The tables of column i are side by side
+    in a matrix: ``sizes[i]`` rows, and one column for each code of all later columns. ``vector`` has these matrices one
+    after the other, row by row.
 
     Attributes:
-        sizes: Codes per column.
-        leaders: Columns that have tables with all later ones.
+        sizes: Number of codes of each column.
+        leaders: Number of columns that have a table with every later column.
         vector: int64, all tables.
     """
 
@@ -59,40 +60,41 @@ class PairTables:
                 index = later[:, first : first + step] + base[first : first + step]
                 total += np.bincount(index.ravel(), minlength=cells)
 
-    def has(self, i: int, j: int) -> bool:
-        """Whether there is a table of columns i and j."""
-        return min(i, j) < self.leaders and i != j
-
     def table(self, i: int, j: int) -> Integers:
-        """int64[sizes[i], sizes[j]]: rows with each pair of codes."""
+        """Rows with each pair of codes of columns i and j, int64[sizes[i], sizes[j]]."""
         if i > j:
             return self.table(j, i).T
         start = int(self._starts[j] - self._starts[i + 1])
         return self.side_by_side(i)[:, start : start + self.sizes[j]]
 
     def side_by_side(self, i: int) -> Integers:
-        """int64[sizes[i], codes of all later columns]: the tables of leader i with every later column."""
+        """The tables of leader i with every later column, int64[sizes[i], codes of all later columns]."""
         return self.vector[self._offsets[i] : self._offsets[i + 1]].reshape(self.sizes[i], self._widths[i])
 
     def first_columns(self, i: int) -> Integers:
-        """int64[d - i - 1]: where in ``side_by_side(i)`` the table of each later column starts."""
+        """The column of ``side_by_side(i)`` where the table of each later column starts, int64[d - i - 1]."""
         starts: Integers = self._starts[i + 1 : -1] - self._starts[i + 1]
         return starts
 
 
 def packed(vector: Integers, name: str) -> dict[str, npt.NDArray[Any]]:
-    """Arrays that hold a vector of counts: sparse where most are 0, in the narrowest type; never negative."""
-    used = np.flatnonzero(vector)
+    """Small arrays for a vector of counts: sparse where most counts are 0, and in the narrowest dtype.
+
+    Args:
+        vector: Counts, none negative.
+        name: The names of the arrays start with it.
+    """
+    nonzero = np.flatnonzero(vector)
     arrays: dict[str, npt.NDArray[Any]] = {f"{name}.size": np.array([len(vector)], np.int64)}
-    if 3 * len(used) < len(vector):
-        arrays[f"{name}.steps"] = _narrow(np.diff(used, prepend=0))
-        vector = vector[used]
+    if 3 * len(nonzero) < len(vector):
+        arrays[f"{name}.steps"] = _narrow(np.diff(nonzero, prepend=0))
+        vector = vector[nonzero]
     arrays[f"{name}.counts"] = _narrow(vector)
     return arrays
 
 
 def unpacked(arrays: dict[str, Any], name: str) -> Integers:
-    """Inverse of ``packed``."""
+    """The vector from which ``packed`` made the arrays."""
     counts: npt.NDArray[Any] = arrays[f"{name}.counts"]
     steps = arrays.get(f"{name}.steps")
     if steps is None:

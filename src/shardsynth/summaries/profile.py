@@ -1,8 +1,7 @@
-"""Pass 1: ``Profile``, what one reading of the shards tells of every column, and the row sample.
+"""Pass 1: ``Profile``, exact counts of every column and the row sample, from one reading of the shards.
 
-A commutative monoid: ``update(batch)``, ``merge(other)``, ``save``, ``load``. Its file has the same bytes for any split
-of the rows into batches and parts and for any order of merging. Memory is flat in rows: at most a fixed number of
-distinct values a column, and the sample rows under a threshold.
+A commutative monoid: its file has the same bytes for any split of the rows into batches and parts, and for any order of
+merging. Its memory does not grow with the rows: it has a fixed number of distinct values per column, and the sample.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any, Union
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from shardsynth.data import archive
 from shardsynth.data.columns import schema_from_text, schema_to_text
@@ -30,15 +30,15 @@ Tally = Union[NumberTally, TextTally]
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """How a profile is taken; equal for all parts of one.
+    """Options of a profile; all its parts have the same.
 
     Attributes:
-        seed: The job's seed: chooses the sample.
-        total_rows: Rows of the whole table that are candidates for the sample (the training side's expected number).
-        sample_rows: Rows of the sample (k).
-        distinct: Distinct values that are counted at most in a column.
-        extremes: Smallest and largest distinct values that are kept of a column.
-        salt: Distinguishes samples of one seed (training and holdout).
+        seed: The job's seed, which chooses the sample.
+        total_rows: Rows that are candidates for the sample: the expected number of training rows.
+        sample_rows: Rows of the sample.
+        distinct: Most distinct values of a column that are counted.
+        extremes: How many of the smallest and of the largest distinct values of a column are kept.
+        salt: Text that makes samples of one seed differ (training and holdout).
     """
 
     seed: int = 0
@@ -50,7 +50,7 @@ class ProfileOptions:
 
     @property
     def threshold(self) -> int:
-        """Largest hash of a row that a part keeps."""
+        """Largest hash of a row that a part keeps for the sample."""
         return sample_threshold(self.sample_rows, self.total_rows)
 
 
@@ -59,8 +59,8 @@ class Profile:
 
     Attributes:
         schema: The Arrow schema of the batches.
-        options: How it is taken.
-        rows: Rows seen.
+        options: The profile's options.
+        rows: Number of rows counted.
         columns: One ``NumberTally`` or ``TextTally`` per column, in schema order.
     """
 
@@ -111,22 +111,26 @@ class Profile:
         return self
 
     def merge(self, other: Profile) -> Profile:
-        """Add another part of the same table; returns this profile.
+        """Add another part of the same table, and return this profile.
 
         Raises:
-            MergeError: The parts were taken with other options or another schema.
+            MergeError: The parts have different options or schemas.
         """
         if other.options != self.options or not other.schema.equals(self.schema):
             raise MergeError("two parts of a profile were taken with different options or schemas: profile again")
         self.rows += other.rows
-        for mine, theirs in zip(self.columns, other.columns):
-            mine.merge(theirs)  # type: ignore[arg-type]
+        for tally, other_tally in zip(self.columns, other.columns):
+            tally.merge(other_tally)  # type: ignore[arg-type]
         self._sample += other._sample
         self._numbers += other._numbers
         return self
 
     def cut(self, k: int | None = None) -> Profile:
-        """Keep of the sample exactly the ``k`` rows of smallest hash (all if fewer); returns this profile."""
+        """Keep only the ``k`` rows of smallest hash in the sample, and return this profile.
+
+        Args:
+            k: Number of rows to keep; ``options.sample_rows`` if None. A sample of fewer rows stays as it is.
+        """
         k = self.options.sample_rows if k is None else k
         table, numbers = self._settled()
         if len(numbers) > k:
@@ -175,12 +179,10 @@ class Profile:
                 )
 
     def save(self, path: str | Path) -> None:
-        """Write one file; its bytes depend on the rows and options alone."""
-        import pyarrow.parquet as pq
-
+        """Write one file; its bytes depend on the rows and the options alone."""
         table, numbers = self._settled()
         out = io.BytesIO()
-        # Parquet keeps nothing of what lies under a null, unlike Arrow's own file format.
+        # Arrow's own file format would keep the arbitrary bytes of null values; Parquet does not.
         pq.write_table(table, out, compression="zstd", use_dictionary=False, write_statistics=False)
         members: dict[str, archive.Member] = {"sample.parquet": out.getvalue(), "rows": numbers}
         heads: list[dict[str, Any]] = []
@@ -199,18 +201,20 @@ class Profile:
 
     @classmethod
     def load(cls, path: str | Path) -> Profile:
-        """Inverse of ``save``."""
-        import pyarrow.parquet as pq
+        """The profile that ``save`` wrote.
 
+        Raises:
+            RunError: The file cannot be read.
+        """
         members = archive.read(path)
         head = members["head"]
         profile = cls(schema_from_text(head["schema"]), ProfileOptions(**head["options"]))
         profile.rows = head["rows"]
         arrays: dict[int, dict[str, Any]] = {}
         for name, array in members.items():
-            place, _, part = name.partition(".")
-            if place.isdigit():
-                arrays.setdefault(int(place), {})[part] = array
+            column, _, part = name.partition(".")
+            if column.isdigit():
+                arrays.setdefault(int(column), {})[part] = array
         for i, (tally, column_head) in enumerate(zip(profile.columns, head["columns"])):
             tally.from_members(column_head, arrays.get(i, {}))
         table = pq.read_table(io.BytesIO(members["sample.parquet"]))

@@ -1,7 +1,7 @@
 """``ScoreRanges``: the exact minimum and maximum of every numeric column of one table.
 
-SDMetrics cuts numeric columns into ten equal-width bins on *each table's own* range, so scoring a table takes its range
-first: from its ``Profile``, or gathered while its parts are written. A commutative monoid.
+SDMetrics cuts numeric columns into ten bins of equal width on *each table's own* range. So the ranges of a table must
+be known before it is scored: from its ``Profile``, or collected while its parts are written. A commutative monoid.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Range:
 
     Attributes:
         dtype: NumPy dtype in which pandas would hold the column without missing values (float64 for decimals).
-        low: Minimum, exact; None without values.
-        high: Maximum.
-        missing: Rows with null or NaN.
+        low: Exact minimum; None without values.
+        high: Exact maximum; None without values.
+        missing: Number of rows with null or NaN.
     """
 
     dtype: str
@@ -48,7 +48,7 @@ class Range:
     def edges(self) -> Edges | None:
         """SDMetrics' eleven bin edges, float64[11].
 
-        NumPy computes them in the column's own dtype: that of a column of integers with nulls is float64 in pandas.
+        NumPy computes them in the dtype of the column in pandas: float64 for a column of integers with nulls.
 
         Returns:
             None where NumPy cannot cut the range into ten bins.
@@ -64,7 +64,7 @@ class Range:
             return None
 
     def widen(self, low: Any, high: Any) -> None:
-        """Take in two more values."""
+        """Extend the range by the values ``low`` and ``high``."""
         self.low = low if self.low is None else min(self.low, low)
         self.high = high if self.high is None else max(self.high, high)
 
@@ -73,7 +73,7 @@ class ScoreRanges:
     """Ranges of the numeric columns (roles ``number`` and ``datetime``) of a table, by name.
 
     Attributes:
-        rows: Rows seen.
+        rows: Number of rows counted.
         by_name: ``Range`` per numeric column, in table order.
     """
 
@@ -84,86 +84,94 @@ class ScoreRanges:
 
     @classmethod
     def empty(cls, columns: Iterable[Any]) -> ScoreRanges:
-        """Of no rows.
+        """Ranges of no rows.
 
         Args:
-            columns: ``Column`` or ``ColumnCoder`` objects; those that are not numeric are passed over.
+            columns: ``Column`` or ``ColumnCoder`` objects; those that are not numeric are ignored.
         """
         return cls(columns)
 
     @classmethod
     def from_profile(cls, profile: Profile, columns: Iterable[Any]) -> ScoreRanges:
-        """Of the rows that a profile saw.
+        """Ranges of the rows of a profile.
 
-        Datetimes held as text are exact up to 10,000 distinct values; beyond, where the text sorts like the instants
-        (year first), else as wide as the row sample.
+        A datetime column of text has an exact range if its values were counted (up to 10,000 distinct ones), or if the
+        text starts with the year and so sorts as its instants do. Else it has the range of the row sample.
+
+        Args:
+            profile: The profile.
+            columns: ``Column`` or ``ColumnCoder`` objects; those that are not numeric are ignored.
         """
         ranges = cls(columns)
         ranges.rows = profile.rows
         for column in ranges._columns:
             tally = profile[column.name]
-            found = ranges.by_name[column.name]
-            found.missing = tally.rows - tally.present
+            column_range = ranges.by_name[column.name]
+            column_range.missing = tally.rows - tally.present
             if tally.low is None:
                 continue
             if needs_parsing(column):
-                counted = tally.values_as_arrow()
-                if counted is None:
+                texts = tally.values_as_arrow()
+                if texts is None:
                     sample = decoded(profile.sample[column.name])
-                    counted = pa.concat_arrays([pa.array([tally.low, tally.high], sample.type), sample])
-                values, nulls = column_native(column, counted)
+                    texts = pa.concat_arrays([pa.array([tally.low, tally.high], sample.type), sample])
+                values, nulls = column_native(column, texts)
                 values = values if nulls is None else values[~nulls]
                 if len(values):
-                    found.widen(int(values.min()), int(values.max()))
+                    column_range.widen(int(values.min()), int(values.max()))
             else:
-                found.widen(*_exact(tally.low, tally.high, column))
+                column_range.widen(*_exact(tally.low, tally.high, column))
         return ranges
 
     def update(self, batch: pa.RecordBatch) -> ScoreRanges:
-        """Take in a batch; returns itself."""
+        """Add the rows of a batch, and return itself."""
         self.rows += batch.num_rows
         for column in self._columns:
             self._update_column(column, batch.column(column.name))
         return self
 
     def _update_column(self, column: Column, array: pa.Array) -> None:
-        found = self.by_name[column.name]
+        column_range = self.by_name[column.name]
         values, nulls = column_native(column, decoded(array))
         if nulls is not None:
-            found.missing += int(nulls.sum())
+            column_range.missing += int(nulls.sum())
             values = values[~nulls]
         if not len(values):
             return
         if values.dtype.kind == "f":
             low, high = np.fmin.reduce(values), np.fmax.reduce(values)
             if np.isnan(low):
-                found.missing += len(values)
+                column_range.missing += len(values)
                 return
-            found.missing += int(np.isnan(values).sum())
+            column_range.missing += int(np.isnan(values).sum())
             low, high = low + 0.0, high + 0.0
         else:
             low, high = values.min(), values.max()
-        found.widen(*_exact(low.item(), high.item(), column))
+        column_range.widen(*_exact(low.item(), high.item(), column))
 
     def merge(self, other: ScoreRanges) -> ScoreRanges:
-        """Take in another part of the same table; returns itself."""
+        """Add another part of the same table, and return itself.
+
+        Raises:
+            MergeError: The parts have different columns.
+        """
         if list(other.by_name) != list(self.by_name):
             raise MergeError("ranges of different columns cannot be merged: sample again")
         self.rows += other.rows
-        for name, found in self.by_name.items():
-            more = other.by_name[name]
-            found.missing += more.missing
-            if more.low is not None:
-                found.widen(more.low, more.high)
+        for name, column_range in self.by_name.items():
+            other_range = other.by_name[name]
+            column_range.missing += other_range.missing
+            if other_range.low is not None:
+                column_range.widen(other_range.low, other_range.high)
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """The ranges as a JSON object."""
         return {"rows": self.rows, "columns": {name: dict(r.__dict__) for name, r in self.by_name.items()}}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ScoreRanges:
-        """Inverse of ``to_json``; the result can be merged and read, not updated."""
+        """The ranges that ``to_json`` gave; they can be merged and read, but not updated."""
         ranges = cls()
         ranges.rows = data["rows"]
         ranges.by_name = {name: Range(**fields) for name, fields in data["columns"].items()}
@@ -180,7 +188,7 @@ def _dtype(column: Column) -> str:
 
 
 def _exact(low: Any, high: Any, column: Column) -> tuple[Any, Any]:
-    """Native Python ends as they are compared: decimals on the axis."""
+    """Native minimum and maximum as SDMetrics compares them: decimals as floats on the axis."""
     if not pa.types.is_decimal(column.value_type):
         return low, high
     ends: Array = np.array([low, high], np.float64 if isinstance(low, float) else np.int64)

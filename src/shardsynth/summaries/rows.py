@@ -1,8 +1,8 @@
-"""Which rows: hashes of global row numbers, the holdout, the bottom-k sample.
+"""Choose rows by hashes of their global row numbers: the holdout, and the row sample.
 
-A row is chosen by the hash of (seed, salt, its global row number), never by its place in a shard or a batch, so that
-any split of the table chooses the same rows. The generator is splitmix64 (Steele, Lea, Flood 2014), a bijection of the
-row number: two rows never tie.
+A row is chosen by the hash of the seed, a salt and its global row number, never by its position in a shard or batch. So
+any split of the table chooses the same rows. The hash is splitmix64 (Steele, Lea, Flood 2014: Fast splittable
+pseudorandom number generators), a bijection of the row number: two rows never have the same hash.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Hashes = npt.NDArray[np.uint64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
-#: The largest hash: as a threshold, "every row".
+#: The largest hash. As a threshold it chooses every row.
 EVERY_ROW = 2**64 - 1
 
 
@@ -39,7 +39,7 @@ def _mix(x: Hashes) -> Hashes:
 
 
 def hash_rows(seed: int, salt: str, first_row: int, n: int) -> Hashes:
-    """Hashes of the rows ``first_row`` to ``first_row + n - 1``, uint64[n]."""
+    """Hashes of the rows ``first_row`` to ``first_row + n - 1``, uint64[n]; each purpose has its own ``salt``."""
     rows = np.arange(first_row, first_row + n, dtype=np.uint64)
     with np.errstate(over="ignore"):
         rows += np.uint64(1)
@@ -49,7 +49,7 @@ def hash_rows(seed: int, salt: str, first_row: int, n: int) -> Hashes:
 
 
 def hash_row_numbers(seed: int, salt: str, rows: Hashes) -> Hashes:
-    """``hash_rows`` of any row numbers, uint64[n]."""
+    """Hashes of rows by their numbers ``rows``, uint64[n]; the same hashes as those of ``hash_rows``."""
     with np.errstate(over="ignore"):
         return _mix((rows.astype(np.uint64) + np.uint64(1)) * _GOLDEN + _key(seed, salt))
 
@@ -57,15 +57,15 @@ def hash_row_numbers(seed: int, salt: str, rows: Hashes) -> Hashes:
 def holdout_mask(
     seed: int, fraction: float, first_row: int, n: int, group: pa.Array | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Which rows are held out, bool[n].
+    """Which rows are in the holdout, bool[n].
 
     Args:
         seed: The job's seed.
-        fraction: Expected share of the rows (of the groups, with ``group``), 0 to 1.
+        fraction: Expected share of the holdout, 0 to 1: of the rows or, with ``group``, of the keys.
         first_row: Global number of the first row.
-        n: Rows.
-        group: Key of each row (``evaluate.group``), length n: rows of one key fall on the same side. A row without a
-            key is its own group.
+        n: Number of rows.
+        group: Key of each row [n] (``evaluate.group``): rows with the same key are all in the holdout, or none of them
+            is. A row without a key is a group of its own.
     """
     hashes = hash_rows(seed, "holdout", first_row, n)
     if group is not None:
@@ -73,32 +73,32 @@ def holdout_mask(
 
         encoded = (group.dictionary_decode() if pa.types.is_dictionary(group.type) else group).dictionary_encode()
         keys = encoded.dictionary.cast(pa.string()).to_numpy(zero_copy_only=False)
-        known = np.asarray(encoded.indices.is_valid().to_numpy(zero_copy_only=False), dtype=np.bool_)
+        has_key = np.asarray(encoded.indices.is_valid().to_numpy(zero_copy_only=False), dtype=np.bool_)
         if len(keys):
             with np.errstate(over="ignore"):
                 by_key = _mix(hash_array(keys.astype(object), categorize=False) + _key(seed, "holdout group"))
             codes = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-            hashes = np.where(known, by_key[codes], hashes)
+            hashes = np.where(has_key, by_key[codes], hashes)
     if fraction >= 1.0:
         return np.ones(n, np.bool_)
     return np.asarray(hashes < np.uint64(int(max(fraction, 0.0) * 2.0**64)), dtype=np.bool_)
 
 
 def sample_threshold(k: int, total: int) -> int:
-    """Largest hash that a row of the sample may have, so that the k smallest of ``total`` rows lie under it.
+    """Hash below which the ``k`` rows of smallest hash are, of ``total`` rows.
 
-    About 1.1 k rows do; that fewer than k do has a probability below 1e-12.
+    About 1.1 k rows have a smaller hash. The probability that fewer than k have one is below 1e-12.
 
     Args:
         k: Rows of the sample.
-        total: Rows that are candidates (of the training side: total rows times one minus the holdout).
+        total: Number of rows that are candidates. Of training rows: all rows times one minus the holdout.
     """
-    wanted = max(1.1 * k, k + 8.0 * math.sqrt(k) + 64.0)
-    if total <= 0 or wanted >= total:
+    expected = max(1.1 * k, k + 8.0 * math.sqrt(k) + 64.0)
+    if total <= 0 or expected >= total:
         return EVERY_ROW
-    return min(EVERY_ROW, int(wanted / total * 2.0**64))
+    return min(EVERY_ROW, int(expected / total * 2.0**64))
 
 
 def share_threshold(k: int, total: int) -> int:
-    """Hash under which about ``k`` of ``total`` rows lie; every row when there are no more than k."""
+    """Hash below which about ``k`` of ``total`` rows are; ``EVERY_ROW`` where there are at most k rows."""
     return EVERY_ROW if total <= k else int(k / total * 2.0**64)

@@ -1,7 +1,7 @@
-"""What of ``Counts`` exists for SDMetrics' scores: its tables of pairs, its bins, its correlations.
+"""Counts that SDMetrics' scores need: contingency tables of pairs on SDMetrics' bins, and correlations.
 
-Two categories, or a category and a number, are compared by contingency tables; numbers enter in ten equal-width bins on
-their own table's range, missing values falling in the bin of the maximum. Two numbers are compared by Pearson's r.
+Two categories, or a category and a number, are compared by contingency tables. A number is cut into ten bins of equal
+width on its own table's range; missing values are counted with the maximum. Two numbers are compared by Pearson's r.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Array, axis_of_native
@@ -24,13 +25,14 @@ Codes = npt.NDArray[np.int16]
 Integers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-#: SDMetrics' bins of a number, the eleventh for the maximum and for missing values.
+#: Codes of a number: SDMetrics' ten bins, and one for the maximum and for missing values.
 NUMBER_CODES = 11
-#: Categories of a column that are told apart in pairs.
+#: Most score codes of a category column.
 CATEGORIES = 256
-#: Cells of all tables together, beyond which fewer categories are told apart.
+#: Most cells of all tables together; where there are more, category columns get fewer score codes.
 _MOST_CELLS = 50_000_000
-_LOOKUP = 1 << 17
+#: Widest range of integers whose bins are kept in a table.
+_LOOKUP_RANGE = 1 << 17
 
 
 class ScoreTables:
@@ -40,10 +42,10 @@ class ScoreTables:
         coder: Codes of the columns.
         ranges: The table's ranges.
         numbers: Indices (in ``coder.columns``) of the numeric columns.
-        place: Name to place in ``tables``: categories first. A column that is always missing has one code.
-        tables: Category-category and category-number tables, or None above 500 columns.
+        place: Column name -> index in ``tables``, categories first. A column without any value has one code.
+        tables: Tables of two categories, and of a category and a number; None above 500 columns.
         moments: Sums of products of the numeric columns.
-        kept: Per category column, the score code of each fine code and of ``unseen``; None for numbers.
+        score_codes: Per category column, the score code of each fine code and of ``unseen``; None for a number.
     """
 
     def __init__(self, coder: TableCoder, ranges: ScoreRanges) -> None:
@@ -58,7 +60,7 @@ class ScoreTables:
         self._learned = [self.place[c.name] for c in coder.columns]
         most = CATEGORIES
         while True:
-            self.kept = [_score_codes(c, most) if c.is_category else None for c in coder.columns]
+            self.score_codes = [_score_codes(c, most) if c.is_category else None for c in coder.columns]
             sizes = [self._size(name) for name in names]
             later = np.cumsum(sizes[::-1])[::-1]
             cells = sum(sizes[k] * int(later[k] - sizes[k]) for k in range(leaders))
@@ -66,47 +68,47 @@ class ScoreTables:
                 break
             most //= 2
         self.tables = None if coder.wide else PairTables(sizes, leaders)
-        self._scales = [None if c.is_category else _Bins(ranges.by_name[c.name], c) for c in coder.columns]
+        self._scales = [None if c.is_category else _Bins(ranges.by_name[c.name]) for c in coder.columns]
         self.moments = Moments([ranges.by_name[coder.columns[i].name] for i in self.numbers])
         self._waiting: list[npt.NDArray[np.int16]] = []
 
     def _size(self, name: str) -> int:
         if name not in self.coder.index:
             return 1
-        kept = self.kept[self.coder.index[name]]
-        return NUMBER_CODES if kept is None else int(kept.max()) + 1
+        codes = self.score_codes[self.coder.index[name]]
+        return NUMBER_CODES if codes is None else int(codes.max()) + 1
 
     def update(self, encoded: Encoded) -> None:
         """Count a batch."""
         pairs = [encoded.native[i] for i in self.numbers]
         values = [p[0] for p in pairs if p is not None]
         missing = [encoded.missing(i) for i in self.numbers]
-        columns = [self.coder.columns[i].column.value_type for i in self.numbers]
-        scored = [axis_of_native(v, t) if _scaled(t) else v for v, t in zip(values, columns)]
-        self.moments.add(scored, missing)
+        types = [self.coder.columns[i].column.value_type for i in self.numbers]
+        numbers = [axis_of_native(v, t) if pa.types.is_decimal(t) else v for v, t in zip(values, types)]
+        self.moments.add(numbers, missing)
         if self.tables is None:
             return
         codes = np.zeros((len(self.place), encoded.rows), np.int16)
         for k, i in enumerate(self.numbers):
             bins = self._scales[i]
             assert bins is not None
-            codes[self._learned[i]] = bins.codes(scored[k], missing[k])
-        for i, kept in enumerate(self.kept):
-            if kept is not None:
-                codes[self._learned[i]] = kept[encoded.codes[i]]
+            codes[self._learned[i]] = bins.codes(numbers[k], missing[k])
+        for i, score_codes in enumerate(self.score_codes):
+            if score_codes is not None:
+                codes[self._learned[i]] = score_codes[encoded.codes[i]]
         self._waiting.append(codes)
         if sum(c.shape[1] for c in self._waiting) >= 1 << 16:
             self.settle()
 
     def settle(self) -> ScoreTables:
-        """Count what waits; returns itself."""
+        """Count the codes that wait, and return itself."""
         if self._waiting and self.tables is not None:
             waiting, self._waiting = self._waiting, []
             self.tables.add(waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=1))
         return self
 
     def merge(self, other: ScoreTables) -> None:
-        """Add another part's counts."""
+        """Add another part of the same table, with the same codes and ranges."""
         self.settle()
         other.settle()
         self.moments.merge(other.moments)
@@ -114,14 +116,18 @@ class ScoreTables:
             self.tables.vector += other.tables.vector
 
     def pair(self, i: int, j: int) -> Integers:
-        """int64: the contingency table of columns i and j."""
+        """The contingency table of columns i and j, int64; at least one of them is a category.
+
+        Raises:
+            KeyError: The table has more than 500 columns.
+        """
         tables = self.settle().tables
         if tables is None:
             raise KeyError("a table this wide has no contingency tables")
         return tables.table(self._learned[i], self._learned[j])
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """As arrays for the archive."""
+        """Arrays for an archive, by name."""
         arrays = self.moments.to_arrays()
         tables = self.settle().tables
         if tables is not None:
@@ -129,45 +135,44 @@ class ScoreTables:
         return arrays
 
     def from_arrays(self, arrays: dict[str, Any]) -> None:
-        """Inverse of ``to_arrays``."""
+        """Take in the counts that ``to_arrays`` gave."""
         self.moments.from_arrays(arrays)
         if self.tables is not None:
             self.tables.vector = unpacked(arrays, "score")
 
 
 def is_discrete(column: Column) -> bool:
-    """Whether SDMetrics compares a column as categories."""
+    """Whether SDMetrics compares the values of a column as categories."""
     return column.sdtype in ("categorical", "ordinal", "boolean")
 
 
-def _scaled(type_: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_decimal(type_))
-
-
 def _score_codes(coder: ColumnCoder, most: int) -> Codes:
-    """Score code per fine code and for ``unseen``: the most frequent categories by themselves, the others together."""
+    """Score code of each fine code and of ``unseen``: most frequent categories have their own, all others share one."""
     values = coder.n_codes - 1
     codes = np.arange(values + 2, dtype=np.int16)
     if values > most:
-        often = np.sort(np.argsort(-coder.mass[:-1], kind="stable")[: most - 1])
+        frequent = np.sort(np.argsort(-coder.mass[:-1], kind="stable")[: most - 1])
         codes[:values] = most - 1
-        codes[often] = np.arange(most - 1)
+        codes[frequent] = np.arange(most - 1)
         codes[values:] = [most, most + 1]
     return codes
 
 
 class _Bins:
-    """SDMetrics' digitized values of one column: 0 to 10."""
+    """SDMetrics' bins of one column: codes 0 to 10."""
 
-    def __init__(self, found: Range, coder: ColumnCoder) -> None:
-        self.edges = found.edges()
-        self._low = found.low
+    def __init__(self, column_range: Range) -> None:
+        self.edges = column_range.edges()
+        self._low = column_range.low
         self._table: npt.NDArray[np.int16] | None = None
-        whole = isinstance(found.low, int) and self.edges is not None
-        if whole and abs(found.low) < 2**52 and abs(found.high) < 2**52 and found.high - found.low < _LOOKUP:
-            self._table = self._digitized(np.arange(found.low, found.high + 1))
+        is_integer = isinstance(column_range.low, int) and self.edges is not None
+        if (
+            is_integer
+            and abs(column_range.low) < 2**52
+            and abs(column_range.high) < 2**52
+            and column_range.high - column_range.low < _LOOKUP_RANGE
+        ):
+            self._table = self._digitized(np.arange(column_range.low, column_range.high + 1))
 
     def _digitized(self, values: Array) -> npt.NDArray[np.int16]:
         assert self.edges is not None

@@ -1,8 +1,9 @@
-"""What ``Profile`` keeps of one column: two monoids, one for numbers and one for text.
+"""Exact counts of one column in a ``Profile``: ``NumberTally`` here, and ``TextTally`` for text.
 
-Value counts up to a limit of distinct values; beyond it they are dropped for good ("overflow"), and what they used to
-tell goes on by itself: minimum, maximum, the few most extreme values, the grid. Which of the two states a column is in
-depends on its values alone, never on how they came, so that any split of the rows and any order of merging end equal.
+A tally counts each distinct value, up to a limit. With more distinct values it is in *overflow*: it drops the counts
+and from then on keeps only the minimum, the maximum, the few most extreme values and the grid. Whether a column is in
+overflow depends on its values alone, never on their order. So any split of the rows and any order of merging give the
+same tally: it is a commutative monoid.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from shardsynth.data.grid import Grid, grid_for
-from shardsynth.data.values import Array, axis_of_native, decoded, kind_of, native, to_arrow
+from shardsynth.data.values import Array, axis_of_native, decoded, kind_of, native, to_arrow, wide_dtype
 from shardsynth.summaries.text import TextTally
 
-Counts = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 
 
 def tally_for(type_: pa.DataType, limit: int, extremes: int) -> NumberTally | TextTally:
@@ -25,43 +26,43 @@ def tally_for(type_: pa.DataType, limit: int, extremes: int) -> NumberTally | Te
 
     Args:
         type_: The column's type.
-        limit: Distinct values that are counted at most.
-        extremes: How many of the smallest and of the largest values are kept.
+        limit: Most distinct values that are counted.
+        extremes: How many of the smallest and of the largest distinct values are kept.
     """
     if kind_of(type_) in ("text", "binary", "null"):
         return TextTally(type_, limit)
     return NumberTally(type_, limit, extremes)
 
 
-def merge_counts(values: Array, counts: Counts, more: Array, more_counts: Counts) -> tuple[Array, Counts]:
-    """Union of two sorted lists of distinct values, their counts added."""
-    if not len(more):
+def merge_counts(values: Array, counts: Integers, others: Array, other_counts: Integers) -> tuple[Array, Integers]:
+    """Union of two sorted arrays of distinct values, and the sum of their counts."""
+    if not len(others):
         return values, counts
     if not len(values):
-        return more, more_counts
-    place = np.searchsorted(values, more)
-    if place[-1] < len(values) and np.array_equal(values[place], more):
+        return others, other_counts
+    place = np.searchsorted(values, others)
+    if place[-1] < len(values) and np.array_equal(values[place], others):
         counts = counts.copy()
-        counts[place] += more_counts
+        counts[place] += other_counts
         return values, counts
-    both = np.concatenate([values, more])
+    both = np.concatenate([values, others])
     order = np.argsort(both, kind="stable")
-    both, all_counts = both[order], np.concatenate([counts, more_counts])[order]
+    both, all_counts = both[order], np.concatenate([counts, other_counts])[order]
     first = np.concatenate([[True], both[1:] != both[:-1]])
     starts = np.flatnonzero(first)
     return both[starts], np.add.reduceat(all_counts, starts)
 
 
-def count_values(values: Array) -> tuple[Array, Counts]:
+def count_values(values: Array) -> tuple[Array, Integers]:
     """Distinct values in order (as int64, uint64 or float64), and how often each occurs."""
     if values.dtype.kind in "iu":
-        wide = values.astype(np.uint64 if values.dtype == np.uint64 else np.int64, copy=False)
-        low, high = wide.min(), wide.max()
-        if int(high) - int(low) <= 4 * len(wide) + 1024:
-            counts = np.bincount((wide - low).view(np.int64))
+        integers = values.astype(np.uint64 if values.dtype == np.uint64 else np.int64, copy=False)
+        low, high = integers.min(), integers.max()
+        if int(high) - int(low) <= 4 * len(integers) + 1024:
+            counts = np.bincount((integers - low).view(np.int64))
             present = np.flatnonzero(counts)
-            return present.astype(wide.dtype) + low, counts[present]
-        values = wide
+            return present.astype(integers.dtype) + low, counts[present]
+        values = integers
     ordered = np.sort(values)
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     return ordered[starts], np.diff(np.append(starts, len(ordered)))
@@ -71,13 +72,14 @@ class NumberTally:
     """Numbers, booleans, decimals, dates and times, by their native values.
 
     Attributes:
-        rows: Rows seen.
-        nulls: Arrow nulls among them.
-        nans: NaN among them.
-        infinite: Infinite values among them; they enter nothing else.
+        rows: Number of rows counted.
+        nulls: Number of Arrow nulls among them.
+        nans: Number of NaN among them.
+        infinite: Number of infinite values among them; they are counted nowhere else.
         first_infinite: Global row number of the first infinite value, or None.
         low: Smallest value, a Python int or float; None without values.
-        high: Largest value.
+        high: Largest value; None without values.
+        overflow: Whether there were too many distinct values to count.
     """
 
     def __init__(self, type_: pa.DataType, limit: int, extremes: int) -> None:
@@ -89,11 +91,11 @@ class NumberTally:
         self.low: Any = None
         self.high: Any = None
         self._values: Array | None = None
-        self._counts: Counts = np.zeros(0, np.int64)
+        self._counts: Integers = np.zeros(0, np.int64)
         self.overflow = False
         self._grid: Grid = grid_for(self.type)
-        self._lowest: tuple[Array, Counts] | None = None
-        self._highest: tuple[Array, Counts] | None = None
+        self._lowest: tuple[Array, Integers] | None = None
+        self._highest: tuple[Array, Integers] | None = None
 
     def update(self, array: pa.Array, rows: npt.NDArray[np.uint64]) -> None:
         """Count a batch; ``rows`` are the global row numbers of its values."""
@@ -111,7 +113,7 @@ class NumberTally:
         self.low = low if self.low is None else min(self.low, low)
         self.high = high if self.high is None else max(self.high, high)
         if self.overflow:
-            self._follow(values)
+            self._update_overflow(values)
         else:
             self._add(*count_values(values))
 
@@ -129,7 +131,7 @@ class NumberTally:
         # Adding zero turns -0.0 into 0.0: equal values are one value.
         return np.asarray(values[finite & present], np.float64) + 0.0
 
-    def _add(self, values: Array, counts: Counts) -> None:
+    def _add(self, values: Array, counts: Integers) -> None:
         if self._values is None:
             self._values, self._counts = values, counts
         else:
@@ -138,45 +140,44 @@ class NumberTally:
             self._spill()
 
     def _spill(self) -> None:
-        """Stop counting: keep of the counts what must go on."""
-        values, counts = self._known()
+        """Go into overflow: keep the extremes and the grid of the counts, and drop the counts."""
+        values, counts = self._counted()
         self._lowest, self._highest = self._ends(values, counts)
         self._grid = grid_for(self.type).extended(values)
         self._values, self._counts, self.overflow = None, np.zeros(0, np.int64), True
 
-    def _known(self) -> tuple[Array, Counts]:
+    def _counted(self) -> tuple[Array, Integers]:
         if self._values is None:
             return np.zeros(0, self.dtype), self._counts
         return self._values, self._counts
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """In which the values are counted: float64, uint64 or int64."""
-        if pa.types.is_floating(self.type) or (pa.types.is_decimal(self.type) and self.type.precision > 18):
-            return np.dtype(np.float64)
-        return np.dtype(np.uint64 if self.type == pa.uint64() else np.int64)
+        """NumPy dtype of the counted values: float64, uint64 or int64."""
+        return wide_dtype(self.type)
 
-    def _ends(self, values: Array, counts: Counts) -> tuple[tuple[Array, Counts], tuple[Array, Counts]]:
+    def _ends(self, values: Array, counts: Integers) -> tuple[tuple[Array, Integers], tuple[Array, Integers]]:
         k = self.extremes
         high = slice(max(0, len(values) - k), None)
         return (values[:k].copy(), counts[:k].copy()), (values[high].copy(), counts[high].copy())
 
-    def _follow(self, values: Array) -> None:
-        """After the overflow: only what can still change the ends or the grid is looked at."""
+    def _update_overflow(self, values: Array) -> None:
+        """Take in values after the overflow: they can change the extremes and the grid."""
         assert self._lowest is not None and self._highest is not None
         near = values[(values <= self._lowest[0][-1]) | (values >= self._highest[0][0])]
         if len(near):
             self._join_ends(*count_values(near))
         self._grid = self._grid.extended(values)
 
-    def _join_ends(self, values: Array, counts: Counts) -> None:
+    def _join_ends(self, values: Array, counts: Integers) -> None:
         assert self._lowest is not None and self._highest is not None
         lows, highs = self._lowest, self._highest
-        self._lowest = self._ends(*merge_counts(*lows, *_where(values, counts, values <= lows[0][-1])))[0]
-        self._highest = self._ends(*merge_counts(*highs, *_where(values, counts, values >= highs[0][0])))[1]
+        near_low, near_high = values <= lows[0][-1], values >= highs[0][0]
+        self._lowest = self._ends(*merge_counts(*lows, values[near_low], counts[near_low]))[0]
+        self._highest = self._ends(*merge_counts(*highs, values[near_high], counts[near_high]))[1]
 
     def merge(self, other: NumberTally) -> None:
-        """Add another part's tally of the same column."""
+        """Add the tally of the same column in another part of the table."""
         self.rows += other.rows
         self.nulls += other.nulls
         self.nans += other.nans
@@ -188,15 +189,15 @@ class NumberTally:
         self.high = max((v for v in highs if v is not None), default=None)
         if not self.overflow and not other.overflow:
             if other._values is not None:
-                self._add(*other._known())
+                self._add(*other._counted())
             return
         if not self.overflow:
-            mine = self._known()
+            values, counts = self._counted()
             self._lowest, self._highest, self._grid = other._lowest, other._highest, other._grid
             self._values, self._counts, self.overflow = None, np.zeros(0, np.int64), True
-            self._absorb(*mine)
+            self._add_to_overflow(values, counts)
         elif not other.overflow:
-            self._absorb(*other._known())
+            self._add_to_overflow(*other._counted())
         else:
             assert other._lowest is not None and other._highest is not None
             assert self._lowest is not None and self._highest is not None
@@ -204,43 +205,43 @@ class NumberTally:
             self._highest = self._ends(*merge_counts(*self._highest, *other._highest))[1]
             self._grid = self._grid.joined(other._grid)
 
-    def _absorb(self, values: Array, counts: Counts) -> None:
+    def _add_to_overflow(self, values: Array, counts: Integers) -> None:
         if len(values):
             self._join_ends(values, counts)
             self._grid = self._grid.extended(values)
 
     @property
     def present(self) -> int:
-        """Rows with a finite value."""
+        """Number of rows with a finite value."""
         return self.rows - self.nulls - self.nans - self.infinite
 
     @property
     def distinct(self) -> int | None:
         """Number of distinct values; None after an overflow."""
-        return None if self.overflow else len(self._known()[0])
+        return None if self.overflow else len(self._counted()[0])
 
-    def value_counts(self) -> tuple[Array, Counts] | None:
+    def value_counts(self) -> tuple[Array, Integers] | None:
         """``(values, counts)``: distinct native values in order and int64 counts; None after an overflow."""
-        return None if self.overflow else self._known()
+        return None if self.overflow else self._counted()
 
     def values_as_arrow(self) -> pa.Array | None:
         """The distinct values as an Arrow array of the column's value type; None after an overflow."""
-        return None if self.overflow else to_arrow(self._known()[0], self.type)
+        return None if self.overflow else to_arrow(self._counted()[0], self.type)
 
     @property
-    def lowest(self) -> tuple[Array, Counts]:
+    def lowest(self) -> tuple[Array, Integers]:
         """The smallest distinct native values in order (at most ``extremes`` of them), and their counts."""
-        return self._lowest if self._lowest is not None else self._ends(*self._known())[0]
+        return self._lowest if self._lowest is not None else self._ends(*self._counted())[0]
 
     @property
-    def highest(self) -> tuple[Array, Counts]:
-        """The largest distinct native values in order, and their counts."""
-        return self._highest if self._highest is not None else self._ends(*self._known())[1]
+    def highest(self) -> tuple[Array, Integers]:
+        """The largest distinct native values in order (at most ``extremes`` of them), and their counts."""
+        return self._highest if self._highest is not None else self._ends(*self._counted())[1]
 
     @property
     def grid(self) -> Grid:
-        """The grid on which the values lie."""
-        return self._grid if self.overflow else grid_for(self.type).extended(self._known()[0])
+        """The grid of the values."""
+        return self._grid if self.overflow else grid_for(self.type).extended(self._counted()[0])
 
     @property
     def axis_range(self) -> tuple[float, float] | None:
@@ -251,7 +252,7 @@ class NumberTally:
         return float(ends[0]), float(ends[1])
 
     def to_members(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """As a JSON object and arrays by name."""
+        """A JSON object, and arrays by name, for an archive."""
         head = {
             "rows": self.rows,
             "nulls": self.nulls,
@@ -263,14 +264,14 @@ class NumberTally:
             "overflow": self.overflow,
         }
         if not self.overflow:
-            values, counts = self._known()
+            values, counts = self._counted()
             return head, {"values": values, "counts": counts}
         head["grid"] = self._grid.to_json()
         names = ("lowest", "lowest_counts", "highest", "highest_counts")
         return head, dict(zip(names, (*self.lowest, *self.highest)))
 
     def from_members(self, head: dict[str, Any], arrays: dict[str, Array]) -> None:
-        """Inverse of ``to_members``, into an empty tally."""
+        """Take in what ``to_members`` gave; this tally must be empty."""
         for name in ("rows", "nulls", "nans", "infinite", "first_infinite", "low", "high", "overflow"):
             setattr(self, name, head[name])
         if self.overflow:
@@ -279,7 +280,3 @@ class NumberTally:
             self._grid = Grid.from_json(head["grid"])
         elif len(arrays["values"]):
             self._values, self._counts = arrays["values"], arrays["counts"]
-
-
-def _where(values: Array, counts: Counts, keep: npt.NDArray[np.bool_]) -> tuple[Array, Counts]:
-    return values[keep], counts[keep]

@@ -1,8 +1,7 @@
-"""The tally of a column of text or bytes: distinct values counted on dictionary codes, never row by row."""
+"""``TextTally``: exact counts of a column of text or bytes, made on dictionary codes, never row by row."""
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import numpy as np
@@ -10,20 +9,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from shardsynth.data.archive import value_from_json, value_to_json
 from shardsynth.data.values import Array, kind_of, null_mask, plain_type
 
-Counts = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 
 
 class TextTally:
-    """Text, bytes, or nothing (the Arrow type ``null``).
+    """Exact counts of text, of bytes, or of a column without values (the Arrow type ``null``).
+
+    A commutative monoid with an overflow, as ``NumberTally``.
 
     Attributes:
-        rows: Rows seen.
-        nulls: Nulls among them.
+        rows: Number of rows counted.
+        nulls: Number of nulls among them.
         low: Smallest value in byte order, str or bytes; None without values.
-        high: Largest value.
-        nans, infinite, first_infinite: 0, 0 and None, as for numbers that have none.
+        high: Largest value in byte order; None without values.
+        nans, infinite, first_infinite: 0, 0 and None: text has no such values.
+        overflow: Whether there were too many distinct values to count.
     """
 
     nans = 0
@@ -39,11 +42,11 @@ class TextTally:
         self.high: Any = None
         self.overflow = False
         self._values: pa.Array = pa.array([], self._plain)
-        self._counts: Counts = np.zeros(0, np.int64)
-        self._last: tuple[pa.Array, Counts] | None = None
+        self._counts: Integers = np.zeros(0, np.int64)
+        self._last: tuple[pa.Array, Integers] | None = None
 
     def update(self, array: pa.Array, rows: npt.NDArray[np.uint64] | None = None) -> None:
-        """Count a batch."""
+        """Count the values of a batch; ``rows`` is not used: only ``NumberTally`` needs row numbers."""
         self.rows += len(array)
         if pa.types.is_null(array.type):
             self.nulls += len(array)
@@ -61,13 +64,13 @@ class TextTally:
         elif self._last is not None and (self._last[0] is dictionary or self._last[0].equals(dictionary)):
             self._last[1][: len(counts)] += counts
         else:
-            self._fold()
+            self.settle()
             if len(used) > self.limit:
                 self._add(dictionary.take(pa.array(used)), counts[used])
             else:
                 self._last = (dictionary, counts)
 
-    def _count_codes(self, array: pa.DictionaryArray) -> tuple[pa.Array, Counts]:
+    def _count_codes(self, array: pa.DictionaryArray) -> tuple[pa.Array, Integers]:
         dictionary = array.dictionary
         nulls = null_mask(array.indices)
         codes = array.indices.fill_null(0).to_numpy() if nulls is not None else array.indices.to_numpy()
@@ -79,10 +82,10 @@ class TextTally:
                 counts[0] -= absent
         if len(dictionary) == 0:
             return dictionary, np.zeros(0, np.int64)
-        inner = null_mask(dictionary)
-        if inner is not None:
-            self.nulls += int(counts[inner].sum())
-            counts[inner] = 0
+        null_entries = null_mask(dictionary)
+        if null_entries is not None:
+            self.nulls += int(counts[null_entries].sum())
+            counts[null_entries] = 0
         return dictionary, counts
 
     def _widen(self, values: pa.Array) -> None:
@@ -93,8 +96,8 @@ class TextTally:
         self.low = low if self.low is None else min(self.low, low, key=_byte_order)
         self.high = high if self.high is None else max(self.high, high, key=_byte_order)
 
-    def _fold(self) -> None:
-        """Add what waits under the last dictionary."""
+    def settle(self) -> None:
+        """Add the counts that wait under the last dictionary."""
         if self._last is None:
             return
         dictionary, counts = self._last
@@ -102,7 +105,7 @@ class TextTally:
         used = np.flatnonzero(counts)
         self._add(dictionary.take(pa.array(used)), counts[used])
 
-    def _add(self, values: pa.Array, counts: Counts) -> None:
+    def _add(self, values: pa.Array, counts: Integers) -> None:
         if not len(values):
             return
         values = values.cast(self._plain)
@@ -117,13 +120,8 @@ class TextTally:
         order = pc.sort_indices(both.dictionary)
         self._values, self._counts = both.dictionary.take(order), total[order.to_numpy()]
 
-    def settle(self) -> TextTally:
-        """Bring everything that waits into the counts."""
-        self._fold()
-        return self
-
     def merge(self, other: TextTally) -> None:
-        """Add another part's tally of the same column."""
+        """Add the tally of the same column in another part of the table."""
         self.settle()
         other.settle()
         self.rows += other.rows
@@ -139,7 +137,7 @@ class TextTally:
 
     @property
     def present(self) -> int:
-        """Rows with a value."""
+        """Number of rows with a value."""
         return self.rows - self.nulls
 
     @property
@@ -148,7 +146,7 @@ class TextTally:
         self.settle()
         return None if self.overflow else len(self._values)
 
-    def value_counts(self) -> tuple[pa.Array, Counts] | None:
+    def value_counts(self) -> tuple[pa.Array, Integers] | None:
         """``(values, counts)``: distinct values in byte order and int64 counts; None after an overflow."""
         self.settle()
         return None if self.overflow else (self._values, self._counts)
@@ -159,34 +157,26 @@ class TextTally:
         return None if self.overflow else self._values.cast(plain_type(self.type))
 
     def to_members(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """As a JSON object and arrays by name."""
+        """A JSON object, and arrays by name, for an archive."""
         self.settle()
         head = {
             "rows": self.rows,
             "nulls": self.nulls,
             "overflow": self.overflow,
-            "low": _to_text(self.low),
-            "high": _to_text(self.high),
-            "values": [_to_text(v) for v in self._values.to_pylist()],
+            "low": value_to_json(self.low),
+            "high": value_to_json(self.high),
+            "values": [value_to_json(v) for v in self._values.to_pylist()],
         }
         return head, {"counts": self._counts}
 
     def from_members(self, head: dict[str, Any], arrays: dict[str, Array]) -> None:
-        """Inverse of ``to_members``, into an empty tally."""
+        """Take in what ``to_members`` gave; this tally must be empty."""
         binary = self._plain == pa.binary()
         self.rows, self.nulls, self.overflow = head["rows"], head["nulls"], head["overflow"]
-        self.low, self.high = _from_text(head["low"], binary), _from_text(head["high"], binary)
-        self._values = pa.array([_from_text(v, binary) for v in head["values"]], self._plain)
+        self.low, self.high = value_from_json(head["low"], binary), value_from_json(head["high"], binary)
+        self._values = pa.array([value_from_json(v, binary) for v in head["values"]], self._plain)
         self._counts = arrays["counts"]
 
 
 def _byte_order(value: str | bytes) -> bytes:
     return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
-
-
-def _to_text(value: Any) -> Any:
-    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value
-
-
-def _from_text(value: Any, binary: bool) -> Any:
-    return base64.b64decode(value) if binary and value is not None else value

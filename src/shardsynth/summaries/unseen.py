@@ -1,4 +1,4 @@
-"""Values of a category column that the profile never saw: how many rows, and how many distinct ones."""
+"""Values of a category column that are not in the profile: how many rows, and how many distinct values."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pyarrow as pa
 
 from shardsynth.data.values import decoded
 
-#: Distinct unseen values that are told apart at most.
+#: Most distinct unseen values that are counted.
 DISTINCT = 1000
 
 
 @dataclass
 class Unseen:
-    """A commutative monoid.
+    """Unseen values of one column; a commutative monoid.
 
     Attributes:
-        rows: Rows with such a value.
-        hashes: Hashes of the distinct values, the 1,000 smallest.
+        rows: Number of rows with an unseen value.
+        hashes: Hashes of the distinct unseen values, the 1,000 smallest ones.
     """
 
     rows: int = 0
@@ -28,27 +28,26 @@ class Unseen:
 
     @property
     def distinct(self) -> int:
-        """Distinct values, at most 1,000."""
+        """Number of distinct values, at most 1,000."""
         return len(self.hashes)
 
     def add(self, values: pa.Array) -> None:
-        """Take in rows, each with an unseen value."""
+        """Count rows that all have an unseen value."""
         self.rows += len(values)
-        found = {_hash(v) for v in decoded(values).unique().to_pylist()}
-        self.hashes = _smallest(self.hashes | found)
+        self.hashes = _smallest(self.hashes | {_hash(v) for v in decoded(values).unique().to_pylist()})
 
     def merge(self, other: Unseen) -> None:
-        """Take in another part's."""
+        """Add the unseen values of another part of the table."""
         self.rows += other.rows
         self.hashes = _smallest(self.hashes | other.hashes)
 
     def to_json(self) -> list[Any]:
-        """As JSON."""
+        """JSON: the number of rows, and the hashes in order."""
         return [self.rows, sorted(self.hashes)]
 
     @classmethod
     def from_json(cls, data: list[Any]) -> Unseen:
-        """Inverse of ``to_json``."""
+        """The unseen values that ``to_json`` gave."""
         return cls(data[0], set(data[1]))
 
 

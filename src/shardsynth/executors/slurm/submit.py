@@ -26,7 +26,7 @@ from shardsynth.executors.slurm.ranges import format_ranges
 from shardsynth.executors.slurm.script import array_script, check_path, minutes, options, start_lines
 from shardsynth.executors.slurm.site import Site, limits_at, load_site, resources
 from shardsynth.job import STAGES, Job, Resources
-from shardsynth.planning.plan import Plan, Task, make_plan, metadata_digest
+from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, missing_tasks
 from shardsynth.standalone.files import human_bytes, write_atomic
@@ -51,17 +51,10 @@ def plan_for_slurm(job: Job) -> Plan:
     Raises:
         InputError: The job, the shards or the run's path are wrong.
     """
-    from shardsynth.data.shards import open_shards
-    from shardsynth.planning.preflight import check_job
-    from shardsynth.standalone.cpus import available_cpus
+    from shardsynth.planning.preflight import checked_plan
 
     check_path(Path(job.output).absolute())
-    image = None if job.cluster.container is None else identify(Path(job.cluster.container))
-    dataset = open_shards(job.input)
-    check_job(job, dataset, runs_here=image is None)
-    return dataclasses.replace(
-        make_plan(job, dataset, job.cluster.workers or available_cpus(), metadata_digest(job)), image=image
-    )
+    return checked_plan(job, None if job.cluster.container is None else identify(Path(job.cluster.container)))
 
 
 def check_site(site: Site, plan: Plan) -> slurm.Limits:

@@ -6,32 +6,27 @@ are not used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from shardsynth.data.coding import TableCoder
-from shardsynth.data.columns import Column
 from shardsynth.errors import ModelError
 from shardsynth.models.autoregressive.codes import BinnedColumn, Coding, by_frequency
 from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan
-from shardsynth.models.autoregressive.dp_training import train_privately
-from shardsynth.models.autoregressive.fit import CALIBRATION_ROWS, identity_of
+from shardsynth.models.autoregressive.dp_training import train_with_dp
+from shardsynth.models.autoregressive.fit import WatchMaker, finished_model, identity_of, trained
 from shardsynth.models.autoregressive.model import AutoregressiveModel
-from shardsynth.models.autoregressive.sampler import calibrated_biases
+from shardsynth.models.autoregressive.network import Network
 from shardsynth.models.autoregressive.table import encode_rows
 from shardsynth.models.autoregressive.training import Shape
+from shardsynth.models.base import FitSetup
 from shardsynth.models.dp.accounting import Spent
 from shardsynth.models.dp.columns import dp_columns
 from shardsynth.models.dp.tables import NoisyTables
-from shardsynth.models.training.checkpoint import Watch
 from shardsynth.models.training.device import choose_device
-from shardsynth.models.training.torch_threads import torch_threads
 
 #: Rows whose gradients are computed together.
 _PIECE = 2048
@@ -40,43 +35,24 @@ _MOST_NUMBERS = 16 << 20
 
 @dataclass(frozen=True)
 class DpFitting:
-    """What a private fit is given.
+    """What a fit under differential privacy is given.
 
     Attributes:
+        setup: What every fit is given: the public codes, generators of no row. Its seed is that of the first weights
+            and the orders, not of the noise; its options are those of ``plan``.
         plan: Sizes and steps.
         spent: The noise, and what it costs.
         tables: The noisy histograms.
-        coder: The public codes that they were drawn with.
         batches: The training rows.
         count: How many there are; the model does not say.
-        schema: Arrow schema of the input.
-        columns: The table's columns.
-        generators: From ``identifiers.learn_all``, of no row.
-        seed: Of the first weights and the orders; not of the noise.
-        name: The model's name in its run.
-        threads: CPUs.
-        checkpoint: File to resume from and to save to; None for none.
-        should_stop: Asked after each step.
-        progress: Gets lines for the log.
-        scratch: Folder for files that are mapped into memory.
     """
 
+    setup: FitSetup
     plan: DpTrainingPlan
     spent: Spent
     tables: NoisyTables
-    coder: TableCoder
     batches: Iterable[pa.RecordBatch | pa.Table]
     count: int
-    schema: pa.Schema
-    columns: Sequence[Column]
-    generators: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    seed: int = 0
-    name: str = "autoregressive"
-    threads: int = 1
-    checkpoint: Path | None = None
-    should_stop: Callable[[], bool] | None = None
-    progress: Callable[[str], None] | None = None
-    scratch: Path | None = None
 
 
 def fit_with_dp(given: DpFitting) -> AutoregressiveModel:
@@ -87,53 +63,35 @@ def fit_with_dp(given: DpFitting) -> AutoregressiveModel:
         InputError: A GPU was asked for, or given to this task, and cannot be used.
         Saved: ``should_stop`` said so; run it again to go on.
     """
-    plan, options = given.plan, given.plan.options
+    setup, plan, options = given.setup, given.plan, given.plan.options
     device = choose_device(options.device)
-    coding = private_coding(plan, given.spent, given.tables, given.coder, given.schema)
-    table = encode_rows(coding, given.coder, given.batches, given.count, given.seed, given.scratch, alone=True)
-    shares = [column.share for column in coding.columns]
+    coding = dp_coding(plan, given.spent, given.tables, setup.coder, setup.schema)
+    table = encode_rows(coding, setup.coder, given.batches, given.count, setup.seed, setup.scratch, alone=True)
     width = len(coding.columns) * (plan.embedding + plan.hidden)
     shape = Shape(plan.embedding, plan.hidden, max(1, min(_PIECE, _MOST_NUMBERS // width)))
-    identity = f"{identity_of(options, shape, coding, table, given.seed)} {given.spent.to_json()}"
 
-    def watch(total: int, steps_per_epoch: int) -> Watch:
-        every = 60.0 * options.checkpoint_minutes
-        return Watch(total, steps_per_epoch, given.checkpoint, identity, every, given.should_stop, given.progress)
-
-    with torch_threads(given.threads):
-        network = train_privately(
+    def learn(watch: WatchMaker) -> tuple[Network, None]:
+        network = train_with_dp(
             table,
             coding.sizes,
-            shares,
+            [column.share for column in coding.columns],
             [column.places for column in coding.columns],
             options,
             shape,
             given.spent,
             float(plan.batch),
-            seed=given.seed,
+            seed=setup.seed,
             device=device,
             watch=watch,
         )
-        calibration = torch.zeros(sum(coding.sizes))
-        if options.calibrate:
-            calibration = calibrated_biases(network, shares, CALIBRATION_ROWS, given.seed)
-    return AutoregressiveModel(
-        given.schema,
-        options,
-        coding,
-        network,
-        calibration,
-        plan.rows,
-        dict(given.generators),
-        {c.name: str(c.options["datetime_format"]) for c in given.columns if c.options.get("datetime_format")},
-        given.name,
-        threads=max(1, given.threads),
-    )
+        return network, None
+
+    identity = f"{identity_of(options, shape, coding, table, setup.seed)} {given.spent.to_json()}"
+    network, calibration, _ = trained(setup, options, coding, identity, learn)
+    return finished_model(setup, options, coding, network, calibration, plan.rows, None)
 
 
-def private_coding(
-    plan: DpTrainingPlan, spent: Spent, tables: NoisyTables, coder: TableCoder, schema: pa.Schema
-) -> Coding:
+def dp_coding(plan: DpTrainingPlan, spent: Spent, tables: NoisyTables, coder: TableCoder, schema: pa.Schema) -> Coding:
     """Codes of the columns, from noisy histograms alone.
 
     Raises:

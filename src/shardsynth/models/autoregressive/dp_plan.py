@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from shardsynth.data.coding import TableCoder
@@ -74,7 +74,7 @@ class DpTrainingPlan:
         bins, embedding, hidden = options.bins or width, options.embedding or width, options.hidden or width
         steps = math.ceil(options.max_epochs * rows / batch) if "max_epochs" in given else _STEPS * max(1, width // 32)
         if "learning_rate" not in given:
-            options = replace(options, learning_rate=_LEARNING_RATE / width)
+            options = options.model_copy(update={"learning_rate": _LEARNING_RATE / width})
         codes = sum(min(c.n_coarse, options.max_categories if c.is_category else bins + 1) for c in coder.columns)
         weights = codes * (2 * embedding + hidden + 1) + len(coder.columns) * (embedding + 1) * hidden
         return cls(options, len(coder.columns), rows, bins, embedding, hidden, batch, steps, weights)

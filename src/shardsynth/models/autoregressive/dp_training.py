@@ -28,7 +28,7 @@ CLIP = 1.0
 _WARM_UP = 20
 
 
-def train_privately(
+def train_with_dp(
     table: Table,
     sizes: Sequence[int],
     shares: Sequence[NDArray[np.float64]],

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from shardsynth.errors import JobError, ModelError
 from shardsynth.models.autoregressive.codes import Coding
 from shardsynth.models.autoregressive.model import AutoregressiveModel
+from shardsynth.models.autoregressive.network import Network
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
 from shardsynth.models.autoregressive.sampler import calibrated_biases
 from shardsynth.models.autoregressive.table import Table, blocks, encode_rows
 from shardsynth.models.autoregressive.training import Shape, bins_of, train
-from shardsynth.models.base import Fitting
+from shardsynth.models.base import FitSetup, Fitting
 from shardsynth.models.columns.options import FitOptions
+from shardsynth.models.columns.selection import nearest_name
 from shardsynth.models.training.checkpoint import Watch
 from shardsynth.models.training.device import available_memory, choose_device
 from shardsynth.models.training.torch_threads import torch_threads
@@ -36,60 +39,103 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
         InputError: A GPU was asked for, or given to this task, and cannot be used.
         Saved: ``should_stop`` said so; run it again to go on.
     """
-    options = AutoregressiveOptions.parse(given.options)
+    setup = given.setup
+    options = AutoregressiveOptions.parse(setup.options)
     device = choose_device(options.device)
-    tell = given.progress or (lambda line: None)
-    rows = given.profile.sample
+    count = given.training_rows
     coding = Coding.fit(
         given.profile,
-        given.coder,
+        setup.coder,
         given.counts,
-        FitOptions(protection=options.protection),
-        bins=options.bins or bins_of(rows.num_rows if given.rows is None else given.counts.rows),
+        FitOptions(rare=options.rare, extremes=options.extremes),
+        bins=options.bins or bins_of(count),
         most_categories=options.max_categories,
         relations=given.relations,
     )
     _check_balance(options, coding)
-    count = rows.num_rows if given.rows is None else given.counts.rows
     shape = Shape.of(options, count, len(coding.columns))
-    held = 0 if given.scratch is not None and device.type == "cpu" else count
-    tell(_check_memory(coding, shape, count, held, available_memory(device), str(device)))
-    batches = [rows] if given.rows is None else given.rows()
-    table = encode_rows(coding, given.coder, batches, count, given.seed, given.scratch)
-    shares = [column.share for column in coding.columns]
-    places = [column.places for column in coding.columns]
-    identity = identity_of(options, shape, coding, table, given.seed)
+    in_memory = 0 if setup.scratch is not None and device.type == "cpu" else count
+    setup.tell(_check_memory(coding, shape, count, in_memory, available_memory(device), str(device)))
+    table = encode_rows(coding, setup.coder, given.batches(), count, setup.seed, setup.scratch)
+
+    def learn(watch: WatchMaker) -> tuple[Network, Tensor]:
+        shares = [column.share for column in coding.columns]
+        places = [column.places for column in coding.columns]
+        return train(table, coding.sizes, shares, places, options, shape, seed=setup.seed, device=device, watch=watch)
+
+    identity = identity_of(options, shape, coding, table, setup.seed)
+    network, calibration, history = trained(setup, options, coding, identity, learn)
+    loss = pa.table(
+        {
+            "epoch": np.arange(len(history)),
+            "loss": history[:, 0].numpy(),
+            "held_out": history[:, 1].numpy(),
+            "gap": history[:, 2].numpy(),
+        }
+    )
+    return finished_model(setup, options, coding, network, calibration, given.counts.rows, loss)
+
+
+#: Makes the watch of a training of so many steps in all, and so many an epoch.
+WatchMaker = Callable[[int, int], Watch]
+Trained = TypeVar("Trained")
+
+
+def trained(
+    setup: FitSetup,
+    options: AutoregressiveOptions,
+    coding: Coding,
+    identity: str,
+    learn: Callable[[WatchMaker], tuple[Network, Trained]],
+) -> tuple[Network, Tensor, Trained]:
+    """Train under the setup's threads and checkpoint, then settle the frequencies.
+
+    Args:
+        setup: What the fit was given.
+        options: How it trains.
+        coding: The columns.
+        identity: Says which training a checkpoint belongs to.
+        learn: Trains, watched; gives the network and what else it has to tell.
+
+    Returns:
+        The network, its calibration float32[all codes], and what else ``learn`` told.
+    """
 
     def watch(total: int, steps_per_epoch: int) -> Watch:
         every = 60.0 * options.checkpoint_minutes
-        return Watch(total, steps_per_epoch, given.checkpoint, identity, every, given.should_stop, given.progress)
+        return Watch(total, steps_per_epoch, setup.checkpoint, identity, every, setup.should_stop, setup.progress)
 
-    with torch_threads(given.threads):
-        network, history = train(
-            table, coding.sizes, shares, places, options, shape, seed=given.seed, device=device, watch=watch
-        )
+    with torch_threads(setup.threads):
+        network, told = learn(watch)
         calibration = torch.zeros(sum(coding.sizes))
         if options.calibrate:
-            calibration = calibrated_biases(network, shares, CALIBRATION_ROWS, given.seed)
+            shares = [column.share for column in coding.columns]
+            calibration = calibrated_biases(network, shares, CALIBRATION_ROWS, setup.seed)
+    return network, calibration, told
+
+
+def finished_model(
+    setup: FitSetup,
+    options: AutoregressiveOptions,
+    coding: Coding,
+    network: Network,
+    calibration: Tensor,
+    rows: int,
+    loss: pa.Table | None,
+) -> AutoregressiveModel:
+    """The model that a training gave."""
     return AutoregressiveModel(
-        given.schema,
+        setup.schema,
         options,
         coding,
         network,
         calibration,
-        given.counts.rows,
-        dict(given.generators),
-        {c.name: str(c.options["datetime_format"]) for c in given.columns if c.options.get("datetime_format")},
-        given.name or "autoregressive",
-        pa.table(
-            {
-                "epoch": np.arange(len(history)),
-                "loss": history[:, 0].numpy(),
-                "held_out": history[:, 1].numpy(),
-                "gap": history[:, 2].numpy(),
-            }
-        ),
-        max(1, given.threads),
+        rows,
+        dict(setup.generators),
+        setup.formats,
+        setup.name or "autoregressive",
+        loss,
+        max(1, setup.threads),
     )
 
 
@@ -97,10 +143,9 @@ def _check_balance(options: AutoregressiveOptions, coding: Coding) -> None:
     """JobError for a column that cannot be balanced, before anything is trained."""
     categories = [c.name for c in coding.columns if c.fit.categories is not None]
     if options.balance and options.balance not in categories:
-        near = difflib.get_close_matches(options.balance, categories, 1) or categories[:8]
         raise JobError(
-            f"autoregressive: balance: {options.balance!r} is no category column that is learned; "
-            f"there are {', '.join(map(repr, near))}"
+            f"autoregressive: balance: {options.balance!r} is no category column that is learned"
+            f"{nearest_name(options.balance, categories)}"
         )
     if options.balance and options.order == "fixed" and coding.columns[0].name != options.balance:
         raise JobError(f"autoregressive: balance: {options.balance!r} wants order: any")
@@ -127,7 +172,8 @@ def _check_memory(coding: Coding, shape: Shape, rows: int, held: int, available:
 
 def identity_of(options: AutoregressiveOptions, shape: Shape, coding: Coding, table: Table, seed: int) -> str:
     """Says which training a checkpoint belongs to: options, sizes, columns, data and seed."""
-    same = replace(options, device="", checkpoint_minutes=0.0, temperature=1.0, top_p=1.0, balance="", calibrate=True)
+    aside = {"device": "", "checkpoint_minutes": 0.0, "temperature": 1.0, "top_p": 1.0, "balance": ""}
+    same = options.model_copy(update={**aside, "calibrate": True})
     parts = [same.to_json(), [shape.embedding, shape.hidden, shape.batch], list(coding.sizes), seed]
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
     for block in blocks(table):

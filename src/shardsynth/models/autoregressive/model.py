@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
-from shardsynth.models.autoregressive.sampler import Drawing, in_blocks, lanes_of, places
-from shardsynth.sampling.streams import stream_key
-
-if TYPE_CHECKING:
-    from shardsynth.models.autoregressive.conditions import Prepared
-    from shardsynth.sampling.conditions import Conditions
-
-
+from shardsynth.models.autoregressive.completion import complete
+from shardsynth.models.autoregressive.conditions import Prepared
 from shardsynth.models.autoregressive.parameters import AutoregressiveParameters
+from shardsynth.models.autoregressive.sampler import Drawing, in_blocks, lanes_of, places
+from shardsynth.models.base import PreparedConditions
+from shardsynth.sampling.conditions import Conditions
+from shardsynth.sampling.streams import stream_key
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class AutoregressiveModel(AutoregressiveParameters):
     """A trained model that can be drawn; what it consists of stands in ``AutoregressiveParameters``."""
 
     def draw(
-        self, seed: int, first_row: int, n: int, conditions: Conditions | Prepared | None = None
+        self, seed: int, first_row: int, n: int, conditions: Conditions | PreparedConditions | None = None
     ) -> pa.RecordBatch:
         """Rows ``first_row`` to ``first_row + n - 1`` of the endless table that ``seed`` names.
 
@@ -56,20 +54,18 @@ class AutoregressiveModel(AutoregressiveParameters):
         arrays = writer.arrays(codes, lambda column: places(lanes[column]))
         return self.assembled(arrays, first_row, n)
 
-    def prepare(self, conditions: Conditions | Prepared) -> Prepared:
+    def prepare(self, conditions: Conditions | PreparedConditions) -> Prepared:
         """Conditions in terms of this model: cheap to draw under, and they count their proposals.
 
         Raises:
             ConditionError: They cannot be met; names the nearest that can.
         """
-        from shardsynth.models.autoregressive.conditions import Prepared
-
-        return conditions if isinstance(conditions, Prepared) else Prepared.of(self, conditions)
+        if isinstance(conditions, Prepared):
+            return conditions
+        return Prepared.of(self, conditions if isinstance(conditions, Conditions) else conditions.conditions)
 
     def complete(self, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
         """The rows with their missing values filled in, given the values that they have; see ``completion``."""
-        from shardsynth.models.autoregressive.completion import complete
-
         return complete(self, rows, seed, first_row)
 
     @cached_property

@@ -28,7 +28,7 @@ from shardsynth.models.columns.files import (
     write_files,
 )
 from shardsynth.models.columns.fitted import FittedColumn
-from shardsynth.models.columns.forms import StorageForm, forms_of
+from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.ragged import Ragged
 from shardsynth.models.columns.relations import relation_from_json
 
@@ -41,7 +41,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class AutoregressiveParameters:
+class AutoregressiveParameters(ColumnModel):
     """A trained model that can be sampled, saved and loaded.
 
     Attributes:
@@ -98,9 +98,9 @@ class AutoregressiveParameters:
         return changed
 
     @property
-    def learned_distributions(self) -> dict[str, Any]:
-        """Per column, SDV's ``{"distribution": name, "learned_parameters": {...}}``; {} for columns without one."""
-        return {c.name: dict(c.distribution) for c in self.coding.table if c.distribution}
+    def fitted(self) -> tuple[FittedColumn, ...]:
+        """One per field of the schema."""
+        return self.coding.table
 
     @property
     def dictionary_columns(self) -> list[str]:
@@ -139,11 +139,6 @@ class AutoregressiveParameters:
                 weights[len(column.ends) :] = 0.0
                 return {number: weights}
         raise ModelError(f"balance: {name!r} is no category column that the model learned")
-
-    @cached_property
-    def forms(self) -> dict[str, StorageForm]:
-        """How each learned, computed or constant column's values are held."""
-        return forms_of(self.coding.table, self.schema, self.formats)
 
     @cached_property
     def fits(self) -> dict[str, FittedColumn]:

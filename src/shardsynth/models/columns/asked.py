@@ -1,132 +1,83 @@
 """What a user may ask of one column of numbers: its distribution, ends, rounding and transformation."""
 
-from __future__ import annotations
+# ruff: noqa: UP045
+from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, field_validator, model_validator
 
-from shardsynth.errors import JobError
+from shardsynth.errors import did_you_mean
+from shardsynth.models.columns.distributions import FAMILIES
+from shardsynth.models.columns.transform import Transform
+from shardsynth.options import Number, Options, Whole
 
 Floats = NDArray[np.float64]
 
-_KEYS = ("marginal", "min", "max", "enforce_min_max", "decimal_places", "transform")
+EMPIRICAL = "empirical"
 _TRANSFORMS = ("log", "logit")
-_MOST_PLACES = 15
 
 
-@dataclass(frozen=True)
-class Transform:
-    """A named distribution is that of the transformed value: ``log(x - base)`` or ``log((x - base) / (top - x))``."""
+def check_distribution(name: Any) -> str:
+    """The name of a marginal distribution: ``empirical``, or one of SDV's.
 
-    name: str
-    base: float = 0.0
-    top: float = 1.0
-
-    def to(self, values: Floats) -> Floats:
-        """Transformed values; infinite at the ends of what can be transformed and beyond."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            above = np.log(np.maximum(values - self.base, 0.0))
-            return np.asarray(
-                above if self.name == "log" else above - np.log(np.maximum(self.top - values, 0.0)), np.float64
-            )
-
-    def back(self, values: Floats) -> Floats:
-        """Inverse of ``to``."""
-        with np.errstate(over="ignore"):
-            if self.name == "log":
-                return np.asarray(self.base + np.exp(values), np.float64)
-            return np.asarray(self.base + (self.top - self.base) / (1.0 + np.exp(-values)), np.float64)
-
-    def inside(self, values: Floats, unit: float) -> Floats:
-        """Values moved to where they can be transformed, by a quarter of a grid unit at most."""
-        step = 0.25 * unit or 1e-9 * max(float(np.abs(values - self.base).max()), 1e-300)
-        return np.clip(values, self.base + step, np.inf if self.name == "log" else self.top - step)
-
-    def refuses(self, low: Floats, high: Floats, *, grid: bool) -> NDArray[np.bool_]:
-        """Which cells hold values that have no transformed value; on a grid, the ends themselves have one."""
-        below = low < self.base if grid else low <= self.base
-        above = high > self.top if grid else high >= self.top
-        return np.asarray(below if self.name == "log" else below | above)
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {"name": self.name, "base": self.base, **({"top": self.top} if self.name == "logit" else {})}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Transform:
-        """Inverse of ``to_json``."""
-        return cls(str(data["name"]), float(data["base"]), float(data.get("top", 1.0)))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Options of one column.
-
-    Attributes:
-        marginal: ``empirical``, one of SDV's names, or None: as the model's other columns.
-        low: Values are not below this; None: not below the protected minimum.
-        high: Values are not above this.
-        enforce: Whether a named distribution is clipped; None: as the model says.
-        places: Decimal places to round to; None: as in the input.
-        transform: Of a named distribution, or None.
+    Raises:
+        ValueError: There is none of this name; says the nearest.
     """
+    valid = (EMPIRICAL, *FAMILIES)
+    if str(name) not in valid:
+        hint = did_you_mean(name, valid, 0.6) or f"; valid: {', '.join(valid)}"
+        raise ValueError(f"there is no distribution {str(name)!r}{hint}")
+    return str(name)
 
-    marginal: str | None = None
-    low: float | None = None
-    high: float | None = None
-    enforce: bool | None = None
-    places: int | None = None
-    transform: Transform | None = None
+
+Distribution = Annotated[str, BeforeValidator(check_distribution), "`empirical`, or one of SDV's names"]
+
+
+class Asked(Options):
+    """Options of one column; None: nothing is asked."""
+
+    marginal: Optional[Distribution] = Field(None, description="Its distribution; without it, the model's.")
+    low: Optional[Number] = Field(
+        None, alias="min", description="No value is below; without it, the protected minimum holds."
+    )
+    high: Optional[Number] = Field(
+        None, alias="max", description="No value is above; without it, the protected maximum holds."
+    )
+    enforce: Optional[StrictBool] = Field(
+        None, alias="enforce_min_max", description="A named distribution is clipped; without it, as the model says."
+    )
+    places: Optional[Whole] = Field(
+        None, alias="decimal_places", ge=0, le=15, description="Decimal places of the values; without it, the input's."
+    )
+    transform: Annotated[Optional[Transform], "log or logit"] = Field(
+        None, description="A named distribution is that of the transformed values, see below."
+    )
+
+    @field_validator("transform", mode="before")
+    @classmethod
+    def _between(cls, name: Any, info: ValidationInfo) -> Any:
+        if name is None or isinstance(name, Transform):
+            return name
+        if name not in _TRANSFORMS:
+            raise ValueError(f"there is no {name!r}; valid: {', '.join(_TRANSFORMS)}")
+        low, high = info.data.get("low"), info.data.get("high")
+        made = Transform(str(name), low or 0.0, 1.0 if high is None else high)
+        if name == "logit" and made.base >= made.top:
+            raise ValueError("logit needs min below max (0 and 1 where they are not given)")
+        return made
+
+    @model_validator(mode="after")
+    def _check(self) -> Asked:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"min {self.low:g} is not below max {self.high:g}")
+        if self.enforce is False and (self.low is not None or self.high is not None):
+            raise ValueError("enforce_min_max: false and min or max exclude each other")
+        return self
 
     @property
     def numeric(self) -> bool:
         """Whether anything is asked that makes sense for numbers only, not for dates."""
         return any(value is not None for value in (self.low, self.high, self.places, self.transform))
-
-    @classmethod
-    def parse(cls, name: str, given: Any) -> Asked:
-        """Options of the column ``name``.
-
-        Raises:
-            JobError: An unknown key, a wrong value, or two that exclude each other.
-        """
-        where = f"columns.{name}"
-        if not isinstance(given, Mapping):
-            raise JobError(f"{where}: wanted a mapping such as `{{marginal: gamma, min: 0}}`")
-        for key in given:
-            if key not in _KEYS:
-                near = difflib.get_close_matches(str(key), _KEYS, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; valid: {', '.join(_KEYS)}"
-                raise JobError(f"{where}: no option is called {key!r}{hint}")
-        low, high = (_number(where, key, given.get(key)) for key in ("min", "max"))
-        enforce, places, kind = (given.get(key) for key in ("enforce_min_max", "decimal_places", "transform"))
-        marginal = None if given.get("marginal") is None else str(given["marginal"])
-        if low is not None and high is not None and low >= high:
-            raise JobError(f"{where}: min {low:g} is not below max {high:g}")
-        if enforce is not None and not isinstance(enforce, bool):
-            raise JobError(f"{where}.enforce_min_max: wanted true or false, found {type(enforce).__name__}")
-        if enforce is False and (low is not None or high is not None):
-            raise JobError(f"{where}: enforce_min_max: false and min or max exclude each other")
-        if places is not None and (isinstance(places, bool) or places not in range(_MOST_PLACES + 1)):
-            raise JobError(f"{where}.decimal_places: wanted a whole number from 0 to {_MOST_PLACES}")
-        transform = None
-        if kind is not None:
-            if kind not in _TRANSFORMS:
-                raise JobError(f"{where}.transform: there is no {kind!r}; valid: {', '.join(_TRANSFORMS)}")
-            transform = Transform(str(kind), low or 0.0, 1.0 if high is None else high)
-            if kind == "logit" and transform.base >= transform.top:
-                raise JobError(f"{where}: transform: logit needs min below max (0 and 1 where they are not given)")
-        return cls(marginal, low, high, enforce, places, transform)
-
-
-def _number(where: str, key: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-        raise JobError(f"{where}.{key}: wanted a number, found {type(value).__name__}")
-    return float(value)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardsynth.data.values import Precision
-from shardsynth.models.columns.asked import Transform
 from shardsynth.models.columns.fitted import Marginal
 from shardsynth.models.columns.marginals import Cells, grid_unit
+from shardsynth.models.columns.transform import Transform
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shardsynth.data.coding import ColumnCoder
 from shardsynth.data.values import Precision, axis_of_native, needs_parsing
 from shardsynth.errors import JobError, ModelError
-from shardsynth.models.columns.asked import Asked, Transform
+from shardsynth.models.columns.asked import EMPIRICAL, Asked
 from shardsynth.models.columns.distributions import family_marginal, fit_family
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
 from shardsynth.models.columns.marginals import (
@@ -27,7 +27,7 @@ from shardsynth.models.columns.marginals import (
     protected_ends,
     protected_marginal,
 )
-from shardsynth.models.columns.options import EMPIRICAL
+from shardsynth.models.columns.transform import Transform
 from shardsynth.summaries.tally import NumberTally
 from shardsynth.summaries.text import TextTally
 
@@ -187,7 +187,7 @@ def _on_grid(asked: Asked, precision: Precision) -> Asked:
         low += unit
     if high is not None and asked.high is not None and high > asked.high:
         high -= unit
-    return replace(asked, low=low, high=high)
+    return asked.model_copy(update={"low": low, "high": high})
 
 
 def _asked_ends(name: str, ends: tuple[float, float], asked: Asked) -> tuple[float, float]:

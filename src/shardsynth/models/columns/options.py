@@ -1,127 +1,159 @@
-"""Options of the native Gaussian copula, by SDV's names where SDV has them."""
+"""Options that native families share, and those of the Gaussian copula; by SDV's names where SDV has them."""
 
-from __future__ import annotations
+from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from shardsynth.errors import JobError
-from shardsynth.models.columns.asked import Asked
-from shardsynth.models.columns.distributions import FAMILIES
+from pydantic import BeforeValidator, Field, model_validator
+
+from shardsynth.data.values import kind_of
+from shardsynth.errors import JobError, ModelError, did_you_mean
+from shardsynth.models.columns.asked import EMPIRICAL, Asked, Distribution, check_distribution
 from shardsynth.models.columns.marginals import Protection
+from shardsynth.options import Options, Rare, Text, or_empty
 
-EMPIRICAL = "empirical"
-_KEYS = (
-    "columns",
-    "marginals",
-    "default_distribution",
-    "numerical_distributions",
-    "enforce_min_max_values",
-    "enforce_rounding",
-    "encoding",
-    "rare",
-    "extremes",
-    "locales",
-)
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from shardsynth.data.columns import Column
+
+Kept = TypeVar("Kept", bound="Native")
 
 
-@dataclass(frozen=True)
-class FitOptions:
-    """How a copula is fitted.
+class Native(Options):
+    """Options of all native families. What is marked ``exclude`` is not in a model's file under its own name."""
 
-    Attributes:
-        default: Marginal of the numeric columns: ``empirical`` or one of SDV's names.
-        marginals: Marginal by column name.
-        enforce_min_max: Named distributions are clipped to the protected minimum and maximum.
-        encoding: ``native``, or ``sdv``: categories are intervals in the order of their first appearance, missing
-            is a category or an independent coin, correlations are Pearson's of normal scores, relations are not used.
-        protection: What the model may hold of rare values.
-        columns: What is asked of single columns.
-        enforce_rounding: False: floats are written as they are drawn, not rounded to the input's decimals.
-    """
+    rare: Annotated[Rare, BeforeValidator(or_empty), "a mapping such as `{min_count: 5, as: drop}`"] = Field(
+        Rare(), exclude=True, description="What may be held of rare values; without it, the job's `rare` holds."
+    )
+    extremes: Literal["clip", "keep"] = Field(
+        "clip", exclude=True, description="Whether the ends are protected; without it, the job's `extremes` holds."
+    )
+    locales: Any = Field(None, exclude=True, description="Faker's locales for generated columns, such as `[en_US]`.")
 
-    default: str = EMPIRICAL
-    marginals: Mapping[str, str] = field(default_factory=dict)
-    enforce_min_max: bool = True
-    encoding: str = "native"
-    protection: Protection = field(default_factory=Protection)
-    columns: Mapping[str, Asked] = field(default_factory=dict)
-    enforce_rounding: bool = True
+    @property
+    def protection(self) -> Protection:
+        """What the model may hold of rare values."""
+        return Protection(self.rare.min_count, self.rare.as_, self.extremes == "clip")
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object, for a model's file."""
+        fields = type(self).model_fields
+        return {**{k: v for k, v in self if not fields[k].exclude}, "protection": asdict(self.protection)}
 
     @classmethod
-    def parse(cls, options: Mapping[str, Any] | FitOptions | None, *, family: str = "gaussian_copula") -> FitOptions:
-        """Options from a model's entry in a job file.
-
-        Args:
-            options: ``columns`` (by name, ``marginal``, ``min``, ``max``, ``enforce_min_max``, ``decimal_places``,
-                ``transform``: see ``columns.asked``); ``marginals`` (a name, or a mapping of columns with
-                ``default``), or SDV's ``default_distribution`` and ``numerical_distributions``;
-                ``enforce_min_max_values``; ``enforce_rounding`` (false: floats keep all their digits); ``encoding``;
-                ``rare`` (``{"min_count": 5, "as": "drop"}``); ``extremes`` (``clip`` or ``keep``); ``locales`` (of
-                generated columns).
-            family: What errors call the model; other families share some of the options.
+    def from_json(cls: type[Kept], data: Mapping[str, Any]) -> Kept:
+        """Inverse of ``to_json``: what stands in a model's file is taken as it is.
 
         Raises:
-            JobError: An unknown key or value, with the nearest valid one.
+            ModelError: An option that this version does not have.
         """
-        if isinstance(options, FitOptions):
-            return options
-        given = dict(options or {})
-        for key in given:
-            _known(key, _KEYS, f"{family}: no option is called")
-        encoding = str(given.get("encoding", "native"))
-        _known(encoding, ("native", "sdv"), f"{family}: encoding: there is no")
-        default = "beta" if encoding == "sdv" else EMPIRICAL
-        named: dict[str, str] = {}
-        marginals = given.get("marginals")
+        protection = data["protection"]
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "protection"}
+        later = set(given) - {key for key, info in cls.model_fields.items() if not info.exclude}
+        if later:
+            raise ModelError(f"the model has options that this version does not know: {', '.join(sorted(later))}")
+        given["rare"] = Rare().model_copy(update={"min_count": protection["min_count"], "as_": protection["rare"]})
+        return cls().model_copy(update={**given, "extremes": "clip" if protection["clip"] else "keep"})
+
+
+class Distributions(Options):
+    """Named distributions of numeric columns; parsed, SDV's names for them are ours."""
+
+    marginals: Annotated[dict[str, str], "a distribution, or a mapping of columns, and of `default`, to them"] = Field(
+        {}, description="Distributions of numbers and dates, of all or by column."
+    )
+    default_marginal: Distribution = Field(
+        EMPIRICAL, alias="default_distribution", description="That of the columns that `marginals` do not name."
+    )
+    numerical_distributions: Annotated[None, "a mapping of columns to distributions"] = Field(
+        None, exclude=True, description="`marginals` by column, by SDV's name."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_column(cls, data: Any) -> Any:
+        given = dict(data)
+        marginals, named = given.pop("marginals", None), given.pop("numerical_distributions", None)
+        default = EMPIRICAL if given.get("encoding") != "sdv" else "beta"
+        found: dict[Any, Any] = {}
         if isinstance(marginals, Mapping):
-            named = {str(k): str(v) for k, v in marginals.items()}
-            default = named.pop("default", default)
+            found = dict(marginals)
+            default = found.pop("default", default)
         elif marginals is not None:
-            default = str(marginals)
-        default = str(given.get("default_distribution") or default)
-        named.update({str(k): str(v) for k, v in (given.get("numerical_distributions") or {}).items()})
-        columns = {str(name): Asked.parse(str(name), one) for name, one in (given.get("columns") or {}).items()}
-        named.update({name: one.marginal for name, one in columns.items() if one.marginal is not None})
-        for name in (default, *named.values()):
-            _known(name, (EMPIRICAL, *FAMILIES), f"{family}: marginals: there is no distribution")
-        rare = given.get("rare") or {}
-        extremes = str(given.get("extremes", "clip"))
-        _known(extremes, ("clip", "keep"), f"{family}: extremes: there is no")
-        treatment = str(rare.get("as", "drop"))
-        _known(treatment, ("other", "drop", "keep"), f"{family}: rare.as: there is no")
-        protection = Protection(int(rare.get("min_count", 5)), treatment, extremes == "clip")
-        enforce = bool(given.get("enforce_min_max_values", True))
-        rounds = bool(given.get("enforce_rounding", True))
-        if encoding == "sdv" and (columns or not rounds):
-            raise JobError(f"{family}: encoding: sdv has neither `columns` nor `enforce_rounding: false`")
-        for name, one in columns.items():
-            if one.transform is not None and named.get(name, default) == EMPIRICAL:
-                raise JobError(
-                    f"{family}: columns.{name}.transform: goes with a named distribution, as `marginal: norm`"
-                )
-        return cls(default, named, enforce, encoding, protection, columns, rounds)
+            default = marginals
+        if not isinstance(named or {}, Mapping):
+            raise ValueError("numerical_distributions: wanted a mapping of columns to distributions")
+        found = {str(column): str(name) for column, name in {**found, **(named or {})}.items()}
+        default = given.get("default_distribution") or default
+        try:
+            for name in (default, *found.values()):
+                check_distribution(name)
+        except ValueError as error:
+            raise ValueError(f"marginals: {error}") from None
+        return {**given, "marginals": found, "default_distribution": default}
+
+
+class FitOptions(Distributions, Native):
+    """How a copula is fitted."""
+
+    columns: Annotated[
+        dict[Text, Asked], BeforeValidator(or_empty), "a mapping such as `{marginal: gamma, min: 0}`"
+    ] = Field({}, description="Column -> what is asked of it, see below.")
+    enforce_min_max: bool = Field(
+        True, alias="enforce_min_max_values", description="Named distributions are clipped to the protected ends."
+    )
+    enforce_rounding: bool = Field(True, description="Floats have the decimal places of the input.")
+    encoding: Literal["native", "sdv"] = Field("native", description="How columns become normal scores, see below.")
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any] | FitOptions | None) -> FitOptions:
+        """Options from a model's entry in a job file; JobError as of ``checked``."""
+        return options if isinstance(options, FitOptions) else cls.checked("gaussian_copula", options or {})
+
+    @model_validator(mode="after")
+    def _check(self) -> FitOptions:
+        if self.encoding == "sdv" and (self.columns or not self.enforce_rounding):
+            raise ValueError("encoding: sdv has neither `columns` nor `enforce_rounding: false`")
+        for name, one in self.columns.items():
+            if one.transform is not None and self.family(name) == EMPIRICAL:
+                raise ValueError(f"columns.{name}.transform: goes with a named distribution, as `marginal: norm`")
+        return self
 
     def asked(self, name: str) -> Asked:
         """What is asked of a column."""
-        return self.columns.get(name, Asked())
+        return self.columns.get(name) or Asked()
 
     def family(self, name: str) -> str:
         """Marginal of a numeric column."""
-        return self.marginals.get(name, self.default)
+        return self.asked(name).marginal or self.marginals.get(name, self.default_marginal)
 
-    def check_columns(self, names: list[str], *, family: str = "gaussian_copula") -> None:
-        """JobError, naming the family, if a marginal is given for a column that is not there."""
-        for name in (*self.marginals, *self.columns):
-            option = "columns" if name in self.columns else "marginals"
-            _known(name, tuple(names), f"{family}: {option}: no numeric column is called")
+    def check_table(self, schema: pa.Schema, columns: Sequence[Column] | None) -> None:
+        """JobError for options of columns that are not there, or cannot have them.
+
+        Args:
+            schema: The table's.
+            columns: Its columns, where they are known already.
+        """
+        self.check_columns(schema.names)
+        for name, asked in self.columns.items():
+            kind = kind_of(schema.field(name).type)
+            if kind not in ("integer", "float", "decimal", *(() if asked.numeric else ("temporal", "text"))):
+                raise JobError(f"columns.{name}: is of type {schema.field(name).type}; such options are for numbers")
+        if columns is not None:
+            self.check_columns([c.name for c in columns if c.role in ("number", "datetime", "empty")])
+
+    def check_columns(self, names: Collection[str]) -> None:
+        """JobError if something is asked of a column that is not there."""
+        check_named("gaussian_copula", names, columns=self.columns, marginals=self.marginals)
 
 
-def _known(value: str, valid: tuple[str, ...], problem: str) -> None:
-    if value in valid:
-        return
-    near = difflib.get_close_matches(value, valid, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; valid: {', '.join(valid[:12])}"
-    raise JobError(f"{problem} {value!r}{hint}")
+def check_named(family: str, names: Collection[str], **options: Mapping[str, Any]) -> None:
+    """JobError, naming the family and the option, where an option names a column that is not among the names."""
+    for option, by_column in options.items():
+        for name in by_column:
+            if name not in names:
+                hint = did_you_mean(name, names, 0.6) or f"; valid: {', '.join(list(names)[:12])}"
+                raise JobError(f"{family}: {option}: no numeric column is called {name!r}{hint}")

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shardsynth.data.values import Precision, axis_of_native, native
-from shardsynth.errors import ConditionError
+from shardsynth.errors import ConditionError, did_you_mean
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm
 from shardsynth.sampling.conditions import Condition, Scalar
@@ -61,8 +61,7 @@ def wanted_missing(tests: Sequence[Condition]) -> bool | None:
 
 def nearest_name(name: str, names: Sequence[str]) -> str:
     """What to add to an error about a misspelt name: the nearest one, or those there are."""
-    close = get_close_matches(name, names, 1, 0.5) or [n for n in names if n.lower() == name.lower()]
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(map(repr, list(names)[:8]))}"
+    return did_you_mean(name, names) or f"; there are {', '.join(map(repr, list(names)[:8]))}"
 
 
 def _select_categories(column: FittedColumn, tests: Sequence[Condition]) -> dict[int, list[tuple[float, float, float]]]:

@@ -22,7 +22,6 @@ from shardsynth.errors import ConditionError
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm
 from shardsynth.models.columns.known import check_columns
-from shardsynth.models.copula.arrays import arrays_for
 from shardsynth.models.copula.boxes import END, open_ends
 from shardsynth.models.copula.columns import finished, make_plan
 from shardsynth.models.copula.conditions import given_factor
@@ -68,9 +67,7 @@ def complete(model: CopulaParameters, rows: pa.Table, seed: int, first_row: int 
     factor = given_factor(model.factor.astype(np.int64), latents)
     check_exact(factor, max(int(model.levels.max()), END))
     draw = _Boxed(model, latents, low, high, first_row)
-    kernel = Kernel(
-        factor, model.levels, plan.channels, arrays_for(None), fixed=draw if latents else None, conditioned=len(latents)
-    )
+    kernel = Kernel(factor, model.levels, plan.channels, fixed=draw if latents else None, conditioned=len(latents))
     n = rows.num_rows
     outputs = kernel.draw(stream_key(seed, f"{model.name}/complete"), first_row, n)
     for one in known.values():  # what is computed is computed of the given values

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from shardsynth.errors import ConditionError
 from shardsynth.models.columns.fitted import FittedColumn
-from shardsynth.models.copula.arrays import arrays_for
 from shardsynth.models.copula.boxes import END, Alternative, Compiler, open_ends
 from shardsynth.models.copula.columns import Plan, make_plan
 from shardsynth.models.copula.kernel import Kernel
@@ -56,7 +55,7 @@ class Prepared:
         self.proposals = 0
         self.accepted = 0
         self._model, self._columns, self._cuts = model, columns, cuts
-        self._samplers: dict[str | None, tuple[Plan, Kernel]] = {}
+        self._sampler: tuple[Plan, Kernel] | None = None
         used = {latent for box in boxes for latent in box.ranges}
         ends = {latent: [box.ranges.get(latent, (-END, END)) for box in boxes] for latent in used}
         # The most restricted latent first: its proposals then suit the others best.
@@ -96,20 +95,18 @@ class Prepared:
         self.proposals = self.accepted = 0
         return counts
 
-    def sampler(self, device: str | None) -> tuple[Plan, Kernel]:
+    def sampler(self) -> tuple[Plan, Kernel]:
         """Plan and kernel of the rows under these conditions."""
-        if device not in self._samplers:
+        if self._sampler is None:
             model = self._model
             plan = make_plan(self._columns, model.latents, self._cuts, model.relations, model.forms)
             factor, fixed = model.factor.astype(np.int64), None
             if self._latents:
                 factor, fixed = given_factor(factor, self._latents), self._draw_fixed
                 check_exact(factor, max(int(model.levels.max()), END))
-            kernel = Kernel(
-                factor, model.levels, plan.channels, arrays_for(device), fixed=fixed, conditioned=len(self._latents)
-            )
-            self._samplers[device] = plan, kernel
-        return self._samplers[device]
+            kernel = Kernel(factor, model.levels, plan.channels, fixed=fixed, conditioned=len(self._latents))
+            self._sampler = plan, kernel
+        return self._sampler
 
     def _draw_fixed(self, key: tuple[int, int], first_row: int, n: int) -> Integers:
         """The conditioned latents of rows, int64[n, c], odd units of 2^-22: each row's first accepted proposal."""

@@ -57,13 +57,12 @@ Fixed = Callable[[tuple[int, int], int, int], Integers]
 
 
 class Kernel:
-    """The sampler of one model on one device.
+    """The sampler of one model.
 
     Args:
         factor: int64 [d, m + c], units of 2^-22; its last c columns belong to the conditioned latents.
         levels: int32[65536], the deviates.
         channels: One per latent.
-        arrays: The array library.
         fixed: Source of the conditioned latents, if any.
         conditioned: How many there are.
     """
@@ -73,11 +72,10 @@ class Kernel:
         factor: Integers,
         levels: NDArray[np.int32],
         channels: Sequence[Channel],
-        arrays: Arrays,
         fixed: Fixed | None = None,
         conditioned: int = 0,
     ) -> None:
-        self._arrays = arrays
+        self._arrays = arrays = Arrays()
         self._channels = list(channels)
         self._fixed = fixed
         self._bits = [i for i, c in enumerate(channels) if c.is_bit]

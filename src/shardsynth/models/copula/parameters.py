@@ -1,7 +1,7 @@
 """The native Gaussian copula: a fitted copula as plain data, and rows from it at disk speed.
 
 A row is a pure function of (model file, seed, global row number): the same bytes for any task count, batch size,
-thread count, CPU generation and device (``tables`` says why). Rows under conditions are, too; there the
+thread count and CPU generation (``tables`` says why). Rows under conditions are, too; there the
 arithmetic that is not exact is elementwise IEEE without library functions (``sampling.elementary``).
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from shardsynth.data.columns import Column, schema_from_text, schema_to_text
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.files import column_arrays, column_card, column_of, read_files, write_files
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent
-from shardsynth.models.columns.forms import StorageForm, forms_of
+from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.ragged import Ragged
 from shardsynth.models.columns.relations import Relation, relation_from_json
 from shardsynth.models.copula.tables import Integers, check_exact, cut_marginal, factor_of, missing_cut, normal_levels
@@ -35,7 +34,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class CopulaParameters:
+class CopulaParameters(ColumnModel):
     """A fitted copula that can be sampled, saved and loaded.
 
     Attributes:
@@ -116,9 +115,9 @@ class CopulaParameters:
         )
 
     @property
-    def learned_distributions(self) -> dict[str, Any]:
-        """Per column, SDV's ``{"distribution": name, "learned_parameters": {...}}``; {} for columns without one."""
-        return {c.name: dict(c.distribution) for c in self.columns if c.distribution}
+    def fitted(self) -> tuple[FittedColumn, ...]:
+        """One per field of the schema."""
+        return self.columns
 
     @property
     def dictionary_columns(self) -> list[str]:
@@ -174,11 +173,6 @@ class CopulaParameters:
             card["name"],
             tuple(card["notes"]),
         )
-
-    @cached_property
-    def forms(self) -> dict[str, StorageForm]:
-        """How each learned column's values are held."""
-        return forms_of(self.columns, self.schema, self.formats)
 
     def array(self, index: int, drawn: Mapping[str, Any], first: int, n: int) -> pa.Array:
         """Arrow array of one column."""

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.coding import ColumnCoder
+from shardsynth.models.columns.asked import EMPIRICAL
 from shardsynth.models.columns.fit import Tally, fit_axis, fit_category
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
 from shardsynth.models.columns.marginals import grid_unit
-from shardsynth.models.columns.options import EMPIRICAL
 from shardsynth.models.ctgan.modes import Modes, fit_modes
 from shardsynth.models.ctgan.options import DeepOptions
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +13,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from shardsynth.data.coding import TableCoder
-from shardsynth.data.columns import Column
 from shardsynth.errors import JobError
+from shardsynth.models.base import Fitting
 from shardsynth.models.ctgan.codes import DeepCoding, check_memory
 from shardsynth.models.ctgan.ctgan import settle_normalisation, train_ctgan
 from shardsynth.models.ctgan.model import DeepModel
@@ -29,57 +26,19 @@ from shardsynth.models.training.checkpoint import Watch
 from shardsynth.models.training.device import available_memory, choose_device
 from shardsynth.models.training.early_stopping import QualityCheck
 from shardsynth.models.training.torch_threads import torch_threads
-from shardsynth.summaries.counts import Counts
-from shardsynth.summaries.profile import Profile
 
 _CHUNK = 10_000
 
 
-def fit_deep(
-    family: str,
-    profile: Profile,
-    coder: TableCoder,
-    counts: Counts,
-    schema: pa.Schema,
-    columns: Sequence[Column],
-    options: DeepOptions | Mapping[str, Any] | None = None,
-    *,
-    seed: int,
-    threads: int = 1,
-    checkpoint: Path | None = None,
-    progress: Callable[[str], None] | None = None,
-    device: str | None = None,
-    should_stop: Callable[[], bool] | None = None,
-    generators: Mapping[str, dict[str, Any]] | None = None,
-    name: str | None = None,
-    rows: Callable[[], Iterable[pa.RecordBatch]] | None = None,
-    scratch: Path | None = None,
-    score: Callable[[pa.RecordBatch], float] | None = None,
-) -> DeepModel:
-    """Fit a deep model.
+def fit_deep(family: str, given: Fitting, *, device: str | None = None) -> DeepModel:
+    """Fit a deep model; its ``loss`` is the history by epoch.
 
     Args:
         family: ``ctgan``, ``copulagan`` or ``tvae``.
-        profile: Merged, of the training rows; its row sample is what the networks are trained on.
-        coder: Made from it.
-        counts: Merged: modes, categories and their frequencies come from all rows.
-        schema: Arrow schema of the input.
-        columns: The table's columns.
-        options: See ``DeepOptions.parse``.
-        seed: Everything random follows from it.
-        threads: CPU threads of the training, and blocks at a time of the model's ``draw``.
-        checkpoint: File to resume from and to save to; None for no checkpoints.
-        progress: Gets lines for the log.
+        given: Its options as mappings (see ``DeepOptions.parse``), or parsed. Modes, categories and their frequencies
+            come from the counts; the networks are trained on ``rows``, or on the row sample. ``score`` is wanted with
+            ``check_epochs``.
         device: ``auto``, ``cpu`` or ``cuda``; the option of that name if None.
-        should_stop: Asked after every step.
-        generators: From ``identifiers.learn_all``, for columns of role ``id`` and ``pii``.
-        name: The model's name in its run; the family if None.
-        rows: Gives all training rows; None: the networks are trained on the row sample.
-        scratch: Folder for files to map into memory, so that they need not fit into it.
-        score: Quality of drawn rows; wanted with ``check_epochs``.
-
-    Returns:
-        The model; its ``loss`` is the history by epoch.
 
     Raises:
         JobError: An option is unknown or impossible.
@@ -87,47 +46,44 @@ def fit_deep(
         InputError: A GPU was asked for, or given to this task, and cannot be used.
         Saved: ``should_stop`` said so; run it again to go on.
     """
-    if not isinstance(options, DeepOptions):
-        options = DeepOptions.parse(family, options)
-    tell = progress or (lambda line: None)
+    setup = given.setup
+    options = setup.options if isinstance(setup.options, DeepOptions) else DeepOptions.parse(family, setup.options)
     where = choose_device(device or options.device)
-    coding = DeepCoding.fit(profile, coder, counts, options, schema)
-    total = counts.rows if rows is not None else profile.sample.num_rows
-    held = 0 if scratch is not None and where.type == "cpu" else total
-    tell(check_memory(coding.columns, options, held, available_memory(where), str(where)))
+    coding = DeepCoding.fit(given.profile, setup.coder, given.counts, options, setup.schema)
+    in_memory = 0 if setup.scratch is not None and where.type == "cpu" else given.training_rows
+    setup.tell(check_memory(coding.columns, options, in_memory, available_memory(where), str(where)))
     for note in coding.notes:
-        tell(note)
-    batches: Iterable[Any] = rows() if rows is not None else [profile.sample]
-    table = encode_rows(coding, coder, batches, total, seed, scratch)
-    identity = _identity(options, coding, table, seed)
-    formats = {c.name: str(c.options["datetime_format"]) for c in columns if c.options.get("datetime_format")}
-    named = name or family
+        setup.tell(note)
+    table = encode_rows(coding, setup.coder, given.batches(), given.training_rows, setup.seed, setup.scratch)
+    identity = _identity(options, coding, table, setup.seed)
+    rows, name = given.counts.rows, setup.name or family
 
     def model(network: Network, loss: pa.Table | None = None) -> DeepModel:
-        made = dict(generators or {})
-        return DeepModel(schema, options, coding, network, counts.rows, made, formats, named, loss, max(1, threads))
+        generators, threads = dict(setup.generators), max(1, setup.threads)
+        return DeepModel(setup.schema, options, coding, network, rows, generators, setup.formats, name, loss, threads)
 
     def watch(total: int, steps_per_epoch: int) -> Watch:
         every = 60.0 * options.checkpoint_minutes
-        return Watch(total, steps_per_epoch, checkpoint, identity, every, should_stop, progress)
+        return Watch(total, steps_per_epoch, setup.checkpoint, identity, every, setup.should_stop, setup.progress)
 
     def measure(network: Any) -> float:
         trial = copy.deepcopy(network)
         if options.is_gan:
-            settle(trial, coding, options, counts.rows, seed, where, most=_CHUNK)
-        assert score is not None
-        found = score(replace(model(trial.cpu().eval()), name=f"{named}: check").draw(seed, 0, options.check_rows))
-        tell(f"quality {found:.4f}")
-        return found
+            settle(trial, coding, options, rows, setup.seed, where, most=_CHUNK)
+        assert given.score is not None
+        drawn = replace(model(trial.cpu().eval()), name=f"{name}: check").draw(setup.seed, 0, options.check_rows)
+        quality = given.score(drawn)
+        setup.tell(f"quality {quality:.4f}")
+        return quality
 
-    if options.check_epochs and score is None:
+    if options.check_epochs and given.score is None:
         raise JobError(f"{family}: check_epochs wants a run's counts to score the rows by")
     check = QualityCheck(options.check_epochs, options.patience, measure) if options.check_epochs else None
-    with torch_threads(threads):
+    with torch_threads(setup.threads):
         train = train_ctgan if options.is_gan else train_tvae
-        network, losses = train(table, coding.layout, options, seed=seed, device=where, watch=watch, check=check)
+        network, losses = train(table, coding.layout, options, seed=setup.seed, device=where, watch=watch, check=check)
         if options.is_gan:
-            settle(network, coding, options, counts.rows, seed, where)
+            settle(network, coding, options, rows, setup.seed, where)
     return model(network.cpu(), _history(options, losses, check))
 
 
@@ -174,7 +130,7 @@ def settle(
 
 def _identity(options: DeepOptions, coding: DeepCoding, table: DeepTable, seed: int) -> str:
     """Says which training a checkpoint belongs to: options, columns, data and seed."""
-    same = replace(options, device="", checkpoint_minutes=0.0, condvec="", decode="")
+    same = options.model_copy(update={"device": "", "checkpoint_minutes": 0.0, "condvec": "", "decode": ""})
     digest = hashlib.blake2b(json.dumps([same.to_json(), seed], sort_keys=True).encode(), digest_size=16)
     for column in coding.columns:
         digest.update(f"{column.name}:{column.size}".encode())

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from shardsynth.errors import ConditionError
+from shardsynth.models.base import PreparedConditions
 from shardsynth.models.columns.files import (
     unlearned_array,
 )
-from shardsynth.models.ctgan.sampler import Drawn
-from shardsynth.sampling.streams import stream_key
-
-if TYPE_CHECKING:
-    from shardsynth.models.ctgan.conditions import DeepConditions
-    from shardsynth.sampling.conditions import Conditions
-
-
+from shardsynth.models.ctgan.conditions import DeepConditions
 from shardsynth.models.ctgan.parameters import DeepParameters
+from shardsynth.models.ctgan.sampler import Drawn
+from shardsynth.sampling.conditions import Conditions
+from shardsynth.sampling.streams import stream_key
 
 
 @dataclass(frozen=True)
 class DeepModel(DeepParameters):
     """A trained model that can be drawn; what it consists of stands in ``DeepParameters``."""
 
-    def draw(self, seed: int, first_row: int, n: int, conditions: Any = None) -> pa.RecordBatch:
+    def draw(
+        self, seed: int, first_row: int, n: int, conditions: Conditions | PreparedConditions | None = None
+    ) -> pa.RecordBatch:
         """Rows ``first_row`` to ``first_row + n - 1`` of the endless table that ``seed`` names.
 
         Args:
@@ -55,15 +54,19 @@ class DeepModel(DeepParameters):
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
-    def prepare(self, conditions: Conditions | DeepConditions) -> DeepConditions:
+    def prepare(self, conditions: Conditions | PreparedConditions) -> DeepConditions:
         """Conditions in terms of this model: a pilot says what share of the proposals will be accepted.
 
         Raises:
             ConditionError: They cannot be met, or hardly; says how many rows of the pilot met them.
         """
-        from shardsynth.models.ctgan.conditions import DeepConditions
+        if isinstance(conditions, DeepConditions):
+            return conditions
+        return DeepConditions(self, conditions if isinstance(conditions, Conditions) else conditions.conditions)
 
-        return conditions if isinstance(conditions, DeepConditions) else DeepConditions(self, conditions)
+    def complete(self, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
+        """ConditionError: these networks make whole rows."""
+        raise ConditionError(f"{self.options.family} cannot complete rows; gaussian_copula and autoregressive can")
 
     def _learned(self, drawn: Drawn) -> dict[str, pa.Array]:
         """Arrow arrays of the learned columns, as many at a time as there are threads."""

@@ -22,7 +22,7 @@ from shardsynth.models.columns.files import (
     write_files,
 )
 from shardsynth.models.columns.fitted import FittedColumn
-from shardsynth.models.columns.forms import StorageForm, forms_of
+from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.ragged import Ragged
 from shardsynth.models.ctgan.codes import DeepCoding, Layout
 from shardsynth.models.ctgan.columns import ModeColumn
@@ -64,7 +64,7 @@ def condition_cdf(coding: DeepCoding, *, log_rows: int | None = None) -> NDArray
 
 
 @dataclass(frozen=True)
-class DeepParameters:
+class DeepParameters(ColumnModel):
     """A trained model that can be sampled, saved and loaded.
 
     Attributes:
@@ -111,19 +111,14 @@ class DeepParameters:
         return replace(self, threads=threads)
 
     @property
-    def learned_distributions(self) -> dict[str, Any]:
-        """Per column, SDV's ``{"distribution": name, "learned_parameters": {...}}``; {} for columns without one."""
-        return {c.name: dict(c.distribution) for c in self.coding.table if c.distribution}
+    def fitted(self) -> tuple[FittedColumn, ...]:
+        """One per field of the schema."""
+        return self.coding.table
 
     @property
     def dictionary_columns(self) -> list[str]:
         """Columns of few distinct values, worth a Parquet dictionary."""
         return [c.name for c in self.coding.table if c.categories is not None or c.treatment == "constant"]
-
-    @property
-    def columns(self) -> tuple[FittedColumn, ...]:
-        """One per field of the schema."""
-        return self.coding.table
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -149,11 +144,6 @@ class DeepParameters:
     @cached_property
     def _stochastic(self) -> list[str]:
         return [c.name for c in self.coding.columns if c.stochastic]
-
-    @cached_property
-    def forms(self) -> dict[str, StorageForm]:
-        """How each learned column's values are held."""
-        return forms_of(self.coding.table, self.schema, self.formats)
 
     def raw(self, drawn: Drawn, number: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Category indices or axis values [n] of a learned column, and which are missing."""

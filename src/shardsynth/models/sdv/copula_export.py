@@ -84,7 +84,7 @@ def to_stock(model: GaussianCopula) -> tuple[Any, dict[str, float]]:
 
 def column_of(model: GaussianCopula | DeepModel, index: int) -> Column:
     """A column as SDV's metadata describe it."""
-    fitted, field = model.columns[index], model.schema.field(index)
+    fitted, field = model.fitted[index], model.schema.field(index)
     options = {"datetime_format": model.formats[fitted.name]} if fitted.name in model.formats else {}
     role = "empty" if fitted.treatment == "empty" else fitted.role
     return Column(fitted.name, field.type, _SDTYPES.get(role, role), role, options)

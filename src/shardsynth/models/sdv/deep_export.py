@@ -73,7 +73,7 @@ def export(model: DeepModel, path: str | Path) -> list[str]:
 
 def to_stock(model: DeepModel) -> tuple[Any, list[str]]:
     """The stock synthesizer of a model, and what is lost."""
-    columns = [column_of(model, i) for i in range(len(model.columns))]
+    columns = [column_of(model, i) for i in range(len(model.fitted))]
     batch = model.draw(0, 0, _ROWS)
     frame = frames.to_pandas(pa.Table.from_batches([batch]), columns)
     with silenced():
@@ -92,7 +92,7 @@ def _skeleton(model: DeepModel, columns: Sequence[Column], frame: pd.DataFrame) 
 
     table = described(model, columns, frame)
     nullable = {column.name for column in model.coding.columns if column.nullable}
-    for fitted in model.columns:
+    for fitted in model.fitted:
         if fitted.treatment in ("latent", "constant"):
             ensure_both(frame, fitted.name, 1.0 if fitted.name in nullable else 0.0)
     given = model.options.to_json()
@@ -126,7 +126,7 @@ def _parametrised(synthesizer: Any, model: DeepModel, columns: Sequence[Column],
     transformer = inner._transformer if model.options.is_gan else inner.transformer
     learned = {column.name: (number, column) for number, column in enumerate(model.coding.columns)}
     by_name = {column.name: column for column in columns}
-    fitted = {column.name: column for column in model.columns}
+    fitted = {column.name: column for column in model.fitted}
     normals = getattr(synthesizer, "_gaussian_normalizer_hyper_transformer", None)
     places = []
     for info in transformer._column_transform_info_list:

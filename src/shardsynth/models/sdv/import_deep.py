@@ -9,7 +9,6 @@ statistics of each batch of 500.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +201,7 @@ def _options(family: str, synthesizer: Any) -> DeepOptions:
         for key, value in synthesizer.get_parameters().items()
         if key in known and (key, value) != ("epochs", 0)
     }
-    return replace(DeepOptions.parse(family, given), device="cpu")
+    return DeepOptions.parse(family, {**given, "device": "cpu"})
 
 
 def _weights(

@@ -1,54 +1,98 @@
 """Options of SDV's own synthesizers, by SDV's names, so that a job can be checked where sdv is not imported.
 
-The table is what ``inspect.signature`` says of SDV 2.0's classes; a test holds it equal to the installed ones.
+Names and defaults are what ``inspect.signature`` says of SDV 2.0's classes; a test holds them equal to the installed.
 """
 
-from __future__ import annotations
+# ruff: noqa: UP045
+from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
 from collections.abc import Collection
-from typing import Any
+from typing import Annotated, Any, Literal, Optional, get_args
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from shardsynth.errors import JobError, did_you_mean
+from shardsynth.options import Options, Text, keys
 
-_BASE = {"enforce_min_max_values": True, "enforce_rounding": True}
-_DISTRIBUTIONS = {"numerical_distributions": None, "default_distribution": None}
-_CTGAN = {
-    **_BASE,
-    "locales": ["en_US"],
-    "embedding_dim": 128,
-    "generator_dim": (256, 256),
-    "discriminator_dim": (256, 256),
-    "generator_lr": 2e-4,
-    "generator_decay": 1e-6,
-    "discriminator_lr": 2e-4,
-    "discriminator_decay": 1e-6,
-    "batch_size": 500,
-    "discriminator_steps": 1,
-    "log_frequency": True,
-    "verbose": False,
-    "epochs": 300,
-    "pac": 10,
-    "enable_gpu": True,
+_Size = Annotated[StrictInt, Field(ge=1)]
+_Sizes = Annotated[tuple[_Size, ...], "a list of layer sizes, such as [256, 256]"]
+_Share = Annotated[StrictFloat, Field(ge=0.0)]
+_Locales = Annotated[
+    list[str],
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    "a locale or a list of them, such as [en_US]",
+]
+_Distribution = Literal["norm", "beta", "truncnorm", "gamma", "uniform", "gaussian_kde"]
+#: Names of marginal distributions that SDV knows.
+DISTRIBUTIONS: tuple[str, ...] = get_args(_Distribution)
+
+
+class _Base(Options):
+    enforce_min_max_values: StrictBool = Field(True, description="Whether values are kept between the input's ends.")
+    enforce_rounding: StrictBool = Field(True, description="Whether values have the decimal places of the input.")
+
+
+class _Localised(Options):
+    locales: _Locales = Field(["en_US"], description="Faker's locales for generated columns.")
+
+
+class _Distributions(Options):
+    numerical_distributions: Annotated[Optional[dict[Text, _Distribution]], "a mapping of column to distribution"] = (
+        Field(None, description="Distributions by column.")
+    )
+    default_distribution: Optional[_Distribution] = Field(None, description="Distribution of the other columns.")
+
+
+class _Trained(_Base):
+    embedding_dim: _Size = Field(128, description="Size of the latent noise.")
+    batch_size: _Size = Field(500, description="Rows of a step.")
+    epochs: _Size = Field(300, description="Passes over the rows.")
+    verbose: StrictBool = Field(False, description="Whether SDV tells its progress.")
+    enable_gpu: StrictBool = Field(True, description="Whether a GPU is taken where there is one.")
+
+
+class _Copula(_Base, _Localised, _Distributions):
+    pass
+
+
+class _Ctgan(_Trained, _Localised):
+    generator_dim: _Sizes = Field((256, 256), description="Widths of the generator's residual layers.")
+    discriminator_dim: _Sizes = Field((256, 256), description="Widths of the discriminator's layers.")
+    generator_lr: _Share = Field(2e-4, description="Adam's learning rate of the generator.")
+    generator_decay: _Share = Field(1e-6, description="Adam's weight decay of the generator.")
+    discriminator_lr: _Share = Field(2e-4, description="Adam's learning rate of the discriminator.")
+    discriminator_decay: _Share = Field(1e-6, description="Adam's weight decay of the discriminator.")
+    discriminator_steps: _Size = Field(1, description="Updates of the discriminator to one of the generator.")
+    log_frequency: StrictBool = Field(True, description="Whether conditions are drawn by log frequency.")
+    pac: _Size = Field(10, description="Rows that the discriminator judges together.")
+
+    @model_validator(mode="after")
+    def _check(self) -> _Ctgan:
+        batch, pac = self.batch_size, self.pac
+        if batch % 2 or batch % pac:
+            raise ValueError(f"batch_size must be even and a multiple of pac, found {batch} and pac {pac}")
+        return self
+
+
+class _CopulaGan(_Ctgan, _Distributions):
+    pass
+
+
+class _Tvae(_Trained):
+    compress_dims: _Sizes = Field((128, 128), description="Widths of the encoder's layers.")
+    decompress_dims: _Sizes = Field((128, 128), description="Widths of the decoder's layers.")
+    l2scale: _Share = Field(1e-5, description="Weight decay.")
+    loss_factor: _Share = Field(2, description="Weight of the reconstruction loss.")
+
+
+_MODELS: dict[str, type[Options]] = {
+    "gaussian_copula": _Copula,
+    "ctgan": _Ctgan,
+    "copulagan": _CopulaGan,
+    "tvae": _Tvae,
 }
-
 #: Family -> option -> SDV's default.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "gaussian_copula": {**_BASE, "locales": ["en_US"], **_DISTRIBUTIONS},
-    "ctgan": _CTGAN,
-    "copulagan": {**_CTGAN, **_DISTRIBUTIONS},
-    "tvae": {
-        **_BASE,
-        "embedding_dim": 128,
-        "compress_dims": (128, 128),
-        "decompress_dims": (128, 128),
-        "l2scale": 1e-5,
-        "batch_size": 500,
-        "verbose": False,
-        "epochs": 300,
-        "loss_factor": 2,
-        "enable_gpu": True,
-    },
-}
+OPTIONS = {family: {key: info.default for key, info in keys(model).items()} for family, model in _MODELS.items()}
 #: Family -> name of its class in ``sdv.single_table``.
 CLASSES = {
     "gaussian_copula": "GaussianCopulaSynthesizer",
@@ -56,10 +100,7 @@ CLASSES = {
     "copulagan": "CopulaGANSynthesizer",
     "tvae": "TVAESynthesizer",
 }
-#: Names of marginal distributions that SDV knows.
-DISTRIBUTIONS = ("norm", "beta", "truncnorm", "gamma", "uniform", "gaussian_kde")
 _FORMER_NAMES = {"cuda": "enable_gpu", "field_distributions": "numerical_distributions"}
-_AT_LEAST_ONE = {"embedding_dim", "batch_size", "epochs", "pac", "discriminator_steps"}
 
 
 def validate_options(family: str, options: dict[str, Any], columns: Collection[str] | None = None) -> dict[str, Any]:
@@ -75,65 +116,17 @@ def validate_options(family: str, options: dict[str, Any], columns: Collection[s
             cannot be combined.
     """
     if family not in OPTIONS:
-        raise JobError(
-            f"no model family is called {family!r}{_nearest(family, OPTIONS)}; families: {', '.join(OPTIONS)}"
-        )
+        hint = f"; families: {', '.join(OPTIONS)}{did_you_mean(family, OPTIONS)}"
+        raise JobError(f"no model family is called {family!r}{hint}")
     known = OPTIONS[family]
-    checked = {}
-    for name, value in options.items():
+    for name in options:
         if name not in known:
-            raise JobError(f"{family} has no option {name!r}{_nearest(name, known)}; its options: {', '.join(known)}")
-        checked[name] = _checked(family, name, value, known[name])
-    for column, distribution in (checked.get("numerical_distributions") or {}).items():
+            now = _FORMER_NAMES.get(name)
+            hint = f"; it is called {now!r} now" if now in known else did_you_mean(name, known)
+            raise JobError(f"{family} has no option {name!r}; its options: {', '.join(known)}{hint}")
+    parsed = dict(_MODELS[family].checked(family, options, at="."))
+    for column in parsed.get("numerical_distributions") or {}:
         if columns is not None and column not in columns:
-            raise JobError(
-                f"{family}.numerical_distributions: no column is called {column!r}{_nearest(column, columns)}"
-            )
-        _check_distribution(f"{family}.numerical_distributions.{column}", distribution)
-    if checked.get("default_distribution") is not None:
-        _check_distribution(f"{family}.default_distribution", checked["default_distribution"])
-    if "pac" in known:
-        batch, pac = checked.get("batch_size", known["batch_size"]), checked.get("pac", known["pac"])
-        if batch % 2 or batch % pac:
-            raise JobError(f"{family}: batch_size must be even and a multiple of pac, found {batch} and pac {pac}")
-    return checked
-
-
-def _checked(family: str, name: str, value: Any, default: Any) -> Any:
-    where = f"{family}.{name}"
-    if isinstance(default, bool):
-        _require(isinstance(value, bool), where, "true or false", value)
-    elif isinstance(default, int) and name != "loss_factor":
-        _require(isinstance(value, int) and not isinstance(value, bool), where, "a whole number", value)
-        _require(value >= 1 or name not in _AT_LEAST_ONE, where, "at least 1", value)
-    elif isinstance(default, (int, float)):
-        _require(isinstance(value, (int, float)) and not isinstance(value, bool), where, "a number", value)
-        _require(value >= 0, where, "a number not below 0", value)
-    elif isinstance(default, tuple):
-        sizes = isinstance(value, (list, tuple)) and all(isinstance(v, int) and v > 0 for v in value)
-        _require(sizes, where, "a list of layer sizes, such as [256, 256]", value)
-        return tuple(value)
-    elif name == "locales":
-        texts = isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value))
-        _require(texts, where, "a locale or a list of them, such as [en_US]", value)
-        return [value] if isinstance(value, str) else list(value)
-    elif name == "numerical_distributions":
-        _require(value is None or isinstance(value, dict), where, "a mapping of column to distribution", value)
-    return value
-
-
-def _require(holds: bool, where: str, wanted: str, value: Any) -> None:
-    if not holds:
-        raise JobError(f"{where}: wanted {wanted}, found {value!r}")
-
-
-def _check_distribution(where: str, distribution: Any) -> None:
-    if distribution not in DISTRIBUTIONS:
-        hint = _nearest(str(distribution), DISTRIBUTIONS)
-        raise JobError(f"{where}: no distribution is called {distribution!r}{hint}; known: {', '.join(DISTRIBUTIONS)}")
-
-
-def _nearest(word: str, words: Collection[str]) -> str:
-    if _FORMER_NAMES.get(word) in words:
-        return f" (it is called {_FORMER_NAMES[word]!r} now)"
-    return did_you_mean(word, words)
+            where = f"{family}.numerical_distributions"
+            raise JobError(f"{where}: no column is called {column!r}{did_you_mean(column, columns)}")
+    return {name: value if value == parsed[name] else parsed[name] for name, value in options.items()}

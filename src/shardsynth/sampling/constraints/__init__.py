@@ -1,1 +1,1 @@
-"""SDV's constraints, kept by construction; see ``table``."""
+"""SDV's constraints: rows that satisfy them by construction, or else by rejection. Start reading at ``table``."""

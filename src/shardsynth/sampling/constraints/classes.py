@@ -1,4 +1,4 @@
-"""Finding the user's own constraint class by its dotted name or its file."""
+"""Finds a user's own constraint class by its dotted name or its file."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ def find_class(path: str) -> Any:
     except Exception as error:
         raise JobError(
             f"constraint {path!r}: {module_name!r} cannot be imported here ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'})"
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}); "
+            "check the name, and that it can be imported where the tasks run"
         ) from None
     from sdv.cag import ProgrammableConstraint
 
-    found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, ProgrammableConstraint)):
-        what = "has no class of that name" if found is None else "is not derived from sdv.cag.ProgrammableConstraint"
+    loaded = getattr(module, name, None)
+    if not (isinstance(loaded, type) and issubclass(loaded, ProgrammableConstraint)):
+        what = "has no class of that name" if loaded is None else "is not derived from sdv.cag.ProgrammableConstraint"
         raise JobError(f"constraint {path!r}: {module_name!r} {what}")
-    return found
+    return loaded
 
 
 def _module_of(path: Path) -> Any:
-    """The module of a file, under a name that a pickle of its objects finds again."""
+    """The module of a file. Its name follows from the path, so that a pickle of its objects can be loaded later."""
     resolved = path.resolve()
     name = "shardsynth_constraint_" + hashlib.sha256(str(resolved).encode()).hexdigest()[:16]
     if name not in sys.modules:

@@ -1,8 +1,8 @@
-"""SDV's FixedCombinations and OneHotEncoding: several columns learned as one category.
+"""SDV's FixedCombinations and OneHotEncoding: a model sees several columns as one joint category.
 
-A category of a FixedCombinations is the combination itself, written as JSON; one of a OneHotEncoding is the name of the
-column that is 1. So a model's categories are all that is needed to get the columns back, and what a model leaves out
-(a combination seen on fewer than ``rare.min_count`` rows) is nowhere.
+A category of a FixedCombinations is the combination itself, written as JSON. One of a OneHotEncoding is the name of the
+column that is 1. So the columns can be restored from a model's categories alone. A combination that a model leaves out
+(it is on fewer than ``rare.min_count`` rows) is stored nowhere.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.values import decoded, kind_of, native
-from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, Made, Mask, missing_of
+from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, Mask, Replacement, missing_of
 
-#: Arrow type of the category that stands for the columns.
+#: Arrow type of the joint column.
 JOINT = pa.dictionary(pa.int32(), pa.string())
 
 
 @dataclass(frozen=True)
 class CombinationStep:
-    """Only combinations that were seen.
+    """Only combinations that the row sample has.
 
     Attributes:
         declared: SDV's declaration.
-        held: The columns.
-        name: Name of the joint column; "" where one of the columns is taken by another constraint, and rows with other
-            combinations are drawn again.
-        known: The combinations as JSON, where there is no joint column.
+        constrained: The columns.
+        name: Name of the joint column; "" where another constraint has replaced one of the columns, so that this one is
+            enforced by rejection.
+        known: The allowed combinations as JSON, where there is no joint column.
     """
 
     declared: dict[str, Any]
-    held: tuple[ConstrainedColumn, ...]
+    constrained: tuple[ConstrainedColumn, ...]
     name: str = ""
     known: frozenset[str] = frozenset()
     _cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -46,35 +46,35 @@ class CombinationStep:
     @property
     def columns(self) -> tuple[str, ...]:
         """See ``Step``."""
-        return tuple(h.column.name for h in self.held)
+        return tuple(c.column.name for c in self.constrained)
 
     @property
-    def taken(self) -> tuple[str, ...]:
+    def replaced(self) -> tuple[str, ...]:
         """See ``Step``."""
         return self.columns if self.name else ()
 
     @property
-    def used(self) -> tuple[str, ...]:
+    def needed(self) -> tuple[str, ...]:
         """See ``Step``."""
         return ()
 
     @property
-    def made(self) -> tuple[Made, ...]:
+    def replacements(self) -> tuple[Replacement, ...]:
         """See ``Step``."""
-        return (Made(pa.field(self.name, JOINT), {"sdtype": "categorical"}),) if self.name else ()
+        return (Replacement(pa.field(self.name, JOINT), {"sdtype": "categorical"}),) if self.name else ()
 
     def labels(self, arrays: Arrays) -> pa.DictionaryArray:
         """Each row's combination as JSON."""
         key: NDArray[np.int64] = np.zeros(len(arrays[self.columns[0]]), np.int64)
-        texts: list[list[Any]] = []
+        columns: list[list[Any]] = []  # codes and values
         for name in self.columns:
             codes, values = _coded(arrays[name])
-            # Renumbered at each column, so that the product of the sizes never leaves 64 bits.
+            # Renumber after each column: the product of all sizes might not fit 64 bits.
             _, key = np.unique(key * len(values) + codes, return_inverse=True)
             key = key.reshape(-1)
-            texts.append([codes, values])
+            columns.append([codes, values])
         distinct, first, codes = np.unique(key, return_index=True, return_inverse=True)
-        rows = [[values[part[row]] for part, values in texts] for row in first.tolist()]
+        rows = [[values[column[row]] for column, values in columns] for row in first.tolist()]
         labels = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows]
         return pa.DictionaryArray.from_arrays(
             pa.array(codes.reshape(-1).astype(np.int32)), pa.array(labels, pa.string())
@@ -94,25 +94,25 @@ class CombinationStep:
         broken = missing_of(indices)
         place = np.where(broken, 0, np.asarray(indices.fill_null(0).to_numpy(zero_copy_only=False))).astype(np.int64)
         if not len(known):
-            return {h.column.name: pa.nulls(n, h.column.type) for h in self.held}, np.ones(n, np.bool_)
+            return {c.column.name: pa.nulls(n, c.column.type) for c in self.constrained}, np.ones(n, np.bool_)
         broken |= ~known[place]
         rows = pa.array(place)
-        return {h.column.name: _taken(table, rows) for h, table in zip(self.held, tables)}, broken
+        return {c.column.name: _rows_of(table, rows) for c, table in zip(self.constrained, tables)}, broken
 
     def _tables(self, dictionary: pa.Array) -> tuple[list[pa.Array], Mask]:
-        """Per column its value of each label; and which labels are combinations."""
+        """For each column, its value by label; and bool[labels]: which labels are combinations."""
         cached = self._cache.get("tables")
         if cached is not None and (cached[0] is dictionary or cached[0].equals(dictionary)):
-            found: tuple[list[pa.Array], Mask] = cached[1]
-            return found
-        rows = [_parsed(label, len(self.held)) for label in dictionary.to_pylist()]
+            tables_and_known: tuple[list[pa.Array], Mask] = cached[1]
+            return tables_and_known
+        rows = [_parsed(label, len(self.constrained)) for label in dictionary.to_pylist()]
         known = np.array([row is not None for row in rows], np.bool_)
-        tables = [_typed([None if row is None else row[i] for row in rows], held) for i, held in enumerate(self.held)]
+        tables = [_typed([None if row is None else row[i] for row in rows], c) for i, c in enumerate(self.constrained)]
         self._cache["tables"] = (dictionary, (tables, known))
         return tables, known
 
     def valid(self, arrays: Arrays, n: int) -> Mask:
-        """See ``Step``: with a joint column always."""
+        """See ``Step``: a joint column leaves nothing to check."""
         if self.name:
             return np.ones(n, np.bool_)
         labels = self.labels(arrays)
@@ -124,7 +124,7 @@ class CombinationStep:
         return {
             "kind": "combination",
             "declared": self.declared,
-            "held": [h.to_json() for h in self.held],
+            "held": [c.to_json() for c in self.constrained],
             "name": self.name,
             "known": sorted(self.known),
         }
@@ -132,8 +132,8 @@ class CombinationStep:
     @classmethod
     def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> CombinationStep:
         """Inverse of ``to_json``."""
-        held = tuple(ConstrainedColumn.from_json(h, schema) for h in data["held"])
-        return cls(data["declared"], held, data["name"], frozenset(data["known"]))
+        constrained = tuple(ConstrainedColumn.from_json(c, schema) for c in data["held"])
+        return cls(data["declared"], constrained, data["name"], frozenset(data["known"]))
 
 
 @dataclass(frozen=True)
@@ -142,33 +142,33 @@ class OneHotStep:
 
     Attributes:
         declared: SDV's declaration.
-        held: The columns.
-        name: Name of the column that says which one; "" where it is kept by drawing again.
+        constrained: The columns.
+        name: Name of the column that says which one is 1; "" where the constraint is enforced by rejection.
     """
 
     declared: dict[str, Any]
-    held: tuple[ConstrainedColumn, ...]
+    constrained: tuple[ConstrainedColumn, ...]
     name: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """See ``Step``."""
-        return tuple(h.column.name for h in self.held)
+        return tuple(c.column.name for c in self.constrained)
 
     @property
-    def taken(self) -> tuple[str, ...]:
+    def replaced(self) -> tuple[str, ...]:
         """See ``Step``."""
         return self.columns if self.name else ()
 
     @property
-    def used(self) -> tuple[str, ...]:
+    def needed(self) -> tuple[str, ...]:
         """See ``Step``."""
         return ()
 
     @property
-    def made(self) -> tuple[Made, ...]:
+    def replacements(self) -> tuple[Replacement, ...]:
         """See ``Step``."""
-        return (Made(pa.field(self.name, JOINT), {"sdtype": "categorical"}),) if self.name else ()
+        return (Replacement(pa.field(self.name, JOINT), {"sdtype": "categorical"}),) if self.name else ()
 
     def transform(self, arrays: Arrays) -> dict[str, pa.Array]:
         """See ``Step``."""
@@ -196,31 +196,31 @@ class OneHotStep:
         names = joint.dictionary.to_pylist()
         table = np.array([self.columns.index(x) if x in self.columns else -1 for x in names] + [-1], np.int64)
         codes = table[np.asarray(joint.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)).astype(np.int64)]
-        found = {}
-        for i, held in enumerate(self.held):
-            table = _typed([0, 1], held)
-            found[held.column.name] = _taken(table, pa.array((codes == i).astype(np.int8)))
-        return found, codes < 0
+        restored = {}
+        for i, c in enumerate(self.constrained):
+            table = _typed([0, 1], c)
+            restored[c.column.name] = _rows_of(table, pa.array((codes == i).astype(np.int8)))
+        return restored, codes < 0
 
     def valid(self, arrays: Arrays, n: int) -> Mask:
-        """See ``Step``: as SDV says it."""
+        """See ``Step``: the rule of SDV's ``OneHotEncoding``."""
         values = np.stack([self._number(arrays[name]) for name in self.columns])
         with np.errstate(invalid="ignore"):
             return np.asarray((values.sum(axis=0) == 1) & (values.max(axis=0) == 1) & (values.min(axis=0) == 0))
 
     def to_json(self) -> dict[str, Any]:
         """See ``Step``."""
-        held = [h.to_json() for h in self.held]
-        return {"kind": "one_hot", "declared": self.declared, "held": held, "name": self.name}
+        columns = [c.to_json() for c in self.constrained]
+        return {"kind": "one_hot", "declared": self.declared, "held": columns, "name": self.name}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> OneHotStep:
         """Inverse of ``to_json``."""
-        return cls(data["declared"], tuple(ConstrainedColumn.from_json(h, schema) for h in data["held"]), data["name"])
+        return cls(data["declared"], tuple(ConstrainedColumn.from_json(c, schema) for c in data["held"]), data["name"])
 
 
 def _coded(array: pa.Array) -> tuple[NDArray[np.int64], list[Any]]:
-    """Codes of a column, and what each stands for in JSON; the last is missing."""
+    """Codes of a column, and the JSON value of each code; the last code is missing."""
     plain = decoded(array)
     if kind_of(plain.type) == "float":
         plain = pc.if_else(pc.is_nan(plain), pa.scalar(None, plain.type), plain)
@@ -242,7 +242,7 @@ def _to_json(values: pa.Array) -> list[Any]:
 
 
 def _parsed(label: str, size: int) -> list[Any] | None:
-    """A combination; None for a label that is none (the ``other`` of rare categories)."""
+    """The combination of a label; None for another label, such as the ``other`` of rare categories."""
     try:
         row = json.loads(label)
     except ValueError:
@@ -250,9 +250,9 @@ def _parsed(label: str, size: int) -> list[Any] | None:
     return row if isinstance(row, list) and len(row) == size else None
 
 
-def _typed(values: Sequence[Any], held: ConstrainedColumn) -> pa.Array:
+def _typed(values: Sequence[Any], constrained: ConstrainedColumn) -> pa.Array:
     """JSON values as an array of the column's type."""
-    kind = held.column.value_type
+    kind = constrained.column.value_type
     nature = kind_of(kind)
     if nature == "temporal":
         storage = pa.int32() if kind.bit_width == 32 else pa.int64()
@@ -263,18 +263,20 @@ def _typed(values: Sequence[Any], held: ConstrainedColumn) -> pa.Array:
         plain = pa.array([None if v is None else base64.b64decode(v) for v in values], kind)
     else:
         plain = pa.array([bool(v) if v is not None else None for v in values] if nature == "boolean" else values, kind)
-    if held.emit_nan and nature == "float":
+    if constrained.emit_nan and nature == "float":
         plain = plain.fill_null(float("nan"))
-    if not pa.types.is_dictionary(held.column.type):
+    if not pa.types.is_dictionary(constrained.column.type):
         return plain
     encoded = plain.dictionary_encode()
     return pa.DictionaryArray.from_arrays(
-        encoded.indices.cast(held.column.type.index_type), encoded.dictionary, ordered=held.column.type.ordered
+        encoded.indices.cast(constrained.column.type.index_type),
+        encoded.dictionary,
+        ordered=constrained.column.type.ordered,
     )
 
 
-def _taken(table: pa.Array, rows: pa.Array) -> pa.Array:
-    """``table.take(rows)``; a dictionary stays what it is."""
+def _rows_of(table: pa.Array, rows: pa.Array) -> pa.Array:
+    """``table.take(rows)``, but a dictionary keeps all its entries and its order flag."""
     if pa.types.is_dictionary(table.type):
         return pa.DictionaryArray.from_arrays(table.indices.take(rows), table.dictionary, ordered=table.type.ordered)
     return table.take(rows)

@@ -1,7 +1,8 @@
-"""Constraints as a job file declares them, in SDV's JSON form, and the steps that keep them.
+"""Constraints as a job file declares them, in SDV's JSON form, and the steps that enforce them.
 
 A declaration is ``{"class_name": "Inequality", "parameters": {"low_column_name": "LFS_YEARS", "high_column_name":
-"OS_YEARS"}}``; the class may also be a user's own, derived from SDV's ProgrammableConstraint, by its import path.
+"OS_YEARS"}}``. The class may also be a user's own, named by its import path: it is derived from SDV's
+ProgrammableConstraint.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shardsynth.sampling.constraints.step import ConstrainedColumn, Step, unique
 
 Declared = Mapping[str, Any]
 
-#: Parameters of SDV's classes that name columns, then the others.
+#: Class -> parameters that name columns, and other parameters.
 PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Inequality": (("low_column_name", "high_column_name"), ("strict_boundaries",)),
     "Range": (("low_column_name", "middle_column_name", "high_column_name"), ("strict_boundaries",)),
@@ -27,7 +28,7 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "FixedIncrements": (("column_name",), ("increment_value",)),
     "OneHotEncoding": (("column_names",), ("learning_strategy",)),
 }
-_FITTING = {
+_ALLOWED_ROLES = {
     "Inequality": ("number", "datetime"),
     "Range": ("number", "datetime"),
     "FixedCombinations": ("category",),
@@ -42,12 +43,12 @@ def is_programmed(declared: Declared) -> bool:
 
 
 def describe(declared: Declared, number: int) -> str:
-    """Which constraint of the job an error speaks of."""
+    """The place and class of a constraint in the job, for errors."""
     return f"constraints[{number}] ({declared['class_name']})"
 
 
 def columns_in(declared: Declared) -> tuple[str, ...]:
-    """Columns that a constraint of SDV's own classes is about; () for a user's class."""
+    """Columns that the parameters of one of SDV's own classes name; () for a user's class."""
     if is_programmed(declared):
         return ()
     names: list[str] = []
@@ -66,24 +67,23 @@ def check_declared(declared: Declared, number: int, columns: Collection[str]) ->
         columns: Names of the table's columns.
 
     Raises:
-        JobError: An unknown class, parameter or column, with the nearest; a parameter that is missing.
+        JobError: An unknown class, parameter or column (the message names the nearest one), or a missing parameter.
     """
     where = describe(declared, number)
-    name, given = declared["class_name"], declared["parameters"]
+    name, parameters = declared["class_name"], declared["parameters"]
     if is_programmed(declared):
         if ":" not in name and "." not in name:
-            hint = did_you_mean(name, PARAMETERS)
             raise JobError(
-                f"{where}: SDV has no constraint of this class{hint or '; it has ' + ', '.join(PARAMETERS)}; "
-                "a class of your own is named as package.module:Class or file.py:Class"
+                f"{where}: SDV has no constraint of this class; it has {', '.join(PARAMETERS)}; a class of your own "
+                f"is named as package.module:Class or file.py:Class{did_you_mean(name, PARAMETERS)}"
             )
         return
-    wanted, more = PARAMETERS[name]
-    for key in given:
-        if key not in (*wanted, *more, "table_name"):
-            raise JobError(f"{where}: it takes no parameter {key!r}{did_you_mean(key, (*wanted, *more))}")
-    for key in (*wanted, *(("increment_value",) if name == "FixedIncrements" else ())):
-        if key not in given:
+    naming_columns, others = PARAMETERS[name]
+    for key in parameters:
+        if key not in (*naming_columns, *others, "table_name"):
+            raise JobError(f"{where}: it takes no parameter {key!r}{did_you_mean(key, (*naming_columns, *others))}")
+    for key in (*naming_columns, *(("increment_value",) if name == "FixedIncrements" else ())):
+        if key not in parameters:
             raise JobError(f"{where}: the parameter {key!r} is missing")
     named = columns_in(declared)
     for column in named:
@@ -95,7 +95,7 @@ def check_declared(declared: Declared, number: int, columns: Collection[str]) ->
 
 def bind(
     declared: Sequence[Declared],
-    held_of: Callable[[str], ConstrainedColumn],
+    column_of: Callable[[str], ConstrainedColumn],
     names: Collection[str],
     *,
     busy: Collection[str] = (),
@@ -104,37 +104,37 @@ def bind(
 ) -> list[Step]:
     """The steps of the constraints of SDV's own classes, in the order in which their columns can be restored.
 
-    A constraint whose columns another one has taken already is kept by drawing again, as in SDV.
+    Where an earlier constraint has replaced a column already, the later one is enforced by rejection, as in SDV.
 
     Args:
-        declared: All constraints of the job; those of a user's class are passed over.
-        held_of: What is known of a column.
+        declared: All constraints of the job. Those of a user's class are skipped.
+        column_of: What is known of a column, by its name.
         names: Names of all columns.
-        busy: Columns that a user's own constraint has taken already.
-        anchored: Whether the first of some ordered columns is missing where a later one is not.
-        known: Combinations that may be made, for a FixedCombinations that is kept by drawing again.
+        busy: Columns that a constraint of a user's class changes.
+        anchored: Whether some row has a later one of these ordered columns but not the first.
+        known: The allowed combinations of a FixedCombinations that is enforced by rejection, as JSON.
 
     Raises:
         JobError: A constraint cannot be on such a column.
     """
-    taken: set[str] = set(busy)
+    replaced: set[str] = set(busy)
     used_names = set(names)
     steps: list[Step] = []
-    for number, one in enumerate(declared):
-        if is_programmed(one):
+    for number, declaration in enumerate(declared):
+        if is_programmed(declaration):
             continue
-        where = describe(one, number)
-        held = tuple(held_of(name) for name in columns_in(one))
-        check_learned(one, number, (h.column for h in held))
-        for h in held:
-            _check_role(where, one["class_name"], h.column)
-        step = _step(where, dict(one), held, used_names, anchored)
-        if taken & {*step.taken, *(set(busy) & set(step.columns))} or not _ordered([*steps, step]):
-            step = _again(step, known)
-        taken |= set(step.taken)
-        used_names |= {made.field.name for made in step.made}
+        where = describe(declaration, number)
+        constrained = tuple(column_of(name) for name in columns_in(declaration))
+        check_learned(declaration, number, (c.column for c in constrained))
+        for c in constrained:
+            _check_role(where, declaration["class_name"], c.column)
+        step = _step(where, dict(declaration), constrained, used_names, anchored)
+        if replaced & {*step.replaced, *(set(busy) & set(step.columns))} or not _restoring_order([*steps, step]):
+            step = _by_rejection(step, known)
+        replaced |= set(step.replaced)
+        used_names |= {replacement.field.name for replacement in step.replacements}
         steps.append(step)
-    ordered = _ordered(steps)
+    ordered = _restoring_order(steps)
     assert ordered is not None
     return ordered
 
@@ -142,28 +142,28 @@ def bind(
 def _step(
     where: str,
     declared: dict[str, Any],
-    held: tuple[ConstrainedColumn, ...],
+    constrained: tuple[ConstrainedColumn, ...],
     names: set[str],
     anchored: Callable[[tuple[str, ...]], bool],
 ) -> Step:
     parameters, name = declared["parameters"], declared["class_name"]
-    columns = tuple(h.column.name for h in held)
+    columns = tuple(c.column.name for c in constrained)
     joint = unique_name("#".join(columns), names)
     if name == "FixedCombinations":
-        if len(held) < 2:
+        if len(constrained) < 2:
             raise JobError(f"{where}: column_names: wanted at least two columns")
-        return CombinationStep(declared, held, joint)
+        return CombinationStep(declared, constrained, joint)
     if name == "OneHotEncoding":
-        if len(held) < 2:
+        if len(constrained) < 2:
             raise JobError(f"{where}: column_names: wanted at least two columns")
-        return OneHotStep(declared, held, joint)
+        return OneHotStep(declared, constrained, joint)
     if name == "FixedIncrements":
         increment = parameters["increment_value"]
         if isinstance(increment, bool) or not isinstance(increment, (int, float)) or increment <= 0 or increment % 1:
             raise JobError(f"{where}: increment_value: wanted a positive whole number")
-        return IncrementStep(declared, held[0], int(increment), unique_name(f"{columns[0]}#increment", names))
-    roles = {h.column.role for h in held}
-    formats = {h.datetime_format for h in held}
+        return IncrementStep(declared, constrained[0], int(increment), unique_name(f"{columns[0]}#increment", names))
+    roles = {c.column.role for c in constrained}
+    formats = {c.datetime_format for c in constrained}
     if len(roles) > 1:
         raise JobError(f"{where}: its columns must all be numbers or all datetimes")
     if len(formats) > 1:
@@ -171,33 +171,33 @@ def _step(
     strict = parameters.get("strict_boundaries", name == "Range")
     if not isinstance(strict, bool):
         raise JobError(f"{where}: strict_boundaries: wanted true or false")
-    wanted = [f"{a}#{b}" for a, b in zip(columns[:-1], columns[1:])]
+    preferred = [f"{a}#{b}" for a, b in zip(columns[:-1], columns[1:])]
     if anchored(columns):
-        wanted += [f"{joint}.first_value", f"{joint}.first_column"]
-    made: list[str] = []
-    for one in wanted:
-        made.append(unique_name(one, names | set(made)))
-    return OrderedStep(declared, held, strict, tuple(made))
+        preferred += [f"{joint}.first_value", f"{joint}.first_column"]
+    replacements: list[str] = []
+    for replacement in preferred:
+        replacements.append(unique_name(replacement, names | set(replacements)))
+    return OrderedStep(declared, constrained, strict, tuple(replacements))
 
 
-def _again(step: Step, known: Callable[[CombinationStep], frozenset[str]]) -> Step:
-    """The same constraint, kept by drawing again."""
+def _by_rejection(step: Step, known: Callable[[CombinationStep], frozenset[str]]) -> Step:
+    """The same constraint without replacements: rows that violate it are drawn again."""
     if isinstance(step, CombinationStep):
-        return CombinationStep(step.declared, step.held, "", known(step))
+        return CombinationStep(step.declared, step.constrained, "", known(step))
     if isinstance(step, OneHotStep):
-        return OneHotStep(step.declared, step.held, "")
+        return OneHotStep(step.declared, step.constrained, "")
     if isinstance(step, IncrementStep):
-        return IncrementStep(step.declared, step.held, step.increment, "")
+        return IncrementStep(step.declared, step.constrained, step.increment, "")
     assert isinstance(step, OrderedStep)
-    return OrderedStep(step.declared, step.held, step.strict, ())
+    return OrderedStep(step.declared, step.constrained, step.strict, ())
 
 
-def _ordered(steps: Sequence[Step]) -> list[Step] | None:
-    """Steps, each after those that restore what it uses; None if there is no such order."""
+def _restoring_order(steps: Sequence[Step]) -> list[Step] | None:
+    """The steps, each after those that restore the columns it needs; None if there is no such order."""
     waiting, done = list(steps), list[Step]()
     while waiting:
-        open_names = {name for step in waiting for name in step.taken}
-        ready = [s for s in waiting if not set(s.used) & (open_names - set(s.taken))]
+        not_restored = {name for step in waiting for name in step.replaced}
+        ready = [s for s in waiting if not set(s.needed) & (not_restored - set(s.replaced))]
         if not ready:
             return None
         done += ready
@@ -206,13 +206,17 @@ def _ordered(steps: Sequence[Step]) -> list[Step] | None:
 
 
 def check_learned(declared: Declared, number: int, columns: Iterable[Column]) -> None:
-    """JobError where a column of a constraint is one that no model learns."""
+    """Check that models learn the columns of a constraint.
+
+    Raises:
+        JobError: A column is an id, personal or empty: no model learns it.
+    """
     for column in columns:
         if column.role in ("id", "pii", "empty"):
             what = {"id": "an id", "pii": "personal", "empty": "without any value"}[column.role]
             raise JobError(
-                f"{describe(declared, number)}: the column {column.name!r} is {what}: no model learns it, so nothing "
-                "can constrain it; leave the constraint out"
+                f"{describe(declared, number)}: the column {column.name!r} is {what}: no model learns it, so it "
+                "cannot be constrained; leave the constraint out"
             )
 
 
@@ -220,10 +224,10 @@ def _check_role(where: str, name: str, column: Column) -> None:
     number = kind_of(column.type) in ("integer", "float", "decimal", "boolean")
     if name == "OneHotEncoding" and not number:
         raise JobError(f"{where}: the column {column.name!r} is of type {column.type}, wanted numbers 0 and 1")
-    if column.role not in _FITTING[name]:
-        wanted = {"category": "categorical, ordinal or boolean", "number": "numerical", "datetime": "datetime"}
-        fitting = " or ".join(wanted[role] for role in _FITTING[name])
+    if column.role not in _ALLOWED_ROLES[name]:
+        sdtypes = {"category": "categorical, ordinal or boolean", "number": "numerical", "datetime": "datetime"}
+        allowed = " or ".join(sdtypes[role] for role in _ALLOWED_ROLES[name])
         raise JobError(
-            f"{where}: the column {column.name!r} is of sdtype {column.sdtype!r}, wanted {fitting}; "
+            f"{where}: the column {column.name!r} is of sdtype {column.sdtype!r}, wanted {allowed}; "
             "correct it in the metadata"
         )

@@ -1,4 +1,4 @@
-"""SDV's FixedIncrements: a column of multiples, learned as how many times."""
+"""SDV's FixedIncrements: a column of multiples of a number. A model sees the multipliers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.codec import storage_dtype, to_array
 from shardsynth.data.values import axis_of_native, decoded, native
-from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, Made, Mask, missing_of
+from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, Mask, Replacement, missing_of
 
 
 @dataclass(frozen=True)
@@ -21,35 +21,35 @@ class IncrementStep:
 
     Attributes:
         declared: SDV's declaration.
-        held: The column.
+        constrained: The column.
         increment: The number, positive.
-        name: Name of the column of multipliers; "" where it is kept by drawing again.
+        name: Name of the column of multipliers; "" where the constraint is enforced by rejection.
     """
 
     declared: dict[str, Any]
-    held: ConstrainedColumn
+    constrained: ConstrainedColumn
     increment: int
     name: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """See ``Step``."""
-        return (self.held.column.name,)
+        return (self.constrained.column.name,)
 
     @property
-    def taken(self) -> tuple[str, ...]:
+    def replaced(self) -> tuple[str, ...]:
         """See ``Step``."""
         return self.columns if self.name else ()
 
     @property
-    def used(self) -> tuple[str, ...]:
+    def needed(self) -> tuple[str, ...]:
         """See ``Step``."""
         return ()
 
     @property
-    def made(self) -> tuple[Made, ...]:
+    def replacements(self) -> tuple[Replacement, ...]:
         """See ``Step``."""
-        return (Made(pa.field(self.name, pa.int64()), {"sdtype": "numerical"}),) if self.name else ()
+        return (Replacement(pa.field(self.name, pa.int64()), {"sdtype": "numerical"}),) if self.name else ()
 
     def transform(self, arrays: Arrays) -> dict[str, pa.Array]:
         """See ``Step``."""
@@ -59,15 +59,15 @@ class IncrementStep:
         missing = missing_of(array)
         values = native(array)[0]
         if values.dtype.kind in "iu":
-            times = values.astype(np.int64) // self._step
+            multipliers = values.astype(np.int64) // self._stored_increment
         else:
-            times = np.rint(np.where(missing, 0.0, values) / self.increment).astype(np.int64)
-        return {self.name: pa.array(times, mask=missing)}
+            multipliers = np.rint(np.where(missing, 0.0, values) / self.increment).astype(np.int64)
+        return {self.name: pa.array(multipliers, mask=missing)}
 
     @property
-    def _step(self) -> int:
-        """The increment in the column's whole units."""
-        return self.increment * self.held.scale
+    def _stored_increment(self) -> int:
+        """The increment in the unit in which the column is stored."""
+        return self.increment * self.constrained.scale
 
     def restore(self, arrays: Arrays, n: int) -> tuple[dict[str, pa.Array], Mask]:
         """See ``Step``."""
@@ -76,28 +76,38 @@ class IncrementStep:
         array = arrays[self.name]
         missing = missing_of(array)
         drawn = np.where(missing, 0, native(array)[0]).astype(np.int64)
-        kind = self.held.column.type
+        kind = self.constrained.column.type
         dtype = storage_dtype(kind)
-        low, high = self._ends(dtype)
-        times = np.clip(drawn, low, high)
-        stored = (times * self._step if dtype.kind in "iu" else times * float(self.increment)).astype(dtype)
-        absent = missing if missing.any() else None
-        made = to_array(
+        low, high = self._multiplier_range(dtype)
+        multipliers = np.clip(drawn, low, high)
+        stored = (
+            multipliers * self._stored_increment if dtype.kind in "iu" else multipliers * float(self.increment)
+        ).astype(dtype)
+        nulls = missing if missing.any() else None
+        restored = to_array(
             kind,
             np.ascontiguousarray(stored),
-            absent,
-            emit_nan=self.held.emit_nan,
-            exponent=self.held.exponent,
+            nulls,
+            emit_nan=self.constrained.emit_nan,
+            exponent=self.constrained.exponent,
         )
-        return {self.columns[0]: made}, np.zeros(n, np.bool_)
+        return {self.columns[0]: restored}, np.zeros(n, np.bool_)
 
-    def _ends(self, dtype: np.dtype[Any]) -> tuple[int, int]:
-        """Multipliers whose multiples lie within the column's ends and its type."""
-        scale = self.held.scale if dtype.kind in "iu" else 1
-        step = self._step if dtype.kind in "iu" else self.increment
+    def _multiplier_range(self, dtype: np.dtype[Any]) -> tuple[int, int]:
+        """Smallest and largest multiplier whose multiple fits the column's ends and its type."""
+        scale = self.constrained.scale if dtype.kind in "iu" else 1
+        step = self._stored_increment if dtype.kind in "iu" else self.increment
         limits = np.iinfo(dtype if dtype.kind in "iu" else np.int64)
-        low = int(limits.min) if np.isinf(self.held.low) else max(int(limits.min), round(self.held.low * scale))
-        high = int(limits.max) if np.isinf(self.held.high) else min(int(limits.max), round(self.held.high * scale))
+        low = (
+            int(limits.min)
+            if np.isinf(self.constrained.low)
+            else max(int(limits.min), round(self.constrained.low * scale))
+        )
+        high = (
+            int(limits.max)
+            if np.isinf(self.constrained.high)
+            else min(int(limits.max), round(self.constrained.high * scale))
+        )
         return -(-low // step), high // step
 
     def valid(self, arrays: Arrays, n: int) -> Mask:
@@ -106,7 +116,7 @@ class IncrementStep:
         values: NDArray[Any] = native(array)[0]
         missing = missing_of(array)
         if values.dtype.kind in "iu":
-            return np.asarray((values.astype(np.int64) % self._step == 0) | missing)
+            return np.asarray((values.astype(np.int64) % self._stored_increment == 0) | missing)
         floats = np.where(missing, 0.0, axis_of_native(values, array.type))
         return np.asarray((floats % self.increment == 0) | missing)
 
@@ -115,7 +125,7 @@ class IncrementStep:
         return {
             "kind": "increment",
             "declared": self.declared,
-            "held": self.held.to_json(),
+            "held": self.constrained.to_json(),
             "increment": self.increment,
             "name": self.name,
         }
@@ -123,5 +133,5 @@ class IncrementStep:
     @classmethod
     def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> IncrementStep:
         """Inverse of ``to_json``."""
-        held = ConstrainedColumn.from_json(data["held"], schema)
-        return cls(data["declared"], held, data["increment"], data["name"])
+        constrained = ConstrainedColumn.from_json(data["held"], schema)
+        return cls(data["declared"], constrained, data["increment"], data["name"])

@@ -1,6 +1,6 @@
 """A user's own constraint: a class derived from SDV's ProgrammableConstraint, run by SDV's code on pandas frames.
 
-It is fitted on the row sample and applied batch by batch, so what it does to a row may depend on that row alone.
+It is fitted on the row sample and applied batch by batch. So what it does to a row must depend on that row alone.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ import pyarrow as pa
 
 from shardsynth.data import frames
 from shardsynth.data.columns import Column
+from shardsynth.data.metadata import columns as columns_of
 from shardsynth.errors import JobError, ModelError
 from shardsynth.sampling.constraints.classes import find_class
+from shardsynth.sampling.constraints.declared import describe
+from shardsynth.sampling.constraints.sdv_constraints import build, sdv_metadata
 from shardsynth.sampling.constraints.step import Mask
 
 
@@ -28,12 +31,12 @@ class Programmed:
     Attributes:
         declared: Class (by import path) and parameters.
         harness: SDV's harness around the user's object, fitted.
-        schema: Schema before it.
-        inner: Schema after it.
+        schema: Schema of the table before ``transform``.
+        inner: Schema of the table after ``transform``.
         columns: One per field of ``schema``.
         inner_columns: One per field of ``inner``.
-        metadata: SDV metadata of the table after it.
-        untouched: Columns that it hands on as they are.
+        metadata: SDV metadata of the table after ``transform``.
+        untouched: Columns that ``transform`` does not change.
     """
 
     declared: dict[str, Any]
@@ -53,18 +56,18 @@ class Programmed:
         return self._arrow(frame.reset_index(drop=True), batch, self.inner, self.inner_columns)
 
     def restore(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Mask]:
-        """Rows as they are written, and which of them could not be restored."""
+        """Rows as they are written, and bool[n]: rows that could not be restored."""
         frame = self._run("reverse_transform", frames.to_pandas(batch, self.inner_columns))
         broken = np.ones(batch.num_rows, np.bool_)
         broken[frame.index.to_numpy()] = False
         if broken.all():
             raise ModelError(f"{self.declared['class_name']}: reverse_transform leaves none of {len(broken)} rows")
-        if broken.any():  # rows that are drawn again hold, until then, those of another row
+        if broken.any():  # these rows are drawn again: until then they are copies of another row
             frame = frame.reindex(np.where(broken, frame.index[0], np.arange(len(broken))))
         return self._arrow(frame.reset_index(drop=True), batch, self.schema, self.columns), broken
 
     def valid(self, batch: pa.RecordBatch) -> Mask:
-        """Rows that satisfy it, by the user's ``is_valid``."""
+        """bool[n]: rows that the user's ``is_valid`` accepts."""
         return np.asarray(self._run("is_valid", frames.to_pandas(batch, self.columns)), dtype=np.bool_)
 
     def _run(self, method: str, frame: Any) -> Any:
@@ -86,21 +89,25 @@ def save_programs(programs: Sequence[Programmed]) -> bytes:
 
 
 def load_programs(data: bytes, sha256: str | None) -> tuple[Programmed, ...]:
-    """Inverse of ``save_programs``; the classes are imported first.
+    """Inverse of ``save_programs``; imports the classes first.
+
+    Args:
+        data: The pickle.
+        sha256: Its checksum, as the commit record has it.
 
     Raises:
-        ModelError: It is not the file that was recorded, or cannot be opened here.
+        ModelError: The checksum differs, or the pickle cannot be opened here.
     """
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError("the pickle of the job's own constraints is not the one that this run wrote; fit again")
-    found = []
+    programs = []
     for name, inner in pickle.loads(data):
         find_class(name)
         try:
-            found.append(pickle.loads(inner))
+            programs.append(pickle.loads(inner))
         except Exception as error:
             raise ModelError(f"constraint {name!r}: its pickle cannot be opened ({type(error).__name__})") from error
-    return tuple(found)
+    return tuple(programs)
 
 
 def fit_program(
@@ -113,19 +120,24 @@ def fit_program(
 ) -> Programmed:
     """Fit a user's constraint on the row sample, by SDV's code.
 
+    Args:
+        declared: Class (by import path) and parameters.
+        number: Its place in the job.
+        sample: The row sample, after the constraints before this one.
+        schema: Arrow schema of the sample.
+        columns: One per field of ``schema``.
+        metadata: SDV metadata of the sample.
+
     Raises:
         JobError: Its own validation refuses the metadata or the rows, or it fails.
     """
-    from shardsynth.data.metadata import columns as columns_of
-    from shardsynth.sampling.constraints.by_sdv import build, sdv_metadata
-
-    where = f"constraints[{number}] ({declared['class_name']})"
+    where = describe(declared, number)
     harness = build(declared, number)
     frame = frames.to_pandas(sample, columns)
     try:
-        described = sdv_metadata(metadata)
-        harness.fit(frame, described)
-        updated = harness.get_updated_metadata(described).to_dict()
+        sdv_object = sdv_metadata(metadata)
+        harness.fit(frame, sdv_object)
+        updated = harness.get_updated_metadata(sdv_object).to_dict()
         transformed = harness.transform(frame)
     except Exception as error:
         raise JobError(f"{where}: its class refuses the table or fails on it ({type(error).__name__})") from error
@@ -133,7 +145,7 @@ def fit_program(
         raise JobError(f"{where}: transform must keep every row, in order")
     (table,) = updated["tables"].values()
     if set(transformed.columns) != set(table["columns"]):
-        raise JobError(f"{where}: get_updated_metadata and transform speak of different columns")
+        raise JobError(f"{where}: get_updated_metadata and transform give different columns")
     before = {column.name: column for column in columns}
     untouched = {
         name

@@ -1,8 +1,8 @@
-"""What a constraint is to the rest: which columns it takes out of a table, what stands for them, how they come back.
+"""A constraint as a step: the columns that it replaces in a table, the replacements, and the way back.
 
-A model sees other columns, from which the constrained ones are computed, so that every row it draws satisfies the
-constraint (or, seldom, is drawn again). What a step does to a row depends on that row alone: no mean over a batch, as
-SDV's own transforms take, which would make counts depend on how the rows were cut.
+A model sees the replacements. The constrained columns are computed from them, so every row that a model draws satisfies
+the constraint (a few rows do not, and are drawn again). What a step does to a row depends on that row alone. SDV's own
+transforms take means over a batch: then counts would depend on how the rows were cut into batches.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ WHOLE_DIGITS = 18
 
 @dataclass(frozen=True)
 class ConstrainedColumn:
-    """What a step knows of a column that it takes out.
+    """What a step knows of a column that it constrains.
 
     Attributes:
         column: The column.
         precision: Grid of its values.
-        low: Value on the axis under which no value is made.
-        high: Likewise, over which.
+        low: Smallest value, on the axis, that is written.
+        high: Largest value, on the axis, that is written.
         emit_nan: Missing is written as NaN instead of null.
-        nullable: Whether its field may hold nulls.
+        nullable: Whether its field may contain nulls.
     """
 
     column: Column
@@ -47,13 +47,13 @@ class ConstrainedColumn:
 
     @property
     def datetime_format(self) -> str | None:
-        """Format of a datetime that is held as text or integers."""
+        """Format of a datetime that is stored as text or integers; None for any other column."""
         layout = self.column.options.get("datetime_format")
         return None if layout is None or not needs_parsing(self.column) else str(layout)
 
     @property
     def whole(self) -> bool:
-        """Whether the values are integers of some unit, exactly, in 64 bits."""
+        """Whether each value is exactly a whole number of some unit, in 64 bits."""
         kind, kind_name = self.column.value_type, kind_of(self.column.type)
         if kind_name == "decimal":
             return bool(kind.precision <= WHOLE_DIGITS and kind.scale >= 0)
@@ -65,7 +65,7 @@ class ConstrainedColumn:
 
     @property
     def exponent(self) -> int:
-        """The e of the unit 10^-e in which decimals are stored; 0 for every other type."""
+        """Decimals are stored in units of 10^-exponent; 0 for every other type."""
         largest = max((abs(end) for end in (self.low, self.high) if not np.isinf(end)), default=0.0)
         return max(0, decimal_exponent(self.column.type, largest))
 
@@ -75,7 +75,7 @@ class ConstrainedColumn:
         return int(10**self.exponent)
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object, the type aside."""
+        """As a JSON object, without the Arrow type."""
         layout = self.column.options.get("datetime_format")
         return {
             "name": self.column.name,
@@ -90,26 +90,31 @@ class ConstrainedColumn:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> ConstrainedColumn:
-        """Inverse of ``to_json``; the type is the schema's."""
+        """Inverse of ``to_json``; the type comes from the schema."""
         options = {} if data["datetime_format"] is None else {"datetime_format": data["datetime_format"]}
         name = data["name"]
-        found = schema.field(name)
+        arrow_field = schema.field(name)
         return cls(
-            Column(name, found.type, data["sdtype"], data["role"], options),
+            Column(name, arrow_field.type, data["sdtype"], data["role"], options),
             Precision.from_json(data["precision"]),
             -np.inf if data["low"] is None else data["low"],
             np.inf if data["high"] is None else data["high"],
             data["emit_nan"],
-            found.nullable,
+            arrow_field.nullable,
         )
 
 
 @dataclass(frozen=True)
-class Made:
-    """A column that a model sees instead: its Arrow field and its SDV metadata."""
+class Replacement:
+    """A column that a model sees in place of constrained ones.
+
+    Attributes:
+        field: Its Arrow field.
+        metadata: Its entry in the SDV metadata.
+    """
 
     field: pa.Field
-    described: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 class Step(Protocol):
@@ -124,38 +129,37 @@ class Step(Protocol):
         """Columns that the constraint is about."""
 
     @property
-    def taken(self) -> tuple[str, ...]:
-        """Columns that no model sees; none where the constraint is kept by drawing again."""
+    def replaced(self) -> tuple[str, ...]:
+        """Columns that no model sees; none where the constraint is enforced by rejection."""
 
     @property
-    def used(self) -> tuple[str, ...]:
-        """Columns that must be there before the taken ones can be restored."""
+    def needed(self) -> tuple[str, ...]:
+        """Columns that must be there before the replaced ones can be restored."""
 
     @property
-    def made(self) -> tuple[Made, ...]:
-        """Columns that stand for them."""
+    def replacements(self) -> tuple[Replacement, ...]:
+        """Columns that a model sees in place of the replaced ones."""
 
     def transform(self, arrays: Arrays) -> dict[str, pa.Array]:
-        """The made columns of some rows."""
+        """The replacement columns of some rows, by name."""
 
     def restore(self, arrays: Arrays, n: int) -> tuple[dict[str, pa.Array], Mask]:
-        """The taken columns from the others; and bool[n], rows that could not be restored."""
+        """The replaced columns by name, and bool[n]: rows that could not be restored."""
 
     def valid(self, arrays: Arrays, n: int) -> Mask:
-        """Rows that satisfy the constraint, bool[n]."""
+        """bool[n]: rows that satisfy the constraint."""
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object with the declaration."""
+        """As a JSON object: the inverse is ``from_json`` of the class."""
 
 
-def unique_name(wanted: str, names: set[str]) -> str:
-    """A column name that is not among ``names``."""
-    name = wanted
+def unique_name(name: str, names: set[str]) -> str:
+    """A column name that is not among ``names``: ``name``, with underscores at its end if need be."""
     while name in names:
         name += "_"
     return name
 
 
 def missing_of(array: pa.Array) -> Mask:
-    """Null or NaN, bool[n]."""
+    """bool[n]: values that are null or NaN."""
     return np.asarray(array.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""All constraints of a table: the table that a model sees, and the way back to the one that is written."""
+"""All constraints of a table: the *inner* table that a model sees, and the way back to the table that is written."""
 
 from __future__ import annotations
 
@@ -49,37 +49,42 @@ class TableConstraints:
 
     @cached_property
     def inner(self) -> pa.Schema:
-        """Schema of the table that a model sees: made columns stand where the first that they stand for stood."""
-        made_at: dict[str, list[pa.Field]] = {}
+        """Schema of the table that a model sees: replacements stand where the first column that they replace was."""
+        replacements: dict[str, list[pa.Field]] = {}
         for step in self.steps:
-            if step.taken:
-                made_at.setdefault(step.taken[0], []).extend(made.field for made in step.made)
-        taken = self.taken
+            if step.replaced:
+                replacements.setdefault(step.replaced[0], []).extend(r.field for r in step.replacements)
+        replaced = self.replaced
         fields: list[pa.Field] = []
-        for one in self.base:
-            fields += made_at.get(one.name, []) if one.name in taken else [one]
+        for base_field in self.base:
+            fields += replacements.get(base_field.name, []) if base_field.name in replaced else [base_field]
         return pa.schema(fields)
 
     @cached_property
-    def taken(self) -> frozenset[str]:
+    def replaced(self) -> frozenset[str]:
         """Columns that no model sees."""
-        return frozenset(name for step in self.steps for name in step.taken)
+        return frozenset(name for step in self.steps for name in step.replaced)
 
     def metadata(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """SDV metadata of the inner table, from those of the table (after the programs: of their result)."""
+        """SDV metadata of the inner table.
+
+        Args:
+            metadata: Of the table. The programs, if there are any, have changed them: then those are used.
+        """
         result = copy.deepcopy(dict(metadata))
         if self.programs:
             result = copy.deepcopy(self.programs[-1].metadata)
         table = table_of(result)
-        made = {m.field.name: m.described for step in self.steps for m in step.made}
-        described = {name: made.get(name) or table["columns"][name] for name in self.inner.names}
-        gone = self.taken
+        replacements = {r.field.name: r.metadata for step in self.steps for r in step.replacements}
+        columns = {name: replacements.get(name) or table["columns"][name] for name in self.inner.names}
         (name,) = result["tables"]
         result["tables"][name] = {
             **table,
-            "columns": described,
+            "columns": columns,
             "column_relationships": [
-                one for one in table.get("column_relationships", []) if not gone & set(one["column_names"])
+                relationship
+                for relationship in table.get("column_relationships", [])
+                if not self.replaced & set(relationship["column_names"])
             ],
         }
         return result
@@ -89,11 +94,11 @@ class TableConstraints:
         for program in self.programs:
             batch = program.transform(batch)
         arrays = {name: batch.column(name) for name in batch.schema.names}
-        made: dict[str, pa.Array] = {}
+        replacements: dict[str, pa.Array] = {}
         for step in self.steps:
-            made.update(step.transform(arrays))
+            replacements.update(step.transform(arrays))
         return pa.RecordBatch.from_arrays(
-            [made[f.name] if f.name in made else arrays[f.name] for f in self.inner], schema=self.inner
+            [replacements[f.name] if f.name in replacements else arrays[f.name] for f in self.inner], schema=self.inner
         )
 
     def restore(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Mask]:
@@ -107,18 +112,21 @@ class TableConstraints:
         """
         n = batch.num_rows
         arrays = {name: batch.column(name) for name in batch.schema.names}
-        fine = np.ones(n, np.bool_)
+        valid = np.ones(n, np.bool_)
         for step in self.steps:
             restored, broken = step.restore(arrays, n)
             arrays.update(restored)
-            fine &= ~broken
-        found = pa.RecordBatch.from_arrays([_fitting(arrays[f.name], f, fine) for f in self.base], schema=self.base)
+            valid &= ~broken
+        for field in self.base:
+            if not field.nullable:
+                valid &= _storable(arrays[field.name])
+        rows = pa.RecordBatch.from_arrays([arrays[field.name] for field in self.base], schema=self.base)
         for program in reversed(self.programs):
-            found, broken = program.restore(found)
-            fine &= ~broken
-        for mask in self.valid(found):
-            fine &= mask
-        return found, fine
+            rows, broken = program.restore(rows)
+            valid &= ~broken
+        for mask in self.valid(rows):
+            valid &= mask
+        return rows, valid
 
     def valid(self, batch: pa.RecordBatch) -> list[Mask]:
         """Rows that satisfy each constraint, bool[n] by constraint: the steps, then the programs."""
@@ -127,7 +135,7 @@ class TableConstraints:
         return masks + [program.valid(batch) for program in self.programs]
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object; the programs, which are objects of a user's class, are not in it."""
+        """As a JSON object, without the programs: they are objects of a user's class."""
         return {
             "format": _FORMAT,
             "schema": schema_to_text(self.schema),
@@ -137,15 +145,14 @@ class TableConstraints:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], programs: Sequence[Programmed] = ()) -> TableConstraints:
-        """Inverse of ``to_json``."""
+        """Inverse of ``to_json``; the programs come from ``load_programs``."""
         base = schema_from_text(data["base"])
         steps = tuple(_KINDS[step["kind"]].from_json(step, base) for step in data["steps"])
         return cls(schema_from_text(data["schema"]), steps, tuple(programs))
 
 
-def _fitting(array: pa.Array, field: pa.Field, fine: Mask) -> pa.Array:
-    """The array, with what a field that is not nullable cannot hold put away: those rows are drawn again."""
-    if field.nullable or not array.null_count or pa.types.is_floating(field.type):
-        return array
-    fine &= ~np.asarray(array.is_null().to_numpy(zero_copy_only=False), np.bool_)
-    return array
+def _storable(array: pa.Array) -> Mask:
+    """bool[n]: values that a field which is not nullable can hold; a missing float can be written as NaN."""
+    if not array.null_count or pa.types.is_floating(array.type):
+        return np.ones(len(array), np.bool_)
+    return ~np.asarray(array.is_null().to_numpy(zero_copy_only=False), np.bool_)

@@ -1,6 +1,6 @@
-"""SDV's own constraint objects: they judge the declarations, the row sample and every row that is written.
+"""SDV's own constraint objects. They check the declarations, the row sample and every row that is written.
 
-Our steps only do their arithmetic, for speed and row by row; what a constraint means is what SDV's ``is_valid`` says.
+Our steps do only their arithmetic, fast and row by row. What a constraint means is what SDV's ``is_valid`` says.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from shardsynth.data import frames
 from shardsynth.data.columns import Column
 from shardsynth.data.metadata import TABLE
 from shardsynth.errors import JobError
+from shardsynth.sampling.constraints.classes import find_class
 from shardsynth.sampling.constraints.declared import columns_in, describe, is_programmed
 
 Declared = Mapping[str, Any]
@@ -32,8 +33,12 @@ def _quiet() -> Iterator[None]:
 def build(declared: Declared, number: int) -> Any:
     """SDV's object for a declaration.
 
+    Args:
+        declared: ``class_name`` and ``parameters``.
+        number: Its place in the job, for errors.
+
     Raises:
-        JobError: SDV refuses the parameters.
+        JobError: SDV refuses the parameters, or the user's class cannot be imported.
     """
     parameters = {**declared["parameters"]}
     with _quiet():
@@ -42,20 +47,21 @@ def build(declared: Declared, number: int) -> Any:
 
         try:
             if is_programmed(declared):
-                from shardsynth.sampling.constraints.classes import find_class
-
                 return ProgrammableConstraintHarness(find_class(declared["class_name"])(**parameters))
             parameters["table_name"] = None
             return getattr(sdv.cag, declared["class_name"]).load_constraint_from_dict(parameters)
         except JobError:
             raise
         except Exception as error:
-            message = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise JobError(f"{describe(declared, number)}: SDV refuses it: {message}") from None
+            raise JobError(f"{describe(declared, number)}: SDV refuses it: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def sdv_metadata(metadata: Mapping[str, Any]) -> Any:
-    """SDV's metadata object."""
+    """SDV's ``Metadata`` object of metadata in its V2 JSON form."""
     with _quiet():
         from sdv.metadata import Metadata
 
@@ -68,42 +74,51 @@ def check_metadata(declared: Sequence[Declared], metadata: Mapping[str, Any]) ->
     Raises:
         JobError: With SDV's reason.
     """
-    found = sdv_metadata(metadata)
-    for number, one in enumerate(declared):
-        constraint = build(one, number)
+    sdv_object = sdv_metadata(metadata)
+    for number, declaration in enumerate(declared):
+        constraint = build(declaration, number)
         try:
             with _quiet():
-                constraint.validate(metadata=found)
+                constraint.validate(metadata=sdv_object)
         except Exception as error:
-            message = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise JobError(f"{describe(one, number)}: {message}") from None
+            raise JobError(f"{describe(declaration, number)}: {_first_line(error)}") from None
 
 
-class Arbiter:
-    """SDV's objects for the constraints of SDV's own classes, fitted on the row sample."""
+class SdvConstraints:
+    """SDV's objects for the constraints of SDV's own classes, fitted on the row sample.
+
+    Args:
+        declared: All constraints of the job. Those of a user's class are left out.
+        sample: The row sample.
+        columns: The table's columns.
+        metadata: The table's metadata.
+
+    Raises:
+        JobError: SDV refuses the row sample.
+    """
 
     def __init__(
         self, declared: Sequence[Declared], sample: pa.Table, columns: Sequence[Column], metadata: Mapping[str, Any]
     ) -> None:
-        described = sdv_metadata(metadata)
+        sdv_object = sdv_metadata(metadata)
         by_name = {column.name: column for column in columns}
         self._columns: list[list[Column]] = []
         self._constraints: list[Any] = []
         self._numbers: list[int] = []
-        for number, one in enumerate(declared):
-            if is_programmed(one):
+        for number, declaration in enumerate(declared):
+            if is_programmed(declaration):
                 continue
-            constraint = build(one, number)
-            mine = [by_name[name] for name in columns_in(one)]
+            constraint = build(declaration, number)
+            constrained = [by_name[name] for name in columns_in(declaration)]
             try:
                 with _quiet():
-                    constraint.fit({TABLE: self._frame(one, sample, mine)}, described)
+                    constraint.fit({TABLE: self._frame(declaration, sample, constrained)}, sdv_object)
             except Exception as error:
                 raise JobError(
-                    f"{describe(one, number)}: SDV refuses the row sample ({type(error).__name__}); "
+                    f"{describe(declaration, number)}: SDV refuses the row sample ({type(error).__name__}); "
                     "the data must satisfy the constraint"
                 ) from error
-            self._columns.append(mine)
+            self._columns.append(constrained)
             self._constraints.append(constraint)
             self._numbers.append(number)
         self._declared = [declared[number] for number in self._numbers]
@@ -116,9 +131,11 @@ class Arbiter:
 
     def valid(self, batch: pa.RecordBatch) -> dict[int, np.ndarray[Any, Any]]:
         """Place of a constraint in the job -> bool[n], the rows that SDV calls valid."""
-        found = {}
-        for number, one, constraint, columns in zip(self._numbers, self._declared, self._constraints, self._columns):
+        masks = {}
+        for number, declaration, constraint, columns in zip(
+            self._numbers, self._declared, self._constraints, self._columns
+        ):
             with _quiet():
-                mask = constraint.is_valid({TABLE: self._frame(one, batch, columns)})[TABLE]
-            found[number] = np.asarray(mask, dtype=np.bool_)
-        return found
+                mask = constraint.is_valid({TABLE: self._frame(declaration, batch, columns)})[TABLE]
+            masks[number] = np.asarray(mask, dtype=np.bool_)
+        return masks

@@ -1,0 +1,48 @@
+"""How the ids and personal data of a model are made: learned from a row sample, or from the metadata alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from shardsynth.data.columns import Column
+from shardsynth.data.metadata import composite_key, keys_of
+from shardsynth.data.values import plain_type
+from shardsynth.job import Job
+from shardsynth.sampling.identifiers import check_capacity, learn_all
+
+
+def learn_generators(
+    job: Job, model: str, metadata: dict[str, Any], columns: Sequence[Column], sample: pa.Table, rows: int
+) -> dict[str, dict[str, Any]]:
+    """Generators by column name, for columns of role ``id`` and ``pii``.
+
+    Args:
+        job: The job.
+        model: The model's name in the job.
+        metadata: SDV metadata of the input's table.
+        columns: The columns of the table that the model is fitted on.
+        sample: Rows to learn formats from; see ``no_rows``.
+        rows: Rows to be made.
+
+    Raises:
+        InputError: A generator has too few values for the rows.
+    """
+    generators = learn_all(
+        sample,
+        columns,
+        keys_of(metadata),
+        seed=job.seed,
+        locales=job.models[model].options.get("locales"),
+        composite=composite_key(metadata),
+    )
+    for name, generator in generators.items():
+        check_capacity(generator, rows, name)
+    return generators
+
+
+def no_rows(schema: pa.Schema) -> pa.Table:
+    """A row sample of no row: what is learned of it follows from the metadata alone."""
+    return pa.table({field.name: pa.nulls(0, plain_type(field.type)) for field in schema})

@@ -1,0 +1,69 @@
+"""What every fit of a run is given, whatever it may know of the rows."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from shardsynth.planning.generators import learn_generators
+from shardsynth.planning.plan import Task
+from shardsynth.run.artifacts import Artifacts
+from shardsynth.standalone import signals
+
+if TYPE_CHECKING:
+    from shardsynth.data.coding import TableCoder
+    from shardsynth.data.columns import Column
+    from shardsynth.models.base import FitSetup
+
+#: Seeds of a model's candidates lie so far apart.
+_REPLICA_SEED = 1_000_003
+
+
+@contextlib.contextmanager
+def fit_setup(
+    artifacts: Artifacts,
+    task: Task,
+    schema: pa.Schema,
+    columns: Sequence[Column],
+    coder: TableCoder,
+    options: Any,
+    sample: pa.Table,
+) -> Iterator[FitSetup]:
+    """The setup of a fit task, and a scratch folder that lasts as long.
+
+    Args:
+        artifacts: What the run knows.
+        task: The fit.
+        schema: Of the table that the model is fitted on.
+        columns: Its columns.
+        coder: Their codes.
+        options: The family's.
+        sample: Rows that formats of ids are learned from.
+
+    Raises:
+        InputError: An id has too few values for the rows to be made.
+    """
+    from shardsynth.models.base import FitSetup
+
+    plan, run = artifacts.plan, artifacts.run
+    generators = learn_generators(plan.job, task.model, artifacts.metadata(), columns, sample, plan.rows)
+    with tempfile.TemporaryDirectory(prefix="training-", dir=run.private) as scratch:
+        yield FitSetup(
+            schema,
+            columns,
+            coder,
+            options,
+            generators,
+            seed=plan.job.seed + _REPLICA_SEED * max(task.replica, 0),
+            name=task.model,
+            threads=task.threads,
+            checkpoint=run.checkpoint(task.model, task.replica),
+            should_stop=signals.asked,
+            progress=lambda line: print(line, flush=True),
+            scratch=Path(scratch) if plan.job.fit.rows == "all" else None,
+        )
