@@ -1,4 +1,4 @@
-"""`shardsynth sample`: whether the rows asked for can be numbered, identified and stored."""
+"""`shardsynth sample`: whether the requested rows can be numbered, identified and stored."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from typing import Any
 
 from shardsynth.errors import InputError
 from shardsynth.sampling.identifiers import UNBOUNDED, check_capacity
+from shardsynth.sources.parts import write_part
 from shardsynth.standalone.files import disk_of, human_bytes
 
+#: Rows that are written on trial, to see how many bytes one takes.
 _TRIAL_ROWS = 16_384
-
-
-_WORTH_A_TRIAL = 100  # times the trial's rows: it costs a hundredth of the work then
+#: The trial is made from this multiple of its rows on: it then costs at most a hundredth of the work.
+_TRIAL_PAYS = 100
 
 
 def check_room(source: Any, first_row: int, rows: int, rows_per_shard: int, output: Path) -> None:
-    """Refuse rows that cannot be made, or that the disk cannot hold.
+    """Refuse rows that cannot be made, or that do not fit on the disk.
 
     Args:
-        source: The model's rows, of a kind of ``Source``.
-        first_row: Global number of the first.
-        rows: How many.
+        source: Rows of a model: a ``Source`` with its ``model``.
+        first_row: Global number of the first row.
+        rows: Number of rows.
         rows_per_shard: Rows of one part.
         output: Folder for the parts; need not exist.
 
     Raises:
-        InputError: Too many for the numbers of rows, for an identifier of the model, or for the disk.
+        InputError: More rows than the model can number, than one of its identifiers has values, or than fit on the
+            disk.
     """
     last = first_row + rows
     if last > UNBOUNDED:
@@ -38,7 +40,7 @@ def check_room(source: Any, first_row: int, rows: int, rows_per_shard: int, outp
     for name, generator in source.model.generators.items():
         check_capacity(generator, last, name)
     trial = min(rows_per_shard, _TRIAL_ROWS)
-    if rows < _WORTH_A_TRIAL * trial:
+    if rows < _TRIAL_PAYS * trial:
         return
     needed, free = rows * _bytes_per_row(source, trial), disk_of(output).free
     if needed > free:
@@ -49,10 +51,8 @@ def check_room(source: Any, first_row: int, rows: int, rows_per_shard: int, outp
 
 
 def _bytes_per_row(source: Any, rows: int) -> float:
-    """Bytes that a row takes in a part; the rows written to see it are not kept."""
-    from shardsynth.sources.parts import write_part
-
+    """Bytes of a row in a part, from a part of ``rows`` rows that is written and deleted again."""
     with tempfile.TemporaryDirectory() as folder:
-        written = write_part(Path(folder) / "trial.parquet", source.schema, source, range(rows), lambda batch: None)
-    source.acceptance()  # the trial's proposals are not those of the sample
-    return float(written["size"] / rows)
+        part = write_part(Path(folder) / "trial.parquet", source.schema, source, range(rows), lambda batch: None)
+    source.acceptance()  # forget the trial's proposals: the manifest counts those of the sample alone
+    return float(part["size"] / rows)

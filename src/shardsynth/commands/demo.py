@@ -1,4 +1,4 @@
-"""The demo: the Wisconsin breast-cancer table that scikit-learn carries, cut into shards, through all four models."""
+"""The demo: a job with four models on the Wisconsin breast-cancer table, which is part of scikit-learn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ N_SHARDS = 4
 
 
 def demo_table() -> pa.Table:
-    """569 x 31: thirty measurements and the diagnosis as a category."""
+    """The table, 569 rows x 31 columns: thirty measurements (float64) and the diagnosis (a dictionary of text).
+
+    Raises:
+        InputError: scikit-learn is not installed.
+    """
     try:
         from sklearn.datasets import load_breast_cancer
     except ImportError:
@@ -31,7 +35,7 @@ def demo_table() -> pa.Table:
 
 
 def write_demo_shards(folder: Path) -> None:
-    """Cut the table into shards; the same files every time, left alone where they are there already."""
+    """Write the table as ``N_SHARDS`` shards. They are the same each time, and one that exists is not written again."""
     table = demo_table()
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(N_SHARDS):
@@ -43,7 +47,12 @@ def write_demo_shards(folder: Path) -> None:
 
 
 def demo_job(data: Path, output: Path) -> Job:
-    """All four models with few epochs: minutes become seconds, and scores are what few epochs give."""
+    """A job with all four models and few epochs: it takes seconds, and the scores of trained models are low.
+
+    Args:
+        data: Folder of the shards.
+        output: Run directory.
+    """
     return Job.parse(
         {
             "input": str(data),
@@ -62,7 +71,17 @@ def demo_job(data: Path, output: Path) -> Job:
 
 
 def run_demo(output: Path, *, console: Any = None, debug: bool = False) -> Run:
-    """Write the shards beside the run directory and run the job."""
+    """Write the shards into ``<output>-data``, beside the run directory, and run the job.
+
+    Args:
+        output: Run directory.
+        console: Shows progress; None: no progress.
+        debug: Show the traceback of a task that fails.
+
+    Raises:
+        InputError: scikit-learn is not installed.
+        TaskError: A task failed.
+    """
     data = output.parent / f"{output.name}-data"
     write_demo_shards(data)
     return run_job(demo_job(data, output), console=console, debug=debug)

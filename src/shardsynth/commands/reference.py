@@ -1,6 +1,6 @@
-"""The generated pages of docs/: the job file's reference, and the tables of options in the pages of the families.
+"""Generated parts of docs/: the job file's reference, and the tables of options in the pages of the families.
 
-python -m shardsynth.commands.reference docs/*.md
+`python -m shardsynth.commands.reference docs/*.md` writes them again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shardsynth.standalone.files import write_atomic
 
 
 def reference() -> str:
-    """The job file's reference as Markdown, from the descriptions above."""
+    """The job file's reference as Markdown, from the models of `shardsynth.job` and the descriptions of their keys."""
     lines = [
         "# The job file",
         "",
@@ -44,15 +44,15 @@ def reference() -> str:
             if nested:
                 suffix = ".<name>" if getattr(annotation, "__origin__", None) is dict else ""
                 sections.append((f"{prefix}.{key}".lstrip(".") + suffix, nested))
-            made = info.get_default(call_default_factory=True)
-            default = "required" if info.is_required() else "" if nested else f"`{made}`"
+            default_value = info.get_default(call_default_factory=True)
+            default = "required" if info.is_required() else "" if nested else f"`{default_value}`"
             text = (info.description or "").replace("|", "\\|")
             lines.append(f"| `{key}` | {default} | {text} |")
     return "\n".join(lines) + "\n"
 
 
 def option_tables() -> dict[str, str]:
-    """Tables of the families' options as Markdown, by the names that pages of docs/ mark their places with."""
+    """Tables of the families' options as Markdown, by the name that marks their place in a page of docs/."""
     return {
         "autoregressive": table(AutoregressiveOptions),
         "columns": table(Asked),
@@ -65,7 +65,7 @@ def option_tables() -> dict[str, str]:
 
 
 def page_in_step(path: Path) -> str:
-    """A page of docs/ as it should be: the reference, or with its tables of options made anew.
+    """Text of a page of docs/ that agrees with the code: the reference, or the page with its tables written again.
 
     A table stands between ``<!-- options:NAME -->`` and ``<!-- /options -->``, see ``option_tables``.
     """
@@ -73,7 +73,7 @@ def page_in_step(path: Path) -> str:
         return reference()
     tables = option_tables()
     place = re.compile(r"(<!-- options:(\w+) -->\n).*?(<!-- /options -->)", re.DOTALL)
-    return place.sub(lambda found: f"{found[1]}\n{tables[found[2]]}\n{found[3]}", path.read_text(encoding="utf-8"))
+    return place.sub(lambda match: f"{match[1]}\n{tables[match[2]]}\n{match[3]}", path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Which rows of a model were handed out: ``ledger/<number>.json`` beside its ``model.json``.
+"""Which rows of a model were made: ``ledger/<number>.json`` beside its ``model.json``.
 
-Each entry is created once, so that two calls at the same time get different rows. The rows that the run itself made
-come first. Asking again without ``--continue`` is refused: nobody gets the same rows by accident.
+A file is created once and never changed, so that two calls at the same time get different rows. The rows of the run
+itself come first. A second call without ``--continue`` is refused, so that nobody gets the same rows by accident.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from shardsynth.standalone.files import create_once, read_json
 
 @dataclass(frozen=True)
 class RowsWanted:
-    """Rows of a model that somebody asks for.
+    """Rows of a model that a call of `shardsynth sample` is to make.
 
     Attributes:
         model: Model folder.
-        rows: How many.
-        seed: Of the stream.
-        where: Condition, as text; None: none.
-        first_row: Global number of the first row; None: by the ledger.
+        rows: Number of rows.
+        seed: Seed of the stream.
+        where: Condition as text, or None.
+        first_row: Global number of the first row; None: as the ledger says.
         go_on: Start after the last row in the ledger.
         same_rows: Rows that were made before may be made again.
     """
@@ -40,19 +40,30 @@ class RowsWanted:
 
     @property
     def stream(self) -> dict[str, Any]:
-        """What names a stream of rows, of which no two calls get the same by accident.
+        """Seed and condition: within one stream, each row is made once.
 
-        A condition names values of people: the ledger, which leaves with the model, knows only its digest.
+        A condition holds values of the table, and the ledger is copied with the model. So it holds the condition's
+        SHA-256 digest only.
         """
         where = None if self.where is None else hashlib.sha256(self.where.encode("utf-8")).hexdigest()
         return {"seed": self.seed, "where": where}
 
 
 def reserve(wanted: RowsWanted, card: dict[str, Any]) -> int:
-    """First global row for these rows, recorded in the ledger before any row is made.
+    """Record rows in the ledger, before the first of them is made.
 
-    What is recorded stays, whatever becomes of the call: its rows may lie in parts already, and it goes on with them
-    when it is made again.
+    The entry stays also when the call fails or is stopped: some of its rows may be in parts already, and the same call
+    made again continues with them.
+
+    Args:
+        wanted: The rows.
+        card: ``model.json`` of the model.
+
+    Returns:
+        Global number of the first row.
+
+    Raises:
+        RunError: Rows of them were made before.
     """
     (wanted.model / "ledger").mkdir(exist_ok=True)
     while True:
@@ -63,23 +74,32 @@ def reserve(wanted: RowsWanted, card: dict[str, Any]) -> int:
 
 
 def next_row(wanted: RowsWanted, card: dict[str, Any]) -> tuple[int, Path]:
-    """First global row that these rows would get, and the entry of the ledger that would say so.
+    """Where rows would start, without recording them.
+
+    Args:
+        wanted: The rows.
+        card: ``model.json`` of the model.
+
+    Returns:
+        Global number of the first row, and the ledger's next file.
 
     Raises:
-        RunError: Rows that were made before.
+        RunError: Rows of them were made before.
     """
     ledger = wanted.model / "ledger"
-    base = int(card.get("rows", 0)) if wanted.seed == card.get("seed") else 0  # rows that the run made itself
-    found = sorted(ledger.glob("*.json"))
-    entries = [read_json(path) for path in found]
-    mine = [entry for entry in entries if {key: entry[key] for key in wanted.stream} == wanted.stream]
-    last = max([base, *(entry["first_row"] + entry["rows"] for entry in mine)])
-    start = int(wanted.first_row if wanted.first_row is not None else last if wanted.go_on else base)
-    clash = [e for e in mine if start < e["first_row"] + e["rows"] and e["first_row"] < start + wanted.rows]
-    if (clash or (start < base and wanted.where is None)) and not wanted.same_rows:
+    run_rows = int(card.get("rows", 0)) if wanted.seed == card.get("seed") else 0  # rows that the run itself made
+    files = sorted(ledger.glob("*.json"))
+    entries = [read_json(path) for path in files]
+    same_stream = [entry for entry in entries if {key: entry[key] for key in wanted.stream} == wanted.stream]
+    stop = max([run_rows, *(entry["first_row"] + entry["rows"] for entry in same_stream)])
+    start = int(wanted.first_row if wanted.first_row is not None else stop if wanted.go_on else run_rows)
+    overlap = any(
+        start < entry["first_row"] + entry["rows"] and entry["first_row"] < start + wanted.rows for entry in same_stream
+    )
+    if (overlap or (start < run_rows and wanted.where is None)) and not wanted.same_rows:
         raise RunError(
             f"{wanted.model}: rows {start:,} to {start + wanted.rows:,} of this model were asked for before; "
             "--continue makes other rows, --same-rows makes the same ones on purpose, and a call that was stopped "
             "goes on by the same command with the same --output"
         )
-    return start, ledger / f"{int(found[-1].stem) + 1 if found else 0:06d}.json"
+    return start, ledger / f"{int(files[-1].stem) + 1 if files else 0:06d}.json"

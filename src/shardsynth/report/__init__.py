@@ -1,4 +1,4 @@
-"""The HTML page: what is drawn and said of figures that are there already.
+"""The HTML page: it draws figures that were computed before, and puts them into words.
 
-Computes no figure of its own. Imports ``summaries``, ``data``, ``job``, ``standalone`` and ``errors``.
+It computes no figure itself. Imports ``summaries``, ``data``, ``job``, ``standalone`` and ``errors``.
 """

@@ -1,9 +1,9 @@
-"""Metrics of the models -> the tables of the privacy, utility, detection and cost sections, models side by side."""
+"""From metrics of the models to the tables of privacy, utility, detection, cost and missing values, side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shardsynth.report.figures import ColumnFigure
@@ -15,7 +15,7 @@ _DASH = "\u2013"
 Metrics = Mapping[str, Any]
 Models = Sequence[tuple[str, Metrics]]
 
-#: Columns of the missingness table.
+#: Columns in the table of missing values.
 MOST_MISSING = 40
 
 
@@ -25,10 +25,10 @@ class EvidenceLine:
 
     Attributes:
         name: What is measured.
-        meaning: In a sentence.
-        values: Text per model; what follows a line break is smaller.
+        meaning: The same in a sentence.
+        values: Text per model; the text after a line break is drawn smaller.
         levels: ``fail``, ``caution`` or empty, per model.
-        reference: What real rows reach, or what chance gives.
+        reference: The figure of real rows, or of chance.
         column: Whether ``name`` is a column's name.
     """
 
@@ -49,33 +49,45 @@ def _line(
     text: Callable[[Mapping[str, Any]], str],
     reference: Callable[[Mapping[str, Any]], str],
 ) -> EvidenceLine | None:
-    found = [_at(metrics.get(area), path) for _, metrics in models]
-    if not any(found):
+    """A line of the figures at ``path`` in an area of the metrics; None where no model has them.
+
+    Args:
+        models: Name and metrics of each model.
+        area: ``privacy`` or ``detection``.
+        path: Keys inside the area, from outside in.
+        name: Name of the line.
+        meaning: The same in a sentence.
+        text: From a model's figures to their text.
+        reference: The same for the reference, from the figures of the first model that has some.
+    """
+    figures = [_section(metrics.get(area), path) for _, metrics in models]
+    if not any(figures):
         return None
     levels = []
     for _, metrics in models:
         findings = (metrics.get(area) or {}).get("findings") or []
-        hit = [f["level"] for f in findings if f["measure"] == ".".join(path)]
-        levels.append("fail" if "fail" in hit else hit[0] if hit else "")
-    first = next(value for value in found if value)
-    values = tuple(text(value) if value else _DASH for value in found)
+        model_levels = [finding["level"] for finding in findings if finding["measure"] == ".".join(path)]
+        levels.append("fail" if "fail" in model_levels else model_levels[0] if model_levels else "")
+    first = next(section for section in figures if section)
+    values = tuple(text(section) if section else _DASH for section in figures)
     return EvidenceLine(name, meaning, values, tuple(levels), reference(first))
 
 
-def _at(value: Any, path: Sequence[str]) -> Mapping[str, Any]:
+def _section(value: Any, path: Sequence[str]) -> Mapping[str, Any]:
+    """The mapping at a path of keys; an empty one where there is none."""
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}
 
 
 def percent(value: Any, digits: int = 1) -> str:
-    """A share as per cent; a dash for none."""
+    """A share from 0 to 1 as a percentage; a dash where it is missing or not finite."""
     number = finite(value)
     return _DASH if number is None else f"{decimal(100 * number, digits)}\u202f%"
 
 
 def decimal(value: Any, digits: int = 2) -> str:
-    """A number to some places; a dash for none."""
+    """A number with ``digits`` decimals; a dash where it is missing or not finite."""
     number = finite(value)
     if number is None:
         return _DASH
@@ -84,12 +96,12 @@ def decimal(value: Any, digits: int = 2) -> str:
 
 
 def interval(value: Mapping[str, Any], form: Callable[..., str], digits: int, key: str) -> str:
-    """A figure, and on the next line its interval."""
+    """A figure (at ``key``), and on the next line its interval from ``low`` to ``high``, each written by ``form``."""
     return f"{form(value[key], digits)}\n{form(value['low'], digits)} to {form(value['high'], digits)}"
 
 
 def privacy_lines(models: Models) -> tuple[EvidenceLine, ...]:
-    """The privacy table."""
+    """The table of privacy: one line per figure that a model has."""
     lines = [
         _line(
             models,
@@ -105,7 +117,7 @@ def privacy_lines(models: Models) -> tuple[EvidenceLine, ...]:
             "privacy",
             ("pull",),
             "Pull to training rows",
-            "The same against all training rows, as the share of rows that would have to be copies to explain it.",
+            "The same against all training rows: the share of rows that would have to be copies to explain it.",
             lambda v: interval(v, percent, 0, "share"),
             lambda v: percent(0.0, 0),
         ),
@@ -114,9 +126,13 @@ def privacy_lines(models: Models) -> tuple[EvidenceLine, ...]:
             "privacy",
             ("exact_matches",),
             "Exact copies",
-            "Rows equal to a training row in every column; beside it, of the unseen real rows.",
+            "Rows equal to a training row in every column. Beside it: the same of unseen real rows.",
             lambda v: f"{v['rows']:,}\n{percent(v['share'], 2)}",
-            lambda v: _few(v["holdout_rows"]) or f"{v['holdout_rows']:,}\n{percent(v['holdout_share'], 2)}",
+            lambda v: (
+                "fewer than 5"
+                if 0 < v["holdout_rows"] < 5
+                else f"{v['holdout_rows']:,}\n{percent(v['holdout_share'], 2)}"
+            ),
         ),
         _line(
             models,
@@ -150,16 +166,11 @@ def privacy_lines(models: Models) -> tuple[EvidenceLine, ...]:
     return tuple(line for line in lines if line is not None)
 
 
-def _few(rows: int) -> str:
-    """How few real rows are told."""
-    return "fewer than 5" if 0 < rows < 5 else ""
-
-
 def _attack_lines(models: Models) -> list[EvidenceLine | None]:
-    words = (
+    attacks = (
         (("attacks", "singling_out_one"), "Singling out, one column", "A value that one person alone has."),
         (("attacks", "singling_out_many"), "Singling out, several columns", "A combination that one person alone has."),
-        (("attacks", "linkability"), "Linkability", "Two halves of a record found to belong together."),
+        (("attacks", "linkability"), "Linkability", "Two halves of a record that are linked to each other."),
         (("attacks", "inference"), "Inference", "A secret guessed from the other columns; the column at most risk."),
     )
 
@@ -177,12 +188,12 @@ def _attack_lines(models: Models) -> list[EvidenceLine | None]:
             text,
             lambda v: percent(0.0, 0),
         )
-        for path, name, meaning in words
+        for path, name, meaning in attacks
     ]
 
 
 def findings_of(models: Models) -> tuple[tuple[str, str, str], ...]:
-    """(model, level, text) of every finding."""
+    """Model, level (``fail`` or ``caution``) and text of every finding about privacy."""
     return tuple(
         (name, finding["level"], finding["text"])
         for name, metrics in models
@@ -191,11 +202,11 @@ def findings_of(models: Models) -> tuple[tuple[str, str, str], ...]:
 
 
 def utility_lines(models: Models) -> tuple[EvidenceLine, ...]:
-    """The utility table."""
-    found = next((u for _, m in models if (u := m.get("utility") or {}).get("target")), None)
-    if found is None:
+    """The table of utility; empty where no model has a target."""
+    first = next((u for _, m in models if (u := m.get("utility") or {}).get("target")), None)
+    if first is None:
         return ()
-    metric = str(found["metric"]).replace("R2", "R\u00b2")
+    metric = str(first["metric"]).replace("R2", "R\u00b2")
 
     def line(name: str, meaning: str, text: Callable[[Mapping[str, Any]], str], reference: str) -> EvidenceLine:
         figures = [m.get("utility") or {} for _, m in models]
@@ -219,7 +230,7 @@ def utility_lines(models: Models) -> tuple[EvidenceLine, ...]:
         ),
         line(
             "Agreement on what matters",
-            "Overlap of the importance of columns, 1 where both models lean on the same.",
+            "Overlap of the importance of columns, 1 where both models use the same columns equally.",
             lambda u: decimal((u.get("importance") or {}).get("overlap"), 2),
             "1",
         ),
@@ -227,7 +238,10 @@ def utility_lines(models: Models) -> tuple[EvidenceLine, ...]:
 
 
 def importance_lines(models: Models) -> tuple[EvidenceLine, ...]:
-    """The columns that matter most to the model of real rows, and what the others make of them."""
+    """Importance of columns for the booster trained on synthetic rows, beside the one trained on real rows.
+
+    Columns that have less than 0.001 in the latter are left out.
+    """
     tables = [
         {c["column"]: c for c in ((m.get("utility") or {}).get("importance") or {}).get("columns") or []}
         for _, m in models
@@ -248,7 +262,7 @@ def importance_lines(models: Models) -> tuple[EvidenceLine, ...]:
 
 
 def detection_lines(models: Models) -> tuple[EvidenceLine, ...]:
-    """The detection table."""
+    """The table of detection; the line of as many rows as the holdout has takes the holdout's AUC as reference."""
     lines = [
         _line(
             models,
@@ -264,43 +278,45 @@ def detection_lines(models: Models) -> tuple[EvidenceLine, ...]:
             "detection",
             ("at_holdout_rows",),
             "AUC, on as many rows as the holdout has",
-            "Fewer rows are harder to tell apart; beside it, unseen real rows against training rows.",
+            "Fewer rows are harder to tell apart. Beside it: unseen real rows against training rows.",
             lambda v: interval(v, decimal, 3, "auc"),
             lambda v: "",
         ),
     ]
-    held = next((h for _, m in models if (h := (m.get("detection") or {}).get("holdout"))), None)
-    found = [line for line in lines if line is not None]
-    if held and len(found) == 2:
-        found[1] = EvidenceLine(**{**found[1].__dict__, "reference": interval(held, decimal, 3, "auc")})
-    return tuple(found)
+    holdout = next((h for _, m in models if (h := (m.get("detection") or {}).get("holdout"))), None)
+    present = [line for line in lines if line is not None]
+    if holdout and len(present) == 2:
+        present[1] = replace(present[1], reference=interval(holdout, decimal, 3, "auc"))
+    return tuple(present)
 
 
 def giveaways(models: Models) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """Per model, the columns that give it away and the AUC lost without them."""
+    """Per model, the columns by which its rows are recognised, and the AUC that the classifier loses without each."""
     return tuple(
-        (name, tuple((c["column"], decimal(c["drop"], 3)) for c in found))
+        (name, tuple((c["column"], decimal(c["drop"], 3)) for c in columns))
         for name, metrics in models
-        if (found := (metrics.get("detection") or {}).get("giveaways"))
+        if (columns := (metrics.get("detection") or {}).get("giveaways"))
     )
 
 
 def cost_lines(models: Models) -> tuple[EvidenceLine, ...]:
-    """The cost table."""
+    """The table of costs: seconds of work, and rows per second."""
 
     def line(name: str, meaning: str, text: Callable[[Mapping[str, Any]], str]) -> EvidenceLine:
         return EvidenceLine(name, meaning, tuple(text(m) for _, m in models), ("",) * len(models))
 
-    def took(stage: str) -> Callable[[Mapping[str, Any]], str]:
+    def stage_seconds(stage: str) -> Callable[[Mapping[str, Any]], str]:
         return lambda m: _seconds((m.get("seconds") or {}).get(stage))
 
     lines = [
-        line("Fitting", "", took("fit")),
-        line("Sampling", "", took("sample")),
-        line("Scoring", "", took("score")),
-        line("Judging", "Privacy, utility and detection.", took("judge")),
+        line("Fitting", "", stage_seconds("fit")),
+        line("Sampling", "", stage_seconds("sample")),
+        line("Scoring", "", stage_seconds("score")),
+        line("Judging", "Privacy, utility and detection.", stage_seconds("judge")),
         line("Rows per second", "Sampling speed.", lambda m: _count(m.get("rows_per_second"))),
-        line("A million more rows", "Sampling alone, the model is there.", lambda m: _seconds(seconds_per_million(m))),
+        line(
+            "A million more rows", "Sampling alone, from the fitted model.", lambda m: _seconds(seconds_per_million(m))
+        ),
         line(
             "A million rows of this run",
             "The fit spread over the rows that were made.",
@@ -321,16 +337,22 @@ def _count(value: Any) -> str:
 
 
 def missing_lines(columns: Sequence[ColumnFigure], models: int) -> tuple[EvidenceLine, ...]:
-    """Columns with missing values, the worst reproduced first; real shares as the columns' figures tell them."""
-    found = []
+    """Columns with missing values; those whose share a model misses most come first.
+
+    Args:
+        columns: Figures of the columns: they hide shares of few real rows.
+        models: Number of models.
+    """
+    lines_by_gap = []
     for figure in columns:
         cell = next((cell for cell in figure.rows if cell.kind == "missing"), None)
         if cell is None:
             continue
-        gap = max((abs(made - (cell.real or 0.0)) for made in cell.synthetic), default=0.0)
-        values = tuple(percent(made) for made in cell.synthetic) or (_DASH,) * models
+        gap = max((abs(share - (cell.real or 0.0)) for share in cell.synthetic), default=0.0)
+        values = tuple(percent(share) for share in cell.synthetic) or (_DASH,) * models
         real = "few" if cell.real is None else percent(cell.real)
-        held = "" if cell.holdout is None else f" (holdout {percent(cell.holdout)})"
-        found.append((gap, EvidenceLine(figure.name, "", values, ("",) * len(values), real + held, column=True)))
-    found.sort(key=lambda item: -item[0])
-    return tuple(line for _, line in found[:MOST_MISSING])
+        holdout = "" if cell.holdout is None else f" (holdout {percent(cell.holdout)})"
+        line = EvidenceLine(figure.name, "", values, ("",) * len(values), real + holdout, column=True)
+        lines_by_gap.append((gap, line))
+    lines_by_gap.sort(key=lambda item: -item[0])
+    return tuple(line for _, line in lines_by_gap[:MOST_MISSING])

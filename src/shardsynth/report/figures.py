@@ -1,11 +1,11 @@
-"""Histograms of ``Counts`` -> numbers ready to draw, with every real cell under ``min_count`` rows suppressed.
+"""From histograms of ``Counts`` to numbers that can be drawn; real cells of fewer than ``min_count`` rows are hidden.
 
-What the page may hold of the real rows is decided here, and only here:
+These rules decide what a column's figure shows of the real rows:
 
-- a category seen on fewer than ``min_count`` real rows is counted under "other" and its name is dropped;
-- a bin of numbers with fewer real rows is merged with its neighbour, and bin edges are round numbers;
-- where no neighbour is left (missing rows, "other"), the cell says "fewer than ``min_count``" and no number;
-- every real count is rounded to a multiple of ``min_count``, so that a hidden cell cannot be had by subtraction.
+- a category on fewer than ``min_count`` real rows is counted under "other", and its name is left out;
+- a bin of numbers with fewer real rows is merged with its neighbour, and the edges of bins are round numbers;
+- where there is no neighbour (missing rows, "other"), the cell says "fewer than ``min_count``" and has no number;
+- every real count is rounded to a multiple of ``min_count``, so that nobody can compute a hidden cell by subtraction.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Integers = npt.NDArray[np.int64]
 
+#: Categories of a column that have bars of their own.
 MOST_CATEGORIES = 30
 
 
@@ -38,11 +39,11 @@ class Cell:
     Attributes:
         kind: ``category``, ``value`` (one frequent number), ``other``, ``missing`` or ``bin``.
         label: What the bar stands for, at most 120 characters.
-        real: Share of the real rows, 0 to 1, or None: fewer than ``min_count`` rows, the share is not told.
+        real: Share of the real rows, 0 to 1, or None: fewer than ``min_count`` rows, the share is hidden.
         synthetic: Share of the synthetic rows, one per model.
         holdout: Share of the holdout rows, or None: no holdout, or fewer than ``min_count`` rows.
-        slots: Width of a bin in axis slots.
-        open: Whether a bin has no end on its side (``less than``, ``or more``).
+        slots: Width of a bin in slots of the axis.
+        open: Whether a bin has only one end (``less than``, ``or more``).
     """
 
     kind: str
@@ -61,7 +62,7 @@ class ColumnFigure:
     Attributes:
         name: Column name, as in the data.
         role: Role of the column (``shardsynth.data.columns.ROLES``).
-        type: Arrow type and sdtype, for people.
+        type: Sdtype and Arrow type, to be read by people.
         models: Names of the models, in the order of ``Cell.synthetic``.
         rows: Categories, frequent single values, missing: drawn as a list of bars.
         bins: Bins from left to right: drawn as a histogram.
@@ -104,15 +105,14 @@ class _Tables:
     least: int
 
     def all(self) -> tuple[Integers, ...]:
+        """The histograms: real, synthetic ones, and the holdout's if there is one."""
         return (self.real, *self.synthetic, *(() if self.holdout is None else (self.holdout,)))
 
-    def cell(
-        self, kind: str, label: str, counts: Sequence[int], slots: int = 1, open_: bool = False, hide: bool = False
-    ) -> Cell:
-        """Cell of the counts (real, synthetic..., holdout): the real ones rounded, or hidden when too few."""
+    def cell(self, kind: str, label: str, counts: Sequence[int], slots: int = 1, open_: bool = False) -> Cell:
+        """Cell of some counts, in the order of ``all``; the real ones are rounded, or hidden where they are few."""
         synthetic = tuple(_share(n, self.rows[1 + k]) for k, n in enumerate(counts[1 : 1 + len(self.synthetic)]))
         holdout = None if self.holdout is None else self._real_share(counts[-1], self.rows[-1])
-        real = None if hide else self._real_share(counts[0], self.rows[0])
+        real = self._real_share(counts[0], self.rows[0])
         return Cell(kind, label, real, synthetic, holdout, slots, open_)
 
     def _real_share(self, count: int, rows: int) -> float | None:
@@ -139,23 +139,23 @@ def column_figures(
         real: Counts of the real training rows.
         synthetic: Counts of the synthetic rows by model name.
         min_count: Fewest real rows of a cell that may be shown.
-        holdout: Counts of the real holdout rows, if any; suppressed by the same rule.
+        holdout: Counts of the real holdout rows, if there are any; the same rules hide their cells.
 
     Returns:
-        One figure per column; a column that is not learned (id, pii, empty) has a note in place of bars.
+        One figure per column. A column that is not learned (id, pii, empty) has a note and no bars.
     """
     figures = []
     tables = (real, *synthetic.values(), *(() if holdout is None else (holdout,)))
     models = tuple(synthetic)
     for column in coder.table:
         dictionary = " (dictionary)" if pa.types.is_dictionary(column.type) else ""
-        kind = f"{shown(column.sdtype, 40)}, {shown(str(column.value_type), 60)}{dictionary}"
-        base: dict[str, Any] = {"name": column.name, "role": column.role, "type": kind, "models": models}
+        type_text = f"{shown(column.sdtype, 40)}, {shown(str(column.value_type), 60)}{dictionary}"
+        base: dict[str, Any] = {"name": column.name, "role": column.role, "type": type_text, "models": models}
         if column.role not in ("category", "number", "datetime"):
             figures.append(ColumnFigure(**base, note=_NOTES.get(column.role, "")))
             continue
         index = coder.index[column.name]
-        code = coder.columns[index]
+        column_coder = coder.columns[index]
         histograms = [_histogram(table, index, column.role == "category") for table in tables]
         column_tables = _Tables(
             histograms[0],
@@ -165,16 +165,16 @@ def column_figures(
             min_count,
         )
         if column.role == "category":
-            assert code.values is not None
-            labels = [value_label(value) for value in code.values.to_pylist()]
+            assert column_coder.values is not None
+            labels = [value_label(value) for value in column_coder.values.to_pylist()]
             figures.append(ColumnFigure(**base, rows=_categories(labels, column.ordered, column_tables)))
         else:
-            figures.append(_axis_figure(base, code, column, column_tables))
+            figures.append(_axis_figure(base, column_coder, column, column_tables))
     return tuple(figures)
 
 
 def _histogram(table: HistogramsLike, index: int, category: bool) -> Integers:
-    """Histogram of one column; of a category column with the rows of unknown categories before the missing ones."""
+    """Histogram of one column, missing rows last; a category's has the rows of unknown categories before them."""
     counts = np.asarray(table.hist[index], dtype=np.int64)
     return np.insert(counts, len(counts) - 1, int(table.rows) - int(counts.sum())) if category else counts
 
@@ -187,20 +187,21 @@ _NOTES = {
 
 
 def _categories(labels: list[str], ordered: bool, tables: _Tables) -> tuple[Cell, ...]:
+    """Bars of the frequent categories, of all others together, and of missing rows."""
     real = tables.real[:-1]
     frequent = np.flatnonzero(real[: len(labels)] >= tables.least)
     by_count = frequent[np.argsort(-real[frequent], kind="stable")][:MOST_CATEGORIES]
     chosen = np.sort(by_count) if ordered else by_count
     cells = [tables.cell("category", labels[code], [int(table[code]) for table in tables.all()]) for code in chosen]
-    rest = np.ones(len(real), dtype=bool)
-    rest[chosen] = False
-    counts = [int(table[:-1][rest].sum()) for table in tables.all()]
+    others = np.ones(len(real), dtype=bool)
+    others[chosen] = False
+    counts = [int(table[:-1][others].sum()) for table in tables.all()]
     if any(counts):
-        beyond = len(frequent) - len(by_count)
+        frequent_others = len(frequent) - len(by_count)
         if counts[0] == 0:
             label = "values that are not in the real rows"
-        elif beyond:
-            label = f"all other values ({beyond:,} of them with {tables.least} rows or more)"
+        elif frequent_others:
+            label = f"all other values ({frequent_others:,} of them with {tables.least} rows or more)"
         else:
             label = f"other (fewer than {tables.least} rows)"
         cells.append(tables.cell("other", label, counts))
@@ -212,19 +213,20 @@ def _missing(tables: _Tables) -> tuple[Cell, ...]:
     return (tables.cell("missing", "missing", counts),) if any(counts) else ()
 
 
-def _axis_figure(base: dict[str, Any], code: ColumnCoder, column: Column, tables: _Tables) -> ColumnFigure:
-    fine = FineBins(np.asarray(code.cuts, dtype=np.float64), tables.real[:-1])
+def _axis_figure(base: dict[str, Any], coder: ColumnCoder, column: Column, tables: _Tables) -> ColumnFigure:
+    """Figure of a number or date: bars of frequent single values, and a histogram of the rest."""
+    fine_bins = FineBins(np.asarray(coder.cuts, dtype=np.float64), tables.real[:-1])
     missing = _missing(tables)
-    total = int(fine.real.sum())
-    if total < tables.least or not len(fine.cuts):
+    total = int(fine_bins.real.sum())
+    if total < tables.least or not len(fine_bins.cuts):
         note = f"Fewer than {tables.least} real rows have a value here."
         return ColumnFigure(**base, rows=missing, note=note)
-    unit, origin = _unit(code)
-    span = fine.span(fine.real, tables.least)
+    unit, origin = _unit(coder)
+    span = fine_bins.span(fine_bins.real, tables.least)
     dense = unit is not None and (span[1] - span[0]) / unit < 200
-    spikes = fine.spikes(tables.least, dense) if column.role == "number" else []
+    spikes = fine_bins.spikes(tables.least, dense) if column.role == "number" else []
     rows = [
-        tables.cell("value", _point_label(float(fine.low[k]), unit), [int(table[k]) for table in tables.all()])
+        tables.cell("value", _point_label(float(fine_bins.low[k]), unit), [int(table[k]) for table in tables.all()])
         for k in spikes
     ]
     rest = [table[:-1].copy() for table in tables.all()]
@@ -235,10 +237,10 @@ def _axis_figure(base: dict[str, Any], code: ColumnCoder, column: Column, tables
         if any(counts):
             rows.append(tables.cell("other", "any other value", counts))
         return ColumnFigure(**base, rows=(*rows, *missing))
-    low, high = fine.span(rest[0], tables.least)
-    step = _common_step(fine, rest[0], unit) if unit else 0.0
-    grid, scale = _grid(fine, rest[0], low, high, column, unit, origin, step)
-    spread = [fine.spread_over(table, grid) for table in rest]
+    low, high = fine_bins.span(rest[0], tables.least)
+    step = _common_step(fine_bins, rest[0], unit) if unit else 0.0
+    grid, scale = _grid(fine_bins, rest[0], low, high, column, unit, origin, step)
+    spread = [fine_bins.spread_over(table, grid) for table in rest]
     bars = [
         tables.cell(
             "bin",
@@ -254,9 +256,9 @@ def _axis_figure(base: dict[str, Any], code: ColumnCoder, column: Column, tables
     return ColumnFigure(**base, rows=(*rows, *missing), bins=tuple(bars), ticks=ticks, scale=scale)
 
 
-def _unit(code: ColumnCoder) -> tuple[float | None, float]:
-    """Distance of possible values and one of them, from the column's precision."""
-    precision = code.precision
+def _unit(coder: ColumnCoder) -> tuple[float | None, float]:
+    """Distance of neighbouring possible values (None: any value is possible), and one possible value."""
+    precision = coder.precision
     if precision.kind == "integer" and precision.unit > 0:
         return float(precision.unit), float(precision.origin)
     if precision.kind == "decimal":
@@ -269,21 +271,24 @@ def _point_label(value: float, unit: float | None) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _common_step(fine: FineBins, counts: Integers, unit: float) -> float:
-    """The widest of 1, 10, 100 ... units on whose multiples 70 % of the rows lie: a finer histogram is a comb."""
-    point = fine.is_point & (counts > 0)
-    values, masses = fine.low[point] / unit, counts[point]
+def _common_step(fine_bins: FineBins, counts: Integers, unit: float) -> float:
+    """The largest of 1, 10, 100 ... units whose multiples make up 70 % of the rows.
+
+    A histogram with narrower bins would be a comb: every tenth bin high, the others low.
+    """
+    point = fine_bins.is_point & (counts > 0)
+    values, rows = fine_bins.low[point] / unit, counts[point]
     step = 1.0
     for power in range(1, 7):
         whole = np.abs(values / 10.0**power - np.rint(values / 10.0**power)) < 1e-6
-        if masses[whole].sum() < 0.7 * counts.sum() or not (values[whole] != 0).any():
+        if rows[whole].sum() < 0.7 * counts.sum() or not (values[whole] != 0).any():
             break
         step = 10.0**power
     return step * unit
 
 
 def _grid(
-    fine: FineBins,
+    fine_bins: FineBins,
     counts: Integers,
     low: float,
     high: float,
@@ -292,22 +297,23 @@ def _grid(
     origin: float,
     least_step: float,
 ) -> tuple[Grid, str]:
+    """Slots from ``low`` to ``high``, and the scale of their axis."""
     slots = slots_for(int(counts.sum()))
-    kind = column.value_type
-    if column.role == "datetime" and not pa.types.is_duration(kind):
-        if pa.types.is_time(kind):
-            return clock_grid(low, high, slots, kind.unit), "calendar"
-        return calendar_grid(low, high, slots, time_unit(kind)), "calendar"
-    if _is_skewed(fine, counts):
+    arrow_type = column.value_type
+    if column.role == "datetime" and not pa.types.is_duration(arrow_type):
+        if pa.types.is_time(arrow_type):
+            return clock_grid(low, high, slots, arrow_type.unit), "calendar"
+        return calendar_grid(low, high, slots, time_unit(arrow_type)), "calendar"
+    if _is_skewed(fine_bins, counts):
         return log_grid(low, high, slots, unit), "log"
     return linear_grid(low, high, slots, unit, origin, least_step), "linear"
 
 
-def _is_skewed(fine: FineBins, counts: Integers) -> bool:
+def _is_skewed(fine_bins: FineBins, counts: Integers) -> bool:
     """Whether all values are positive and the 99.5 % quantile is over 20 times the median."""
-    used = np.flatnonzero(counts)
-    if not len(used) or fine.low[used[0]] <= 0:
+    codes = np.flatnonzero(counts)
+    if not len(codes) or fine_bins.low[codes[0]] <= 0:
         return False
-    rising = np.cumsum(counts) / counts.sum()
-    middle, top = (float(fine.high[int(np.searchsorted(rising, share))]) for share in (0.5, 0.995))
-    return top > 20 * middle
+    cdf = np.cumsum(counts) / counts.sum()
+    median, top = (float(fine_bins.high[int(np.searchsorted(cdf, share))]) for share in (0.5, 0.995))
+    return top > 20 * median

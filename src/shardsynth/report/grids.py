@@ -1,6 +1,7 @@
-"""Display grids: round edges for a histogram, on a linear, logarithmic or calendar axis.
+"""Grids of histograms: round edges on a linear, logarithmic or calendar axis.
 
-The edges are round numbers or dates, never values of the data: an edge on the page tells nothing about one row.
+The edges are round numbers or dates and never taken from the data, so that an edge on the page says nothing about a
+single row.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ from shardsynth.report.text import decimals, number, short_number
 Floats = npt.NDArray[np.float64]
 
 _MOST_TICKS = 6
+#: Widest range of a linear grid: float64 cannot add up wider slots.
 _WIDEST = 1e307
+#: Edges within one power of ten, from many to few.
 _DECADES = (
     (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0),
     (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
     (1.0, 2.0, 5.0),
     (1.0,),
 )
+#: Widths of a slot of time: in seconds up to a week, then in months.
 _SECONDS = (1, 5, 15, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86400, 2 * 86400, 7 * 86400)
 _MONTHS = (1, 3, 6, 12, 24, 60, 120, 240, 600, 1200)
+#: A tick stands at every so many slots.
 _TICK_STEPS = (1, 2, 3, 4, 5, 6, 10, 12, 20, 24, 50, 60, 100, 120, 240, 500, 1200)
 
 
@@ -37,9 +42,10 @@ class Grid:
     """Slots of a histogram, left to right.
 
     Attributes:
-        edges: float64[slots + 1], increasing: where values are cut (half a unit before the label on gridded values).
+        edges: float64[slots + 1], increasing. Where possible values are a unit apart, an edge is half a unit below
+            its label.
         starts: Label of each edge, ``slots + 1`` of them.
-        lasts: Label of the last value inside each slot where values lie on a grid, else empty.
+        lasts: Label of the last possible value of each slot; empty where any value is possible.
         single: Whether every slot holds one value only.
         ticks: (position in slots, short label) pairs for the axis.
     """
@@ -56,7 +62,7 @@ class Grid:
         return len(self.edges) - 1
 
     def label(self, first: int, stop: int, *, below: bool = False, above: bool = False) -> str:
-        """Label of the slots ``first`` to ``stop`` (exclusive), open to either side where asked."""
+        """Label of the slots ``first`` to ``stop`` (exclusive), open below or above."""
         if below and above:
             return "any value"
         if below:
@@ -81,31 +87,36 @@ def nice(step: float) -> float:
 def _ticks(
     ordinals: npt.NDArray[np.int64], labels: list[str], offset: float, steps: Iterable[int] = ()
 ) -> tuple[tuple[float, str], ...]:
-    """Ticks at the multiples of the first of ``steps`` that gives few enough of them."""
+    """At most six ticks, at multiples of the first of ``steps``, or else of ``_TICK_STEPS``, that has so few.
+
+    Args:
+        ordinals: Number of each edge, counted from the axis' zero.
+        labels: Label of each edge.
+        offset: Added to the place of each tick, in slots.
+        steps: Steps that are tried first.
+    """
     for step in (*steps, *_TICK_STEPS, *(10**power for power in range(4, 18))):
-        chosen = [i for i, ordinal in enumerate(ordinals) if ordinal % step == 0]
-        if len(chosen) <= _MOST_TICKS:
+        places = [i for i, ordinal in enumerate(ordinals) if ordinal % step == 0]
+        if len(places) <= _MOST_TICKS:
             break
-    if not chosen:
-        chosen = [0]
-    return tuple((i + offset, labels[i]) for i in chosen)
+    return tuple((i + offset, labels[i]) for i in places or [0])
 
 
 def linear_grid(
     low: float, high: float, slots: int, unit: float | None, origin: float = 0.0, least_step: float = 0.0
 ) -> Grid:
-    """At most about ``slots`` equal slots that hold ``low`` and ``high``.
+    """At most about ``slots`` equal slots from ``low`` to ``high``.
 
     Args:
-        low: Smallest value to hold.
-        high: Largest value to hold.
-        slots: Slots wanted.
+        low: Smallest value that must be inside.
+        high: Largest value that must be inside.
+        slots: Number of slots to aim at.
         unit: Distance of neighbouring possible values, None where any value is possible.
         origin: One of the possible values (with ``unit``).
         least_step: Least width of a slot, a multiple of ``unit``.
     """
     span = max(high - low, 0.0)
-    if span > _WIDEST:  # float64 cannot add up slots so wide: what lies outside falls in the open ends
+    if span > _WIDEST:  # what lies outside is counted in the open bars at the ends
         return linear_grid(max(low, -_WIDEST / 2), min(high, _WIDEST / 2), slots, unit, origin, least_step)
     if unit:
         origin = origin % unit
@@ -114,19 +125,19 @@ def linear_grid(
     else:
         origin = 0.0
         step = nice(span / slots) if span > 0 else nice(max(abs(low) * 1e-3, 1e-9))
-    slack = 1e-6 if unit else 0.0  # a value on the grid may be a last bit below its edge
+    slack = 1e-6 if unit else 0.0  # a possible value may be below its edge by a rounding error
     first = math.floor((low - origin) / step + slack)
     last = max(math.floor((high - origin) / step + slack) + 1, first + 1)
     ordinals = np.arange(first, last + 1, dtype=np.int64)
     marks = origin + ordinals * step
-    fine = step if not unit else min(step, unit)
+    precision = step if not unit else min(step, unit)
     if origin:
-        fine = min(fine, 10.0 ** -decimals(origin))
+        precision = min(precision, 10.0 ** -decimals(origin))
     single = bool(unit) and step == unit
-    closed = bool(unit) and (single or (float(unit or 0).is_integer() and step <= 1000 * (unit or 0)))
-    text = fine if closed else step
-    starts = [number(float(mark), text) for mark in marks]
-    lasts = [number(float(mark - (unit or 0.0)), text) for mark in marks[1:]] if closed else []
+    names_last = bool(unit) and (single or (float(unit or 0).is_integer() and step <= 1000 * (unit or 0)))
+    label_step = precision if names_last else step
+    starts = [number(float(mark), label_step) for mark in marks]
+    lasts = [number(float(mark - (unit or 0.0)), label_step) for mark in marks[1:]] if names_last else []
     edges = np.asarray(marks - (unit / 2 if unit else 0.0), dtype=np.float64)
     places = ordinals[:-1] if single else ordinals
     ticks = _ticks(
@@ -136,7 +147,14 @@ def linear_grid(
 
 
 def log_grid(low: float, high: float, slots: int, unit: float | None) -> Grid:
-    """Slots of equal ratio, roughly, between positive ``low`` and ``high``."""
+    """Slots of roughly equal ratio.
+
+    Args:
+        low: Smallest value that must be inside, above 0.
+        high: Largest value that must be inside.
+        slots: Most slots, unless even whole powers of ten are more.
+        unit: Distance of neighbouring possible values, None where any value is possible.
+    """
     first, last = math.floor(math.log10(low)), math.floor(math.log10(high)) + 1
     for mantissas in _DECADES:
         marks = np.array([m * 10.0**p for p in range(first, last + 1) for m in mantissas])
@@ -162,36 +180,39 @@ def _round_steps(step: float) -> list[int]:
 
 
 def _tick_text(value: float, step: float) -> str:
-    """Text of a tick, without the zeros that only finer slots need."""
+    """Text of a tick without zeros at its end: only narrower slots need them."""
     text = short_number(value, step)
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _leading(value: float) -> float:
+    """First digits of a positive number: its quotient by the power of ten below it, from 1 to under 10."""
     return round(value / 10.0 ** math.floor(math.log10(value) + 1e-9), 6)
 
 
 def calendar_grid(low: float, high: float, slots: int, unit: str) -> Grid:
-    """Slots of whole seconds to centuries.
+    """Slots of equal time, from one second to many years.
 
     Args:
-        low: Smallest value to hold, a count of ``unit`` since 1970.
-        high: Largest value to hold.
-        slots: Slots wanted.
+        low: Smallest value that must be inside, a count of ``unit`` since 1970.
+        high: Largest value that must be inside.
+        slots: Number of slots to aim at.
         unit: NumPy's name of the unit: ``D``, ``s``, ``ms``, ``us`` or ``ns``.
     """
     per_second = {"D": 1 / 86400, "s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
     start, stop = low / per_second, high / per_second
-    wanted = max((stop - start) / slots, 1e-9)
+    least_seconds = max((stop - start) / slots, 1e-9)
     for size in _SECONDS:
-        if size >= wanted and not (unit == "D" and size < 86400):
+        if size >= least_seconds and not (unit == "D" and size < 86400):
             first = math.floor(start / size)
             ordinals = np.arange(first, math.floor(stop / size) + 2, dtype=np.int64)
             moments = (ordinals * size).astype("datetime64[s]")
             form: Literal["D", "m", "s"] = "D" if size >= 86400 else ("m" if size >= 60 else "s")
             return _calendar(moments, ordinals, form, per_second)
-    millennia = (12 * 10**power * factor for power in itertools.count(3) for factor in (1, 2, 5))  # far years exist
-    months = next(size for size in itertools.chain(_MONTHS, millennia) if size * 30.44 * 86400 >= wanted)
+    millennia = (
+        12 * 10**power * factor for power in itertools.count(3) for factor in (1, 2, 5)
+    )  # timestamps reach far years
+    months = next(size for size in itertools.chain(_MONTHS, millennia) if size * 30.44 * 86400 >= least_seconds)
     first_month = int(np.datetime64(math.floor(start), "s").astype("datetime64[M]").astype(np.int64)) // months
     last_month = int(np.datetime64(math.floor(stop), "s").astype("datetime64[M]").astype(np.int64)) // months
     counts = np.arange(first_month, last_month + 2, dtype=np.int64) * months
@@ -202,6 +223,7 @@ def calendar_grid(low: float, high: float, slots: int, unit: str) -> Grid:
 def _calendar(
     moments: Any, ordinals: npt.NDArray[np.int64], form: Literal["Y", "M", "D", "m", "s"], per_second: float
 ) -> Grid:
+    """Grid with edges at some moments (datetime64[s]), labelled as ``form`` says."""
     labels = [str(text).replace("T", " ") for text in np.datetime_as_string(moments, unit=form)]
     edges = moments.astype(np.int64).astype(np.float64) * per_second
     if form == "Y":  # ordinals are months, labels are years
@@ -213,7 +235,7 @@ def _calendar(
 
 
 def clock_grid(low: float, high: float, slots: int, unit: str) -> Grid:
-    """The same for a time of day."""
+    """``calendar_grid`` for a time of day, a count of ``unit`` since midnight."""
     grid = calendar_grid(low, high, slots, unit)
     return Grid(
         grid.edges,
@@ -224,10 +246,10 @@ def clock_grid(low: float, high: float, slots: int, unit: str) -> Grid:
     )
 
 
-def time_unit(kind: pa.DataType) -> str:
+def time_unit(arrow_type: pa.DataType) -> str:
     """NumPy's name of the unit in which the dates of an Arrow type are counted."""
-    if pa.types.is_timestamp(kind):
-        return str(kind.unit)
-    if pa.types.is_date32(kind):
+    if pa.types.is_timestamp(arrow_type):
+        return str(arrow_type.unit)
+    if pa.types.is_date32(arrow_type):
         return "D"
-    return "ms" if pa.types.is_date64(kind) else "ns"  # ns: text that was parsed
+    return "ms" if pa.types.is_date64(arrow_type) else "ns"  # ns: dates that stand as text in the table

@@ -1,8 +1,9 @@
-"""The worst pairs of two numbers as contingency tables: a correlation says that something is off, not what.
+"""The worst pairs of two numbers as contingency tables: a correlation shows that a pair is wrong, but not where.
 
-Made of rows, since counts have tables only of pairs with a category. Each column is cut into at most eight bins at
-round values near the eighths of the real rows; a value that is an eighth of them by itself has a bin of its own. As
-everywhere, a real cell of few rows is not told, and real shares come from counts in multiples of the fewest told.
+The tables are made from rows, because counts have tables only for pairs with a category. Each column is cut into at
+most eight bins, at round values near the eighths (12.5 %, 25 %, ...) of the real rows. A value that makes up an eighth
+of the rows has a bin of its own. As everywhere, a real cell of few rows is hidden, and real shares come from counts
+rounded to multiples of the fewest rows that may be shown.
 """
 
 from __future__ import annotations
@@ -27,12 +28,18 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-#: Pairs of columns drawn per model; of two numbers, whose scores are of another kind, at least so many; bins of each.
+#: Pairs of columns drawn per model; the fewest pairs of two numbers among them (their scores are of another kind);
+#: bins of a column.
 MOST_PAIRS, NUMBER_PAIRS, _MOST_BINS = 6, 3, 8
 
 
 def worst_pairs(coder: TableCoder, quality: Mapping[str, Any]) -> list[tuple[float, Mapping[str, Any]]]:
-    """Score and entry of the pairs in ``quality`` that are drawn: the worst, then the worst of two numbers."""
+    """Score and entry of the pairs that are drawn: the worst of all, then the worst of two numbers.
+
+    Args:
+        coder: Pairs of other columns than its own are left out.
+        quality: ``quality`` of a model's metrics.
+    """
     scored = [(score, p) for p in quality.get("pairs") or [] if (score := finite(p.get("score"))) is not None]
     known = [item for item in scored if all(name in coder.index for name in item[1]["columns"])]
     known.sort(key=lambda item: item[0])
@@ -43,51 +50,52 @@ def worst_pairs(coder: TableCoder, quality: Mapping[str, Any]) -> list[tuple[flo
 def number_pairs(
     coder: TableCoder, quality: Mapping[str, Any], real: pa.Table, synthetic: pa.Table, min_count: int
 ) -> list[dict[str, Any]]:
-    """Tables of the pairs of two numbers among a model's worst pairs, in the form of ``metrics/<model>.json``.
+    """Tables of a model's worst pairs of two numbers, as they stand in ``metrics/<model>.json``.
 
     Args:
         coder: Codes of the learned columns.
         quality: ``quality`` of the model's metrics.
         real: Real rows, a sample.
         synthetic: Synthetic rows, a sample.
-        min_count: Fewest real rows of a cell that is told.
+        min_count: Fewest real rows of a cell that may be shown.
 
     Returns:
-        Per pair ``columns``; ``bins``, the labels of either column's bins, missing values last; ``cuts``, the labels
-        of what lies between them; ``real`` and ``synthetic``, shares of the rows by bin of the first and of the second
-        column, where a real cell of fewer than ``min_count`` rows is None.
+        A mapping per pair: ``columns``; ``bins``, the labels of the bins of both columns, missing values last;
+        ``cuts``, the labels of the cuts between the bins; ``real`` and ``synthetic``, shares of the rows by bin of the
+        first and of the second column. A real cell of fewer than ``min_count`` rows is None.
     """
     worst = worst_pairs(coder, quality)
-    wanted = [pair["columns"] for _, pair in worst if pair["metric"] == "CorrelationSimilarity"]
-    if not wanted or not real.num_rows or not synthetic.num_rows:
+    pairs = [pair["columns"] for _, pair in worst if pair["metric"] == "CorrelationSimilarity"]
+    if not pairs or not real.num_rows or not synthetic.num_rows:
         return []
     axes = [coder.encode(table).axis for table in (real, synthetic)]
-    found = []
-    for names in wanted:
+    tables = []
+    for names in pairs:
         places = [coder.index[name] for name in names]
-        values = [[np.asarray(axis[i]) for axis in axes] for i in places]
-        binned = [_Bins.of(coder.columns[i].column, x[0], min_count) for i, x in zip(places, values)]
-        if not all(len(bins.cuts) for bins in binned):
+        values = [[np.asarray(axis[i]) for axis in axes] for i in places]  # of each column: real, synthetic
+        bins = [_Bins.of(coder.columns[i].column, x[0], min_count) for i, x in zip(places, values)]
+        if not all(len(item.cuts) for item in bins):
             continue
-        missing = [any(bool(np.isnan(x).any()) for x in tables) for tables in values]
-        sizes = [len(bins.cuts) + 1 + gap for bins, gap in zip(binned, missing)]
-        counts = [
+        has_missing = [any(bool(np.isnan(x).any()) for x in column) for column in values]
+        sizes = [len(item.cuts) + 1 + missing for item, missing in zip(bins, has_missing)]
+        real_counts, synthetic_counts = (
             np.bincount(first * sizes[1] + second, minlength=sizes[0] * sizes[1]).reshape(sizes)
-            for first, second in ([bins.codes(x[side]) for bins, x in zip(binned, values)] for side in (0, 1))
-        ]
-        found.append(
+            for first, second in ([item.codes(x[side]) for item, x in zip(bins, values)] for side in (0, 1))
+        )
+        tables.append(
             {
                 "columns": list(names),
-                "bins": [bins.labels() + ["missing"] * gap for bins, gap in zip(binned, missing)],
-                "cuts": [bins.texts for bins in binned],
-                "real": _told(counts[0], min_count),
-                "synthetic": (counts[1] / counts[1].sum()).round(6).tolist(),
+                "bins": [item.labels() + ["missing"] * missing for item, missing in zip(bins, has_missing)],
+                "cuts": [item.texts for item in bins],
+                "real": _real_shares(real_counts, min_count),
+                "synthetic": (synthetic_counts / synthetic_counts.sum()).round(6).tolist(),
             }
         )
-    return found
+    return tables
 
 
-def _told(counts: Integers, min_count: int) -> list[list[float | None]]:
+def _real_shares(counts: Integers, min_count: int) -> list[list[float | None]]:
+    """Shares of rounded counts; None where fewer than ``min_count`` rows are."""
     few = (counts > 0) & (counts < min_count)
     rounded = np.where(few, 0, min_count * np.rint(counts / min_count))
     shares = (rounded / max(float(rounded.sum()), 1.0)).round(6)
@@ -100,7 +108,7 @@ class _Bins:
 
     Attributes:
         cuts: float64[m], increasing; bin k holds the values from ``cuts[k-1]`` to under ``cuts[k]``.
-        texts: Label of each cut; "over x" where it ends the bin of the value x.
+        texts: Label of each cut; "over x" where the bin of the single value x ends.
     """
 
     cuts: Floats
@@ -108,29 +116,35 @@ class _Bins:
 
     @classmethod
     def of(cls, column: Column, values: Floats, least: int) -> _Bins:
-        """Cuts such that each bin holds at least ``least`` of the real ``values``; none where there is only one bin."""
+        """Bins that hold at least ``least`` of the real ``values`` each; no cuts where there is only one bin.
+
+        Args:
+            column: The column.
+            values: float64[n], NaN where missing.
+            least: Fewest values of a bin.
+        """
         present = np.sort(values[~np.isnan(values)])
         if len(present) < 2 * least:
             return cls(present[:0], [])
-        pairs = _dates(column, present) if column.role == "datetime" else _numbers(present)
+        candidates = _dates(column, present) if column.role == "datetime" else _numbers(present)
         cuts: list[float] = []
         texts: list[str] = []
-        below = 0
-        for cut, text in sorted(pairs.items()):
-            here = int(np.searchsorted(present, cut))
-            if here - below >= least and len(present) - here >= least:
+        start = 0
+        for cut, text in sorted(candidates.items()):
+            place = int(np.searchsorted(present, cut))
+            if place - start >= least and len(present) - place >= least:
                 cuts.append(cut)
                 texts.append(text)
-                below = here
+                start = place
         return cls(np.array(cuts), texts)
 
     def codes(self, values: Floats) -> Integers:
-        """int64[n]: bin of each value, the last for missing ones."""
-        found = np.searchsorted(self.cuts, values, side="right")
-        return np.where(np.isnan(values), len(self.cuts) + 1, found).astype(np.int64)
+        """int64[n]: bin of each value; missing values have the last one."""
+        codes = np.searchsorted(self.cuts, values, side="right")
+        return np.where(np.isnan(values), len(self.cuts) + 1, codes).astype(np.int64)
 
     def labels(self) -> list[str]:
-        """What each bin holds."""
+        """Label of each bin, without the one of missing values."""
         ends = [text.replace("over ", "") for text in self.texts]
         first = f"{ends[0]} or less" if self.texts[0].startswith("over") else f"under {ends[0]}"
         middle = [
@@ -141,32 +155,32 @@ class _Bins:
 
 
 def _numbers(present: Floats) -> dict[float, str]:
-    """Cuts of sorted numbers, at rounded eighths; both sides of a value that is an eighth of them or more."""
+    """Cuts of sorted numbers and their labels: at rounded eighths, and around a value that is an eighth of them."""
     places = (np.arange(1, _MOST_BINS) * len(present)) // _MOST_BINS
     eighths = present[places]
     spread = float(present[places[-1]] - present[places[0]]) or float(present[-1] - present[0])
     if not 0 < spread < math.inf:
         return {}
     step = nice(spread / 50)
-    found = {}
+    texts = {}
     for value, times in zip(*np.unique(eighths, return_counts=True)):
         if times > 1:
-            found[float(value)] = f"{value:.6g}"
-            found[float(np.nextafter(value, np.inf))] = f"over {value:.6g}"
+            texts[float(value)] = f"{value:.6g}"
+            texts[float(np.nextafter(value, np.inf))] = f"over {value:.6g}"
         else:
             rounded = round(float(value) / step) * step
-            found.setdefault(rounded, number(rounded, step))
-    return found
+            texts.setdefault(rounded, number(rounded, step))
+    return texts
 
 
 def _dates(column: Column, present: Floats) -> dict[float, str]:
-    """Cuts of sorted dates or times of day, at the calendar's own marks."""
-    kind = column.value_type
-    if pa.types.is_duration(kind):
+    """Cuts of sorted dates or times and their labels: whole days, months, hours and so on; durations as numbers."""
+    arrow_type = column.value_type
+    if pa.types.is_duration(arrow_type):
         return _numbers(present)
     low, high = (float(present[int(share * (len(present) - 1))]) for share in (0.02, 0.98))
-    if pa.types.is_time(kind):
-        grid = clock_grid(low, high, _MOST_BINS - 2, str(kind.unit))
+    if pa.types.is_time(arrow_type):
+        grid = clock_grid(low, high, _MOST_BINS - 2, str(arrow_type.unit))
     else:
-        grid = calendar_grid(low, high, _MOST_BINS - 2, time_unit(kind))
+        grid = calendar_grid(low, high, _MOST_BINS - 2, time_unit(arrow_type))
     return dict(zip(grid.edges.tolist(), grid.starts))

@@ -1,4 +1,4 @@
-"""The report page of a run: one self-contained HTML file, and the numbers on it as ``metrics.parquet``."""
+"""The report page of a run: one HTML file that loads nothing else, and the numbers on it as ``metrics.parquet``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
+from markupsafe import Markup
 
 from shardsynth.report import evidence
 from shardsynth.report.drift import drift_strips
@@ -26,9 +28,10 @@ from shardsynth.report.text import seconds, shown
 from shardsynth.report.verdicts import card, column_score, floor, headline, rounded, side_by_side
 from shardsynth.standalone.files import replacing, write_atomic
 
-#: Columns whose figures are on the page; of a wider table the worst ones.
+#: Columns with a figure on the page; of a wider table, those with the lowest scores.
 MOST_FIGURES = 1_000
 _TEMPLATES = Path(__file__).parent / "templates"
+#: Sizes in SVG units: width and height of a curve, width of a strip of shards, width and height of a mosaic.
 _CURVE_BOX = (440.0, 150.0)
 _STRIP_WIDTH = 360.0
 MOSAIC_SIZE = 150.0
@@ -36,13 +39,13 @@ MOSAIC_SIZE = 150.0
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What the page says of one model.
+    """One model on the page.
 
     Attributes:
         name: The model's name in the job.
         metrics: ``metrics/<name>.json``.
-        losses: Name of a loss -> its value per epoch; empty for models that are not trained.
-        mosaics: Its worst pairs, of size ``MOSAIC_SIZE``.
+        losses: Name of a loss and its value per epoch; empty for models that are not trained.
+        mosaics: Drawings of its worst pairs, of size ``MOSAIC_SIZE``.
     """
 
     name: str
@@ -53,20 +56,20 @@ class ModelReport:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything the page is made of; no file is read for it.
+    """All data of the page; no file is read for it.
 
     Attributes:
         job: Name of the job.
         seed: Seed of the job.
         created: When the run was made, as text.
-        rows: What -> number of rows, in order (``input``, ``training``, ``holdout`` ...).
-        stages: Stage -> seconds of work, in the order they ran.
+        rows: Number of rows by kind (``input``, ``training``, ``holdout`` ...), in the order shown.
+        stages: Seconds of work by stage, in the order they ran.
         models: One per model, in the job's order.
-        columns: ``column_figures`` of the run, made with the models in the same order.
-        versions: Package -> version.
-        provenance: Further facts, label -> text.
+        columns: ``column_figures`` of the run, with the models in the same order.
+        versions: Version by package.
+        provenance: Further facts, text by label.
         notes: Sentences for the reader, shown at the top.
-        min_count: Fewest real rows of a cell on the page, as given to ``column_figures``.
+        min_count: Fewest real rows of a cell on the page: the value that ``column_figures`` got.
         drift: ``ShardHistograms.distances`` of the real rows.
     """
 
@@ -85,18 +88,18 @@ class ReportData:
 
     @cached_property
     def maps(self) -> PairMaps:
-        """The pairs of all models, packed: for the page and for the pictures."""
+        """The pairs of all models, packed; the page and the pictures are drawn from them."""
         return pair_maps(
             [figure.name for figure in self.columns], [m.metrics.get("quality") or {} for m in self.models]
         )
 
 
 def write_report(folder: Path, report: ReportData) -> Path:
-    """Write ``index.html``, ``metrics.parquet`` and ``pairs-<model>.png`` into ``folder``, over what is there.
+    """Write ``index.html``, ``metrics.parquet`` and ``pairs-<model>.png``; older ones are replaced.
 
     Args:
-        folder: Where to; made when absent.
-        report: What the page says.
+        folder: Folder to write into; made when absent.
+        report: The data of the page.
 
     Returns:
         Path of the page.
@@ -111,10 +114,7 @@ def write_report(folder: Path, report: ReportData) -> Path:
 
 
 def render(report: ReportData) -> str:
-    """The page as text: pure."""
-    import jinja2
-    from markupsafe import Markup
-
+    """The page as HTML text. The same data give the same text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -124,7 +124,7 @@ def render(report: ReportData) -> str:
     )
     environment.filters.update(shown=shown, seconds=seconds, floor=floor, loss=_loss)
     script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
-    # Markup: our own two files, and JSON without <, > and &. Everything else goes through autoescape.
+    # Markup (not escaped) are only our own two files, and JSON without <, > and &. All other text is escaped.
     return environment.get_template("index.html.j2").render(
         report=report,
         headline=headline(report.models),
@@ -142,7 +142,7 @@ def render(report: ReportData) -> str:
 
 
 def _evidence(report: ReportData) -> dict[str, Any]:
-    """What the template's verdicts and its sections of privacy, utility, detection, missing values and cost say."""
+    """Variables of the template for all that is computed per section."""
     models = [(model.name, model.metrics) for model in report.models]
     utilities = [(name, metrics.get("utility") or {}) for name, metrics in models]
     return {
@@ -152,12 +152,12 @@ def _evidence(report: ReportData) -> dict[str, Any]:
         "privacy": evidence.privacy_lines(models),
         "findings": evidence.findings_of(models),
         "utility": evidence.utility_lines(models),
-        "target": next((found["target"] for _, found in utilities if found.get("target")), ""),
+        "target": next((utility["target"] for _, utility in utilities if utility.get("target")), ""),
         "importance": evidence.importance_lines(models),
         "survival": [
             (name, plot)
-            for name, found in utilities
-            if (plot := survival_plot(found.get("survival") or {}, *_CURVE_BOX)) is not None
+            for name, utility in utilities
+            if (plot := survival_plot(utility.get("survival") or {}, *_CURVE_BOX)) is not None
         ],
         "detection": evidence.detection_lines(models),
         "giveaways": evidence.giveaways(models),
@@ -176,7 +176,7 @@ def _loss(value: float) -> str:
 
 
 def embedded(value: Any) -> str:
-    """JSON that can stand inside ``<script>``: nothing in it can end the element or start a comment."""
+    """JSON that is safe inside ``<script>``: no text in it can end the element or start a comment."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -184,6 +184,7 @@ def embedded(value: Any) -> str:
 
 
 def _payload(report: ReportData) -> dict[str, Any]:
+    """Data for ``script.js``, which draws columns and pairs."""
     columns = _columns_shown(report)
     maps = report.maps
     return {
@@ -218,7 +219,7 @@ def _payload(report: ReportData) -> dict[str, Any]:
 
 
 def _columns_shown(report: ReportData) -> list[tuple[int, ColumnFigure]]:
-    """The figures on the page with their place in the table: all of them, or the worst of a very wide table."""
+    """Place in the table and figure of each column on the page; of a very wide table, the lowest scores only."""
     columns = list(enumerate(report.columns))
     if len(columns) <= MOST_FIGURES:
         return columns
@@ -233,7 +234,11 @@ def _columns_shown(report: ReportData) -> list[tuple[int, ColumnFigure]]:
 
 
 def _column(figure: ColumnFigure, place: int, models: Sequence[ModelReport]) -> dict[str, Any]:
-    """One column for the script: short keys, bars as lists."""
+    """One column for ``script.js``.
+
+    Keys: name, place, type; scores of all synthetic rows, of equally many and of the holdout; diagnostic scores; bars
+    (rows, bins); ticks of the axis (x), whether it is logarithmic, note (other).
+    """
     qualities = [(model.metrics.get("quality") or {}) for model in models]
     diagnostics = [(model.metrics.get("diagnostic") or {}) for model in models]
     return {
@@ -261,9 +266,9 @@ def metrics_table(models: Iterable[ModelReport], drift: Mapping[str, Any] | None
 
     Returns:
         Columns ``model``, ``property``, ``name`` (string) and ``value`` (float64). ``property`` says where in
-        ``metrics/<model>.json`` the figure stands, such as ``quality``, ``quality.holdout`` or ``quality.columns``;
-        a pair's ``name`` is the JSON list of its two columns, that of a
-        number in a list its place. Figures of the real rows alone have no model.
+        ``metrics/<model>.json`` the figure stands, such as ``quality``, ``quality.holdout`` or ``quality.columns``.
+        The ``name`` of a pair is the JSON list of its two columns; the name of a number in a list is its place.
+        Figures of the real rows alone have an empty model.
     """
     rows: list[tuple[str, str, str, float]] = []
     for model in models:
@@ -276,6 +281,7 @@ def metrics_table(models: Iterable[ModelReport], drift: Mapping[str, Any] | None
 
 
 def _figures(where: str, value: Mapping[str, Any]) -> Iterable[tuple[str, str, float]]:
+    """Property, name and value of each finite number in a mapping that stands at ``where``."""
     for key, item in value.items():
         inside = f"{where}.{key}" if where else key
         if key == "pairs" and isinstance(item, Sequence):
@@ -296,12 +302,13 @@ def _figures(where: str, value: Mapping[str, Any]) -> Iterable[tuple[str, str, f
             yield where or "run", key, number
 
 
-@lru_cache(maxsize=1 << 17)  # every pair is listed for all rows, for as many as the holdout has, for the holdout
+@lru_cache(maxsize=1 << 17)  # each pair comes three times: all rows, as many as the holdout has, the holdout
 def _pair_name(first: str, second: str) -> str:
     return json.dumps([first, second], ensure_ascii=False)
 
 
 def _listed(where: str, items: Sequence[Any]) -> Iterable[tuple[str, str, float]]:
+    """The same for a list: of numbers, or of mappings that name a column."""
     for place, item in enumerate(items):
         if isinstance(item, Mapping) and "column" in item:
             for key, value in item.items():

@@ -1,4 +1,4 @@
-"""Pair scores -> packed matrices for the heat maps; losses -> the points of a curve. Numbers only, no text."""
+"""From pair scores to packed matrices for heat maps, and from losses to the points of a curve."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ import numpy.typing as npt
 from shardsynth.report.grids import nice
 from shardsynth.report.text import number
 
-#: Columns of a heat map; of a wider table the columns in the worst pairs are drawn.
+#: Columns of a heat map; of a wider table, the columns of the worst pairs are drawn.
 MOST_COLUMNS = 500
+#: Pairs in the table of the worst.
 MOST_WORST = 50
+#: Byte of a pair that is not known.
 _ABSENT = 255
+#: Points of a curve.
 _MOST_POINTS = 400
 
 
 @dataclass(frozen=True)
 class WorstPair:
-    """One pair of columns.
+    """One of the pairs of columns with the lowest scores.
 
     Attributes:
         first: Name of a column.
@@ -49,7 +52,7 @@ class WorstPair:
 
 @dataclass(frozen=True)
 class PairMaps:
-    """Upper triangles of all heat maps, one byte a pair, base64.
+    """Upper triangles of all heat maps: one byte per pair, in base64.
 
     Attributes:
         columns: Names of the columns drawn, in table order.
@@ -100,6 +103,7 @@ def pair_maps(order: Sequence[str], qualities: Sequence[Mapping[str, Any]]) -> P
 
 
 def _columns_drawn(order: Sequence[str], pairs_by_model: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[str, ...]:
+    """Columns that have pairs, in table order; of too many, those whose worst pair is worst."""
     lowest: dict[str, float] = {}
     for pairs in pairs_by_model:
         for pair in pairs:
@@ -108,23 +112,33 @@ def _columns_drawn(order: Sequence[str], pairs_by_model: Sequence[Sequence[Mappi
                 lowest[name] = min(lowest.get(name, math.inf), math.inf if score is None else score)
     names = [name for name in order if name in lowest]
     if len(names) > MOST_COLUMNS:
-        kept = set(sorted(names, key=lambda name: lowest[name])[:MOST_COLUMNS])
-        names = [name for name in names if name in kept]
+        worst = set(sorted(names, key=lambda name: lowest[name])[:MOST_COLUMNS])
+        names = [name for name in names if name in worst]
     return tuple(names)
 
 
 def _triangle(first: int, second: int, size: int) -> int:
+    """Place of a pair in an upper triangle that is stored row by row, without the diagonal."""
     low, high = min(first, second), max(first, second)
     return low * (2 * size - low - 1) // 2 + high - low - 1
 
 
 def association(pair: Mapping[str, Any], table: str) -> float | None:
-    """Pearson's r of a pair in a table (``real`` or ``synthetic``), or Cramer's V where there is none."""
+    """Association of a pair.
+
+    Args:
+        pair: Its entry in ``quality``.
+        table: ``real`` or ``synthetic``.
+
+    Returns:
+        Pearson's r, or Cramer's V where the pair has no r; None where it has neither.
+    """
     r = finite(pair.get(table))
     return finite(pair.get(f"{table}_association")) if r is None else r
 
 
 def _signed(value: Any, absent: Any) -> Any:
+    """Byte of a number from -1 to 1, or ``absent``."""
     known = finite(value)
     return absent if known is None else 100 + round(100 * min(max(known, -1.0), 1.0))
 
@@ -137,7 +151,7 @@ def _worst(quality: Mapping[str, Any]) -> tuple[WorstPair, ...]:
     scored = [(score, p) for p in quality.get("pairs") or [] if (score := finite(p.get("score"))) is not None]
     worst = [pair for _, pair in heapq.nsmallest(MOST_WORST, scored, key=lambda item: item[0])]
     chosen = {tuple(pair["columns"]) for pair in worst}
-    equal, held = (
+    equal, holdout = (
         {
             tuple(pair["columns"]): finite(pair.get("score"))
             for pair in (quality.get(key) or {}).get("pairs") or []
@@ -153,7 +167,7 @@ def _worst(quality: Mapping[str, Any]) -> tuple[WorstPair, ...]:
             association(pair, "synthetic"),
             float(pair["score"]),
             equal.get(tuple(pair["columns"])),
-            held.get(tuple(pair["columns"])),
+            holdout.get(tuple(pair["columns"])),
             bool(pair.get("contributes")),
         )
         for pair in worst
@@ -164,13 +178,13 @@ def finite(value: Any) -> float | None:
     """The number as a float, or None where it is missing, NaN or infinite."""
     if value is None:
         return None
-    found = float(value)
-    return found if math.isfinite(found) else None
+    as_float = float(value)
+    return as_float if math.isfinite(as_float) else None
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One loss over the epochs, in the drawing's own units.
+    """One loss over the epochs, in SVG units.
 
     Attributes:
         name: Which loss.
@@ -192,7 +206,7 @@ class CurvePlot:
     Attributes:
         curves: One per loss.
         epochs: Number of epochs.
-        marks: (y, value) pairs of the vertical axis.
+        marks: Place and text of each mark of the vertical axis.
     """
 
     curves: tuple[Curve, ...]
@@ -201,7 +215,16 @@ class CurvePlot:
 
 
 def curve_plot(losses: Mapping[str, Sequence[float]], width: float, height: float) -> CurvePlot | None:
-    """Losses scaled into a box of ``width`` x ``height``; None where there is no finite value."""
+    """Losses as curves in a box.
+
+    Args:
+        losses: Value per epoch by name of the loss.
+        width: Width of the box, in SVG units.
+        height: Its height.
+
+    Returns:
+        None where no value is finite.
+    """
     series = {name: np.asarray(values, dtype=np.float64) for name, values in losses.items()}
     series = {name: values for name, values in series.items() if len(values) and np.isfinite(values).any()}
     if not series:
@@ -213,14 +236,14 @@ def curve_plot(losses: Mapping[str, Sequence[float]], width: float, height: floa
     epochs = max(len(values) for values in series.values())
 
     def drawn(name: str, values: npt.NDArray[np.float64]) -> Curve:
-        kept = values[np.isfinite(values)]
-        places = np.flatnonzero(np.isfinite(values)).astype(np.float64)
-        first, last = float(kept[0]), float(kept[-1])
-        if len(kept) > _MOST_POINTS:  # means of neighbouring epochs
-            kept = np.array([part.mean() for part in np.array_split(kept, _MOST_POINTS)])
-            places = np.array([part.mean() for part in np.array_split(places, _MOST_POINTS)])
-        x = places / max(epochs - 1, 1) * width
-        y = (high - kept) / (high - low) * height
+        known = values[np.isfinite(values)]
+        at = np.flatnonzero(np.isfinite(values)).astype(np.float64)
+        first, last = float(known[0]), float(known[-1])
+        if len(known) > _MOST_POINTS:  # means of neighbouring epochs
+            known = np.array([part.mean() for part in np.array_split(known, _MOST_POINTS)])
+            at = np.array([part.mean() for part in np.array_split(at, _MOST_POINTS)])
+        x = at / max(epochs - 1, 1) * width
+        y = (high - known) / (high - low) * height
         return Curve(name, " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y)), first, last)
 
     marks = tuple(((high - value) / (high - low) * height, text) for value, text in round_marks(low, high))
@@ -228,7 +251,7 @@ def curve_plot(losses: Mapping[str, Sequence[float]], width: float, height: floa
 
 
 def round_marks(low: float, high: float, most: int = 5) -> list[tuple[float, str]]:
-    """Round values between ``low`` and ``high`` with their text, two to ``most`` of them."""
+    """Round values between ``low`` and ``high`` with their text: two to ``most`` of them."""
     step = nice((high - low) / most)
     first, last = math.ceil(low / step), math.floor(high / step)
     return [(k * step, number(k * step, step).replace("-", "\u2212")) for k in range(first, last + 1)]

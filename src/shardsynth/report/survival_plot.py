@@ -1,4 +1,4 @@
-"""Survival curves on their grid -> the points of steps and bands."""
+"""From survival curves on a grid to the points of their steps and of the band around the real curve."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from shardsynth.report.text import short_number
 
 @dataclass(frozen=True)
 class SurvivalPlot:
-    """One model's curve over the real ones, in the drawing's own units.
+    """The survival curve of one model beside the real ones. Points are ``x,y x,y ...`` in SVG units.
 
     Attributes:
-        real: Points of the real curve's steps.
-        band: Points of the polygon of its interval.
-        synthetic: Points of the synthetic curve's steps.
-        holdout: Points of the holdout's, or empty.
-        ticks: (x, text) of the time axis.
+        real: Steps of the real curve.
+        band: Polygon of its 95 % interval.
+        synthetic: Steps of the synthetic curve.
+        holdout: Steps of the holdout's curve, or empty.
+        ticks: Place and text of each mark of the time axis.
         summary: The figures in words.
         time: Name of the time column.
     """
@@ -33,7 +33,16 @@ class SurvivalPlot:
 
 
 def survival_plot(figures: Mapping[str, Any], width: float, height: float) -> SurvivalPlot | None:
-    """Curves scaled into a box of ``width`` x ``height``; None where there are none."""
+    """Survival curves in a box.
+
+    Args:
+        figures: ``utility.survival`` of a model's metrics.
+        width: Width of the box, in SVG units.
+        height: Its height.
+
+    Returns:
+        None where the model has no survival curves.
+    """
     curves, grid = figures.get("curves") or {}, figures.get("grid") or []
     if len(grid) < 2 or not {"real", "synthetic"} <= set(curves):
         return None
@@ -69,14 +78,16 @@ def _points(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _summary(figures: Mapping[str, Any]) -> str:
-    def told(value: Any) -> str:
+    """P-values and largest gaps between the curves, in words."""
+
+    def p_text(value: Any) -> str:
         return "p not known" if value is None else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
-    parts = [f"log-rank against real rows {told(figures.get('logrank_p'))}"]
+    parts = [f"log-rank against real rows {p_text(figures.get('logrank_p'))}"]
     if figures.get("largest_gap") is not None:
         parts.append(f"largest gap {figures['largest_gap']:.3f}")
-    held = figures.get("holdout") or {}
-    if held:
-        gap = "" if held.get("largest_gap") is None else f", gap {held['largest_gap']:.3f}"
-        parts.append(f"holdout {told(held.get('logrank_p'))}{gap}")
+    holdout = figures.get("holdout") or {}
+    if holdout:
+        gap = "" if holdout.get("largest_gap") is None else f", gap {holdout['largest_gap']:.3f}"
+        parts.append(f"holdout {p_text(holdout.get('logrank_p'))}{gap}")
     return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""Names and values as text that is safe to lay out: short, one line, no control or direction characters."""
+"""Names and values as text for a page: short, on one line, without control characters and marks of direction."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _ESCAPED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-
 
 
 def shown(text: str, limit: int = 120) -> str:
-    r"""Text on one line: at most about ``limit`` characters, an ellipsis where it was cut.
+    r"""Text on one line: at most about ``limit`` characters, with an ellipsis where it is longer.
 
-    Control characters, line breaks and marks that turn the direction of what follows appear as their escapes
-    (``\x1b``, ``\u202e``); right-to-left letters stay as they are.
+    Control characters, line breaks and marks of writing direction appear as their escapes (``\x1b``, ``\u202e``).
+    Right-to-left letters stay as they are. Empty and blank text is described in words.
     """
-    cut = len(text) > limit
-    text = _ESCAPED.sub(_escape, text[: limit - 1] if cut else text)
-    if cut:
+    too_long = len(text) > limit
+    text = _ESCAPED.sub(_escape, text[: limit - 1] if too_long else text)
+    if too_long:
         return f"{text}\u2026"
     if not text:
         return "(empty text)"
@@ -25,7 +25,7 @@ def shown(text: str, limit: int = 120) -> str:
 
 
 def isolated(text: str, limit: int = 60) -> str:
-    """``shown`` inside a sentence: its writing direction does not touch the words around it."""
+    """``shown`` for use inside a sentence: its writing direction does not change that of the words around it."""
     return f"\u2068{shown(text, limit)}\u2069"
 
 
@@ -35,12 +35,12 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def value_label(value: Any, limit: int = 120) -> str:
-    """A category's value as a label."""
+    """A category's value as a label, at most about ``limit`` characters."""
     return shown(value if isinstance(value, str) else str(value), limit)
 
 
 def decimals(step: float, most: int = 10) -> int:
-    """Digits after the point that are needed to write multiples of ``step``."""
+    """Digits after the point that multiples of ``step`` need, at most ``most``."""
     for digits in range(most):
         if math.isclose(round(step, digits), step, rel_tol=1e-9):
             return digits
@@ -58,7 +58,7 @@ def number(value: float, step: float) -> str:
 
 
 def short_number(value: float, step: float) -> str:
-    """The same for an axis: thousands, millions and billions by letter."""
+    """``number`` for an axis: k, M and G stand for thousands, millions and billions."""
     for least, scale, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= least:
             return f"{value / scale:.4g}{letter}"
@@ -66,7 +66,7 @@ def short_number(value: float, step: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    """A duration in seconds as text: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
     if value < 10:
         return f"{value:.1f} s"
     if value < 60:

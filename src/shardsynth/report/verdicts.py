@@ -1,6 +1,6 @@
-"""Metrics of a run -> what the page says in words: a card per model, a headline, the models side by side.
+"""From metrics of a run to what the page says in words: a card per model, a headline, the models side by side.
 
-Every figure stands beside the same figure of real rows that no model saw. That, not 1, is as good as it gets.
+Every score stands beside the score of real rows that no model saw. No model can be expected to score more than those.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from shardsynth.report.plots import finite
 from shardsynth.report.text import isolated, seconds, shown
 
-#: Largest gap to the reference -> class and words of the verdict.
+#: Largest gap to the reference, level, and words of the verdict.
 LEVELS = (
     (0.02, "best", "Very close to real"),
     (0.05, "good", "Close to real"),
@@ -20,7 +20,7 @@ LEVELS = (
     (float("inf"), "poor", "Far from real"),
 )
 
-#: Key in ``quality`` (a path) -> name and meaning, in the order shown.
+#: Path of keys in ``quality``, name and meaning, in the order shown.
 FIGURES = (
     (("score",), "Overall", "The mean of columns and linked pairs."),
     (("all_pairs", "score"), "Overall, all pairs", "The same with every pair of columns counted."),
@@ -32,7 +32,15 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class FigureRow:
-    """One line of a card: the score of all synthetic rows, of as many as the holdout has, and of the holdout."""
+    """One line of a card.
+
+    Attributes:
+        name: Name of the score.
+        meaning: The same in a sentence.
+        everything: Score of all synthetic rows.
+        equal: Score of as many synthetic rows as the holdout has.
+        holdout: Score of the holdout.
+    """
 
     name: str
     meaning: str
@@ -43,7 +51,22 @@ class FigureRow:
 
 @dataclass(frozen=True)
 class Card:
-    """The verdict on one model, in words and figures."""
+    """The verdict on one model, in words and figures.
+
+    Attributes:
+        name: The model's name.
+        engine: Its family and who made it, in words.
+        level: ``best``, ``good``, ``fair``, ``poor`` or ``none``.
+        verdict: The level in words.
+        score: Overall score, at the holdout's number of rows where it is known.
+        reference: Overall score of the holdout.
+        rows: Lines of the table.
+        equal_rows: Number of rows of the holdout.
+        synthetic_rows: Number of synthetic rows.
+        diagnostic: Diagnostic score.
+        warnings: Sentences about what is wrong.
+        costs: What, and its time or speed.
+    """
 
     name: str
     engine: str
@@ -53,40 +76,46 @@ class Card:
     reference: float | None
     rows: tuple[FigureRow, ...]
     equal_rows: int | None
-    made: int | None
+    synthetic_rows: int | None
     diagnostic: float | None
     warnings: tuple[str, ...]
     costs: tuple[tuple[str, str], ...]
 
 
-class _Named(Protocol):
+class ScoredModel(Protocol):
+    """A model and its metrics."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its name in the job."""
+
     @property
-    def metrics(self) -> Mapping[str, Any]: ...
+    def metrics(self) -> Mapping[str, Any]:
+        """``metrics/<name>.json``."""
 
 
 def rounded(value: Any) -> float | None:
-    """The number to six places, or None."""
+    """The number with six decimals, or None where it is missing, NaN or infinite."""
     number = finite(value)
     return None if number is None else round(number, 6)
 
 
 def _at(metrics: Mapping[str, Any] | None, path: Sequence[str]) -> float | None:
-    found: Any = metrics
+    """The number at a path of keys, or None."""
+    value: Any = metrics
     for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return finite(found) if isinstance(found, (int, float)) else None
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return finite(value) if isinstance(value, (int, float)) else None
 
 
 def column_score(metrics: Mapping[str, Any], name: str) -> float | None:
     """Score of one column in a ``quality`` or ``diagnostic`` mapping, None where it has none."""
-    found = (metrics.get("columns") or {}).get(name)
-    return finite(found.get("score") if isinstance(found, Mapping) else found)
+    score = (metrics.get("columns") or {}).get(name)
+    return finite(score.get("score") if isinstance(score, Mapping) else score)
 
 
 def level_of(score: float | None, reference: float | None) -> tuple[str, str]:
-    """Class and words for a score beside its reference (1 where there is none)."""
+    """Level and words for a score beside its reference; without a reference, 1 takes its place."""
     if score is None:
         return "none", "No score"
     gap = (1.0 if reference is None else reference) - score
@@ -102,7 +131,7 @@ def card(name: str, metrics: Mapping[str, Any]) -> Card:
         for path, words, meaning in FIGURES
         if _at(quality, path) is not None or _at(holdout, path) is not None
     )
-    # The verdict follows the larger of the two gaps, default and all pairs, at equal row counts.
+    # The verdict follows the larger of two gaps: with linked pairs and with all pairs, at equal numbers of rows.
     judged = [(_first(line.equal, line.everything), line.holdout) for line in lines if line.name.startswith("Overall")]
     judged = [(score, reference) for score, reference in judged if score is not None]
     judged.sort(key=lambda item: (1.0 if item[1] is None else item[1]) - (item[0] or 0.0), reverse=True)
@@ -117,7 +146,7 @@ def card(name: str, metrics: Mapping[str, Any]) -> Card:
         reference=_at(holdout, ("score",)),
         rows=lines,
         equal_rows=_whole(equal.get("rows") or rows.get("holdout")) if equal else None,
-        made=_whole(rows.get("synthetic")),
+        synthetic_rows=_whole(rows.get("synthetic")),
         diagnostic=_at(metrics.get("diagnostic"), ("score",)),
         warnings=tuple(_warnings(metrics, rows)),
         costs=tuple(_costs(metrics)),
@@ -134,6 +163,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _engine(name: str, metrics: Mapping[str, Any]) -> str:
+    """Family and engine of a model in words; the family only where the name does not say it."""
     family, engine = str(metrics.get("family") or ""), metrics.get("engine")
     words = {"sdv": "stock SDV", "native": "shardsynth's own"}.get(str(engine), shown(str(engine or ""), 40))
     parts = [shown(family, 40) if family and family != name else "", words if engine else ""]
@@ -141,10 +171,11 @@ def _engine(name: str, metrics: Mapping[str, Any]) -> str:
 
 
 def _warnings(metrics: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
-    found = []
+    """Sentences: the fit used a sample, values are not valid, columns or types differ."""
+    warnings = []
     if rows.get("sampled"):
         fitted, real = int(rows.get("fitted") or 0), int(rows.get("real") or 0)
-        found.append(
+        warnings.append(
             f"Fitted on a random sample of {fitted:,} of the {real:,} training rows: "
             "this engine needs all its rows in memory. The scores use all rows."
         )
@@ -155,17 +186,17 @@ def _warnings(metrics: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
         columns = [name for name in diagnostic.get("columns") or {} if (column_score(diagnostic, name) or 1) < 0.99995]
         names = ", ".join(isolated(name, 40) for name in columns[:4])
         more = f" and {len(columns) - 4:,} more" if len(columns) > 4 else ""
-        found.append(
+        warnings.append(
             f"Validity {floor(validity)}: some values lie outside the real range or categories"
             + (f", in {names}{more}." if names else ".")
         )
     if structure is not None and structure < 1:
-        found.append(f"Structure {floor(structure)}: columns or types differ from the real table's.")
-    return found
+        warnings.append(f"Structure {floor(structure)}: columns or types differ from the real table's.")
+    return warnings
 
 
 def floor(score: float | None, digits: int = 3) -> str:
-    """A score as text, cut (not rounded) so that only a perfect one reads 1.000; a dash where there is none."""
+    """A score as text, rounded down, so that only a perfect one reads 1.000; a dash where there is none."""
     if score is None:
         return "\u2013"
     scale = 10**digits
@@ -173,19 +204,20 @@ def floor(score: float | None, digits: int = 3) -> str:
 
 
 def _costs(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    took: Mapping[str, Any] = metrics.get("seconds") or {}
+    """What costs time, and how long or how fast it is."""
+    stage_seconds: Mapping[str, Any] = metrics.get("seconds") or {}
     words = {"fit": "Fitting", "sample": "Sampling", "score": "Scoring"}
-    costs = [(words[key], seconds(value)) for key in words if (value := finite(took.get(key))) is not None]
+    costs = [(words[key], seconds(value)) for key in words if (value := finite(stage_seconds.get(key))) is not None]
     speed = finite(metrics.get("rows_per_second"))
     if speed is not None:
         costs.append(("Speed", f"{speed:,.0f} rows/s"))
     return costs
 
 
-def headline(models: Sequence[_Named]) -> tuple[str, ...]:
-    """One to three plain sentences for the top of the page."""
+def headline(models: Sequence[ScoredModel]) -> tuple[str, ...]:
+    """One or two sentences for the top of the page: the best model, and whether privacy was measured."""
     cards = [card(model.name, model.metrics) for model in models]
-    scored = [(found.score, found) for found in cards if found.score is not None]
+    scored = [(item.score, item) for item in cards if item.score is not None]
     if not scored:
         return ("No model has a score yet.",)
     score, best = max(scored, key=lambda item: item[0])
@@ -194,7 +226,7 @@ def headline(models: Sequence[_Named]) -> tuple[str, ...]:
     if best.reference is not None:
         first += f"; real rows that no model has seen score {floor(best.reference)}."
     else:
-        first += ". There is no holdout, so there is no real reference to hold it against."
+        first += ". There is no holdout, so there is no score of real rows to compare it with."
     sentences = [first]
     if not any(model.metrics.get("privacy") for model in models):
         sentences.append(
@@ -204,8 +236,16 @@ def headline(models: Sequence[_Named]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of the comparison: a figure, its text per model, which are best, and the holdout's."""
+class ComparisonLine:
+    """One line of the table that compares models.
+
+    Attributes:
+        name: What is compared.
+        meaning: The same in a sentence.
+        values: Text per model.
+        best: Whether a model has the best value.
+        holdout: The same of the holdout, or empty.
+    """
 
     name: str
     meaning: str
@@ -214,8 +254,12 @@ class Line:
     holdout: str
 
 
-def side_by_side(models: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Line, ...]:
-    """The models' figures in one table; scores are those of all synthetic rows."""
+def side_by_side(models: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[ComparisonLine, ...]:
+    """The table that compares models, by scores of all synthetic rows.
+
+    Args:
+        models: Name and metrics of each model.
+    """
     lines = []
     for path, words, meaning in FIGURES:
         values = [_at(metrics.get("quality"), path) for _, metrics in models]
@@ -233,9 +277,9 @@ def side_by_side(models: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Line,
         texts = ["\u2013" if value is None else f"{value:,.0f}" for value in counts]
         lines.append(_line(words, "", [None] * len(counts), texts, True, ""))
     for key, words in (("fit", "Fitting"), ("sample", "Sampling"), ("score", "Scoring")):
-        took = [_at(metrics.get("seconds"), (key,)) for _, metrics in models]
-        texts = ["\u2013" if value is None else seconds(value) for value in took]
-        lines.append(_line(words, "", took, texts, False, ""))
+        durations = [_at(metrics.get("seconds"), (key,)) for _, metrics in models]
+        texts = ["\u2013" if value is None else seconds(value) for value in durations]
+        lines.append(_line(words, "", durations, texts, False, ""))
     speeds = [_at(metrics, ("rows_per_second",)) for _, metrics in models]
     texts = ["\u2013" if value is None else f"{value:,.0f}" for value in speeds]
     lines.append(_line("Rows per second", "Sampling speed.", speeds, texts, True, ""))
@@ -243,13 +287,11 @@ def side_by_side(models: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Line,
 
 
 def _line(
-    name: str, meaning: str, values: Sequence[float | None], texts: Sequence[str], high: bool, holdout: str
-) -> Line:
-    known = [(value if high else -value) for value in values if value is not None]
-    top = max(known, default=None)
-    several = len({text for text, value in zip(texts, values) if value is not None}) > 1
-    winner = next(
-        (text for text, value in zip(texts, values) if value is not None and (value if high else -value) == top), None
-    )
-    best = tuple(several and value is not None and text == winner for text, value in zip(texts, values))
-    return Line(name, meaning, tuple(texts), best, holdout)
+    name: str, meaning: str, values: Sequence[float | None], texts: Sequence[str], high_is_best: bool, holdout: str
+) -> ComparisonLine:
+    """A line; models with the same text as the best are best too, unless all have it."""
+    known = [(value, text) for value, text in zip(values, texts) if value is not None]
+    best_text = (max if high_is_best else min)(known, key=lambda item: item[0])[1] if known else None
+    differ = len({text for _, text in known}) > 1
+    best = tuple(differ and value is not None and text == best_text for text, value in zip(texts, values))
+    return ComparisonLine(name, meaning, tuple(texts), best, holdout)

@@ -6,7 +6,7 @@
   const byId = (id) => document.getElementById(id);
   const dash = '\u2013';
 
-  // Text only ever enters the page as text: no markup is ever parsed here.
+  // Names and values enter the page as text only: no markup is parsed here.
   function build(make, tag, attributes, children) {
     const node = make(tag);
     for (const [key, value] of Object.entries(attributes || {})) {
@@ -44,15 +44,15 @@
     if (all.length && shown.length < all.length && all[all.length - 1][0] === 'm') shown.push(all[all.length - 1]);
     const most = Math.max(...all.map((bar) => Math.max(bar[2] || 0, bar[3][state.model] || 0, (state.holdout && bar[4]) || 0)), 1e-9);
     const box = el('div', { class: 'bars' });
-    for (const [kind, label, real, made, held] of shown) {
+    for (const [kind, label, real, synthetic, holdout] of shown) {
       const text = kind === 'v' ? '= ' + label : label;
-      const share = made[state.model];
+      const share = synthetic[state.model];
       box.append(
         named('span', text, { class: kind === 'c' || kind === 'v' ? 'name' : 'name quiet' }),
         el('div', { class: 'pair', 'aria-hidden': 'true' },
           el('div', { class: real === null ? 'real few' : 'real', 'width%': 100 * (real || 0) / most }),
-          el('div', { class: 'made', 'width%': 100 * share / most }),
-          state.holdout && held !== null ? el('div', { class: 'held', 'width%': 100 * held / most }) : null),
+          el('div', { class: 'synthetic', 'width%': 100 * share / most }),
+          state.holdout && holdout !== null ? el('div', { class: 'holdout', 'width%': 100 * holdout / most }) : null),
         el('span', { class: 'num' }, el('span', { class: 'hidden' }, 'real '), percent(real), ' / ', el('span', { class: 'hidden' }, 'synthetic '), el('b', {}, percent(share))));
     }
     return { box, hidden: all.length - shown.length };
@@ -76,13 +76,13 @@
     let most = 1e-9, left = 0;
     for (const bin of column.b) most = Math.max(most, dense(bin[2], bin) || 0, dense(bin[3][state.model], bin) || 0, (state.holdout && dense(bin[4], bin)) || 0);
     const scaled = (share, bin) => { const value = dense(share, bin); return value === null ? null : H - H * Math.min(value / most, 1); };
-    const real = [], made = [], held = [], hits = [], ends = [];
+    const real = [], synthetic = [], holdout = [], hits = [], ends = [];
     column.b.forEach((bin, k) => {
       const x0 = left * width, x1 = (left + bin[5]) * width;
       left += bin[5];
       real.push([x0, x1, bin[2] === null ? H : scaled(bin[2], bin)]);
-      made.push([x0, x1, scaled(bin[3][state.model], bin)]);
-      held.push([x0, x1, scaled(bin[4], bin)]);
+      synthetic.push([x0, x1, scaled(bin[3][state.model], bin)]);
+      holdout.push([x0, x1, scaled(bin[4], bin)]);
       const text = bin[1] + ': real ' + percent(bin[2]) + ', synthetic ' + percent(bin[3][state.model]);
       hits.push(svg('rect', { class: 'hit', x: x0.toFixed(1), y: 0, width: (x1 - x0).toFixed(1), height: H }, svg('title', {}, text)));
       if (bin[6]) ends.push(svg('text', { class: 'tick', x: k ? W + 2 : -2, y: H + 13, 'text-anchor': k ? 'start' : 'end', 'aria-hidden': 'true' }, k ? '\u203a' : '\u2039'));
@@ -94,8 +94,8 @@
     });
     return svg('svg', { class: 'plot', viewBox: `-8 -14 ${W + 16} ${H + 32}`, role: 'img', 'aria-label': `Histogram of ${column.n}, real and synthetic; the numbers are in the table below` },
       svg('line', { class: 'axis', x1: 0, x2: W, y1: 0, y2: 0 }), svg('text', { class: 'tick', x: 0, y: -4 }, (column.r.some((bar) => bar[0] === 'v') ? 'all other values, ' : '') + 'up to ' + percent(most) + ' of rows a bar' + (column.l ? ', logarithmic axis' : '')),
-      svg('path', { class: 'real', d: outline(real, true) }), svg('path', { class: 'made', d: outline(made, true) }), svg('path', { class: 'made-line', d: outline(made, false) }),
-      state.holdout ? svg('path', { class: 'held', d: outline(held, false) }) : null,
+      svg('path', { class: 'real', d: outline(real, true) }), svg('path', { class: 'synthetic', d: outline(synthetic, true) }), svg('path', { class: 'synthetic-line', d: outline(synthetic, false) }),
+      state.holdout ? svg('path', { class: 'holdout', d: outline(holdout, false) }) : null,
       svg('line', { class: 'axis base', x1: 0, x2: W, y1: H, y2: H }), ...marks, ...ends, ...hits);
   }
 
@@ -204,7 +204,7 @@
     { place: 'third', title: '', about: '' },
   ];
   const THIRD = {
-    difference: { title: 'Difference', about: 'Synthetic minus real: no colour is good.', ends: ['\u22120.5', '0', '0.5'] },
+    difference: { title: 'Difference', about: 'Synthetic minus real: the less colour, the better.', ends: ['\u22120.5', '0', '0.5'] },
     score: { title: 'Pair score', about: 'Coloured squares are pairs that the model got wrong.', ends: ['0.5 or less', '', '1'] },
   };
   const kindOf = (place) => place === 'third' ? state.third : place;
@@ -214,7 +214,7 @@
   function readout() {
     const { a, b } = cursor;
     const listed = known(packed.scores[state.model]);
-    const spare = data.pairs.count[state.model] > listed ? ` The maps hold ${listed.toLocaleString('en')} of them, the linked and the worst; grey ones are not held or have no score.` : '';
+    const spare = data.pairs.count[state.model] > listed ? ` The maps show ${listed.toLocaleString('en')} of them, the linked and the worst; grey ones are left out or have no score.` : '';
     drawn.forEach(({ labels }) => labels.forEach((label, k) => label.classList.toggle('on', k === a)));
     if (a < 0 || a === b) { byId('pair-status').textContent = a < 0 ? `${many(data.pairs.count[state.model], 'pair')} scored.${spare}` : names[a]; return; }
     const k = at(a, b), score = values.score(k);
@@ -306,10 +306,10 @@
     const rows = (data.pairs.worst[state.model] || []).slice(0, 20);
     byId('worst-title').hidden = byId('worst-about').hidden = !rows.length;
     byId('worst').parentElement.hidden = !rows.length;
-    const held = rows.some((row) => row[6] !== null);
-    const head = ['Column', 'and column', 'Real', 'Synthetic', 'Pair score', held ? 'On as many rows' : null, held ? 'Real holdout' : null, 'Linked'].map((text) => text && el('th', { scope: 'col' }, text));
-    byId('worst').replaceChildren(el('thead', {}, el('tr', {}, ...head)), el('tbody', {}, ...rows.map(([a, b, real, made, score, equal, reference, used]) => el('tr', {},
-      el('td', {}, named('span', a)), el('td', {}, named('span', b)), el('td', {}, signed(real)), el('td', {}, signed(made)), el('td', {}, cut(score)), held ? el('td', {}, cut(equal)) : null, held ? el('td', { class: 'ref' }, cut(reference)) : null, el('td', {}, used ? 'yes' : 'no')))));
+    const hasHoldout = rows.some((row) => row[6] !== null);
+    const head = ['Column', 'and column', 'Real', 'Synthetic', 'Pair score', hasHoldout ? 'On as many rows' : null, hasHoldout ? 'Real holdout' : null, 'Linked'].map((text) => text && el('th', { scope: 'col' }, text));
+    byId('worst').replaceChildren(el('thead', {}, el('tr', {}, ...head)), el('tbody', {}, ...rows.map(([a, b, real, synthetic, score, equal, reference, used]) => el('tr', {},
+      el('td', {}, named('span', a)), el('td', {}, named('span', b)), el('td', {}, signed(real)), el('td', {}, signed(synthetic)), el('td', {}, cut(score)), hasHoldout ? el('td', {}, cut(equal)) : null, hasHoldout ? el('td', { class: 'ref' }, cut(reference)) : null, el('td', {}, used ? 'yes' : 'no')))));
   }
 
   // ---- the whole -----------------------------------------------------------------------------------------------

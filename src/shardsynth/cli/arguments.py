@@ -1,0 +1,15 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Optional  # typer evaluates the annotations
+
+import typer
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file (YAML).")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as runs/mine/models/tvae.")]
+Overrides = Annotated[
+    Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the job file.")
+]
+#: `shardsynth.cli.exits` reads it from the command line: the commands do nothing with it.
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]

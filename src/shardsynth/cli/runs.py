@@ -1,0 +1,149 @@
+"""Commands on a run: make one, go on with it, look at it, tidy it up."""
+
+from pathlib import Path
+from typing import Annotated, Optional  # typer evaluates the annotations
+
+import typer
+
+from shardsynth.cli.arguments import Debug, JobFile, Overrides, RunFolder
+from shardsynth.cli.terminal import print_summary, progress_console
+
+
+def run(
+    job: JobFile,
+    overrides: Overrides = None,
+    here: Annotated[bool, typer.Option("--here", help="Run on this machine, even on a login node.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Plan the job and run it to its end on this machine."""
+    from shardsynth.api import run_job
+    from shardsynth.executors.slurm.login_node import refuse_on_login_node
+    from shardsynth.job import Job
+
+    loaded = Job.load(job, overrides)
+    refuse_on_login_node(loaded, here=here)
+    print_summary(run_job(loaded, console=progress_console(), debug=debug))
+
+
+def resume(
+    folder: RunFolder,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the outputs' checksums, not only their sizes.")
+    ] = False,
+    here: Annotated[
+        bool, typer.Option("--here", help="Run on this machine, even if the run was submitted to Slurm.")
+    ] = False,
+    image: Annotated[Optional[Path], typer.Option("--image", help="Go on in this Apptainer image (Slurm).")] = None,
+    debug: Debug = False,
+) -> None:
+    """Run only what is missing: on Slurm where the run was submitted there, else on this machine."""
+    from shardsynth.api import Run
+    from shardsynth.executors.slurm.submit import submit_missing
+
+    run = Run(folder)
+    if run.on_slurm and not here:
+        submit_missing(run.dir, run.plan, verify=verify, image=image, say=print)
+        return
+    run.resume(console=progress_console(), debug=debug, verify=verify)
+    print_summary(run)
+
+
+def status(folder: RunFolder, verify: bool = False, debug: Debug = False) -> None:
+    """Say what is done, stage by stage, and what is queued or running on Slurm."""
+    from shardsynth.api import Run
+
+    for line in Run(folder).status_lines(verify=verify):
+        print(line)
+
+
+def logs(
+    folder: RunFolder,
+    stage: Annotated[Optional[str], typer.Argument(help="Stage name.")] = None,
+    index: Annotated[Optional[int], typer.Argument(help="Task number in the stage.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Print a task's log, and its array element's; without a task, list the logs."""
+    from shardsynth.api import Run
+    from shardsynth.executors.slurm.ledger import Ledger
+
+    run = Run(folder)
+    if stage is not None and index is not None:
+        element = Ledger(run.dir).element_log(stage, index)
+        if element is not None:
+            print(f"--- {element}\n{element.read_text(errors='replace').rstrip()}")
+            log = run.dir.log(stage, index)
+            if not log.exists():
+                return
+            print(f"--- {log}")
+    for line in run.log_lines(stage, index):
+        print(line)
+
+
+def task(folder: RunFolder, stage: str, index: int, debug: Debug = False) -> None:
+    """Run one task by hand: what sbatch scripts and containers call."""
+    from shardsynth.standalone.cpus import available_cpus, limit_threads
+
+    limit_threads(available_cpus())  # before numpy and torch are imported: they read the limit only then
+    from shardsynth.stages.task import TaskRunner
+
+    runner = TaskRunner(folder)
+    limit_threads(runner.artifacts.find(stage, index).threads)
+    record = runner.run_task(stage, index)
+    print(f"{stage} {index}: committed, {record['rows']:,} rows, {record['seconds']} s")
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directory; with --compare, several.")],
+    compare: Annotated[bool, typer.Option("--compare", help="One page for the models of several runs.")] = False,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the comparison's page.")] = Path(
+        "comparison"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Write the HTML page again, or one that compares runs."""
+    if compare:
+        from shardsynth.commands.compare import write_comparison
+
+        print(f"report: {write_comparison(folders, output)}")
+        return
+    from shardsynth.stages.report import write_run_report
+
+    for folder in folders:
+        print(f"report: {write_run_report(folder)}")
+
+
+def clean(
+    folder: RunFolder,
+    private: Annotated[bool, typer.Option("--private", help="Delete all that derives from real rows.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Delete leftovers of dead attempts and intermediates that nothing needs any more."""
+    from shardsynth.api import Run
+
+    for line in Run(folder).clean(private=private):
+        print(line)
+
+
+def pack(
+    folder: RunFolder,
+    output: Annotated[
+        Optional[Path], typer.Option("-o", "--output", help="Archive to write (default: RUN.tar.gz).")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Pack what may be given away: models, samples, metrics, report; nothing of `private/`."""
+    from shardsynth.api import Run
+
+    print(Run(folder).pack(output))
+
+
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the demo's data and run.")] = Path(
+        "runs/demo"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Run a real job, all four models, on the breast-cancer table that scikit-learn carries."""
+    from shardsynth.commands.demo import run_demo
+
+    print_summary(run_demo(output, console=progress_console(), debug=debug))

@@ -1,0 +1,92 @@
+"""Commands on a table: ``init`` writes a job file for it, ``import`` turns it into Parquet shards."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Optional  # typer evaluates the annotations
+
+import typer
+
+from shardsynth.cli.arguments import Debug
+from shardsynth.errors import InputError, JobError
+
+
+def init(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Job file to write.")],
+    source: Annotated[
+        Optional[list[str]], typer.Argument(metavar="DATA...", help="Folder, glob or files of Parquet shards.")
+    ] = None,
+    run_folder: Annotated[Optional[str], typer.Option("--run", help="Run directory to name in it.")] = None,
+    from_config: Annotated[
+        Optional[Path],
+        typer.Option("--from-config", help="Take table, model and settings from a config.yaml of SDV 0.17's time."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the job file.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Look at the shards and write a job file with the detected metadata."""
+    from shardsynth.commands.init import write_job
+    from shardsynth.commands.old_config import import_old_table, read_old
+
+    if (from_config is None) == (not source):
+        raise JobError("init: wanted either DATA, the shards, or --from-config FILE, which names its own table")
+    config = None
+    if from_config is not None:
+        if output.exists() and not force:
+            raise JobError(f"{output}: exists already; --force overwrites it, or choose another name")
+        config = read_old(from_config)
+        folder, *lines = import_old_table(config, output, force=force)
+        source = [folder]
+        for line in lines:
+            print(line)
+    assert source is not None
+    try:
+        shards = source if len(source) > 1 else source[0]
+        for line in write_job(shards, output, run_folder, force=force, old=config):
+            print(line)
+    except BaseException:
+        if config is not None and config.needs_import:  # the next try imports the table again
+            shutil.rmtree(source[0], ignore_errors=True)
+        raise
+
+
+def import_table(
+    source: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, TSV, Excel or Feather file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the shards.")],
+    types: Annotated[
+        Optional[list[str]],
+        typer.Option("--type", metavar="COLUMN=TYPE", help="Arrow type of a column, such as age=int8."),
+    ] = None,
+    rows_per_shard: Annotated[str, typer.Option("--rows-per-shard", help="Rows of one shard.")] = "1e6",
+    delimiter: Annotated[Optional[str], typer.Option("--delimiter", help="Field separator of a text table.")] = None,
+    sheet: Annotated[Optional[str], typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
+    encoding: Annotated[str, typer.Option("--encoding", help="Encoding of a text table.")] = "utf-8",
+    null: Annotated[
+        Optional[list[str]], typer.Option("--null", help="Text that means missing (may be given several times).")
+    ] = None,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="Errors quote the value at fault: it may be a patient's.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Turn CSV, TSV, Excel or Feather into Parquet shards."""
+    from shardsynth.data.importer import import_table as write_shards
+    from shardsynth.job import parse_rows
+
+    type_by_column = {}
+    for item in types or []:
+        column, equals, name = item.rpartition("=")
+        if not equals:
+            raise InputError(f"--type {item!r}: wanted COLUMN=TYPE, such as age=int8")
+        type_by_column[column] = name
+    paths = write_shards(
+        source,
+        output,
+        types=type_by_column,
+        rows_per_shard=parse_rows(rows_per_shard),
+        delimiter=delimiter,
+        sheet=sheet,
+        null_values=null,
+        encoding=encoding,
+        show_values=show_values,
+    )
+    print(f"{len(paths)} shards in {output}")
