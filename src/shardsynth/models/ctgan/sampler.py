@@ -154,7 +154,9 @@ class _HalfGeneratorForward:
 
     def __call__(self, noise: Tensor, flat: Tensor | None) -> Tensor:
         """Raw output [width, n], in the sampler's order of positions."""
-        known = noise.new_empty(len(noise), len(self.layers[-1][0]), dtype=torch.bfloat16)
+        # Zeros, not what lies in memory: with AMX, oneDNN's bfloat16 product of a view of an odd number of columns reads
+        # one column more and multiplies it by zero, and zero times NaN is NaN (torch 2.13).
+        known = noise.new_zeros(len(noise), len(self.layers[-1][0]), dtype=torch.bfloat16)
         known[:, : self.embedding] = noise
         for weight, table in self.layers:
             made = table[flat] if flat is not None else table.expand(len(noise), -1).clone()
