@@ -1,6 +1,6 @@
 #!/bin/sh
 # trim.sh PREFIX: delete from the image's environment what no run uses; containers/README.md has the table of what is left.
-# Each line is a claim that shardsynth and stock SDV work without it; `apptainer test` and tests/container hold it to that.
+# Each line is a claim that shardsynth and stock SDV work without it; `apptainer test` and tests/site/container hold it to that.
 set -eu
 cd "$1"/lib/python3*/site-packages
 
