@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two workers of two spinning OpenMP threads each on two cores run seven times slower. Before torch is imported;
@@ -14,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import tools
 
@@ -35,22 +37,40 @@ def tier_of(path: Path) -> str:
     return inside[0] if inside[0] in TIERS else ""
 
 
-def group_of(item: pytest.Item) -> str:
-    """Tests of one group run on one worker: those of a file, and all that share what is costly to make."""
-    fixtures = set(getattr(item, "fixturenames", ()))
-    if fixtures & {"session_cluster", "image"}:
-        return "cluster and image"
-    return "finished" if "finished" in fixtures else str(item.path.relative_to(HERE))
+#: Folders whose tests share what is costly to make: the finished run; the cluster and the image.
+TOGETHER = {"runs/finished": "finished", "site/slurm": "cluster and image", "site/container": "cluster and image"}
+
+
+class ByFile(LoadScopeScheduling):
+    """Gives each worker whole files, and all of a folder of ``TOGETHER`` to one worker.
+
+    Not ``--dist loadgroup``: pytest 9.2 does not show pytest-xdist 3.8 the groups, and says nothing.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        inside = path.partition("tests/")[2]
+        return next((group for folder, group in TOGETHER.items() if inside.startswith(f"{folder}/")), path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """The scheduler of this suite."""
+    return ByFile(config, log)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test with its folder's tier."""
+    tier = tier_of(item.path)
+    if not tier:
+        raise pytest.UsageError(f"{item.path}: a test belongs into one of tests/{{{','.join(TIERS)}}}/")
+    item.add_marker(tier)
+    shares = {"finished", "session_cluster", "image"} & set(getattr(item, "fixturenames", ()))
+    if shares and not any(item.path.is_relative_to(HERE / folder) for folder in TOGETHER):
+        raise pytest.UsageError(f"{item.path}: it asks for {shares}, so it belongs into one of {', '.join(TOGETHER)}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its folder's tier and its group; the long tiers come first."""
-    for item in items:
-        tier = tier_of(item.path)
-        if not tier:
-            raise pytest.UsageError(f"{item.path}: a test belongs into one of tests/{{{','.join(TIERS)}}}/")
-        item.add_marker(tier)
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    """The long tiers come first."""
     items.sort(key=lambda item: TIERS.index(tier_of(item.path)))
 
 

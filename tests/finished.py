@@ -1,6 +1,6 @@
 """One run of all models, made once and read by many tests; who changes a run makes one of its own, or a copy.
 
-All tests that ask for `finished` run on one worker (conftest.py), so that none waits for another.
+All tests that ask for `finished` lie in runs/finished/, which one worker runs (conftest.py): none waits for another.
 """
 
 from __future__ import annotations
