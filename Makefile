@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+# two workers of one thread each (tests/README.md); `make test WORKERS=0` runs in one process
+WORKERS ?= 2
 DEMO_ARGS ?=
 
 # the pins hold for the packages that build ours, too: PIP_CONSTRAINT says so to old pips, the other name to new ones
@@ -9,12 +11,13 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt PIP_BUILD_
   $(VENV)/bin/python -m pip install -q -q -c constraints.txt
 
 .NOTPARALLEL:
-.PHONY: image help setup setup-test setup-lint demo test lint bars slurm-up slurm-down clean
+.PHONY: image help setup setup-test setup-lint demo check test lint bars slurm-up slurm-down clean
 
 help:
 	@echo "make setup   install into $(VENV), with torch and SDV"
 	@echo "make demo    a real table through all four models: minutes (DEMO_ARGS='-o runs/demo')"
-	@echo "make test    all tests (PYTEST_ARGS='-k import')"
+	@echo "make check   lint, and the quick tests: two minutes on two cores"
+	@echo "make test    all tests (PYTEST_ARGS='-m runs -k import'); what needs a tool that is not here skips"
 	@echo "make image   shardsynth.sif, with Apptainer (containers/README.md)"
 	@echo "make lint    ruff, ruff format, mypy"
 	@echo "make bars    all benchmarks, one after the other: long"
@@ -46,8 +49,13 @@ $(VENV)/.with-lint: $(VENV)/.made pyproject.toml constraints.txt
 demo: setup
 	$(VENV)/bin/shardsynth demo $(DEMO_ARGS)
 
+PYTEST := $(VENV)/bin/python -m pytest -p tests.noskip_plugin -n $(WORKERS)
+
+check: lint setup-test
+	$(PYTEST) tests/unit $(PYTEST_ARGS)
+
 test: setup-test
-	$(VENV)/bin/python -m pytest -p tests.noskip_plugin $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 image:
 	containers/build.sh
@@ -63,10 +71,10 @@ bars: setup-test
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 slurm-up:
-	@$(PYTHON) tests/slurm/cluster.py up .slurm
+	@$(PYTHON) tests/site/slurm/cluster.py up .slurm
 
 slurm-down:
-	@$(PYTHON) tests/slurm/cluster.py down .slurm
+	@$(PYTHON) tests/site/slurm/cluster.py down .slurm
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,7 +3,7 @@
 usage: python benchmarks/attacks.py [PYTHON_WITH_ANONYMETER]
 
 Anonymeter pins numpy < 1.27 and pyarrow < 22, so it is installed in an environment of its own (made here unless one is
-named). Tables are generated (tests/metrics/planted.py, no missing values, 1,000 training and 1,000 control rows);
+named). Tables are generated (tests/tables/planted.py, no missing values, 1,000 training and 1,000 control rows);
 "synthetic" rows are fresh ones, and fresh ones half of which were replaced by training rows. Bar: every risk of ours lies
 within both 95 % intervals added up.
 """
@@ -22,7 +22,7 @@ from results import record
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.metrics.planted import planted
+from tests.tables.planted import planted
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.metrics.attacks import attacks

@@ -19,9 +19,9 @@ from pathlib import Path
 from results import record
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.slurm.chaos import play_round
-from tests.slurm.cluster import leave_without_slurm, running
-from tests.slurm.runs import outcome, shardsynth, write_job, write_small_shards
+from tests.site.slurm.chaos import play_round
+from tests.site.slurm.cluster import leave_without_slurm, running
+from tests.site.slurm.runs import outcome, shardsynth, write_job, write_small_shards
 
 ACTS = 5
 

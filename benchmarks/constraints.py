@@ -28,7 +28,7 @@ import pyarrow.parquet as pq  # noqa: E402
 from results import record  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.constrained_tables import CONSTRAINTS, METADATA, constrained_table  # noqa: E402
+from tests.tables.constrained import CONSTRAINTS, METADATA, constrained_table  # noqa: E402
 
 from shardsynth import Job, plan_job  # noqa: E402
 from shardsynth.data.detection import detect  # noqa: E402

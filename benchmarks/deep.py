@@ -36,7 +36,7 @@ import pyarrow as pa  # noqa: E402
 import torch  # noqa: E402
 import yaml  # noqa: E402
 from results import record  # noqa: E402
-from tests.models.deep_tables import Prepared, fit, prepare, read  # noqa: E402
+from tests.tables.deep import Prepared, fit, prepare, read  # noqa: E402
 
 from shardsynth.metrics.quality import quality  # noqa: E402
 from shardsynth.models.ctgan.codes import DeepCoding  # noqa: E402

@@ -21,8 +21,8 @@ from pathlib import Path
 from results import record
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.slurm.cluster import Cluster, leave_without_slurm, running, wait_until
-from tests.slurm.runs import shardsynth, write_job, write_small_shards
+from tests.site.slurm.cluster import Cluster, leave_without_slurm, running, wait_until
+from tests.site.slurm.runs import shardsynth, write_job, write_small_shards
 
 ELEMENTS, FURTHER = 8, 100
 

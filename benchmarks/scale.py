@@ -18,8 +18,8 @@ from pathlib import Path
 from results import record
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.slurm.cluster import leave_without_slurm, running
-from tests.slurm.runs import commit_all, shardsynth, write_job, write_small_shards
+from tests.site.slurm.cluster import leave_without_slurm, running
+from tests.site.slurm.runs import commit_all, shardsynth, write_job, write_small_shards
 
 import shardsynth as ss
 

@@ -1,0 +1,142 @@
+"""The autoregressive model's network, orders, schedule and options, by hand and without any training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tests.tables.autoregressive import fit, prepared_people  # noqa: E402
+from tests.tables.deep import Prepared  # noqa: E402
+
+from shardsynth.errors import JobError  # noqa: E402
+from shardsynth.models.autoregressive.network import Network, draw_orders  # noqa: E402
+from shardsynth.models.autoregressive.options import AutoregressiveOptions  # noqa: E402
+from shardsynth.models.autoregressive.sampler import Drawing, Sampler  # noqa: E402
+from shardsynth.models.autoregressive.training import Schedule  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def source() -> Prepared:
+    return prepared_people()
+
+
+def test_the_tables_of_the_first_columns_are_the_same_on_any_threads() -> None:
+    sizes = [10] * 12
+    network = Network(sizes, 128, 128).start([np.full(10, 0.1)] * 12, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for number, weights in enumerate(network.parameters()):
+            weights.add_(torch.randn(weights.shape, generator=torch.Generator().manual_seed(number)), alpha=0.1)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        found.append(Drawing(Sampler(network, torch.zeros(sum(sizes))), range(len(sizes)))._tables)
+    torch.set_num_threads(before)
+    assert len(found[0]) == 4
+    for tables in found[1:]:
+        assert all(torch.equal(a.reached, b.reached) for a, b in zip(found[0], tables))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"balance": "grad"}, "no category column that is learned; there are 'grade'"),
+        ({"balance": "grade"}, "order: any"),
+    ],
+)
+def test_what_cannot_be_balanced_is_said_before_training(
+    source: Prepared, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(JobError, match=message):
+        fit(source, {**options, "order": "fixed", "max_epochs": 100_000})
+
+
+def test_the_sampler_computes_the_networks_probabilities() -> None:
+    random = torch.Generator().manual_seed(3)
+    sizes = [2, 7, 30, 3, 4]
+    network = Network(sizes, 8, 6).start([np.full(s, 1 / s) for s in sizes], random)
+    for parameter in network.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=random) * (parameter.data > -1e8)
+    codes = torch.stack([torch.randint(0, s, (16,), generator=random) for s in sizes])
+    orders = draw_orders(4, 5, random, fixed=False)
+    with torch.no_grad():
+        losses = network.losses(codes, orders).mean(1)
+    total, sampler = torch.zeros(5), Sampler(network, torch.zeros(sum(sizes)))
+    for part, order in enumerate(orders.tolist()):
+        own, rows = codes[:, 4 * part : 4 * part + 4], sampler.begin(4)
+        for column in order:
+            weights = sampler.weights(rows, column)
+            share = (weights / weights.sum(0)).gather(0, own[column][None])[0]
+            total[column] -= torch.log(share).sum() / 16
+            sampler.enter(rows, column, own[column].to(torch.int16))
+    assert losses.numpy() == pytest.approx(total.numpy(), rel=1e-4)
+
+
+def test_contexts_of_wide_tables_are_running_sums_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = torch.Generator().manual_seed(3)
+    sizes = [2, 7, 30, 3, 4]
+    network = Network(sizes, 8, 6).start([np.full(s, 1 / s) for s in sizes], random)
+    codes = torch.stack([torch.randint(0, s, (16,), generator=random) for s in sizes])
+    orders = draw_orders(4, 5, random, fixed=False)
+    product = network.contexts(codes, orders).detach()
+    monkeypatch.setattr("shardsynth.models.autoregressive.network._FEW_COLUMNS", 0)
+    assert network.contexts(codes, orders).detach().numpy() == pytest.approx(product.numpy(), abs=1e-5)
+
+
+def test_a_folded_network_is_the_same() -> None:
+    random = torch.Generator().manual_seed(3)
+    sizes, places = [2, 9, 3], [None, np.append(np.linspace(0, 1, 8), np.nan), None]
+    network = Network(sizes, 8, 6, places).start([np.full(s, 1 / s) for s in sizes], random)
+    for parameter in network.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=random) * (parameter.data > -1e8)
+    codes = torch.stack([torch.randint(0, s, (16,), generator=random) for s in sizes])
+    orders = draw_orders(4, 3, random, fixed=False)
+    with torch.no_grad():
+        assert network.folded().losses(codes, orders).numpy() == pytest.approx(
+            network.losses(codes, orders).numpy(), rel=1e-5
+        )
+    assert not network.folded().smooth and network.smooth
+
+
+def test_orders_are_the_schemas_or_have_some_columns_first() -> None:
+    orders = draw_orders(200, 6, torch.Generator().manual_seed(0), fixed=False)
+    assert (orders.sort(1).values == torch.arange(6)).all()
+    assert (orders[::2] == torch.arange(6)).all()
+    for order in orders[1::2].tolist():
+        rest = next(k for k in range(6, -1, -1) if k == 0 or order[k - 1 :] != sorted(order[k - 1 :]))
+        assert order[rest:] == sorted(order[rest:])
+    assert len({tuple(o) for o in orders[1::2].tolist()}) > 20
+    assert (draw_orders(8, 6, torch.Generator(), fixed=True) == torch.arange(6)).all()
+
+
+def test_schedule() -> None:
+    def schedule(losses: list[float], gaps: list[float] | None = None, patience: int = 2, most: int = 100) -> Schedule:
+        return Schedule.of(losses, gaps or [0.0] * len(losses), patience, most, 4.0)
+
+    assert schedule([5, 4, 3, 2.5]) == Schedule(None, 100, 3)
+    assert schedule([5, 4, 3, 3.1, 3.2]) == Schedule(5, 8, 2)
+    assert schedule([5, 4, 3, 3.1, 3.2, 1, 0]) == Schedule(5, 8, 6)  # a turn is not taken back
+    assert schedule([9, 8, 7, 6, 5, 4], patience=3, most=10) == Schedule(6, 10, 5)  # in time before the most
+    # Rows that are trained on may do better by three standard errors before the turn, and by four after it.
+    assert schedule([9, 8, 7, 6], [0, 1, 2, 3]) == Schedule(None, 100, 3)
+    assert schedule([9, 8, 7, 6], [0, 1, 2, 3.5]) == Schedule(4, 7, 3)
+    assert schedule([9, 8, 7, 6], [0, 1, 2, 5]) == Schedule(4, 7, 2)
+    assert schedule([9, 8, 7, 6, 5, 4], [0, 1, 2, 5, 3.9, 4.1]) == Schedule(4, 7, 4)
+    assert [Schedule(5, 9, 4).scale(r) for r in (5, 7, 9)] == pytest.approx([1, 0.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ordr": "any"}, "no option is called 'ordr'; did you mean 'order'"),
+        ({"order": "random"}, "order is one of any, fixed"),
+        ({"bins": 2.5}, "bins: wanted a whole number from 0 to 1000, found 2.5"),
+        ({"top_p": 0}, "top_p: wanted a number from 0.01 to 1"),
+        ({"calibrate": "yes"}, "calibrate: wanted true or false, found str"),
+    ],
+)
+def test_options(options: dict[str, object], message: str) -> None:
+    with pytest.raises(JobError, match=message):
+        AutoregressiveOptions.parse(options)
+    assert AutoregressiveOptions.from_json(AutoregressiveOptions().to_json()) == AutoregressiveOptions()
