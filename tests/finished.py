@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shardsynth import Job, Run, run_job
-from shardsynth.pipeline.setup import write_job
+from shardsynth.commands.init import write_job
 from tests.tables import mixed_table, write_shards
 
 STOCK = {"engine": "sdv", "epochs": 1, "batch_size": 100}

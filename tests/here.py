@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from shardsynth import Job, Run, plan_job
 from shardsynth.job import STAGES
-from shardsynth.pipeline.tasks import Worker
+from shardsynth.stages.task import TaskRunner
 
 
 def run_here(job: Job, last: str = "report") -> Run:
@@ -18,7 +18,7 @@ def run_here(job: Job, last: str = "report") -> Run:
 def go_on_here(run: Run, last: str = "report") -> Run:
     """Every task of a run that is not committed yet, up to and with the stage ``last``."""
     wanted = STAGES[: STAGES.index(last) + 1]
-    worker = Worker(run.dir.root)
+    worker = TaskRunner(run.dir.root)
     for task in worker.plan.all_tasks():
         if task.stage in wanted:
             worker.run_task(task.stage, task.index)

@@ -56,7 +56,7 @@ def _a_gpu() -> str:
 
 
 def _one_cpu() -> str:
-    from shardsynth.pipeline.threads import available_cpus
+    from shardsynth.standalone.cpus import available_cpus
 
     return "" if available_cpus() >= 2 else "this machine has one CPU"
 

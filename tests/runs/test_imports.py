@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("numpy", "pandas", "pyarrow", "torch", "sdv", "scipy", "pydantic", "submitit", "jinja2", "sklearn")
+HEAVY = ("numpy", "pandas", "pyarrow", "torch", "sdv", "scipy", "pydantic", "submitit", "jinja2", "sklearn", "PIL")
 
 
 def said_by(code: str) -> str:
@@ -35,8 +35,14 @@ NEED_NOTHING = {
         ("sdv", "torch", "pandas", "scipy"),
     ),
     "the check of a stock model's options": (
-        "import sys; from shardsynth.models.stock.synthesizers import validate_options;"
+        "import sys; from shardsynth.models.sdv.options import validate_options;"
         "validate_options('ctgan', {'generator_dim': [64, 64]});",
+        ("sdv", "torch", "pandas", "scipy"),
+    ),
+    "the check of every family's options": (
+        "import sys, pyarrow as pa; from shardsynth.models.families import NATIVE;"
+        "[family.check({'epochs': 3} if name[-3:] in ('gan', 'vae') else {}, pa.schema([('x', pa.int8())]), None)"
+        " for name, family in NATIVE.items()];",
         ("sdv", "torch", "pandas", "scipy"),
     ),
     "making ids": (

@@ -6,7 +6,7 @@ import pytest
 from tests.tools import ROOT
 
 from shardsynth.job import Job
-from shardsynth.models.native import NATIVE
+from shardsynth.models.families import NATIVE
 
 JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
 

@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from shardsynth.models.autoregressive.fit import fit_autoregressive
 from shardsynth.models.autoregressive.model import AutoregressiveModel
-from shardsynth.models.base import Fitting
-from shardsynth.models.guessing import guess_relations
+from shardsynth.models.base import FitSetup, Fitting
+from shardsynth.models.columns.guess_relations import guess_relations
 from shardsynth.sampling.identifiers import learn_all
 from shardsynth.summaries.counts import Counts
-from tests.tables.deep import Prepared, prepare
+from tests.tables.deep import SETUP, Prepared, prepare
 
 QUICK = {"embedding": 32, "hidden": 32, "max_epochs": 12, "batch_size": 128}
 
@@ -52,8 +52,10 @@ def given(prepared: Prepared, options: dict[str, Any], **more: Any) -> Fitting:
     batch = table.combine_chunks().to_batches()[0]
     counts = Counts.empty(coder, fit=False, score=None, relations=relations).update(batch, 0)
     generators = learn_all(profile.sample, columns, [], seed=3)
-    more = {"seed": 3, "name": "autoregressive", **more}
-    return Fitting(profile, coder, counts, relations, table.schema, columns, options, generators, **more)
+    of_setup = {name: more.pop(name) for name in SETUP if name in more}
+    of_setup = {"seed": 3, "name": "autoregressive", **of_setup}
+    setup = FitSetup(table.schema, columns, coder, options, generators, **of_setup)
+    return Fitting(setup, profile, counts, relations, **more)
 
 
 def fit(prepared: Prepared, options: dict[str, Any], **more: Any) -> AutoregressiveModel:

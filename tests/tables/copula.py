@@ -11,15 +11,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy.stats import norm, rankdata
 
+from shardsynth.data import detection
 from shardsynth.data import metadata as md
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision, axis
-from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent, Marginal
+from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
+from shardsynth.models.columns.guess_relations import guess_relations
+from shardsynth.models.columns.relations import FunctionRelation, Operand, Relation
 from shardsynth.models.copula.fit import fit_copula
 from shardsynth.models.copula.model import GaussianCopula
-from shardsynth.models.guessing import guess_relations
-from shardsynth.models.relations import FunctionRelation, Operand, Relation
 from shardsynth.sampling.identifiers import learn_all
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile, ProfileOptions
@@ -36,7 +37,7 @@ def profiled(table: pa.Table) -> tuple[Profile, dict[str, Any], list[Column]]:
         profile.update(batch, offset)
         offset += batch.num_rows
     profile.cut()
-    metadata = md.detect(profile.sample, profile, table.schema)
+    metadata = detection.detect(profile.sample, profile, table.schema)
     return profile, metadata, md.columns(metadata, table.schema)
 
 
@@ -64,7 +65,7 @@ def simple_fit(table: pa.Table, relations: list[Relation] = (), categories: set[
         missing = np.asarray(array.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))
         share = float(missing.mean())
         if pa.types.is_string(field.type):
-            columns.append(FitColumn(field.name, "id", "id"))
+            columns.append(FittedColumn(field.name, "id", "id"))
             continue
         if pa.types.is_dictionary(field.type) or field.name in categories:
             plain = array.dictionary_decode() if pa.types.is_dictionary(field.type) else array
@@ -73,13 +74,13 @@ def simple_fit(table: pa.Table, relations: list[Relation] = (), categories: set[
             counts = np.bincount(codes[~missing].astype(int), minlength=len(kept))
             places = np.arange(len(kept), dtype=float)
             marginal = Marginal("category", counts / counts.sum(), places, places, share)
-            column = FitColumn(field.name, "category", "latent", marginal, kept)
+            column = FittedColumn(field.name, "category", "latent", marginal, kept)
         else:
             codes, _ = axis(Column(field.name, field.type, "numerical", "number"), array)
             marginal, precision = axis_marginal(codes[~missing], field.type, share)
-            column = FitColumn(field.name, "number", "latent", marginal, None, precision)
+            column = FittedColumn(field.name, "number", "latent", marginal, None, precision)
         if field.name in derived:
-            columns.append(FitColumn(field.name, column.role, "relation", None, column.categories, column.precision))
+            columns.append(FittedColumn(field.name, column.role, "relation", None, column.categories, column.precision))
             continue
         columns.append(column)
         latents.append(Latent("value", (number,)))

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision
-from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent, Marginal
+from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
 from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.sampling.conditions import parse_conditions
 from tests.tables.copula import function_of, simple_fit
@@ -40,7 +40,7 @@ def categories(probability: list[float], missing: float = 0.0) -> Marginal:
     return Marginal("category", np.array(probability), places, places, missing)
 
 
-def independent(columns: list[FitColumn], schema: pa.Schema, relations=(), formats=None) -> GaussianCopula:
+def independent(columns: list[FittedColumn], schema: pa.Schema, relations=(), formats=None) -> GaussianCopula:
     """A model of independent columns; each column that may be missing has an indicator of its own."""
     latents = [Latent("value", (i,)) for i, c in enumerate(columns) if c.treatment == "latent"]
     latents += [
@@ -65,7 +65,7 @@ def stream(batch: pa.RecordBatch) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def zoo() -> tuple[list[FitColumn], pa.Schema, dict[str, str]]:
+def zoo() -> tuple[list[FittedColumn], pa.Schema, dict[str, str]]:
     """One column of every type that a table may have."""
     integer, text = Precision("integer"), pa.array(["a", "b", "ü"])
     columns, fields, formats = [], [], {}
@@ -73,7 +73,7 @@ def zoo() -> tuple[list[FitColumn], pa.Schema, dict[str, str]]:
     def add(data_type: pa.DataType, marginal: Marginal, *, nullable: bool = True, **options) -> None:
         name = f"{len(columns)} {data_type}"
         role = "category" if marginal.kind == "category" else "number"
-        columns.append(FitColumn(name, role, "latent", marginal, **options))
+        columns.append(FittedColumn(name, role, "latent", marginal, **options))
         fields.append(pa.field(name, data_type, nullable=nullable, metadata={"n": str(len(fields))}))
 
     for data_type in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()):
@@ -130,10 +130,10 @@ def zoo() -> tuple[list[FitColumn], pa.Schema, dict[str, str]]:
         )
         formats[columns[-1].name] = layout
     columns += [
-        FitColumn("empty", "empty", "empty"),
-        FitColumn("nothing", "empty", "empty"),
-        FitColumn("constant", "category", "constant", categories([1.0]), pa.array(["only"])),
-        FitColumn("constant, or missing", "number", "constant", atoms([3.0], [1.0], 0.25), precision=integer),
+        FittedColumn("empty", "empty", "empty"),
+        FittedColumn("nothing", "empty", "empty"),
+        FittedColumn("constant", "category", "constant", categories([1.0]), pa.array(["only"])),
+        FittedColumn("constant, or missing", "number", "constant", atoms([3.0], [1.0], 0.25), precision=integer),
     ]
     fields += [
         pa.field("empty", pa.dictionary(pa.int8(), pa.string())),

@@ -12,11 +12,15 @@ import pyarrow.parquet as pq
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column, role_of_sdtype
 from shardsynth.data.values import kind_of
-from shardsynth.models.deep.fit import fit_deep
-from shardsynth.models.deep.model import DeepModel
+from shardsynth.models.base import FitSetup, Fitting
+from shardsynth.models.ctgan.fit import fit_deep
+from shardsynth.models.ctgan.model import DeepModel
 from shardsynth.sampling.identifiers import learn_all
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile, ProfileOptions
+
+#: What a test may change of the setup of a fit.
+SETUP = ("seed", "name", "threads", "checkpoint", "should_stop", "progress", "scratch", "generators")
 
 
 class Prepared(NamedTuple):
@@ -58,5 +62,7 @@ def prepare(table: pa.Table, sdtypes: dict[str, str] | None = None, sample_rows:
 
 def fit(family: str, prepared: Prepared, options: dict[str, Any], **more: Any) -> DeepModel:
     table, columns, profile, coder, counts = prepared
-    more = {"seed": 3, "generators": learn_all(profile.sample, columns, [], seed=3), **more}
-    return fit_deep(family, profile, coder, counts, table.schema, columns, options, **more)
+    generators, device = learn_all(profile.sample, columns, [], seed=3), more.pop("device", None)
+    of_setup = {name: more.pop(name) for name in SETUP if name in more}
+    setup = FitSetup(table.schema, columns, coder, options, **{"seed": 3, "generators": generators, **of_setup})
+    return fit_deep(family, Fitting(setup, profile, counts, **more), device=device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shardsynth.models.deep.codes import Layout
+from shardsynth.models.ctgan.codes import Layout
 
 #: Column sizes as ctgan lists them: a numeric column with 3 modes, a category of 4, a numeric one with 2, a category of 2.
 LAYOUT = Layout(

@@ -8,7 +8,7 @@ import pyarrow as pa
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
 from shardsynth.data.public_codes import public_coder
-from shardsynth.models.autoregressive.private_plan import PrivatePlan
+from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan
 from shardsynth.summaries.counts import Counts
 
 COLUMNS = [
@@ -40,5 +40,5 @@ def rows(n: int, seed: int = 0) -> pa.Table:
     ).cast(SCHEMA)
 
 
-def planned(n: int, epsilon: float, **options) -> PrivatePlan:
-    return PrivatePlan.of(options, public_coder(COLUMNS, n, 0), n, epsilon, 1e-6)
+def planned(n: int, epsilon: float, **options) -> DpTrainingPlan:
+    return DpTrainingPlan.of(options, public_coder(COLUMNS, n, 0), n, epsilon, 1e-6)

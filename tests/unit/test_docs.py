@@ -7,7 +7,7 @@ import typer.main
 from tests.tools import ROOT
 
 from shardsynth.cli import app
-from shardsynth.job import option_tables, page_in_step
+from shardsynth.commands.reference import option_tables, page_in_step
 
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("[!.]*/*.md"), *ROOT.glob("jobs/*.yaml")])
 
@@ -29,7 +29,7 @@ def test_the_readme_lists_every_command():
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
 def test_generated_tables_are_those_of_the_code(page):
-    assert page.read_text() == page_in_step(page), "run: python -m shardsynth.job docs/*.md"
+    assert page.read_text() == page_in_step(page), "run: python -m shardsynth.commands.reference docs/*.md"
 
 
 def test_every_table_of_options_is_on_a_page():

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 from tests.tools import ROOT
 
+from shardsynth.commands.reference import reference
 from shardsynth.errors import JobError
-from shardsynth.job import Job, parse_rows, reference
+from shardsynth.job import Job, parse_rows
 
 JOB = {"input": "data", "output": "runs/x", "models": {"tvae": {"epochs": 3}}}
 
@@ -90,4 +91,4 @@ def test_row_counts():
 
 def test_the_reference_is_generated():
     page = ROOT / "docs" / "job-file.md"
-    assert page.read_text() == reference(), "run: python -m shardsynth.job > docs/job-file.md"
+    assert page.read_text() == reference(), "run: python -m shardsynth.commands.reference docs/*.md"

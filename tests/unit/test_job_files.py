@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from tests.tools import ROOT
 
+from shardsynth.commands.demo import demo_job
 from shardsynth.job import FAMILIES, Job
-from shardsynth.models.native import NATIVE
-from shardsynth.pipeline.demo import demo_job
+from shardsynth.models.families import NATIVE
 
 JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
 

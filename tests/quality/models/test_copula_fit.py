@@ -18,7 +18,7 @@ from tests.tables.copula import folder_table, native, profiled
 
 from shardsynth.errors import JobError
 from shardsynth.models.copula.model import GaussianCopula
-from shardsynth.models.stock.copula_import import import_stock
+from shardsynth.models.sdv.import_model import import_stock
 
 MILLION = 1_000_000
 

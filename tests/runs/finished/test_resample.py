@@ -20,8 +20,8 @@ from tests.processes import heed_signals
 from tests.tables import mixed_table, write_shards
 
 from shardsynth import Job, Run, run_job
+from shardsynth.commands.sample import SampleRequest, sample_model
 from shardsynth.errors import ConditionError, InputError, ModelError, RunError
-from shardsynth.pipeline.resample import SampleRequest, sample_model
 
 
 @pytest.fixture

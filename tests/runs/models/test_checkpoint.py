@@ -12,8 +12,8 @@ from tests.tables import mixed_table
 from tests.tables.deep import Prepared, fit, prepare
 
 from shardsynth.errors import Saved
-from shardsynth.models.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from shardsynth.models.deep.model import DeepModel
+from shardsynth.models.ctgan.model import DeepModel
+from shardsynth.models.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "ctgan": {"epochs": 3, "batch_size": 50, "generator_dim": [16], "discriminator_dim": [16], "embedding_dim": 8,

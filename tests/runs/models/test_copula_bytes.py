@@ -1,4 +1,4 @@
-"""The native copula draws the same bytes in every process: whatever the CPU, the threads, and by NumPy or by torch."""
+"""The native copula draws the same bytes in every process: whatever the CPU and the threads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tests.tables.copula_by_hand import adult_copula, independent, mds_copula, stream, zoo
-
-from shardsynth.models.copula.model import GaussianCopula
+from tests.tables.copula_by_hand import adult_copula
 
 SCRIPT = """
 import hashlib, sys
@@ -19,12 +17,12 @@ from pathlib import Path
 import pyarrow as pa
 from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.sampling.conditions import parse_conditions
-folder, device, where = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+folder, where = Path(sys.argv[1]), sys.argv[2]
 model = GaussianCopula.load(folder)
 for conditions in (None, model.prepare(parse_conditions(where))):
     digest = hashlib.sha256()
     for first in (0, 30_000, 10**12):
-        batch = model.draw(11, first, 30_000, conditions, device=None if device == "numpy" else device)
+        batch = model.draw(11, first, 30_000, conditions)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
@@ -41,11 +39,11 @@ class Digests(NamedTuple):
     conditioned: str
 
 
-def digests(folder: Path, device: str = "numpy", **environment: str) -> Digests:
+def digests(folder: Path, **environment: str) -> Digests:
     """Of rows without and with conditions, both drawn by one other process under an environment."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_", "OPENBLAS_", "ATEN_", "NPY_"))}
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), device, WHERE],
+        [sys.executable, "-c", SCRIPT, str(folder), WHERE],
         env={**clean, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
@@ -61,12 +59,6 @@ CPUS = {
     "Haswell": {"OPENBLAS_CORETYPE": "Haswell", "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR"},
     "SkylakeX": {"OPENBLAS_CORETYPE": "SkylakeX"},
 }
-TORCHES = {
-    "default": {"ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "2"},
-    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
-    "avx512": {"ATEN_CPU_CAPABILITY": "avx512"},
-    "as it is": {},
-}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +70,7 @@ def saved(adult_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wanted(saved: Path) -> Digests:
-    """By NumPy on this CPU in one thread."""
+    """On this CPU, in one thread."""
     found = digests(saved)
     assert found.plain != found.conditioned
     return found
@@ -87,20 +79,6 @@ def wanted(saved: Path) -> Digests:
 @pytest.mark.parametrize("cpu", CPUS)
 def test_every_cpu_gives_the_same_bytes_also_under_conditions(saved: Path, wanted: Digests, cpu: str) -> None:
     assert digests(saved, **CPUS[cpu]) == wanted
-
-
-@pytest.mark.parametrize("kind", TORCHES)
-def test_torch_gives_the_bytes_of_numpy_also_under_conditions(saved: Path, wanted: Digests, kind: str) -> None:
-    pytest.importorskip("torch")
-    assert digests(saved, "cpu", **TORCHES[kind]) == wanted
-
-
-def test_torch_gives_the_bytes_of_numpy_for_every_type(mds_dir: Path) -> None:
-    pytest.importorskip("torch")
-    columns, schema, formats = zoo()
-    models: list[GaussianCopula] = [independent(columns, schema, formats=formats), mds_copula(mds_dir)]
-    for model in models:
-        assert stream(model.draw(0, 77, 20_000, device="cpu")) == stream(model.draw(0, 77, 20_000))
 
 
 def test_loading_is_quick_and_needs_neither_sdv_nor_torch(saved: Path) -> None:

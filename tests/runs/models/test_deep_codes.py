@@ -11,8 +11,8 @@ import pytest
 from tests.tables.deep import Prepared, fit, prepare
 
 from shardsynth.errors import ModelError
-from shardsynth.models.deep.codes import DeepCoding
-from shardsynth.models.deep.options import DeepOptions
+from shardsynth.models.ctgan.codes import DeepCoding
+from shardsynth.models.ctgan.options import DeepOptions
 
 TINY = {"epochs": 1, "batch_size": 100, "compress_dims": [8], "decompress_dims": [8], "embedding_dim": 4}
 

@@ -12,8 +12,8 @@ from tests.tables import mixed_table
 from tests.tables.deep import fit, prepare
 
 from shardsynth.errors import ConditionError
-from shardsynth.models.deep.conditions import CHUNK
-from shardsynth.models.deep.model import DeepModel
+from shardsynth.models.ctgan.conditions import CHUNK
+from shardsynth.models.ctgan.model import DeepModel
 from shardsynth.sampling.conditions import parse_conditions
 
 GAN = {"epochs": 2, "batch_size": 100, "generator_dim": [16], "discriminator_dim": [16], "embedding_dim": 8}

@@ -13,7 +13,7 @@ from tests.tables import mixed_table
 from tests.tables.deep import Prepared, fit, prepare
 
 from shardsynth.errors import JobError, Saved
-from shardsynth.models.deep.model import DeepModel
+from shardsynth.models.ctgan.model import DeepModel
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "ctgan": {"batch_size": 50, "pac": 5, "generator_dim": [16], "discriminator_dim": [16], "normalisation_rows": 500},
@@ -107,3 +107,24 @@ def test_infinite_values_never_reach_a_network(prepared: Prepared) -> None:
     drawn = fit("tvae", prepare(pa.table({"x": values, "c": ["a", "b"] * 100})), {**OPTIONS["tvae"], "epochs": 2})
     found = drawn.draw(0, 0, 300)["x"].to_numpy()
     assert np.isnan(found).any() and not np.isinf(found).any()
+
+
+@pytest.mark.needs("a GPU")
+@pytest.mark.parametrize("family", ["copulagan", "ctgan", "tvae"])
+def test_on_a_gpu_a_training_is_repeated_and_resumed_to_the_same_weights(
+    family: str, prepared: Prepared, tmp_path: Path
+) -> None:
+    options = {**OPTIONS["tvae" if family == "tvae" else "ctgan"], "epochs": 40, "batch_size": 100}
+    whole = fit(family, prepared, options, device="cuda")
+    assert same(whole, fit(family, prepared, options, device="cuda"))
+    left = iter(range(10**6))
+    with pytest.raises(Saved):
+        fit(
+            family,
+            prepared,
+            options,
+            device="cuda",
+            checkpoint=tmp_path / "c",
+            should_stop=lambda: next(left) >= 100,
+        )
+    assert same(whole, fit(family, prepared, options, device="cuda", checkpoint=tmp_path / "c"))

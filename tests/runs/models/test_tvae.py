@@ -9,7 +9,7 @@ import pytest
 from tests.tables import mixed_table
 from tests.tables.deep import fit, prepare
 
-from shardsynth.models.deep.model import DeepModel
+from shardsynth.models.ctgan.model import DeepModel
 
 SMALL = {"epochs": 3, "batch_size": 100, "compress_dims": [16], "decompress_dims": [16], "embedding_dim": 8}
 

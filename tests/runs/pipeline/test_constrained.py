@@ -16,12 +16,12 @@ from tests.tools import ROOT
 
 from shardsynth import Job, Run, load_model, plan_job
 from shardsynth.api import export_model
+from shardsynth.commands.sample import SampleRequest, sample_model
 from shardsynth.data.metadata import columns as columns_of
 from shardsynth.errors import ConditionError, InputError, JobError, MergeError, ModelError
-from shardsynth.pipeline import constraint_checks
-from shardsynth.pipeline.resample import SampleRequest, sample_model
-from shardsynth.sampling.constraints.by_sdv import Arbiter
+from shardsynth.planning import constraints as constraint_checks
 from shardsynth.sampling.constraints.ordered import OrderedStep
+from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints
 from shardsynth.sampling.constraints.table import TableConstraints
 
 OWN = str(ROOT / "tests" / "tables" / "own_constraints.py")
@@ -75,7 +75,7 @@ def done(data, tmp_path_factory):
 
 def test_every_row_of_every_engine_satisfies_all_five_by_sdvs_own_word(done):
     real = constrained_table()
-    arbiter = Arbiter(CONSTRAINTS, real, columns_of(METADATA, real.schema), METADATA)
+    arbiter = SdvConstraints(CONSTRAINTS, real, columns_of(METADATA, real.schema), METADATA)
     for model in ("gaussian_copula", "stock"):
         manifest = done.samples(model).manifest
         table = made(done, model)

@@ -18,8 +18,8 @@ from tests.here import go_on_here, run_here
 
 from shardsynth import Run, plan_job
 from shardsynth.errors import InputError, RunError, TaskError
-from shardsynth.pipeline.reporting import write_run_report
-from shardsynth.pipeline.tasks import Worker
+from shardsynth.stages.report import write_run_report
+from shardsynth.stages.task import TaskRunner
 
 #: One worker process: for a resume whose subject is what it does, not that it does much at once.
 ONE_WORKER = {"rows_per_task": 100, "workers": 1}
@@ -36,7 +36,7 @@ def test_a_deleted_part_is_made_again(small_shards, tmp_path):
     before = final_files(run.dir.root)
     run.dir.part("gaussian_copula", 2).unlink()
     with pytest.raises(RunError, match="needs sample 2"):
-        Worker(run.dir.root).run_task("score", 2)
+        TaskRunner(run.dir.root).run_task("score", 2)
     assert "tasks are left" in run.status_lines()[-1]
     run.resume()
     assert final_files(run.dir.root) == before
@@ -123,7 +123,7 @@ def test_a_killed_worker_is_one_failed_task_not_the_end(small_shards, tmp_path):
         while time.monotonic() < end:
             time.sleep(0.2)
             with contextlib.suppress(psutil.Error):  # one that has just ended
-                workers = [c for c in me.children() if "shardsynth.pipeline.worker" in " ".join(c.cmdline())]
+                workers = [c for c in me.children() if "shardsynth.executors.local.worker" in " ".join(c.cmdline())]
                 busy = [worker for worker in workers if worker.cpu_percent(0.1) > 30]  # an idle one has no task to fail
                 if busy:
                     busy[0].kill()
@@ -146,8 +146,8 @@ def test_a_disk_that_fills_up_loses_nothing_committed(calm, small_shards, tmp_pa
     plan = plan_job(small_job(small_shards, tmp_path / "r"))
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from shardsynth.pipeline.tasks import Worker; from pathlib import Path\n"
-        "w = Worker(Path(sys.argv[1]))\n"
+        "from shardsynth.stages.task import TaskRunner; from pathlib import Path\n"
+        "w = TaskRunner(Path(sys.argv[1]))\n"
         "for s in ('profile', 'profile_merge', 'count', 'count_merge', 'fit'):\n"
         "    for t in w.plan.tasks[s]: w.run_task(s, t.index)\n"
         "w.run_task('sample', 0)\n"

@@ -14,9 +14,9 @@ import pytest
 from tests.here import run_here
 
 from shardsynth import Job, Run, plan_job
+from shardsynth.commands.init import write_job
 from shardsynth.errors import JobError, MetadataError, RunError
-from shardsynth.pipeline.setup import write_job
-from shardsynth.pipeline.tasks import Worker
+from shardsynth.stages.task import TaskRunner
 
 ROWS = 120
 
@@ -126,7 +126,7 @@ def test_metadata_that_changed_is_another_run(tmp_path):
     metadata.write_text(json.dumps(changed))
     with pytest.raises(RunError, match="other metadata"):
         plan_job(job)
-    worker = Worker(run.dir.root)
+    worker = TaskRunner(run.dir.root)
     worker.run_task("profile", 0)
     with pytest.raises(MetadataError, match="the metadata changed since the run was planned"):
         worker.run_task("profile_merge", 0)

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from shardsynth import Job, plan_job
 from shardsynth.cli import app
+from shardsynth.commands.init import write_job
+from shardsynth.commands.old_config import read_old
 from shardsynth.errors import JobError
-from shardsynth.pipeline.old_config import read_old
-from shardsynth.pipeline.setup import write_job
 
 
 def related(rows: int = 800) -> pa.Table:

@@ -26,8 +26,8 @@ from tests.tables.patients import (
 from shardsynth import Run, plan_job
 from shardsynth.api import MAY_LEAVE
 from shardsynth.errors import MetadataError, RunError
-from shardsynth.pipeline.tasks import Worker
 from shardsynth.sampling.pseudonyms import pseudonym
+from shardsynth.stages.task import TaskRunner
 
 
 def made(run: Run, model: str = "gaussian_copula") -> pa.Table:
@@ -103,7 +103,7 @@ def test_a_key_that_changes_within_a_run_is_noticed(folder):
     run = run_here(job(folder, pseudonymize={"hospital": file}), "profile_merge")
     key_file(folder / "key")
     with pytest.raises(RunError, match="key file of pseudonymize changed"):
-        Worker(run.dir.root).run_task("count", 0)
+        TaskRunner(run.dir.root).run_task("count", 0)
 
 
 @pytest.mark.parametrize("engine", ["native", "sdv"])

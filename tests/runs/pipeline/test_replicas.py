@@ -11,7 +11,7 @@ from tests.tables import mixed_table, write_shards
 from shardsynth import Job, Run, load_model, run_job
 from shardsynth.data.shards import open_shards
 from shardsynth.errors import JobError
-from shardsynth.pipeline.plan import Plan, make_plan, replica_group
+from shardsynth.planning.plan import Plan, make_plan, replica_group
 
 
 def job(data: Path, output: Path, replicas: int) -> Job:

@@ -13,15 +13,15 @@ from tests.processes import heed_signals
 from tests.tables import mixed_table, write_shards
 
 from shardsynth import Job, plan_job
-from shardsynth.pipeline.tasks import Worker
+from shardsynth.stages.task import TaskRunner
 
 
 def test_a_library_that_swallows_the_stop_commits_nothing(tmp_path):
     """SDV goes on with a simpler distribution where fitting one fails, for whatever reason."""
     code = (
         "import os, signal, sys, time; from pathlib import Path\n"
-        "from shardsynth.errors import Saved; from shardsynth.pipeline import stopping\n"
-        "from shardsynth.pipeline.rundir import RunDir\n"
+        "from shardsynth.errors import Saved; from shardsynth.standalone import signals as stopping\n"
+        "from shardsynth.run.rundir import RunDir\n"
         "stopping.install(grace=0.5); os.kill(os.getpid(), signal.SIGTERM)\n"
         "with RunDir(Path(sys.argv[1])).attempt('fit', 0) as attempt:\n"
         "    try: signal.pause()\n"
@@ -46,11 +46,20 @@ def test_a_hail_of_signals_stops_an_element_of_two_processes_once(tmp_path):
         "sample": {"rows": 40_000_000, "rows_per_shard": 40_000, "tasks": 1000},
     }
     run = plan_job(Job.parse(job))
-    worker = Worker(run.dir.root)
+    worker = TaskRunner(run.dir.root)
     for stage in ("profile", "profile_merge", "count", "count_merge", "fit"):
         for index in range(len(run.plan.tasks[stage])):
             assert worker.run_task(stage, index)
-    command = [sys.executable, "-m", "shardsynth.pipeline.element", run.dir.root, "--stage", "sample", "--share", "0/1"]
+    command = [
+        sys.executable,
+        "-m",
+        "shardsynth.executors.slurm.element",
+        run.dir.root,
+        "--stage",
+        "sample",
+        "--share",
+        "0/1",
+    ]
     for _ in range(3):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         assert "committed" in "".join(process.stdout.readline() for _ in range(3))
@@ -79,7 +88,7 @@ def test_a_run_that_ends_takes_its_training_with_it_and_the_training_is_saved(tm
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     workers = psutil.Process(process.pid).children(recursive=True)
-    assert any("shardsynth.pipeline.worker" in " ".join(worker.cmdline()) for worker in workers)
+    assert any("shardsynth.executors.local.worker" in " ".join(worker.cmdline()) for worker in workers)
     process.send_signal(getattr(signal, name))
     try:
         said = process.communicate(timeout=60)[1]

@@ -37,7 +37,7 @@ def image(tmp_path_factory) -> Image:
 @pytest.fixture(scope="session")
 def demo_shards(tmp_path_factory) -> Path:
     """The demo's four shards, in a folder whose name has to be quoted."""
-    from shardsynth.pipeline.demo import write_demo_shards
+    from shardsynth.commands.demo import write_demo_shards
 
     folder = tmp_path_factory.mktemp("demo") / 'shards, "quoted"'
     write_demo_shards(folder)
@@ -47,7 +47,7 @@ def demo_shards(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def make_job(demo_shards, tmp_path_factory):
     """Writes the demo's job for a run directory; further keys as in YAML. One thread, wherever it runs."""
-    from shardsynth.pipeline.demo import demo_job
+    from shardsynth.commands.demo import demo_job
 
     def make(output, *, models=None, **changes) -> Path:
         job = demo_job(demo_shards, output).to_dict()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shardsynth.pipeline.container import Mount
+from shardsynth.executors.slurm.container import Mount
 
 PACKAGE = "/opt/shardsynth/lib/python3.11/site-packages/shardsynth"
 SHARDSYNTH = [sys.executable, "-m", "shardsynth.cli"]

@@ -16,7 +16,7 @@ from tests.site.container.images import outcome, shardsynth
 
 import shardsynth as ss
 from shardsynth import __version__
-from shardsynth.pipeline.image import identify
+from shardsynth.standalone.image import identify
 
 COPULA = {"gaussian_copula": {}}
 STARTING = "import time, os; print(time.time() - float(os.environ['STARTED']))"
@@ -114,7 +114,7 @@ def test_an_unprivileged_user_without_fuse_runs_it(image, make_job, demo_shards)
 
 def element(image, root, mounts, *, flags=(), code=2, env=None):
     """The first share of profiling, as a task would run it."""
-    arguments = ["-m", "shardsynth.pipeline.element", root, "--stage", "profile", "--share", "0/1"]
+    arguments = ["-m", "shardsynth.executors.slurm.element", root, "--stage", "profile", "--share", "0/1"]
     return image.call("python3", *arguments, action="exec", mounts=mounts, flags=flags, code=code, env=env)
 
 
@@ -201,7 +201,7 @@ def test_being_asked_to_stop_saves_and_exits_with_75(image, make_job, demo_shard
     run = plan_job(Job.load(job))
     for stage in ("profile", "profile_merge", "count", "count_merge", "fit"):
         shardsynth("task", root, stage, 0)
-    arguments = ["-m", "shardsynth.pipeline.element", root, "--stage", "sample", "--share", "0/1"]
+    arguments = ["-m", "shardsynth.executors.slurm.element", root, "--stage", "sample", "--share", "0/1"]
     command = image.command("python3", *arguments, action="exec", mounts=[(root, "rw"), (demo_shards, "ro")])
     process = started(image, command, lambda: root.glob("tasks/sample/*/*.json"))
     os.kill(process.pid, number)  # to Apptainer alone, as a batch script does

@@ -18,7 +18,7 @@ from tests.site.slurm.cluster import wait_until
 from tests.tools import ROOT, assert_shellcheck
 
 import shardsynth as ss
-from shardsynth.pipeline.image import identify
+from shardsynth.standalone.image import identify
 
 COPULA = {"gaussian_copula": {}}
 
@@ -84,10 +84,10 @@ def test_a_pre_empted_training_is_queued_again_and_goes_on(idle, job_in_image, t
 
 
 def _log(root, stage):
-    from shardsynth.pipeline.lifecycle import element_log
-    from shardsynth.pipeline.rundir import RunDir
+    from shardsynth.executors.slurm.ledger import Ledger
+    from shardsynth.run.rundir import RunDir
 
-    path = element_log(RunDir(root), stage, 0)
+    path = Ledger(RunDir(root)).element_log(stage, 0)
     return path.read_text(errors="replace") if path else ""
 
 

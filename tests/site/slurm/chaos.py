@@ -13,7 +13,7 @@ from tests.site.slurm.cluster import NODES, PATIENCE
 from tests.site.slurm.runs import SHARDSYNTH, element_processes, outcome, shardsynth
 
 import shardsynth as ss
-from shardsynth.pipeline.lifecycle import read_status
+from shardsynth.executors.status import read_status
 
 
 class Chaos:

@@ -73,7 +73,7 @@ def element_processes(root):
                 words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
             except OSError:
                 continue
-            if "shardsynth.pipeline.element" in words and str(root) in words:
+            if "shardsynth.executors.slurm.element" in words and str(root) in words:
                 found.append(int(folder.name))
     return found
 

@@ -13,7 +13,7 @@ from tests.site.slurm.cluster import wait_until
 from tests.site.slurm.runs import element_processes, shardsynth
 
 import shardsynth as ss
-from shardsynth.pipeline.lifecycle import read_status, recorded
+from shardsynth.executors.status import read_status, recorded
 
 
 def ended(cluster, root):

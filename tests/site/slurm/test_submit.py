@@ -13,8 +13,8 @@ from tests.tools import assert_shellcheck
 
 import shardsynth as ss
 from shardsynth.errors import TaskError
+from shardsynth.executors.status import read_status
 from shardsynth.job import Job
-from shardsynth.pipeline.lifecycle import read_status
 
 
 def test_submit_makes_the_same_bytes_as_run_in_a_path_that_is_hostile(

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from shardsynth.data import detection
 from shardsynth.data import metadata as md
 from shardsynth.data.personal import suspects
 from shardsynth.errors import MetadataError
@@ -30,7 +31,7 @@ def profile_of(table: pa.Table, sample_rows: int = 200_000, distinct: int = 10_0
 
 def detect(table: pa.Table, **options: Any) -> dict[str, Any]:
     profile = profile_of(table, **options)
-    found = md.detect(profile.sample, profile, table.schema)
+    found = detection.detect(profile.sample, profile, table.schema)
     load_with_sdv(found)
     return found
 
@@ -210,7 +211,7 @@ def test_public_metadata_hold_no_person(mds_dir: Path) -> None:
         pa.array(["secret"]).dictionary_encode().cast(table.schema.field("WHO_2016").type),
     )
     profile = profile_of(pa.concat_tables([table, lonely]).unify_dictionaries())
-    full = md.detect(profile.sample, profile, table.schema)
+    full = detection.detect(profile.sample, profile, table.schema)
     assert "secret" in json.dumps(full)
     shown = md.public(full, profile)
     text = json.dumps(shown)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tests.tables.layout import LAYOUT, stock_layout
 
-from shardsynth.models.deep.networks import Discriminator, Generator, Spans, activate, condition_loss
-from shardsynth.models.deep.options import DeepOptions
+from shardsynth.models.ctgan.networks import Discriminator, Generator, Spans, activate, condition_loss
+from shardsynth.models.ctgan.options import DeepOptions
 
 
 def test_the_generator_is_the_packages() -> None:
@@ -80,7 +80,7 @@ def test_options_have_the_packages_names_and_defaults() -> None:
     import inspect
 
     for family, theirs in (("ctgan", stock.CTGAN), ("tvae", stock.TVAE)):
-        ours = DeepOptions(family)
+        ours = DeepOptions(family=family)
         for name, parameter in inspect.signature(theirs.__init__).parameters.items():
             if name not in ("self", "verbose", "enable_gpu", "cuda"):
                 assert getattr(ours, name) == parameter.default, name

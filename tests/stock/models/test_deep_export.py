@@ -16,9 +16,9 @@ from tests.tables.deep import fit, prepare
 
 from shardsynth.api import export_model, import_stock_model, load_model
 from shardsynth.errors import ModelError
-from shardsynth.models.deep.model import DeepModel
-from shardsynth.models.stock.copula_import import import_stock
-from shardsynth.models.stock.state import silenced
+from shardsynth.models.ctgan.model import DeepModel
+from shardsynth.models.sdv.import_model import import_stock
+from shardsynth.models.sdv.state import silenced
 
 pytest.importorskip("sdv")
 ROWS = 20_000

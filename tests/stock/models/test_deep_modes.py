@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shardsynth.models.deep.modes import fit_modes
+from shardsynth.models.ctgan.modes import fit_modes
 
 
 def histogram(values: np.ndarray, bins: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from shardsynth.data import detection
 from shardsynth.data import metadata as md
 from shardsynth.errors import InputError, MetadataError, ModelError
-from shardsynth.models.stock.options import CLASSES, DISTRIBUTIONS, OPTIONS, validate_options
-from shardsynth.models.stock.synthesizers import StockModel, fit_stock
+from shardsynth.models.sdv.options import CLASSES, DISTRIBUTIONS, OPTIONS, validate_options
+from shardsynth.models.sdv.synthesizers import StockModel, fit_stock
 from shardsynth.summaries.profile import Profile, ProfileOptions
 
 FAMILIES = list(OPTIONS)
@@ -39,7 +40,7 @@ def profile_of(table: pa.Table) -> Profile:
 def fitted(family: str, table: pa.Table, options: dict[str, Any] | None = None, **changes: Any) -> StockModel:
     """As a task does it: detected on the sample, fitted to the sample, drawn in the table's schema."""
     profile = profile_of(table)
-    metadata = md.detect(profile.sample, profile, table.schema)
+    metadata = detection.detect(profile.sample, profile, table.schema)
     for name, options_of in changes.items():
         metadata["tables"]["table"]["columns"][name] = options_of
     if options is None:
@@ -114,7 +115,7 @@ def test_a_chunk_has_the_same_bytes_in_a_fresh_process(models: dict[str, StockMo
     saved = {str(tmp_path / f"{family}.pkl"): model for family, model in models.items()}
     shas = [model.save(path) for path, model in saved.items()]
     code = (
-        "import sys, pyarrow as pa; from shardsynth.models.stock.synthesizers import StockModel;"
+        "import sys, pyarrow as pa; from shardsynth.models.sdv.synthesizers import StockModel;"
         "half = len(sys.argv) // 2; files = zip(sys.argv[1:], sys.argv[half + 1:]);"
         "batches = [StockModel.load(path, sha).draw(77, 1000, 150) for path, sha in files];"
         "s = pa.ipc.new_stream(sys.stdout.buffer, batches[0].schema);"

@@ -17,9 +17,10 @@ from tests.tables.copula import folder_table, native, profiled
 from shardsynth.data import frames
 from shardsynth.errors import ModelError
 from shardsynth.models.copula.model import GaussianCopula
-from shardsynth.models.stock.copula_export import export, import_stock, to_stock
-from shardsynth.models.stock.marginals import ks_distance
-from shardsynth.models.stock.synthesizers import fit_stock
+from shardsynth.models.sdv.copula_export import export, to_stock
+from shardsynth.models.sdv.import_model import import_stock
+from shardsynth.models.sdv.marginals import ks_distance
+from shardsynth.models.sdv.synthesizers import fit_stock
 
 ROWS = 40_000  # of stock SDV, whose seed is fixed: a missing rate's standard error is at most 0.0025
 MANY = 400_000  # of a native model: 0.0008

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.tables.layout import LAYOUT, stock_layout
 
-from shardsynth.models.deep.networks import Decoder, Encoder, Spans, elbo
+from shardsynth.models.ctgan.networks import Decoder, Encoder, Spans, elbo
 
 
 def test_networks_and_loss_are_the_packages() -> None:

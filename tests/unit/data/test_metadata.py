@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from shardsynth.data import detection
 from shardsynth.data import metadata as md
 from shardsynth.errors import MetadataError
 from shardsynth.summaries.profile import Profile, ProfileOptions
@@ -26,7 +27,7 @@ def profile_of(table: pa.Table, sample_rows: int = 200_000, distinct: int = 10_0
 def test_types_that_no_model_holds(kind: pa.DataType) -> None:
     schema = pa.schema([("x", kind)])
     with pytest.raises(MetadataError, match="'x'.*cast"):
-        md.detect(schema.empty_table(), profile_of(pa.table({"x": [1]})), schema)
+        detection.detect(schema.empty_table(), profile_of(pa.table({"x": [1]})), schema)
 
 
 SCHEMA = pa.schema([("age", pa.int8()), ("sex", pa.string()), ("seen", pa.string())])

@@ -76,7 +76,7 @@ def test_the_bytes_do_not_depend_on_the_batches(tmp_path_factory, cuts, backgrou
 
 def test_text_may_come_as_dictionary_arrays(tmp_path):
     schema = SCHEMA.set(1, SCHEMA.field(1).with_type(pa.string()))
-    with PartWriter(tmp_path / "part", schema, drawn=SCHEMA, rows_per_group=300) as writer:
+    with PartWriter(tmp_path / "part", schema, batch_schema=SCHEMA, rows_per_group=300) as writer:
         for seed in range(3):
             writer.write(batch(250, seed))
         writer.close()

@@ -19,7 +19,7 @@ def test_diagnostic_takes_what_counts_cannot_tell() -> None:
     profile = profile_of(real)
     coder = TableCoder.from_profile(profile, columns)
     counts = counts_of(coder, real)
-    found = diagnostic(profile, counts, counts, coder, measured={"id": {"KeyUniqueness": 0.5}})
+    found = diagnostic(profile, counts, coder, measured={"id": {"KeyUniqueness": 0.5}})
     assert found["columns"]["id"] == {"metric": "KeyUniqueness", "score": 0.5}
     assert found["data_validity"] == 0.75
 
@@ -31,7 +31,7 @@ def test_tables_of_no_column_one_column_or_no_rows_have_a_report() -> None:
     counts = counts_of(coder, ids)
     empty = quality(counts, counts, coder)
     assert empty["score"] is None and empty["pairs"] == [] and empty["columns"] == {}
-    assert diagnostic(profile_of(ids), counts, counts, coder)["score"] == 1.0
+    assert diagnostic(profile_of(ids), counts, coder)["score"] == 1.0
 
     one = pa.table({"n": [1.0, 2.0, 3.0]})
     coder = TableCoder.from_profile(profile_of(one), columns_of(one))

@@ -67,7 +67,7 @@ def test_blocks_and_many_categories_change_nothing(monkeypatch: pytest.MonkeyPat
     whole = space.nearest(points, points, 2)
     monkeypatch.setattr(gower, "_QUERIES", 7)
     monkeypatch.setattr(gower, "_REFERENCES", 11)
-    monkeypatch.setattr(gower, "_HELD", 1)
+    monkeypatch.setattr(gower, "_INDICATOR_BYTES", 1)
     parts = space.nearest(points, points, 2)
     assert np.array_equal(whole.distance, parts.distance)
     assert (whole.distance[:, 0] == 0).all()

@@ -35,13 +35,13 @@ def test_the_tables_of_the_first_columns_are_the_same_on_any_threads() -> None:
     torch.set_num_threads(before)
     assert len(found[0]) == 4
     for tables in found[1:]:
-        assert all(torch.equal(a.reached, b.reached) for a, b in zip(found[0], tables))
+        assert all(torch.equal(a.cdf, b.cdf) for a, b in zip(found[0], tables))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"balance": "grad"}, "no category column that is learned; there are 'grade'"),
+        ({"balance": "grad"}, "no category column that is learned; did you mean 'grade'"),
         ({"balance": "grade"}, "order: any"),
     ],
 )

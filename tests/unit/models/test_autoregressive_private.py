@@ -15,13 +15,13 @@ from tests.tables.public import COLUMNS, SCHEMA, counted, planned, rows
 from shardsynth import Job
 from shardsynth.data.public_codes import public_coder
 from shardsynth.errors import JobError, ModelError
-from shardsynth.models.autoregressive.accounting import epsilon_of, histogram_noise, plan_training
+from shardsynth.models.autoregressive.dp_fit import dp_coding
+from shardsynth.models.autoregressive.dp_gradients import clipped_sums
+from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan
 from shardsynth.models.autoregressive.network import Network, draw_orders
-from shardsynth.models.autoregressive.private import private_coding
-from shardsynth.models.autoregressive.private_gradients import clipped_sums
-from shardsynth.models.autoregressive.private_plan import PrivatePlan
-from shardsynth.models.copula.private_noise import Guarantee
-from shardsynth.models.copula.private_tables import draw_histograms
+from shardsynth.models.dp.accounting import epsilon_of, histogram_noise, plan_training
+from shardsynth.models.dp.noise import Guarantee
+from shardsynth.models.dp.tables import draw_histograms
 
 pytest.importorskip("opendp")
 pytest.importorskip("dp_accounting")
@@ -107,7 +107,7 @@ def test_a_rows_codes_depend_on_no_other_row() -> None:
     plan = planned(500, 20.0)
     tables = draw_histograms(counted(coder, table), coder, histogram_noise(20.0, 1e-6, 4))
     spent = plan_training(20.0, 1e-6, tables.guarantee, 10, 1.0)
-    coding = private_coding(plan, spent, tables, coder, SCHEMA)
+    coding = dp_coding(plan, spent, tables, coder, SCHEMA)
     odd = pa.Table.from_pylist([{"n": None, "x": 99.0, "c": "not listed", "d": None}], SCHEMA)
     both = pa.concat_tables([odd, table.slice(1)])
     first, second = (coding.encode(coder, t.combine_chunks(), None) for t in (table, both))
@@ -120,7 +120,7 @@ def test_replacing_a_row_moves_no_cell_and_no_category() -> None:
     for i, (a, b) in enumerate(zip(first.columns, second.columns)):
         assert np.array_equal(a.cuts, b.cuts) and (a.values is None or a.values.equals(b.values))
         assert len(one.hist[i]) == len(other.hist[i])
-    assert PrivatePlan.of({}, first, 500, 1.0, 1e-6) == PrivatePlan.of({}, second, 500, 1.0, 1e-6)
+    assert DpTrainingPlan.of({}, first, 500, 1.0, 1e-6) == DpTrainingPlan.of({}, second, 500, 1.0, 1e-6)
 
 
 def test_a_missing_library_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,5 +143,5 @@ def test_noise_that_drowns_the_gradients_is_refused_with_figures() -> None:
 def test_options_that_look_at_rows_have_no_private_version(option: str) -> None:
     plain = {"input": "x", "output": "y", "metadata": "m.json", "privacy": {"epsilon": 1}}
     assert Job.parse({**plain, "models": {"autoregressive": {"order": "fixed", "hidden": 16}}}).privacy
-    with pytest.raises(JobError, match=f"autoregressive.{option} has no private version"):
+    with pytest.raises(JobError, match=f"autoregressive.{option} cannot be used under differential privacy"):
         Job.parse({**plain, "models": {"autoregressive": {option: 1}}})

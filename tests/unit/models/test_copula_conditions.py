@@ -15,9 +15,9 @@ from tests.tables.copula_by_hand import adult_copula, distance, drawn
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision
 from shardsynth.errors import ConditionError
-from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent, Marginal
+from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
+from shardsynth.models.columns.relations import FlagRelation, Operand, SumRelation
 from shardsynth.models.copula.model import GaussianCopula
-from shardsynth.models.relations import FlagRelation, Operand, SumRelation
 from shardsynth.sampling.conditions import parse_conditions
 from shardsynth.sampling.identifiers import learn
 
@@ -93,7 +93,7 @@ def flags_and_more() -> GaussianCopula:
 
     def column(name, marginal=None, treatment="latent", **options):
         role = "category" if "categories" in options else "number"
-        return FitColumn(name, role, treatment, marginal, **options)
+        return FittedColumn(name, role, treatment, marginal, **options)
 
     small = np.arange(4.0)
     columns = [
@@ -227,8 +227,8 @@ def test_relations_whose_parents_are_not_atoms_name_the_parents():
     schema = pa.schema([("sum", pa.float64()), ("a", pa.float64()), ("b", pa.float64())])
     wide = Marginal("axis", np.ones(1), np.zeros(1), np.ones(1))
     columns = [
-        FitColumn("sum", "number", "relation", precision=Precision()),
-        *(FitColumn(n, "number", "latent", wide) for n in "ab"),
+        FittedColumn("sum", "number", "relation", precision=Precision()),
+        *(FittedColumn(n, "number", "latent", wide) for n in "ab"),
     ]
     relation = SumRelation((Operand("a"), Operand("b")), Operand("sum"), 1e-9, Precision())
     fit = CopulaFit(columns, [Latent("value", (1,)), Latent("value", (2,))], np.eye(2), [relation])

@@ -20,11 +20,12 @@ from shardsynth.data.columns import Column
 from shardsynth.data.public_codes import public_cells, public_coder
 from shardsynth.errors import JobError, MetadataError, ModelError
 from shardsynth.metrics.quality import quality
+from shardsynth.models.copula.dp_fit import fit_copula_with_dp
 from shardsynth.models.copula.model import GaussianCopula
-from shardsynth.models.copula.private_fit import check_private, fit_private
-from shardsynth.models.copula.private_noise import Guarantee, l2_sensitivity, scale_for, with_noise
-from shardsynth.models.copula.private_tables import (
-    PrivateTables,
+from shardsynth.models.dp.columns import check_dp_columns
+from shardsynth.models.dp.noise import Guarantee, l2_sensitivity, scale_for, with_noise
+from shardsynth.models.dp.tables import (
+    NoisyTables,
     _folded,
     _joined,
     draw_tables,
@@ -148,7 +149,7 @@ def test_codes_come_from_the_metadata_alone() -> None:
 def test_what_only_the_table_could_tell_is_refused(column: Column, message: str) -> None:
     with pytest.raises(MetadataError, match=message):
         public_coder([column], 100, 0)
-        check_private([column])
+        check_dp_columns([column])
 
 
 def test_noise_that_drowns_the_pairs_is_refused_with_the_figure() -> None:
@@ -174,7 +175,7 @@ def test_what_the_refusal_says_would_do_does_and_no_less() -> None:
     [
         ({"models": {"tvae": {}}}, "covers native Gaussian copulas and autoregressive models, not 'tvae'"),
         ({"models": {"gaussian_copula": {"engine": "sdv"}}}, "engine sdv"),
-        ({"models": {"gaussian_copula": {"marginals": "beta"}}}, "marginals has no private version"),
+        ({"models": {"gaussian_copula": {"marginals": "beta"}}}, "marginals cannot be used under differential privacy"),
         ({"models": {"gaussian_copula": {}, "b": {"model": "gaussian_copula"}}}, "one model a job"),
         ({"metadata": None}, "needs `metadata`"),
         ({"pseudonymize": {"a": "key"}}, "pseudonymize are learned"),
@@ -208,11 +209,11 @@ def test_saved_tables_come_back(tmp_path) -> None:
     ).cast(SCHEMA)
     drawn = draw_tables(counted(coder, table), coder, 4000, 5.0, 1e-6)
     drawn.save(tmp_path / "t")
-    back = PrivateTables.load(tmp_path / "t")
+    back = NoisyTables.load(tmp_path / "t")
     assert back.guarantee == drawn.guarantee and back.rows == 4000
     assert all(np.array_equal(back.pair(i, j), drawn.pair(i, j)) for j in range(4) for i in range(j))
     assert np.array_equal(back.pair(2, 0), back.pair(0, 2).T)
-    model = GaussianCopula.from_fit(fit_private(back, coder, SCHEMA), SCHEMA, COLUMNS, generators={}, name="m")
+    model = GaussianCopula.from_fit(fit_copula_with_dp(back, coder, SCHEMA), SCHEMA, COLUMNS, generators={}, name="m")
     batch = model.draw(0, 0, 4000)
     assert batch.schema.equals(SCHEMA)
     assert pc.mean(batch["d"].cast(pa.int8())).as_py() == pytest.approx(0.3, abs=0.05)
@@ -234,7 +235,7 @@ def test_adult_at_epsilon_one_scores_at_least_085(adult_dir) -> None:
     drawn = draw_tables(counted(coder, table), coder, table.num_rows, 1.0, 1e-6)
     assert drawn.guarantee.epsilon <= 1.0
     model = GaussianCopula.from_fit(
-        fit_private(drawn, coder, table.schema), table.schema, columns, generators={}, name="m"
+        fit_copula_with_dp(drawn, coder, table.schema), table.schema, columns, generators={}, name="m"
     )
     made = pa.Table.from_batches([model.draw(0, 0, table.num_rows)])
     profile = Profile.empty(table.schema)

@@ -11,8 +11,9 @@ from scipy.special import ndtr, ndtri
 from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import Marginal
-from shardsynth.models.copula.arrays import NumpyArrays
-from shardsynth.models.copula.kernel import Channel, Kernel, Spread, Table
+from shardsynth.models.columns.forms import Spread
+from shardsynth.models.copula.arrays import Arrays
+from shardsynth.models.copula.kernel import Channel, Kernel, Table
 from shardsynth.models.copula.tables import (
     GRID,
     cell_table,
@@ -114,7 +115,7 @@ def test_every_latent_finds_its_segment(cuts, tight, seed):
     expected = np.searchsorted(cuts << 22, z)
     channel = Channel(cuts, (np.arange(len(cuts) + 1),))
     found = np.empty(len(z), np.int64)
-    Table(NumpyArrays(), channel, table).write(z.astype(np.float64) * 2.0 ** (table.shift - 44), [found], None)
+    Table(Arrays(), channel, table).write(z.astype(np.float64) * 2.0 ** (table.shift - 44), [found], None)
     assert np.array_equal(found, expected)
 
 
@@ -155,9 +156,7 @@ def test_large_latents_mean_missing():
 
 def test_spread_values_are_uniform_over_their_segment():
     spread = Spread(np.array([-0.498]), np.array([9.996]), np.dtype(np.int16), True, multiplier=5, offset=100)
-    kernel = Kernel(
-        factor_of(np.eye(1)).astype(np.int64), LEVELS, [Channel(np.zeros(0, np.int64), (), spread)], NumpyArrays()
-    )
+    kernel = Kernel(factor_of(np.eye(1)).astype(np.int64), LEVELS, [Channel(np.zeros(0, np.int64), (), spread)])
     ((values,),) = kernel.draw(stream_key(0, "m"), 0, 200_000)
     assert values.dtype == np.int16
     points, counts = np.unique(values, return_counts=True)

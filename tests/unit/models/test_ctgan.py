@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from tests.tables.layout import LAYOUT
 
-from shardsynth.models.deep.ctgan import Conditions, settle_normalisation
-from shardsynth.models.deep.networks import Discriminator, Generator
+from shardsynth.models.ctgan.ctgan import Conditions, settle_normalisation
+from shardsynth.models.ctgan.networks import Discriminator, Generator
 
 
 def test_condition_vectors_by_their_positions_are_the_same_products() -> None:

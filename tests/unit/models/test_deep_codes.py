@@ -11,10 +11,10 @@ import pytest
 from tests.tables.deep import Prepared, prepare, read
 
 from shardsynth.errors import ModelError
-from shardsynth.models.deep.codes import DeepCoding, check_memory
-from shardsynth.models.deep.modes import fit_modes
-from shardsynth.models.deep.options import DeepOptions
-from shardsynth.models.deep.table import DeepTable, encode_rows
+from shardsynth.models.ctgan.codes import DeepCoding, check_memory
+from shardsynth.models.ctgan.modes import fit_modes
+from shardsynth.models.ctgan.options import DeepOptions
+from shardsynth.models.ctgan.table import DeepTable, encode_rows
 
 
 def coding(prepared: Prepared, family: str = "ctgan", **options: object) -> DeepCoding:

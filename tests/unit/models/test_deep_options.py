@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from shardsynth.errors import InputError, JobError
-from shardsynth.models.deep.fit import choose_device, runs_on
-from shardsynth.models.deep.options import DeepOptions
+from shardsynth.models.ctgan.options import DeepOptions
+from shardsynth.models.training.device import choose_device, runs_on
 
 
 def test_impossible_options_say_what_to_do() -> None:

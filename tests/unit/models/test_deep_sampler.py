@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from shardsynth.models.deep.averaging import WeightAverage
-from shardsynth.models.deep.codes import Layout
-from shardsynth.models.deep.ctgan import settle_normalisation
-from shardsynth.models.deep.networks import Decoder, Generator
-from shardsynth.models.deep.sampler import Sampler
+from shardsynth.models.ctgan.codes import Layout
+from shardsynth.models.ctgan.ctgan import settle_normalisation
+from shardsynth.models.ctgan.networks import Decoder, Generator
+from shardsynth.models.ctgan.sampler import Sampler
+from shardsynth.models.training.averaging import WeightAverage
 
 #: A number of three modes, one of 70, and categories of 2, 1 and 5 codes: no width is a round number.
 SIZES, AXES = [3, 70, 2, 1, 5], 2

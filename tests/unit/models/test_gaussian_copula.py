@@ -13,9 +13,9 @@ from tests.tables.copula_by_hand import adult_copula, atoms, categories, indepen
 
 from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
-from shardsynth.models.columns.fitted import CopulaFit, FitColumn, Latent, Marginal
+from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
+from shardsynth.models.columns.relations import FlagRelation, Operand, SumRelation
 from shardsynth.models.copula.model import GaussianCopula
-from shardsynth.models.relations import FlagRelation, Operand, SumRelation
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_latents_have_the_correlations_of_the_fit(adult, adult_model):
     matrix /= np.sqrt(np.outer(np.diag(matrix), np.diag(matrix)))
     schema = pa.schema([(f"x{i}", pa.int8()) for i in range(size)])
     columns = [
-        FitColumn(f"x{i}", "category", "latent", categories([0.5, 0.5]), pa.array([0, 1], pa.int8()))
+        FittedColumn(f"x{i}", "category", "latent", categories([0.5, 0.5]), pa.array([0, 1], pa.int8()))
         for i in range(size)
     ]
     fit = CopulaFit(columns, [Latent("value", (i,)) for i in range(size)], matrix, [])
@@ -122,9 +122,9 @@ def test_latents_have_the_correlations_of_the_fit(adult, adult_model):
 def test_missing_values_share_their_rows_and_their_correlations():
     schema = pa.schema([("a", pa.int16()), ("b", pa.float32()), ("c", pa.int8())])
     columns = [
-        FitColumn("a", "number", "latent", atoms([1, 2], [0.5, 0.5], 0.2), precision=Precision("integer")),
-        FitColumn("b", "number", "latent", atoms([1, 2], [0.5, 0.5], 0.2)),
-        FitColumn("c", "category", "latent", categories([0.7, 0.3]), pa.array([0, 1], pa.int8())),
+        FittedColumn("a", "number", "latent", atoms([1, 2], [0.5, 0.5], 0.2), precision=Precision("integer")),
+        FittedColumn("b", "number", "latent", atoms([1, 2], [0.5, 0.5], 0.2)),
+        FittedColumn("c", "category", "latent", categories([0.7, 0.3]), pa.array([0, 1], pa.int8())),
     ]
     latents = [Latent("value", (0,)), Latent("value", (1,)), Latent("value", (2,)), Latent("missing", (0, 1), 0.2)]
     matrix = np.eye(4)
@@ -163,12 +163,14 @@ def test_flags_and_sums_hold_with_missing_parents():
     flipped = Marginal("category", flipped.probability, np.array([1.0, 0.0]), np.array([1.0, 0.0]), 0.1)
     tenth = Precision("decimal", digits=1)
     columns = [
-        FitColumn("any", "category", "relation", None, flag),
-        FitColumn("one", "category", "latent", categories([0.9, 0.1]), flag),
-        FitColumn("two", "category", "latent", flipped, flag),
-        FitColumn("sum", "number", "relation", None, precision=tenth),
-        FitColumn("p", "number", "latent", Marginal("axis", np.ones(1), np.zeros(1), np.ones(1), 0.3), precision=tenth),
-        FitColumn("q", "number", "latent", atoms([1, 2], [0.5, 0.5]), precision=Precision("integer")),
+        FittedColumn("any", "category", "relation", None, flag),
+        FittedColumn("one", "category", "latent", categories([0.9, 0.1]), flag),
+        FittedColumn("two", "category", "latent", flipped, flag),
+        FittedColumn("sum", "number", "relation", None, precision=tenth),
+        FittedColumn(
+            "p", "number", "latent", Marginal("axis", np.ones(1), np.zeros(1), np.ones(1), 0.3), precision=tenth
+        ),
+        FittedColumn("q", "number", "latent", atoms([1, 2], [0.5, 0.5]), precision=Precision("integer")),
     ]
     values = (0, 1)
     relations = [
@@ -209,8 +211,3 @@ def test_seeds_and_names_give_other_rows(adult, adult_model):
     assert not rows.equals(adult_model.draw(1, 0, 100))
     assert not rows.equals(adult_model.draw(0, 100, 100))
     assert not rows.equals(replace(adult_model, name="another").draw(0, 0, 100))
-
-
-@pytest.mark.needs("a GPU")
-def test_cuda_gives_the_bytes_of_numpy(adult_model):
-    assert adult_model.draw(0, 5, 300_000, device="cuda").equals(adult_model.draw(0, 5, 300_000))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shardsynth.errors import JobError
-from shardsynth.models.stock.options import validate_options
+from shardsynth.models.sdv.options import validate_options
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from shardsynth import __version__
 from shardsynth.data.shards import open_shards
 from shardsynth.errors import JobError
+from shardsynth.executors.slurm.container import MOST_MOUNTS, Mount, mounts_of
 from shardsynth.job import Job
-from shardsynth.pipeline.container import MOST_MOUNTS, Mount, mounts_of
-from shardsynth.pipeline.image import differences, identify
-from shardsynth.pipeline.plan import Plan, make_plan
+from shardsynth.planning.plan import Plan, make_plan
+from shardsynth.standalone.image import differences, identify
 
 PATHS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).map(lambda text: "/" + text)
 

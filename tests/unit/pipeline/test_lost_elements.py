@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from shardsynth.pipeline.failures import cause_of
-from shardsynth.pipeline.slurm import Element, with_peaks
+from shardsynth.executors.slurm.causes import cause_of
+from shardsynth.executors.slurm.commands import Element, with_peaks
 
 
 def test_what_only_the_accounting_believes_alive_is_lost():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shardsynth.data.shards import Dataset, Shard
 from shardsynth.errors import JobError
 from shardsynth.job import Job
-from shardsynth.pipeline.plan import Plan, make_plan, pack_pieces, split_range
+from shardsynth.planning.plan import Plan, make_plan, pack_pieces, split_range
 
 SCHEMA = pa.schema([pa.field("a", pa.int8())])
 groups = st.lists(st.integers(0, 50), max_size=5)

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from shardsynth.errors import RunError, SpaceError
-from shardsynth.pipeline.files import create_once, no_space_is_clear, write_atomic
-from shardsynth.pipeline.rundir import RunDir
+from shardsynth.run.rundir import RunDir
+from shardsynth.standalone.files import create_once, no_space_is_clear, write_atomic
 
 
 @pytest.fixture

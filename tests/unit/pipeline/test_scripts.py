@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from shardsynth.errors import JobError
+from shardsynth.executors.slurm.script import minutes, options
 from shardsynth.job import Resources
-from shardsynth.pipeline.scripts import minutes, options
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.tables.every_kind import SCHEMA, batches_of, splits, table
 
-from shardsynth.data.coding import SCORE_STEP, TableCoder
+from shardsynth.data.coding import TableCoder
+from shardsynth.data.column_codes import SCORE_STEP
 from shardsynth.data.columns import Column
 from shardsynth.errors import MergeError
 from shardsynth.summaries import counts as counts_module

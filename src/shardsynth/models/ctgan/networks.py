@@ -129,6 +129,15 @@ class Residual(nn.Module):
         return torch.cat([torch.relu(self.bn(self.fc(x))), x], dim=1)
 
 
+def _sums_by_condition(rows: Tensor, flat: Tensor, conditions: int) -> Tensor:
+    """Sums of the rows [b, n] of each condition: [conditions, n], the same bits whenever the device is the same."""
+    if rows.device.type == "cpu":
+        return rows.new_zeros(conditions, rows.shape[1]).index_add_(0, flat, rows)
+    # A GPU adds into a place in any order; a product has one order.
+    one_hot = rows.new_zeros(len(rows), conditions).scatter_(1, flat[:, None], 1.0)
+    return one_hot.t() @ rows
+
+
 class _Conditioned(torch.autograd.Function):
     """A linear layer of [*parts, noise, one-hot vectors], none of them put together.
 
@@ -167,8 +176,7 @@ class _Conditioned(torch.autograd.Function):
             if first + size < sum(ctx.sizes):
                 d_parts.append((rounded @ weight[:, own].to(rounded.dtype)).float())
             first += size
-        d_table = torch.zeros(weight.shape[1] - first, len(weight), device=weight.device).index_add_(0, flat, d_out)
-        d_weight[:, first:] = d_table.t()
+        d_weight[:, first:] = _sums_by_condition(d_out, flat, weight.shape[1] - first).t()
         return None, None, d_weight, d_out.sum(0), None, *d_parts
 
 

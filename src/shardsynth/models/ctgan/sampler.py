@@ -154,8 +154,8 @@ class _HalfGeneratorForward:
 
     def __call__(self, noise: Tensor, flat: Tensor | None) -> Tensor:
         """Raw output [width, n], in the sampler's order of positions."""
-        # Zeros, not what lies in memory: with AMX, oneDNN's bfloat16 product of a view of an odd number of columns reads
-        # one column more and multiplies it by zero, and zero times NaN is NaN (torch 2.13).
+        # Zeros, not what lies in memory: with AMX, torch's bfloat16 product of a view with an odd number of columns
+        # reads one column more and multiplies it by zero (torch 2.13), and zero times NaN is NaN.
         known = noise.new_zeros(len(noise), len(self.layers[-1][0]), dtype=torch.bfloat16)
         known[:, : self.embedding] = noise
         for weight, table in self.layers:

@@ -8,10 +8,10 @@ from tests.tables.constrained import CONSTRAINTS, METADATA, constrained_table
 
 from shardsynth.data.metadata import columns as columns_of
 from shardsynth.data.values import Precision
-from shardsynth.sampling.constraints.by_sdv import Arbiter
 from shardsynth.sampling.constraints.declared import bind
 from shardsynth.sampling.constraints.ordered import needs_anchor
-from shardsynth.sampling.constraints.step import Held
+from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints
+from shardsynth.sampling.constraints.step import ConstrainedColumn
 from shardsynth.sampling.constraints.table import TableConstraints
 
 
@@ -20,7 +20,7 @@ def table_of(data: pa.Table, declared, metadata=METADATA, facts=None) -> TableCo
     arrays = {name: data[name].combine_chunks() for name in data.column_names}
     steps = bind(
         declared,
-        lambda name: Held(columns[name], **(facts or {}).get(name, {})),
+        lambda name: ConstrainedColumn(columns[name], **(facts or {}).get(name, {})),
         data.column_names,
         anchored=lambda names: needs_anchor(names, arrays),
         known=lambda step: frozenset(step.labels(arrays).dictionary.to_pylist()),
@@ -48,7 +48,7 @@ def test_sdv_accepts_what_is_restored_from_made_columns_drawn_independently():
     arrays = [a.take(pa.array(rng.permutation(len(a)))) for a in inner.columns]
     restored, fine = table.restore(pa.RecordBatch.from_arrays(arrays, schema=inner.schema))
     assert fine.all()
-    arbiter = Arbiter(CONSTRAINTS, data, columns_of(METADATA, data.schema), METADATA)
+    arbiter = SdvConstraints(CONSTRAINTS, data, columns_of(METADATA, data.schema), METADATA)
     assert [int(mask.sum()) for mask in arbiter.valid(restored).values()] == [len(data)] * 5
 
 
@@ -62,7 +62,7 @@ def test_sdv_and_ours_find_the_same_rows_invalid():
         step.declared["class_name"]: mask
         for step, mask in zip(table_of(data, CONSTRAINTS).steps, table_of(data, CONSTRAINTS).valid(broken))
     }
-    theirs = Arbiter(CONSTRAINTS, data, columns_of(METADATA, data.schema), METADATA).valid(broken)
+    theirs = SdvConstraints(CONSTRAINTS, data, columns_of(METADATA, data.schema), METADATA).valid(broken)
     for number, one in enumerate(CONSTRAINTS):
         name = one["class_name"]
         if name not in ("FixedCombinations", "FixedIncrements"):  # the first has nothing to check in real rows

@@ -16,7 +16,7 @@ from shardsynth.data.values import Precision
 from shardsynth.errors import JobError
 from shardsynth.sampling.constraints.declared import bind, check_declared
 from shardsynth.sampling.constraints.ordered import needs_anchor
-from shardsynth.sampling.constraints.step import Held
+from shardsynth.sampling.constraints.step import ConstrainedColumn
 from shardsynth.sampling.constraints.table import TableConstraints
 
 
@@ -25,7 +25,7 @@ def table_of(data: pa.Table, declared, metadata=METADATA, facts=None) -> TableCo
     arrays = {name: data[name].combine_chunks() for name in data.column_names}
     steps = bind(
         declared,
-        lambda name: Held(columns[name], **(facts or {}).get(name, {})),
+        lambda name: ConstrainedColumn(columns[name], **(facts or {}).get(name, {})),
         data.column_names,
         anchored=lambda names: needs_anchor(names, arrays),
         known=lambda step: frozenset(step.labels(arrays).dictionary.to_pylist()),
@@ -109,7 +109,7 @@ def test_a_chain_of_inequalities_needs_no_drawing_again_whatever_the_order():
     ]
     data = pa.table({"a": [1, 2, 3], "b": [2, 2, 9], "c": [5, 6, 10]})
     table = table_of(data, declared, metadata_of(a="numerical", b="numerical", c="numerical"))
-    assert table.taken == {"b", "c"}
+    assert table.replaced == {"b", "c"}
     inner = table.transform(batch_of(data))
     shuffled = pa.RecordBatch.from_arrays(
         [a.take(pa.array([2, 0, 1])) if i else a for i, a in enumerate(inner.columns)], schema=inner.schema
