@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shardsynth.data.coding import ColumnCoder, TableCoder
 from shardsynth.errors import MetadataError
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
-from shardsynth.models.columns.marginals import REACH, category_marginal, grid_unit
+from shardsynth.models.columns.marginals import BIN_REACH, category_marginal, grid_unit
 from shardsynth.models.columns.ordering import correspondence_order
 from shardsynth.models.dp.tables import NoisyTables, on_simplex
 
@@ -99,7 +99,7 @@ def _axis(column: ColumnCoder, mass: Floats, groups: Integers, order: Integers, 
     unit = grid_unit(column.precision)
     if unit:
         wide = hi > lo + 0.5 * unit
-        lo, hi = np.where(wide, lo - REACH * unit, lo), np.where(wide, hi + REACH * unit, lo)
+        lo, hi = np.where(wide, lo - BIN_REACH * unit, lo), np.where(wide, hi + BIN_REACH * unit, lo)
     marginal = Marginal("axis", mass[keep] / mass[keep].sum(), lo, hi, absent)
     only = len(lo) == 1 and lo[0] == hi[0] and absent == 0
     return FittedColumn(
