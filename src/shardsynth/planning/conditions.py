@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
+from shardsynth.data.shards import Dataset, read_batches
 from shardsynth.data.values import axis_of_native, decoded, kind_of, native
 from shardsynth.errors import ConditionError, JobError, did_you_mean
 from shardsynth.job import Job
 from shardsynth.sampling.conditions import Condition, parse_conditions
 from shardsynth.sampling.constraints.conditions import meets
-
-if TYPE_CHECKING:
-    from shardsynth.data.shards import Dataset
+from shardsynth.sampling.constraints.step import missing_of
 
 #: Rows that are read before any task starts; of a longer table only what needs no row is checked.
 CHECKED_AT_ONCE = 20_000_000
@@ -162,8 +161,6 @@ class _Values:
         self.counts: dict[Any, int] | None = {} if kind_of(type_) in ("text", "boolean") else None
 
     def update(self, array: pa.Array) -> None:
-        from shardsynth.sampling.constraints.step import missing_of
-
         array = decoded(array)
         gone = missing_of(array)
         self.rows += len(array)
@@ -183,8 +180,6 @@ class _Values:
 
 
 def _read(dataset: Dataset, found: dict[str, _Values]) -> None:
-    from shardsynth.data.shards import read_batches
-
     for shard in dataset.shards:
         for batch in read_batches(shard, dataset.schema, names=set(found)):
             for name, values in found.items():

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
+from shardsynth.data.metadata import columns, read
+from shardsynth.data.shards import Dataset, read_batches
 from shardsynth.data.values import kind_of
 from shardsynth.errors import JobError
 from shardsynth.job import Job
-
-if TYPE_CHECKING:
-    from shardsynth.data.shards import Dataset
-    from shardsynth.sampling.constraints.step import ConstrainedColumn, Step
-
+from shardsynth.sampling.constraints.by_sdv import build, check_metadata
+from shardsynth.sampling.constraints.declared import (
+    bind,
+    check_declared,
+    check_learned,
+    columns_in,
+    describe,
+    is_programmed,
+)
+from shardsynth.sampling.constraints.step import ConstrainedColumn, Step
 
 #: Rows that are checked before any task starts; the first pass over the shards checks them all.
 CHECKED_AT_ONCE = 2_000_000
@@ -31,10 +38,6 @@ def check_constraints(job: Job, dataset: Dataset) -> None:
     Raises:
         JobError: A declaration that SDV refuses, or rows that violate a constraint.
     """
-    from shardsynth.data.shards import read_batches
-    from shardsynth.sampling.constraints.by_sdv import build, check_metadata
-    from shardsynth.sampling.constraints.declared import check_declared, is_programmed
-
     declared = declarations(job)
     for number, one in enumerate(declared):
         check_declared(one, number, dataset.schema.names)
@@ -60,9 +63,6 @@ class Checker:
     """Counts the rows of the real table that violate each constraint of SDV's own classes."""
 
     def __init__(self, job: Job, schema: pa.Schema) -> None:
-        from shardsynth.data.metadata import columns, read
-        from shardsynth.sampling.constraints.declared import bind, is_programmed
-
         self.declared = declarations(job)
         self.metadata = None if job.metadata is None else read(Path(job.metadata), schema, validate=False)
         known = {} if self.metadata is None else {c.name: c for c in columns(self.metadata, schema)}
@@ -85,8 +85,6 @@ class Checker:
 
     def refuse_empty(self) -> None:
         """JobError if a column of a constraint had no value in any batch."""
-        from shardsynth.sampling.constraints.declared import check_learned
-
         for name, number in self._empty.items():
             check_learned(self.declared[number], number, [Column(name, pa.null(), "unknown", "empty")])
 
@@ -97,8 +95,6 @@ class Checker:
 
 def refuse_violations(declared: Sequence[Mapping[str, Any]], found: Sequence[Sequence[int]]) -> None:
     """JobError that says which constraints are violated, by how many rows, and the number of one of them."""
-    from shardsynth.sampling.constraints.declared import describe
-
     broken = [
         f"{describe(one, number)}: {count:,} row(s) of the input violate it, the first is row {row:,}"
         for number, (one, (count, row)) in enumerate(zip(declared, found))
@@ -125,8 +121,6 @@ def sum_violations(parts: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:
 
 def _held(declared: Mapping[str, Any], field: pa.Field, known: Mapping[str, Column]) -> ConstrainedColumn:
     """A column before its values are known: as the metadata have it, else what the constraint takes it for."""
-    from shardsynth.sampling.constraints.step import ConstrainedColumn
-
     if field.name in known:
         return ConstrainedColumn(known[field.name], nullable=field.nullable)
     nature = kind_of(field.type)
@@ -158,8 +152,6 @@ def declarations(job: Job) -> list[dict[str, Any]]:
 
 def adapted(metadata: dict[str, Any], job: Job, schema: pa.Schema) -> dict[str, Any]:
     """Detected metadata in which the columns of constraints on numbers are numbers: SDV calls flags ordinal."""
-    from shardsynth.sampling.constraints.declared import columns_in
-
     (table,) = metadata["tables"].values()
     for one in declarations(job):
         if one["class_name"] in ("Inequality", "Range", "FixedIncrements"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shardsynth.data.coding import TableCoder
 from shardsynth.job import Job
 from shardsynth.models.families import NATIVE
 
 if TYPE_CHECKING:
-    from shardsynth.data.coding import TableCoder
     from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan
 
 

@@ -8,9 +8,11 @@ import pyarrow as pa
 
 from shardsynth.data.columns import Column
 from shardsynth.data.metadata import keys_of, table_of
+from shardsynth.data.personal import is_free_text
 from shardsynth.data.values import kind_of
 from shardsynth.errors import JobError, MetadataError, did_you_mean
 from shardsynth.job import Job
+from shardsynth.sampling.personal import faker_name
 from shardsynth.sampling.pseudonyms import Pseudonyms, check_column, read_key
 
 
@@ -21,8 +23,6 @@ def check_personal(job: Job, schema: pa.Schema) -> None:
         JobError: No such column, a column named twice, a key file that others may read or that is none.
         MetadataError: Faker has no such function.
     """
-    from shardsynth.sampling.personal import faker_name
-
     for option, columns in (
         ("anonymize", job.anonymize),
         ("pseudonymize", job.pseudonymize),
@@ -72,8 +72,6 @@ def marked(metadata: dict[str, Any], job: Job) -> dict[str, Any]:
 
 def refuse_free_text(metadata: dict[str, Any], sample: pa.Table, job: Job) -> None:
     """MetadataError where a column of free text would be learned: a category would hold a person's own words."""
-    from shardsynth.data.personal import is_free_text
-
     for name, options in table_of(metadata)["columns"].items():
         if options["sdtype"] not in ("categorical", "ordinal") or name in (*job.free_text, *job.pseudonymize):
             continue

@@ -11,10 +11,26 @@ from typing import Any
 import pyarrow as pa
 
 from shardsynth.data.columns import Column
-from shardsynth.data.shards import Dataset
+from shardsynth.data.metadata import check_composite, columns, read
+from shardsynth.data.public_codes import public_coder
+from shardsynth.data.shards import Dataset, open_shards
 from shardsynth.errors import JobError
 from shardsynth.job import Job
+from shardsynth.models.dp.accounting import histogram_noise
+from shardsynth.models.dp.columns import check_dp_columns
+from shardsynth.models.dp.noise import scale_for
+from shardsynth.models.dp.tables import groups_for, number_of_tables
+from shardsynth.models.families import NATIVE
+from shardsynth.models.sdv.options import validate_options
+from shardsynth.planning.capacity import check_room_for_job
+from shardsynth.planning.conditions import check_conditions
+from shardsynth.planning.constraints import check_constraints
+from shardsynth.planning.generators import learn_generators, no_rows
+from shardsynth.planning.options import expected_rows, native_options, training_plan
+from shardsynth.planning.personal import check_personal, marked
 from shardsynth.planning.plan import Plan, make_plan, metadata_digest
+from shardsynth.planning.quotas import check_quotas
+from shardsynth.standalone.cpus import available_cpus
 
 
 def checked_plan(job: Job, image: dict[str, Any] | None = None) -> Plan:
@@ -27,9 +43,6 @@ def checked_plan(job: Job, image: dict[str, Any] | None = None) -> Plan:
     Raises:
         InputError: The job or the shards are wrong.
     """
-    from shardsynth.data.shards import open_shards
-    from shardsynth.standalone.cpus import available_cpus
-
     dataset = open_shards(job.input)
     check_job(job, dataset, runs_here=image is None)
     plan = make_plan(job, dataset, job.cluster.workers or available_cpus(), metadata_digest(job))
@@ -48,20 +61,13 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         JobError: An option that the model does not have, an engine that is not installed, more rows than fit.
         MetadataError: The metadata file does not fit the shards.
     """
-    from shardsynth.planning.capacity import check_room_for_job
-
     _check_apart(job)
     check_room_for_job(job, dataset)
     _check_models(job, dataset.schema, None)
     if job.anonymize or job.pseudonymize or job.free_text:
-        from shardsynth.planning.personal import check_personal
-
         check_personal(job, dataset.schema)
     known: list[Column] | None = None
     if job.metadata is not None:
-        from shardsynth.data.metadata import columns, read
-        from shardsynth.planning.personal import marked
-
         metadata = read(Path(job.metadata), dataset.schema, validate=False)
         if job.privacy is not None:
             _check_dp(job, dataset, metadata)
@@ -71,9 +77,6 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         if not job.constraints:  # under constraints models see other columns
             _check_models(job, dataset.schema, known)
     if job.sample.conditions or job.sample.balance is not None:
-        from shardsynth.planning.conditions import check_conditions
-        from shardsynth.planning.quotas import check_quotas
-
         check_quotas(job, dataset.schema.names, job.sample.total_rows(dataset.rows))
         check_conditions(job, dataset, known)
     missing = [package for package in ("sdv", "torch") if find_spec(package) is None]  # looked for, not imported
@@ -83,17 +86,11 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         what = f"models.{stock[0]} is a stock model" if stock else what
         raise JobError(f"{what}: needs {' and '.join(missing)}, not installed here: pip install 'shardsynth[all]'")
     if job.constraints:
-        from shardsynth.planning.constraints import check_constraints
-
         check_constraints(job, dataset)
 
 
 def _check_models(job: Job, schema: pa.Schema, columns: Sequence[Column] | None) -> None:
     """The options are those of the models; the columns that they name are there, and of a type that can have them."""
-    from shardsynth.models.families import NATIVE
-    from shardsynth.models.sdv.options import validate_options
-    from shardsynth.planning.options import native_options
-
     for name, model in job.models.items():
         try:
             if model.engine == "native":
@@ -116,9 +113,6 @@ def _check_apart(job: Job) -> None:
 
 def _check_made(job: Job, dataset: Dataset, metadata: dict[str, Any], columns: Sequence[Column]) -> None:
     """What can be known of identifiers and personal data without a row: formats, their capacity, Faker's functions."""
-    from shardsynth.data.metadata import check_composite
-    from shardsynth.planning.generators import learn_generators, no_rows
-
     check_composite(metadata)
     rows = job.sample.total_rows(dataset.rows)
     for model in job.models:
@@ -127,14 +121,6 @@ def _check_made(job: Job, dataset: Dataset, metadata: dict[str, Any], columns: S
 
 def _check_dp(job: Job, dataset: Dataset, metadata: dict[str, Any]) -> None:
     """What a private fit would refuse: an undeclared column, a budget that drowns the tables or the gradients."""
-    from shardsynth.data.metadata import columns
-    from shardsynth.data.public_codes import public_coder
-    from shardsynth.models.dp.accounting import histogram_noise
-    from shardsynth.models.dp.columns import check_dp_columns
-    from shardsynth.models.dp.noise import scale_for
-    from shardsynth.models.dp.tables import groups_for, number_of_tables
-    from shardsynth.planning.options import expected_rows, training_plan
-
     assert job.privacy is not None
     known = columns(metadata, dataset.schema)
     check_dp_columns(known)

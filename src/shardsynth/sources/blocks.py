@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from shardsynth.errors import JobError
-from shardsynth.sampling.conditions import Condition, Conditions, parse_conditions
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
 from shardsynth.planning.quotas import Block, rows_of
+from shardsynth.run.artifacts import Artifacts
+from shardsynth.sampling.conditions import Condition, Conditions, parse_conditions
 
 #: More classes than this are no balance but a design of their own.
 _MOST_CLASSES = 1_000

@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from shardsynth.data.shards import Dataset, open_shards, read_batches
 from shardsynth.errors import InputError
+from shardsynth.models.base import NativeModel
 from shardsynth.sources.sources import Source
-
-if TYPE_CHECKING:
-    from shardsynth.data.shards import Dataset
-    from shardsynth.models.base import NativeModel
 
 _BATCH_ROWS = 16_384
 
@@ -29,8 +27,6 @@ def open_known(source: str) -> tuple[Dataset, str]:
     Raises:
         ShardError: No shard, or one that cannot be read.
     """
-    from shardsynth.data.shards import open_shards
-
     dataset = open_shards(source)
     text = json.dumps([shard.to_json() for shard in dataset.shards], sort_keys=True)
     return dataset, hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -69,10 +65,6 @@ class KnownSource(Source):
 
     def _given(self, rows: range) -> Iterator[tuple[int, pa.RecordBatch]]:
         """The known rows of a range, with the number of each batch's first; row groups outside it are not read."""
-        import pyarrow.parquet as pq
-
-        from shardsynth.data.shards import read_batches
-
         start = 0  # of the row group
         for shard in self.known.shards:
             if start + shard.rows <= rows.start or start >= rows.stop:

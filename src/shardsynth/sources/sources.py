@@ -10,19 +10,23 @@ import pyarrow as pa
 
 from shardsynth.errors import ModelError, ShardsynthError
 from shardsynth.job import Job
+from shardsynth.models.base import NativeModel, PreparedConditions, with_coded_text
+from shardsynth.models.families import load_native
 from shardsynth.planning.plan import Plan
 from shardsynth.planning.quotas import Block
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.constraint_card import read_card
 from shardsynth.run.rundir import RunDir
+from shardsynth.sampling.conditions import Conditions, parse_conditions
+from shardsynth.sampling.constraints.conditions import divided
+from shardsynth.sampling.constraints.rejection import ConstrainedRows, piece_rows
+from shardsynth.sampling.constraints.table import TableConstraints
+from shardsynth.sampling.streams import chunk_seed
 from shardsynth.sources.blocks import blocks_of
 from shardsynth.standalone.files import read_json
 
 if TYPE_CHECKING:
-    from shardsynth.models.base import NativeModel, PreparedConditions
     from shardsynth.models.sdv.synthesizers import StockModel
-    from shardsynth.run.artifacts import Artifacts
-    from shardsynth.sampling.conditions import Conditions
-    from shardsynth.sampling.constraints.table import TableConstraints
 
 #: Rows that are drawn at once.
 BATCH_ROWS = 65_536
@@ -57,8 +61,6 @@ class NativeSource(Source):
 
     def for_writing(self) -> NativeSource:
         """See ``Source``."""
-        from shardsynth.models.base import with_coded_text
-
         if self.conditions is not None:
             return self
         if self._for_writing is None:
@@ -81,8 +83,6 @@ class NativeSource(Source):
 
     def spare(self, block: int, piece: int, rows: int) -> pa.RecordBatch:
         """Piece of the spare stream of a block."""
-        from shardsynth.sampling.streams import chunk_seed
-
         seed = chunk_seed(self.seed, f"again {block}", piece)
         return self.model.draw(seed, 0, rows, conditions=self.conditions)
 
@@ -96,8 +96,6 @@ class StockSource(Source):
 
     def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
         """See ``Source``."""
-        from shardsynth.sampling.streams import chunk_seed
-
         if not rows:
             return
         size = self.chunk_rows
@@ -118,8 +116,6 @@ class StockSource(Source):
 
     def spare(self, block: int, piece: int, rows: int) -> pa.RecordBatch:
         """Piece of the spare stream of a block."""
-        from shardsynth.sampling.streams import chunk_seed
-
         return self.model.draw(chunk_seed(self.seed, f"{self.name} again {block}", piece), 0, rows)
 
 
@@ -129,9 +125,6 @@ class ConstrainedSource(Source):
     def __init__(
         self, source: NativeSource | StockSource, table: TableConstraints, conditions: Conditions | None = None
     ) -> None:
-        from shardsynth.sampling.constraints.conditions import divided
-        from shardsynth.sampling.constraints.rejection import ConstrainedRows, piece_rows
-
         self.schema: pa.Schema = table.schema
         self.dictionary_columns = source.dictionary_columns
         self.device, self._inner, self._told = source.device, source, (0, 0)
@@ -297,8 +290,6 @@ def open_source(
         model = model.with_sampling(**sampling)
     conditions = None
     if where is not None and where != {}:
-        from shardsynth.sampling.conditions import parse_conditions
-
         conditions = parse_conditions(where)
     if table is not None:
         return ConstrainedSource(NativeSource(model, seed), table, conditions)
@@ -311,8 +302,6 @@ def open_native(folder: Path, *, gpu: bool = False) -> NativeModel:
     Raises:
         ModelError: No native model is there.
     """
-    from shardsynth.models.families import load_native
-
     model = load_native(folder, str(model_card(folder).get("family")))
     return model.on_device("auto") if gpu else model
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from shardsynth.errors import MergeError
 from shardsynth.planning.constraints import count_broken, declarations, refuse_violations, sum_violations
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.constraint_card import FILE
 from shardsynth.run.rundir import Attempt
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
+from shardsynth.sampling.constraints.by_sdv import Arbiter
+from shardsynth.sampling.constraints.declared import describe, is_programmed
+from shardsynth.summaries.counts import Counts
 
 
 def write_card(artifacts: Artifacts, attempt: Attempt, folder: Path) -> None:
@@ -27,9 +28,6 @@ class InnerCounts:
     """Counts of the inner table, and of the real rows that violate a constraint of a user's class."""
 
     def __init__(self, artifacts: Artifacts) -> None:
-        from shardsynth.sampling.constraints.declared import is_programmed
-        from shardsynth.summaries.counts import Counts
-
         job = artifacts.plan.job
         self._table = artifacts.constraints()
         self._programs = [number for number, one in enumerate(declarations(job)) if is_programmed(one)]
@@ -54,7 +52,6 @@ class InnerCounts:
 
 def arbiter(artifacts: Artifacts) -> Any:
     """SDV's own constraint objects, fitted on the row sample."""
-    from shardsynth.sampling.constraints.by_sdv import Arbiter
 
     def load() -> Arbiter:
         metadata = artifacts.metadata()
@@ -93,8 +90,6 @@ def verdict(artifacts: Artifacts, model: str) -> dict[str, Any]:
     Raises:
         MergeError: A written row violates a constraint.
     """
-    from shardsynth.sampling.constraints.declared import describe
-
     run, plan = artifacts.run, artifacts.plan
     declared = declarations(plan.job)
     scored = [run.last_record("score", task.index) or {} for task in plan.model_tasks("score", model)]

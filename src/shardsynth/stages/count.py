@@ -5,34 +5,31 @@ Each function reads committed files of earlier stages, writes an attempt's outpu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shardsynth.data import archive
 from shardsynth.errors import RunError
+from shardsynth.models.dp.accounting import histogram_noise
+from shardsynth.models.dp.tables import draw_histograms, draw_tables
 from shardsynth.planning.options import expected_rows, is_trained
 from shardsynth.planning.personal import pseudonyms
 from shardsynth.planning.plan import Plan, Task
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.constraints import InnerCounts, refuse_input
 from shardsynth.stages.rows import check_keys, input_rows
+from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.drift import ShardHistograms, group_of
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-    from shardsynth.summaries.counts import Counts
-
+from shardsynth.summaries.ranges import ScoreRanges
 
 # --- real rows -------------------------------------------------------------------------------------------------------
 
 
 def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Pass 2: integer histograms and contingency tables of some row groups, on the bins of pass 1."""
-    from shardsynth.summaries.counts import Counts
-    from shardsynth.summaries.ranges import ScoreRanges
-
     plan, run, coder = artifacts.plan, artifacts.run, artifacts.coder()
     check_keys(artifacts, pseudonyms(plan.job))
     inner = InnerCounts(artifacts) if plan.job.constraints else None
@@ -87,8 +84,6 @@ def _add_shard(
 
 def count_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Merge the counts of the real rows."""
-    from shardsynth.summaries.counts import Counts
-
     plan, run = artifacts.plan, artifacts.run
     coders = {"train": artifacts.coder(), "holdout": artifacts.coder()}
     if plan.job.constraints:
@@ -114,10 +109,6 @@ def count_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Pr
 
 def _draw_noisy_tables(artifacts: Artifacts, attempt: Attempt) -> None:
     """Merge the counts on public codes, and draw their noise: once in the life of a run."""
-    from shardsynth.models.dp.accounting import histogram_noise
-    from shardsynth.models.dp.tables import draw_histograms, draw_tables
-    from shardsynth.summaries.counts import Counts
-
     plan, run = artifacts.plan, artifacts.run
     asked = plan.job.privacy
     assert asked is not None

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.data.metadata import keys_of
 from shardsynth.errors import MergeError
+from shardsynth.metrics.diagnostic import diagnostic
+from shardsynth.metrics.quality import quality
 from shardsynth.planning.plan import Plan, replica_group
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, RunDir
 from shardsynth.standalone.files import read_json, sha256_of
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-    from shardsynth.summaries.counts import Counts
+from shardsynth.summaries.counts import Counts
 
 
 def check_parts(run: RunDir, plan: Plan, model: str) -> list[dict[str, Any]]:
@@ -120,10 +121,6 @@ def coalesce(
 
 def figures(artifacts: Artifacts, model: str, counts: dict[str, Counts]) -> dict[str, Any]:
     """Figures of one model that need counts alone, in the form of ``metrics/<model>.json``."""
-    from shardsynth.data.metadata import keys_of
-    from shardsynth.metrics.diagnostic import diagnostic
-    from shardsynth.metrics.quality import quality
-
     plan, run, coder = artifacts.plan, artifacts.run, artifacts.coder()
     real, holdout = artifacts.counts("train"), artifacts.counts("holdout")
     scores: dict[str, Any] = quality(real, counts["all"], coder)

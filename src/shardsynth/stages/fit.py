@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from shardsynth.metrics.quality import quality
+from shardsynth.models.base import Fitting
+from shardsynth.models.families import NATIVE
 from shardsynth.planning.generators import learn_generators
 from shardsynth.planning.options import native_options
 from shardsynth.planning.plan import Task, replica_group, replicas
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.sources.blocks import blocks_of
 from shardsynth.sources.sources import BATCH_ROWS, QuotaSource
 from shardsynth.stages.constraints import write_card
 from shardsynth.stages.fit_setup import fit_setup
 from shardsynth.stages.model_files import save_files, write_losses, write_provenance
 from shardsynth.stages.rows import training_rows
 from shardsynth.standalone.files import write_json
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-
+from shardsynth.summaries.counts import Counts
+from shardsynth.summaries.ranges import ScoreRanges
 
 #: Rows by which candidates are compared.
 _SCORED_ROWS = 20_000
@@ -63,10 +66,6 @@ def _choose(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any
 
 
 def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
-    from shardsynth.models.base import Fitting
-    from shardsynth.models.families import NATIVE
-    from shardsynth.sources.blocks import blocks_of
-
     plan, run = artifacts.plan, artifacts.run
     chosen = plan.job.models[task.model]
     table = artifacts.fit_table()
@@ -100,10 +99,6 @@ def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str,
 
 def _score(artifacts: Artifacts, batch: pa.RecordBatch) -> float:
     """Quality of drawn rows against the training rows, over all pairs; the shapes alone where there are no pairs."""
-    from shardsynth.metrics.quality import quality
-    from shardsynth.summaries.counts import Counts
-    from shardsynth.summaries.ranges import ScoreRanges
-
     coder = artifacts.coder()
     if artifacts.plan.job.constraints:
         batch, fine = artifacts.constraints().restore(batch)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from shardsynth.errors import RunError
+from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan
+from shardsynth.models.base import NativeModel
 from shardsynth.models.copula.dp_fit import fit_copula_with_dp
 from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.planning.generators import learn_generators, no_rows
 from shardsynth.planning.options import training_plan
 from shardsynth.planning.plan import Task
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt
 from shardsynth.stages.fit_setup import fit_setup
 from shardsynth.stages.model_files import save_files, write_provenance
 from shardsynth.stages.rows import training_rows
-
-if TYPE_CHECKING:
-    from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan
-    from shardsynth.models.base import NativeModel
-    from shardsynth.run.artifacts import Artifacts
 
 
 def fit_dp_model(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:

@@ -6,19 +6,17 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from shardsynth.data.coding import TableCoder
+from shardsynth.data.columns import Column
+from shardsynth.models.base import FitSetup
 from shardsynth.planning.generators import learn_generators
 from shardsynth.planning.plan import Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.standalone import signals
-
-if TYPE_CHECKING:
-    from shardsynth.data.coding import TableCoder
-    from shardsynth.data.columns import Column
-    from shardsynth.models.base import FitSetup
 
 #: Seeds of a model's candidates lie so far apart.
 _REPLICA_SEED = 1_000_003
@@ -48,8 +46,6 @@ def fit_setup(
     Raises:
         InputError: An id has too few values for the rows to be made.
     """
-    from shardsynth.models.base import FitSetup
-
     plan, run = artifacts.plan, artifacts.run
     generators = learn_generators(plan.job, task.model, artifacts.metadata(), columns, sample, plan.rows)
     with tempfile.TemporaryDirectory(prefix="training-", dir=run.private) as scratch:

@@ -7,23 +7,30 @@ Two tables then run through a job: the input's, on which all is scored, and the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
+from shardsynth.data.detection import complete
+from shardsynth.data.metadata import columns as columns_of
 from shardsynth.job import Job
+from shardsynth.models.columns.fit import column_ends
+from shardsynth.models.columns.marginals import Protection, cells_of_histogram
 from shardsynth.planning.constraints import declarations
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.constraint_card import FILE
 from shardsynth.run.rundir import Attempt
-
-if TYPE_CHECKING:
-    from shardsynth.data.coding import TableCoder
-    from shardsynth.run.artifacts import Artifacts
-    from shardsynth.sampling.constraints.step import ConstrainedColumn
-    from shardsynth.sampling.constraints.table import TableConstraints
-    from shardsynth.summaries.profile import Profile
+from shardsynth.sampling.constraints.by_sdv import Arbiter, check_metadata
+from shardsynth.sampling.constraints.combined import CombinationStep
+from shardsynth.sampling.constraints.declared import bind, check_learned, columns_in, is_programmed
+from shardsynth.sampling.constraints.ordered import needs_anchor
+from shardsynth.sampling.constraints.programmed import fit_program, save_programs
+from shardsynth.sampling.constraints.step import ConstrainedColumn
+from shardsynth.sampling.constraints.table import TableConstraints
+from shardsynth.summaries.profile import Profile, ProfileOptions
 
 
 def learn_constraints(
@@ -37,14 +44,6 @@ def learn_constraints(
     Raises:
         JobError: SDV refuses a constraint for this table, or a column cannot be constrained.
     """
-    from shardsynth.data.coding import TableCoder
-    from shardsynth.data.detection import complete
-    from shardsynth.data.metadata import columns as columns_of
-    from shardsynth.sampling.constraints.by_sdv import Arbiter, check_metadata
-    from shardsynth.sampling.constraints.declared import check_learned, columns_in, is_programmed
-    from shardsynth.sampling.constraints.programmed import fit_program, save_programs
-    from shardsynth.summaries.profile import Profile, ProfileOptions
-
     job, folder = artifacts.plan.job, artifacts.run.private / "summary"
     declared = declarations(job)
     columns = artifacts.columns_of(metadata)
@@ -86,11 +85,6 @@ def learn_constraints(
 
 def _bound(job: Job, coder: TableCoder, schema: pa.Schema, train: Profile, programs: Sequence[Any]) -> TableConstraints:
     """The steps, with what the profile knows of their columns."""
-    from shardsynth.sampling.constraints.combined import CombinationStep
-    from shardsynth.sampling.constraints.declared import bind
-    from shardsynth.sampling.constraints.ordered import needs_anchor
-    from shardsynth.sampling.constraints.table import TableConstraints
-
     sample = {name: train.sample.column(name).combine_chunks() for name in schema.names}
     by_name = {column.name: column for column in coder.table}
 
@@ -114,10 +108,6 @@ def _bound(job: Job, coder: TableCoder, schema: pa.Schema, train: Profile, progr
 
 def _facts(column: Column, coder: TableCoder, train: Profile, job: Job, schema: pa.Schema) -> ConstrainedColumn:
     """A column with its grid and the ends that a model may not go beyond."""
-    from shardsynth.models.columns.fit import column_ends
-    from shardsynth.models.columns.marginals import Protection, cells_of_histogram
-    from shardsynth.sampling.constraints.step import ConstrainedColumn
-
     nullable = bool(schema.field(column.name).nullable)
     if column.name not in coder.index:
         return ConstrainedColumn(column, nullable=nullable)

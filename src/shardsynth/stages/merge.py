@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,23 +11,19 @@ import pyarrow as pa
 from shardsynth._version import __version__
 from shardsynth.data.columns import schema_to_text
 from shardsynth.planning.plan import Task
-from shardsynth.run.rundir import Attempt
+from shardsynth.planning.quotas import described
+from shardsynth.report.number_pairs import number_pairs
+from shardsynth.run.artifacts import Artifacts
+from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.sources.blocks import blocks_of
 from shardsynth.stages.constraints import verdict
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-from shardsynth.run.rundir import Progress
+from shardsynth.stages.count_figures import check_parts, coalesce, figures, images_of
+from shardsynth.stages.row_figures import joined, least_told, row_figures
+from shardsynth.summaries.counts import Counts
 
 
 def merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Check that a model's parts add up; write the manifest and the figures; coalesce the parts where asked."""
-    from shardsynth.planning.quotas import described
-    from shardsynth.report.number_pairs import number_pairs
-    from shardsynth.sources.blocks import blocks_of
-    from shardsynth.stages.count_figures import check_parts, coalesce, figures, images_of
-    from shardsynth.stages.row_figures import joined, least_told, row_figures
-    from shardsynth.summaries.counts import Counts
-
     plan, run, model = artifacts.plan, artifacts.run, task.model
     parts = check_parts(run, plan, model)
     rows = sum(part["rows"] for part in parts)

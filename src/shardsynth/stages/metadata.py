@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from shardsynth.data.detection import complete, detect
+from shardsynth.data.metadata import public, read
 from shardsynth.errors import MetadataError
+from shardsynth.planning.constraints import adapted
+from shardsynth.planning.personal import marked, refuse_free_text
 from shardsynth.planning.plan import Plan, metadata_digest
-
-if TYPE_CHECKING:
-    from shardsynth.summaries.profile import Profile
+from shardsynth.summaries.profile import Profile
 
 
 def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -17,11 +19,6 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
 
     What the user's file says stands, and sdv is not needed for it; what it leaves open comes from the exact counts.
     """
-    from shardsynth.data.detection import complete, detect
-    from shardsynth.data.metadata import public, read
-    from shardsynth.planning.constraints import adapted
-    from shardsynth.planning.personal import marked, refuse_free_text
-
     if plan.job.metadata is None:
         metadata = marked(adapted(detect(profile.sample, profile, plan.schema), plan.job, plan.schema), plan.job)
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from shardsynth.planning.plan import Plan
 from shardsynth.run.rundir import Attempt, RunDir
@@ -25,8 +26,6 @@ def save_files(run: RunDir, model: Any, folder: Path, attempt: Attempt) -> None:
 def write_losses(path: Path, losses: pa.Table | None, attempt: Attempt) -> None:
     """Write a training's loss history, where there is one."""
     if losses is not None:
-        import pyarrow.parquet as pq
-
         pq.write_table(losses, attempt.output(path))
 
 

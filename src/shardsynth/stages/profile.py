@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from shardsynth.data.coding import TableCoder
+from shardsynth.data.public_codes import public_coder
+from shardsynth.models.columns.guess_relations import guess_relations
+from shardsynth.models.dp.columns import check_dp_columns
 from shardsynth.planning.constraints import Checker
 from shardsynth.planning.personal import pseudonyms
 from shardsynth.planning.plan import Task
-from shardsynth.run.rundir import Attempt
+from shardsynth.run.artifacts import Artifacts
+from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.constraints import refuse_input
 from shardsynth.stages.learn_constraints import learn_constraints
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-    from shardsynth.summaries.profile import Profile
-from shardsynth.run.rundir import Progress
+from shardsynth.stages.metadata import complete_metadata
 from shardsynth.stages.rows import input_rows
+from shardsynth.summaries.profile import Profile, ProfileOptions
 
 
 def profile(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Pass 1: profile the training and the holdout rows of some row groups."""
-    from shardsynth.summaries.profile import Profile, ProfileOptions
-
     plan, run = artifacts.plan, artifacts.run
     share = plan.job.evaluate.holdout
     parts = {}
@@ -51,13 +51,6 @@ def profile(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progre
 
 def profile_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Merge the profiles; detect or complete the metadata; place the bins; guess relations on the row sample."""
-    from shardsynth.data.coding import TableCoder
-    from shardsynth.data.public_codes import public_coder
-    from shardsynth.models.columns.guess_relations import guess_relations
-    from shardsynth.models.dp.columns import check_dp_columns
-    from shardsynth.stages.metadata import complete_metadata
-    from shardsynth.summaries.profile import Profile
-
     plan, run = artifacts.plan, artifacts.run
     if plan.job.constraints:
         refuse_input(artifacts, "profile")

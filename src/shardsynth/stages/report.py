@@ -9,8 +9,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,13 +20,14 @@ from shardsynth._version import __version__
 from shardsynth.errors import RunError
 from shardsynth.job import STAGES, Job
 from shardsynth.planning.plan import Task
+from shardsynth.report.figures import column_figures
+from shardsynth.report.mosaics import mosaics
+from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData, write_report
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.stages.row_figures import least_told
 from shardsynth.standalone.files import read_json, write_atomic
 from shardsynth.summaries.counts import Counts
-
-if TYPE_CHECKING:
-    from shardsynth.report.page import ReportData
-    from shardsynth.run.artifacts import Artifacts
 
 
 def write_run_report(root: Path) -> Path:
@@ -34,8 +36,6 @@ def write_run_report(root: Path) -> Path:
     Raises:
         RunError: A model is not merged yet, or what derives from real rows was deleted.
     """
-    from shardsynth.run.artifacts import Artifacts
-
     artifacts = Artifacts(root)
     if not artifacts.run.private.exists():
         raise RunError(f"{root}: what derives from real rows was deleted, and the page is drawn from it")
@@ -54,8 +54,6 @@ def write_run_report(root: Path) -> Path:
 
 def write_pages(artifacts: Artifacts, target: Callable[[str], Path]) -> None:
     """Write the page and its table of figures to the paths that ``target`` gives for their names."""
-    from shardsynth.report.page import write_report
-
     with tempfile.TemporaryDirectory(dir=artifacts.run.private) as temporary:
         write_report(Path(temporary), report_data(artifacts))
         for path in sorted(Path(temporary).iterdir()):
@@ -66,11 +64,6 @@ def write_pages(artifacts: Artifacts, target: Callable[[str], Path]) -> None:
 
 def report_data(artifacts: Artifacts) -> ReportData:
     """What the page says."""
-    from shardsynth.report.figures import column_figures
-    from shardsynth.report.mosaics import mosaics
-    from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData
-    from shardsynth.stages.row_figures import least_told
-
     plan, run, coder = artifacts.plan, artifacts.run, artifacts.coder()
     job = plan.job
     synthetic = {name: Counts.load(run.private / "summary" / f"synthetic.{name}.all", coder) for name in job.models}
@@ -169,8 +162,6 @@ def _guarantee(artifacts: Artifacts) -> tuple[str, ...]:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
     found = {}
     for package in ("sdv", "sdmetrics", "ctgan", "torch", "numpy", "pandas"):
         try:
@@ -197,8 +188,6 @@ def _losses(path: Path) -> dict[str, list[float]]:
 
 def report(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Write the HTML page."""
-    from shardsynth.stages.report import write_pages
-
     folder = artifacts.run.root / "report"
     write_pages(artifacts, lambda name: attempt.output(folder / name))
     return attempt.commit()

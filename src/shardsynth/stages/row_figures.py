@@ -10,7 +10,7 @@ import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,14 @@ import pyarrow.parquet as pq
 
 from shardsynth.data import archive
 from shardsynth.data.values import decoded, plain_type, without_views
+from shardsynth.job import Job
+from shardsynth.metrics.attacks import attacks
+from shardsynth.metrics.detection import detection
+from shardsynth.metrics.privacy import COMPARED_ROWS, SEARCHED_ROWS, Distances, Reference, Z, compare, privacy
+from shardsynth.metrics.survival import survival
+from shardsynth.metrics.utility import utility
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.summaries.rows import hash_rows, share_threshold
-
-if TYPE_CHECKING:
-    from shardsynth.job import Job
-    from shardsynth.metrics.privacy import Distances, Reference
-    from shardsynth.run.artifacts import Artifacts
 
 #: Rows that a privacy figure needs of either real side.
 _FEWEST_ROWS = 20
@@ -34,7 +36,6 @@ _AIM = 0.97
 
 def reference(artifacts: Artifacts) -> Reference | None:
     """The real rows that synthetic ones are compared with; None without a holdout, or without torch."""
-    from shardsynth.metrics.privacy import Reference
 
     def load() -> Reference | None:
         train, held = artifacts.profile("train").sample, artifacts.profile("holdout").sample
@@ -50,8 +51,6 @@ class ScoredRows:
     """The synthetic rows of a scoring task that the row-based figures look at."""
 
     def __init__(self, artifacts: Artifacts, model: str) -> None:
-        from shardsynth.metrics.privacy import COMPARED_ROWS, SEARCHED_ROWS
-
         self._worker, self._salt = artifacts, f"score {model}"
         rows = artifacts.plan.rows
         self._most = np.uint64(_threshold(COMPARED_ROWS, rows))
@@ -73,8 +72,6 @@ class ScoredRows:
 
     def save(self, path: Path) -> None:
         """Write the rows and their distances to the real ones."""
-        from shardsynth.metrics.privacy import compare
-
         table = pa.concat_tables(self._tables) if self._tables else self._schema.empty_table()
         searched = np.concatenate([np.zeros(0, np.bool_), *self._flags])
         out = io.BytesIO()
@@ -92,8 +89,6 @@ def _threshold(most: int, rows: int) -> int:
 
 def joined(artifacts: Artifacts, paths: Sequence[Path]) -> tuple[pa.Table, Distances | None]:
     """What the scoring tasks of a model kept: the rows, and their distances where there is a reference."""
-    from shardsynth.metrics.privacy import Distances
-
     parts = [archive.read(path) for path in paths]
     table = pa.concat_tables([pq.read_table(io.BytesIO(part.pop("rows.parquet"))) for part in parts])
     return table.combine_chunks(), Distances.joined(parts) if reference(artifacts) is not None else None
@@ -107,12 +102,6 @@ def row_figures(artifacts: Artifacts, table: pa.Table, distances: Distances | No
         table: Synthetic rows, a uniform sample.
         distances: Of these rows to the real ones.
     """
-    from shardsynth.metrics.attacks import attacks
-    from shardsynth.metrics.detection import detection
-    from shardsynth.metrics.privacy import Z, privacy
-    from shardsynth.metrics.survival import survival
-    from shardsynth.metrics.utility import utility
-
     plan, coder = artifacts.plan, artifacts.coder()
     evaluate, seed = plan.job.evaluate, plan.job.seed
     train, held = artifacts.profile("train").sample, artifacts.profile("holdout").sample

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +12,15 @@ from shardsynth.data.shards import read_batches
 from shardsynth.errors import RunError
 from shardsynth.planning.personal import pseudonyms
 from shardsynth.planning.plan import Plan, Task
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Progress
 from shardsynth.sampling.pseudonyms import Pseudonyms
 from shardsynth.standalone import signals
 from shardsynth.summaries.rows import holdout_mask
 
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-
 
 def training_rows(artifacts: Artifacts) -> Iterator[pa.RecordBatch]:
     """All rows but those of the holdout, shard after shard, as the model sees them."""
-    from shardsynth.stages.rows import input_rows
-
     plan = artifacts.plan
     table = artifacts.constraints() if plan.job.constraints else None
     for task in plan.tasks["count"]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shardsynth.planning.plan import Task
-from shardsynth.run.rundir import Attempt
-from shardsynth.stages.constraints import Judge
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-from shardsynth.run.rundir import Progress
+from shardsynth.run.artifacts import Artifacts
+from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.sources.parts import read_part
+from shardsynth.stages.constraints import Judge
+from shardsynth.stages.row_figures import ScoredRows
+from shardsynth.summaries.counts import Counts
 
 
 def score(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
@@ -19,9 +18,6 @@ def score(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
 
     Of the rows chosen by hash, keep the rows and their distances to the real ones.
     """
-    from shardsynth.stages.row_figures import ScoredRows
-    from shardsynth.summaries.counts import Counts
-
     plan, run, coder = artifacts.plan, artifacts.run, artifacts.coder()
     head_rows = artifacts.profile("holdout").rows
     ranges = artifacts.synthetic_ranges(task.model)
