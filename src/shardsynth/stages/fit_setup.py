@@ -1,4 +1,4 @@
-"""What every fit of a run is given, whatever it may know of the rows."""
+"""The input of every fit of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shardsynth.planning.plan import Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.standalone import signals
 
-#: Seeds of a model's candidates lie so far apart.
+#: Difference between the seeds of a model's candidates.
 _REPLICA_SEED = 1_000_003
 
 
@@ -32,12 +32,12 @@ def fit_setup(
     options: Any,
     sample: pa.Table,
 ) -> Iterator[FitSetup]:
-    """The setup of a fit task, and a scratch folder that lasts as long.
+    """The setup of a fit task; its scratch folder is deleted at the end of the context.
 
     Args:
-        artifacts: What the run knows.
+        artifacts: Of the run.
         task: The fit.
-        schema: Of the table that the model is fitted on.
+        schema: Arrow schema of the table that the model is fitted on.
         columns: Its columns.
         coder: Their codes.
         options: The family's.

@@ -15,7 +15,7 @@ from shardsynth.summaries.ranges import ScoreRanges
 
 
 def sample(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
-    """Make a range of output parts; beside them, the exact range of every numeric column."""
+    """Write a range of output parts, and the exact range of every numeric column."""
     plan, run = artifacts.plan, artifacts.run
     source = artifacts.cached(f"source {task.model}", lambda: open_run_source(artifacts, task.model))
     columns = artifacts.coder().columns
@@ -38,5 +38,5 @@ def sample(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progres
         written = write_part(attempt.output(path), plan.schema, source, plan.part_rows(part), watch)
         attempt.checksum(path, written["sha256"])
         parts.append({"part": part, **written})
-    attempt.write_json(run.ranges_file(task), {name: found.to_json() for name, found in ranges.items()})
+    attempt.write_json(run.ranges_file(task), {name: score_ranges.to_json() for name, score_ranges in ranges.items()})
     return attempt.commit(rows=row - first, parts=parts, acceptance=source.acceptance(), device=source.device)
