@@ -34,7 +34,7 @@ from shardsynth import Job, plan_job  # noqa: E402
 from shardsynth.data.detection import detect  # noqa: E402
 from shardsynth.data.writer import PartWriter  # noqa: E402
 from shardsynth.sources.sources import open_source  # noqa: E402
-from shardsynth.stages.constraints import Judge  # noqa: E402
+from shardsynth.stages.constraints import PartChecker  # noqa: E402
 from shardsynth.stages.task import TaskRunner  # noqa: E402
 from shardsynth.summaries.profile import Profile  # noqa: E402
 
@@ -133,11 +133,11 @@ def draw(case: Case, rows: int) -> None:
 def judge(case: Case) -> None:
     """Count, by SDV's own ``is_valid``, the written rows that violate a constraint."""
     if case.names:
-        judge, row = Judge(case.runner.artifacts), 0
+        checker, row = PartChecker(case.runner.artifacts), 0
         for batch in pq.ParquetFile(case.root / "rows.parquet").iter_batches():
-            judge.update(batch, row)
+            checker.update(batch, row)
             row += batch.num_rows
-        case.broken = sum(count for count, _ in judge.found)
+        case.broken = sum(count for count, _ in checker.violations)
 
 
 def compared(

@@ -1,7 +1,7 @@
-"""How options are declared, parsed and described: those of the job file and of every model family.
+"""Declare, parse and describe options: those of the job file and of every model family.
 
 Options are a frozen pydantic model. Each field says an option's type, range, default and, in one sentence, what it is;
-errors and the tables of docs/ are made of that.
+errors and the tables of docs/ are made from these.
 """
 
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
@@ -21,19 +21,19 @@ Parsed = TypeVar("Parsed", bound="Options")
 
 def _no_truth(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError  # without words: what is wanted follows from the field
+        raise ValueError  # without a message: the field says what is wanted
     return value
 
 
 def or_empty(value: Any) -> Any:
-    """A key without a value in YAML is an empty mapping."""
+    """An empty mapping in place of None: in YAML, a key without a value is None."""
     return {} if value is None else value
 
 
-# A text beside a type says what is wanted, where the type does not.
+# Where a type alone does not say what is wanted, a text beside it does.
 #: A whole number, also as 300.0 or "300".
 Whole = Annotated[int, BeforeValidator(_no_truth)]
-#: A finite number, also as text: YAML reads 1e-4 as such.
+#: A finite number, also as text: YAML reads 1e-4 as text.
 Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
 Share = Annotated[Number, Field(ge=0.0, le=1.0)]
 #: Widths of layers, whole numbers from 1.
@@ -43,25 +43,25 @@ Text = Annotated[str, BeforeValidator(str)]
 
 
 class Options(BaseModel):
-    """Options of a model, of a part of one, or of a job: frozen, every key known."""
+    """Options of a model, of a part of a model, or of a job: frozen, and every key must be known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
-    def checked(cls: type[Parsed], where: str, given: Mapping[str, Any], at: str = ": ") -> Parsed:
-        """Options from plain data.
+    def checked(cls: type[Parsed], where: str, values: Mapping[str, Any], at: str = ": ") -> Parsed:
+        """Parse options from plain data.
 
         Args:
-            where: What errors call the model: its family.
-            given: Option -> value.
-            at: What stands between the family and the option in errors.
+            where: Start of each error: the family.
+            values: By option, its value.
+            at: Text between the family and the option in an error.
 
         Raises:
-            JobError: One or more options are unknown or impossible: which, what was found, what is wanted, and the
-                nearest valid key.
+            JobError: Options are unknown or out of range. It says which, what was found, what is wanted, and the
+                nearest valid option.
         """
         try:
-            return cls.model_validate(dict(given))
+            return cls.model_validate(dict(values))
         except ValidationError as error:
             problems = (_explain(cls, item, at) for item in error.errors())
             raise JobError("; ".join(dict.fromkeys(where + problem for problem in problems))) from None
@@ -81,13 +81,13 @@ class Rare(Options):
 
 
 def keys(*models: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Options of the models, by the names that a job file gives them; first those that a model's file holds."""
-    found = {info.alias or name: info for model in models for name, info in model.model_fields.items()}
-    return dict(sorted(found.items(), key=lambda item: bool(item[1].exclude)))
+    """Options of the classes by their names in a job file; those that a model's file holds come first."""
+    fields = {info.alias or name: info for model in models for name, info in model.model_fields.items()}
+    return dict(sorted(fields.items(), key=lambda item: bool(item[1].exclude)))
 
 
 def unknown(key: object, valid: Collection[str]) -> str:
-    """What to say of an unknown option."""
+    """The message for an unknown option."""
     hint = did_you_mean(key, valid, 0.6) or f"; valid: {', '.join(valid)}"
     return f"no option is called {key!r}{hint}"
 
@@ -96,36 +96,36 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 
 def wanted(info: FieldInfo) -> str:
-    """What an option takes, in words, such as ``a whole number from 0 to 1000``."""
+    """What is wanted of an option, in words, such as ``a whole number from 0 to 1000``."""
     kind, marks = _unwrapped(info.annotation, info.metadata)
-    said = next((mark for mark in marks if isinstance(mark, str)), _KINDS.get(kind, "anything"))
+    kind_text = next((mark for mark in marks if isinstance(mark, str)), _KINDS.get(kind, "anything"))
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     ends = {end: f"{getattr(mark, end):.15g}" for mark in marks for end in ("ge", "gt", "le") if hasattr(mark, end)}
     if "le" in ends:
-        return f"{said} from {ends['ge']} to {ends['le']}"
+        return f"{kind_text} from {ends['ge']} to {ends['le']}"
     if "gt" in ends:
-        return f"{said}, more than {ends['gt']}"
-    return f"{said}, {'not below' if ends['ge'] == '0' else 'at least'} {ends['ge']}" if ends else said
+        return f"{kind_text}, more than {ends['gt']}"
+    return f"{kind_text}, {'not below' if ends['ge'] == '0' else 'at least'} {ends['ge']}" if ends else kind_text
 
 
 def table(*models: type[BaseModel]) -> str:
-    """The models' options as a Markdown table, by the names that a job file gives them."""
+    """Options of the classes as a Markdown table, by their names in a job file."""
     lines = ["| option | default | values | what it is |", "|---|---|---|---|"]
     for key, info in keys(*models).items():
-        made = info.get_default(call_default_factory=True)
-        none = made is None or made in ({}, "") or isinstance(made, BaseModel)
-        default = "" if none else f"`{made if isinstance(made, str) else json.dumps(made)}`"
+        value = info.get_default(call_default_factory=True)
+        no_default = value is None or value in ({}, "") or isinstance(value, BaseModel)
+        default = "" if no_default else f"`{value if isinstance(value, str) else json.dumps(value)}`"
         lines.append(f"| `{key}` | {default} | {wanted(info)} | {info.description} |")
     return "\n".join(lines) + "\n"
 
 
 def _explain(model: type[BaseModel], error: Any, at: str) -> str:
-    """One of pydantic's errors as: option, what was found, what is wanted, the nearest valid option."""
+    """The text of one of pydantic's errors: the option, what is wanted, what was found, the nearest valid option."""
     owner, info, path = model, None, []
     for part in error["loc"]:
         if isinstance(part, int) and info is not None and get_origin(_unwrapped(info.annotation)[0]) is tuple:
-            break  # which of the widths
+            break  # the place in a list of widths: the option's name is enough
         path.append(str(part))
         field = keys(owner).get(str(part))
         info = field or info
@@ -147,17 +147,17 @@ def _explain(model: type[BaseModel], error: Any, at: str) -> str:
     beyond = error["type"] in ("greater_than_equal", "greater_than")  # the kind is right
     if beyond and info is not None and _unwrapped(info.annotation)[0] in _KINDS:
         text = text.rpartition(", ")[2]
-    found = value if type(value) in (int, float) else f"{type(value).__name__} {value!r:.40}"
-    return f"{start}: wanted {text}, found {'nothing' if value is None else found}"
+    value_text = value if type(value) in (int, float) else f"{type(value).__name__} {value!r:.40}"
+    return f"{start}: wanted {text}, found {'nothing' if value is None else value_text}"
 
 
 def _inside(annotation: Any) -> list[Any]:
-    """A type and those that it is made of."""
+    """A type, and all types that it is made of."""
     return [annotation, *(inner for part in get_args(annotation) for inner in _inside(part))]
 
 
 def _unwrapped(annotation: Any, metadata: Sequence[Any] = ()) -> tuple[Any, list[Any]]:
-    """A type without None and what is annotated, and the annotations."""
+    """A type without ``Optional`` and ``Annotated``, and its annotations."""
     marks = list(metadata)
     while type(None) in get_args(annotation) or get_origin(annotation) is Annotated:
         if get_origin(annotation) is Annotated:

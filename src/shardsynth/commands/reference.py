@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from shardsynth.job import Job
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
-from shardsynth.models.columns.asked import Asked
+from shardsynth.models.columns.column_options import ColumnOptions
 from shardsynth.models.columns.options import Distributions, FitOptions
 from shardsynth.models.ctgan.options import Deep, Gan, Vae
 from shardsynth.options import table
@@ -55,7 +55,7 @@ def option_tables() -> dict[str, str]:
     """Tables of the families' options as Markdown, by the name that marks their place in a page of docs/."""
     return {
         "autoregressive": table(AutoregressiveOptions),
-        "columns": table(Asked),
+        "columns": table(ColumnOptions),
         "copulagan": table(Distributions),
         "deep": table(Deep),
         "gan": table(Gan),

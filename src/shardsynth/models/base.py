@@ -1,4 +1,4 @@
-"""What a native model is to the rest of the package, and what a fit is given and gives."""
+"""The protocol of a native model, and the input and output of a fit."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 
 class PreparedConditions(Protocol):
-    """Conditions in terms of one model: cheap to draw under."""
+    """Conditions translated for one model, once; drawing under them is then cheap."""
 
     @property
     def conditions(self) -> Conditions:
-        """What was asked."""
+        """The conditions before translation."""
 
     def acceptance(self) -> dict[str, int]:
-        """``proposals`` made and ``accepted`` since the last call."""
+        """Number of ``proposals`` and of those ``accepted``, both since the last call."""
 
 
 class NativeModel(Protocol):
-    """A fitted model: plain data that gives any range of rows of an endless table.
+    """A fitted model: plain data from which any range of rows of an endless table can be drawn.
 
-    A row is a function of (model, seed, global row number): neither the batch it is drawn in nor what was drawn before
-    matters. ``save`` writes ``model.json`` and ``model.safetensors``; a class method ``load(folder)`` reads them and
-    runs no code of theirs.
+    A row is a function of (model, seed, global row number). It depends neither on the batch nor on the rows before it.
+    ``save`` writes ``model.json`` and ``model.safetensors``. A class method ``load(folder)`` reads them; it runs no
+    code from these files.
     """
 
     @property
     def name(self) -> str:
-        """Part of the key of its random stream."""
+        """The model's name in its run; it is part of the key of its random stream."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -55,11 +55,11 @@ class NativeModel(Protocol):
 
     @property
     def forms(self) -> Mapping[str, StorageForm]:
-        """By column name, how learned values are held until they become arrays."""
+        """By column name, how learned values are held until they become Arrow arrays."""
 
     @property
     def device(self) -> str:
-        """Where rows are made: ``cpu`` or ``cuda``. Their last bits depend on it."""
+        """Where rows are made: ``cpu`` or ``cuda``. The last bits of their values depend on it."""
 
     @property
     def learned_distributions(self) -> dict[str, Any]:
@@ -70,12 +70,12 @@ class NativeModel(Protocol):
         """Columns of few distinct values, worth a Parquet dictionary (see ``data.writer.PartWriter``)."""
 
     def with_schema(self, schema: pa.Schema) -> Self:
-        """The same model; its batches have this schema: other types for the same values."""
+        """The same model with another schema: other Arrow types for the same values."""
 
     def with_sampling(
         self, *, temperature: float | None = None, top_p: float | None = None, balance: str | None = None
     ) -> Self:
-        """The same model, sampled otherwise; what is None stays.
+        """The model with other sampling options; an option that is None stays.
 
         Raises:
             JobError: A number is out of range.
@@ -83,17 +83,17 @@ class NativeModel(Protocol):
         """
 
     def on_device(self, device: str) -> Self:
-        """The same model, making its rows on ``cpu``, ``cuda`` or ``auto`` (a GPU where there is one), if it can.
+        """The model, with its rows made on ``cpu``, ``cuda`` or ``auto`` (a GPU where there is one), if it can do so.
 
         Raises:
             InputError: A GPU is wanted, or Slurm gave this task one, and it cannot be used.
         """
 
     def prepare(self, conditions: Conditions | PreparedConditions) -> PreparedConditions:
-        """Conditions in terms of this model, for ``draw``.
+        """Translate conditions for this model, for use in ``draw``.
 
         Raises:
-            ConditionError: The model cannot be drawn under them.
+            ConditionError: The model cannot meet them.
         """
 
     def draw(
@@ -102,19 +102,22 @@ class NativeModel(Protocol):
         """Rows ``first_row`` to ``first_row + n - 1`` of the table that ``seed`` names.
 
         Raises:
-            ConditionError: The model cannot be drawn under the conditions.
+            ConditionError: The model cannot meet the conditions.
         """
 
     def complete(self, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
-        """Rows in the model's schema: what they have stays, what they lack is drawn given it.
+        """Complete rows: their values stay, and the missing columns and gaps are drawn given these values.
 
         Args:
             rows: Some or all of the model's columns.
             seed: Any integer.
             first_row: Global number of the first row.
 
+        Returns:
+            The rows in the model's schema, in their order.
+
         Raises:
-            ConditionError: The model cannot complete rows, or does not know a category of theirs.
+            ConditionError: The model cannot complete rows, or did not learn one of their categories.
             InputError: A column is not the model's, or not of its type.
         """
 
@@ -124,21 +127,21 @@ class NativeModel(Protocol):
 
 @dataclass(frozen=True)
 class FitSetup:
-    """What every fit is given, whatever it may know of the rows.
+    """The input of every fit, also of one under differential privacy that sees no exact count.
 
     Attributes:
         schema: Arrow schema of the table.
         columns: The table's columns.
         coder: The codes of its columns.
-        options: The family's own, and the job's ``rare`` and ``extremes``.
+        options: Those of the family, and the job's ``rare`` and ``extremes``.
         generators: From ``identifiers.learn_all``, for columns of role ``id`` and ``pii``.
-        seed: Everything random follows from it, but for the noise of differential privacy.
+        seed: All random numbers follow from it, except the noise of differential privacy.
         name: The model's name in its run.
-        threads: CPUs; a trained model depends on it.
-        checkpoint: File to resume from and to save to; None for none.
-        should_stop: Asked now and then by a long fit, which then saves its state and raises ``Saved``.
+        threads: CPUs; the weights of a trained model depend on it.
+        checkpoint: File to resume from and to save to; None: no checkpoints.
+        should_stop: A long fit calls it now and then. Where it is true, the fit saves its state and raises ``Saved``.
         progress: Gets lines for the log.
-        scratch: Folder for files that a training maps into memory; None: it keeps its rows in memory.
+        scratch: Folder for files that a training maps into memory; None: the rows are kept in memory.
     """
 
     schema: pa.Schema
@@ -155,7 +158,7 @@ class FitSetup:
     scratch: Path | None = None
 
     def tell(self, line: str) -> None:
-        """A line for the log."""
+        """Send a line to the log."""
         if self.progress is not None:
             self.progress(line)
 
@@ -167,15 +170,15 @@ class FitSetup:
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a fit is given that may know the rows exactly.
+    """The input of a fit that may see exact counts and rows.
 
     Attributes:
-        setup: What every fit is given.
+        setup: The input of every fit.
         profile: Merged, of the training rows; it holds their row sample.
         counts: Merged, of all training rows.
         relations: Guessed on the row sample.
         rows: Gives all training rows, batch by batch; None: a trained model learns from the row sample.
-        score: Quality of drawn rows, for a training that looks at it.
+        score: Quality of drawn rows, 0 to 1, for a training that keeps the best of several states.
     """
 
     setup: FitSetup
@@ -187,7 +190,7 @@ class Fitting:
 
     @property
     def training_rows(self) -> int:
-        """Rows that a trained model learns from."""
+        """Number of rows that a trained model learns from."""
         return self.profile.sample.num_rows if self.rows is None else self.counts.rows
 
     def batches(self) -> Iterable[pa.RecordBatch | pa.Table]:
@@ -197,11 +200,11 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit gives.
+    """The output of a fit.
 
     Attributes:
-        model: The model.
-        rows: Rows that it was fitted on.
+        model: The fitted model.
+        rows: Number of rows that it was fitted on.
         notes: Facts for the report.
         losses: Loss history, one row per epoch, of a trained model.
     """
@@ -213,7 +216,9 @@ class Fitted:
 
 
 def with_coded_text(model: NativeModel) -> NativeModel:
-    """The same model, but text categories come as dictionary arrays: half the work, for who knows the table's schema.
+    """The model, with text categories drawn as dictionary arrays.
+
+    This is half the work, for a caller that knows the schema of the table.
 
     Args:
         model: A native model.

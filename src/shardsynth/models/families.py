@@ -1,6 +1,6 @@
-"""The native model families, one entry each: how options are checked, how a model is fitted, how it is loaded.
+"""The native model families, one entry each: check the options, fit a model, load a model.
 
-Nothing heavy is imported before a family is used: planning wants neither torch nor sdv.
+Nothing heavy is imported before a family is used: planning needs neither torch nor sdv.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Family:
     """A native family.
 
     Attributes:
-        check: Preflight: raises JobError for options that the family does not have, or that do not go with the table's
-            schema or, where they are known already, its columns (else None).
+        check: Checks options against the table's schema and its columns (None: they are not known yet). Raises JobError
+            for an option that the family does not have, or that does not fit the table.
         fit: Fits a model.
         load: Reads a model folder.
-        trains: Whether fitting is training: it uses several threads, on which the outcome depends, and checkpoints.
+        trains: Whether fitting is training: it uses several threads, on which the weights depend, and checkpoints.
     """
 
     check: Callable[[Mapping[str, Any], pa.Schema, Sequence[Column] | None], None]
@@ -42,16 +42,16 @@ def _copula() -> Family:
 
         FitOptions.parse(options).check_table(schema, columns)
 
-    def fit(given: Fitting) -> Fitted:
+    def fit(fitting: Fitting) -> Fitted:
         from shardsynth.models.copula.fit import fit_copula
         from shardsynth.models.copula.model import GaussianCopula
 
-        setup = given.setup
-        fit = fit_copula(given.profile, setup.coder, given.counts, setup.options, given.relations)
+        setup = fitting.setup
+        fit = fit_copula(fitting.profile, setup.coder, fitting.counts, setup.options, fitting.relations)
         model = GaussianCopula.from_fit(
             fit, setup.schema, setup.columns, generators=setup.generators, name=setup.name or "gaussian_copula"
         )
-        return Fitted(model, given.counts.rows, tuple(fit.notes))
+        return Fitted(model, fitting.counts.rows, tuple(fit.notes))
 
     def load(folder: Path) -> NativeModel:
         from shardsynth.models.copula.model import GaussianCopula
@@ -67,12 +67,12 @@ def _deep(family: str) -> Family:
 
         DeepOptions.parse(family, options).check_columns(schema.names)
 
-    def fit(given: Fitting) -> Fitted:
+    def fit(fitting: Fitting) -> Fitted:
         _need_torch(family)
         from shardsynth.models.ctgan.fit import fit_deep
 
-        model = fit_deep(family, given)
-        return Fitted(model, given.training_rows, model.notes, model.loss)
+        model = fit_deep(family, fitting)
+        return Fitted(model, fitting.training_rows, model.notes, model.loss)
 
     def load(folder: Path) -> NativeModel:
         _need_torch(family)
@@ -89,12 +89,12 @@ def _autoregressive() -> Family:
 
         AutoregressiveOptions.parse(options)
 
-    def fit(given: Fitting) -> Fitted:
+    def fit(fitting: Fitting) -> Fitted:
         _need_torch("autoregressive")
         from shardsynth.models.autoregressive.fit import fit_autoregressive
 
-        model = fit_autoregressive(given)
-        return Fitted(model, given.training_rows, model.notes, model.loss)
+        model = fit_autoregressive(fitting)
+        return Fitted(model, fitting.training_rows, model.notes, model.loss)
 
     def load(folder: Path) -> NativeModel:
         _need_torch("autoregressive")
@@ -116,10 +116,14 @@ NATIVE: dict[str, Family] = {
 
 
 def load_native(folder: Path, family: str) -> NativeModel:
-    """The model in a folder, by the family that its card names.
+    """Load the model in a folder.
+
+    Args:
+        folder: The model's.
+        family: As its ``model.json`` names it.
 
     Raises:
-        ModelError: No family of this version is called so, or the folder cannot be read.
+        ModelError: This version has no such family, or the folder cannot be read.
     """
     if family not in NATIVE:
         raise ModelError(f"{folder}: no native family is called {family!r} here; a newer shardsynth may have made it")

@@ -1,7 +1,7 @@
-"""Whether so many rows can be made at all, said before the first: their numbers, their identifiers, the disk.
+"""Whether the disk and the folders can hold the rows of a job, before its first task.
 
-Only what is certain is refused. A job is judged by its input's bytes a row, so by the size of the whole disk and with
-a margin; a model that is at hand by a few rows of its own, written to see how large they are.
+A job is refused only if this is certain: the size of its rows is estimated from the bytes per row of the input, so it
+is compared with the size of the whole disk, and with a margin.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from shardsynth.errors import JobError
 from shardsynth.job import Job
 from shardsynth.standalone.files import disk_of, human_bytes
 
-_MARGIN = 10  # by which synthetic rows may be smaller on disk than the input's
+_MARGIN = 10  # synthetic rows may take this many times fewer bytes than those of the input
 _MOST_PARTS = 10_000_000
 
 
 def check_room_for_job(job: Job, dataset: Dataset) -> None:
-    """Refuse a job whose samples no disk of this size holds, or whose parts no folder does.
+    """Check that the samples fit the disk, and that the parts are not too many for a folder.
 
     Raises:
-        JobError: What of ``sample`` is too much.
+        JobError: ``sample.rows`` or ``sample.rows_per_shard`` do not fit.
     """
     rows, models = job.sample.total_rows(dataset.rows), len(job.models)
     total = disk_of(Path(job.output)).total

@@ -1,49 +1,55 @@
-"""Rows against constraints: the input before anything is learned, what was written before it is handed out."""
+"""Check the rows of the input against the constraints of a job, and count violations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
+from shardsynth.data.metadata import columns, read
+from shardsynth.data.shards import Dataset, read_batches
 from shardsynth.data.values import kind_of
 from shardsynth.errors import JobError
 from shardsynth.job import Job
+from shardsynth.sampling.constraints.declared import (
+    bind,
+    check_declared,
+    check_learned,
+    columns_in,
+    describe,
+    is_programmed,
+)
+from shardsynth.sampling.constraints.sdv_constraints import build, check_metadata
+from shardsynth.sampling.constraints.step import ConstrainedColumn, Step
 
-if TYPE_CHECKING:
-    from shardsynth.data.shards import Dataset
-    from shardsynth.sampling.constraints.step import ConstrainedColumn, Step
-
-
-#: Rows that are checked before any task starts; the first pass over the shards checks them all.
+#: Number of rows that are checked before any task starts; the first pass over the shards checks all rows.
 CHECKED_AT_ONCE = 2_000_000
 
 
 def check_constraints(job: Job, dataset: Dataset) -> None:
-    """Check the declarations, and as many rows as can be read at once.
+    """Check the declarations, and the first ``CHECKED_AT_ONCE`` rows.
 
     Raises:
-        JobError: A declaration that SDV refuses, or rows that violate a constraint.
+        JobError: SDV refuses a declaration, or rows violate a constraint.
     """
-    from shardsynth.data.shards import read_batches
-    from shardsynth.sampling.constraints.declared import check_declared, is_programmed
-    from shardsynth.sampling.constraints.sdv_constraints import build, check_metadata
-
     declared = declarations(job)
-    for number, one in enumerate(declared):
-        check_declared(one, number, dataset.schema.names)
-    checker = Checker(job, dataset.schema)
-    if find_spec("sdv") is not None:  # a login node that only submits may lack it: then the first task says so
-        for number, one in enumerate(declared):
-            build(one, number)
+    for number, declaration in enumerate(declared):
+        check_declared(declaration, number, dataset.schema.names)
+    checker = InputChecker(job, dataset.schema)
+    if find_spec("sdv") is not None:  # a login node that only submits may lack it; then the first task checks this
+        for number, declaration in enumerate(declared):
+            build(declaration, number)
         if checker.metadata is not None:
-            check_metadata([one for one in declared if not is_programmed(one)], checker.metadata)
+            check_metadata(
+                [declaration for declaration in declared if not is_programmed(declaration)], checker.metadata
+            )
     row = 0
     for shard in dataset.shards:
         for batch in read_batches(shard, dataset.schema):
@@ -56,52 +62,52 @@ def check_constraints(job: Job, dataset: Dataset) -> None:
     checker.refuse()
 
 
-class Checker:
-    """Counts the rows of the real table that violate each constraint of SDV's own classes."""
+class InputChecker:
+    """Counts the rows of the input that violate each constraint of SDV's own classes.
+
+    Attributes:
+        declared: The job's constraints in SDV's form.
+        metadata: The job's metadata; None where it names none.
+        violations: By constraint ``[rows that violate it, number of the first one]``; -1 where there is none.
+    """
 
     def __init__(self, job: Job, schema: pa.Schema) -> None:
-        from shardsynth.data.metadata import columns, read
-        from shardsynth.sampling.constraints.declared import bind, is_programmed
-
         self.declared = declarations(job)
         self.metadata = None if job.metadata is None else read(Path(job.metadata), schema, validate=False)
         known = {} if self.metadata is None else {c.name: c for c in columns(self.metadata, schema)}
-        self.found = [[0, -1] for _ in self.declared]
+        self.violations = [[0, -1] for _ in self.declared]
         self._steps: list[tuple[int, Step]] = []
-        for number, one in enumerate(self.declared):
-            if not is_programmed(one):
-                (step,) = bind([one], lambda name, one=one: _held(one, schema.field(name), known), schema.names)  # type: ignore[misc]
+        for number, declaration in enumerate(self.declared):
+            if not is_programmed(declaration):
+                describe_column = partial(_column_of, declaration, schema, known)
+                (step,) = bind([declaration], describe_column, schema.names)
                 self._steps.append((number, step))
         self._empty = {name: number for number, step in self._steps for name in step.columns}
 
     def update(self, batch: pa.RecordBatch, first_row: int) -> None:
-        """Count a batch."""
+        """Count the violations of a batch, whose first row has the global number ``first_row``."""
         for name in [*self._empty]:
             if pc.is_null(batch.column(name), nan_is_null=True).false_count:
                 del self._empty[name]
         for number, step in self._steps:
-            fine = step.valid({name: batch.column(name) for name in step.columns}, batch.num_rows)
-            count_broken(self.found[number], fine, first_row)
+            is_valid = step.valid({name: batch.column(name) for name in step.columns}, batch.num_rows)
+            count_broken(self.violations[number], is_valid, first_row)
 
     def refuse_empty(self) -> None:
         """JobError if a column of a constraint had no value in any batch."""
-        from shardsynth.sampling.constraints.declared import check_learned
-
         for name, number in self._empty.items():
             check_learned(self.declared[number], number, [Column(name, pa.null(), "unknown", "empty")])
 
     def refuse(self) -> None:
         """JobError if any row violates a constraint."""
-        refuse_violations(self.declared, self.found)
+        refuse_violations(self.declared, self.violations)
 
 
-def refuse_violations(declared: Sequence[Mapping[str, Any]], found: Sequence[Sequence[int]]) -> None:
-    """JobError that says which constraints are violated, by how many rows, and the number of one of them."""
-    from shardsynth.sampling.constraints.declared import describe
-
+def refuse_violations(declared: Sequence[Mapping[str, Any]], violations: Sequence[Sequence[int]]) -> None:
+    """JobError if a constraint is violated; it says by how many rows, and the number of the first one."""
     broken = [
-        f"{describe(one, number)}: {count:,} row(s) of the input violate it, the first is row {row:,}"
-        for number, (one, (count, row)) in enumerate(zip(declared, found))
+        f"{describe(declaration, number)}: {count:,} row(s) of the input violate it, the first is row {row:,}"
+        for number, (declaration, (count, row)) in enumerate(zip(declared, violations))
         if count
     ]
     if broken:
@@ -111,24 +117,25 @@ def refuse_violations(declared: Sequence[Mapping[str, Any]], found: Sequence[Seq
 
 
 def sum_violations(parts: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:
-    """Violations of several parts, in row order: counts added, the first row kept."""
+    """Violations of several tasks added up: the counts, and the first of the row numbers."""
     total: list[list[int]] = []
     for part in parts:
         if not total:
-            total = [list(one) for one in part]
+            total = [list(entry) for entry in part]
             continue
-        for mine, (count, row) in zip(total, part):
-            mine[0] += count
-            mine[1] = min((r for r in (mine[1], row) if r >= 0), default=-1)
+        for entry, (count, row) in zip(total, part):
+            entry[0] += count
+            entry[1] = min((r for r in (entry[1], row) if r >= 0), default=-1)
     return total
 
 
-def _held(declared: Mapping[str, Any], field: pa.Field, known: Mapping[str, Column]) -> ConstrainedColumn:
-    """A column before its values are known: as the metadata have it, else what the constraint takes it for."""
-    from shardsynth.sampling.constraints.step import ConstrainedColumn
-
-    if field.name in known:
-        return ConstrainedColumn(known[field.name], nullable=field.nullable)
+def _column_of(
+    declared: Mapping[str, Any], schema: pa.Schema, known: Mapping[str, Column], name: str
+) -> ConstrainedColumn:
+    """A column before its values are known: as the metadata describe it, else of the type that the constraint needs."""
+    field = schema.field(name)
+    if name in known:
+        return ConstrainedColumn(known[name], nullable=field.nullable)
     nature = kind_of(field.type)
     sdtype, role = "categorical", "category"
     if declared["class_name"] in ("Inequality", "Range", "FixedIncrements"):
@@ -142,28 +149,35 @@ def _held(declared: Mapping[str, Any], field: pa.Field, known: Mapping[str, Colu
     return ConstrainedColumn(Column(field.name, field.type, sdtype, role), nullable=field.nullable)
 
 
-def count_broken(found: list[int], fine: np.ndarray[Any, np.dtype[np.bool_]], first_row: int) -> None:
-    """Add a batch's violations to ``[count, first row]`` of a constraint."""
-    if fine.all():
+def count_broken(entry: list[int], is_valid: np.ndarray[Any, np.dtype[np.bool_]], first_row: int) -> None:
+    """Add a batch's violations to the entry ``[rows, first row]`` of a constraint.
+
+    Args:
+        entry: Is changed in place.
+        is_valid: bool[n], the rows of the batch that fulfil the constraint.
+        first_row: Global number of the first row of the batch.
+    """
+    if is_valid.all():
         return
-    found[0] += int(len(fine) - fine.sum())
-    if found[1] < 0:
-        found[1] = first_row + int(np.argmin(fine))
+    entry[0] += int(len(is_valid) - is_valid.sum())
+    if entry[1] < 0:
+        entry[1] = first_row + int(np.argmin(is_valid))
 
 
 def declarations(job: Job) -> list[dict[str, Any]]:
     """The job's constraints in SDV's form."""
-    return [{"class_name": one.class_name, "parameters": dict(one.parameters)} for one in job.constraints]
+    return [
+        {"class_name": constraint.class_name, "parameters": dict(constraint.parameters)}
+        for constraint in job.constraints
+    ]
 
 
-def adapted(metadata: dict[str, Any], job: Job, schema: pa.Schema) -> dict[str, Any]:
-    """Detected metadata in which the columns of constraints on numbers are numbers: SDV calls flags ordinal."""
-    from shardsynth.sampling.constraints.declared import columns_in
-
+def with_numbers_for_constraints(metadata: dict[str, Any], job: Job, schema: pa.Schema) -> dict[str, Any]:
+    """Detected metadata in which columns with constraints on numbers are numbers; detection calls flags ordinal."""
     (table,) = metadata["tables"].values()
-    for one in declarations(job):
-        if one["class_name"] in ("Inequality", "Range", "FixedIncrements"):
-            for name in columns_in(one):
+    for declaration in declarations(job):
+        if declaration["class_name"] in ("Inequality", "Range", "FixedIncrements"):
+            for name in columns_in(declaration):
                 if table["columns"][name]["sdtype"] == "ordinal":
                     digits = {"decimal_places": 0} if kind_of(schema.field(name).type) == "integer" else {}
                     nullable = table["columns"][name].get("range_is_nullable", True)

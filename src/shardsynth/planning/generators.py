@@ -1,4 +1,4 @@
-"""How the ids and personal data of a model are made: learned from a row sample, or from the metadata alone."""
+"""Generators of a model's ids and personal data: learned from a row sample, or from the metadata alone."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def learn_generators(
         model: The model's name in the job.
         metadata: SDV metadata of the input's table.
         columns: The columns of the table that the model is fitted on.
-        sample: Rows to learn formats from; see ``no_rows``.
-        rows: Rows to be made.
+        sample: Rows to learn formats from, or ``no_rows``.
+        rows: Number of rows to be made.
 
     Raises:
         InputError: A generator has too few values for the rows.
@@ -44,5 +44,5 @@ def learn_generators(
 
 
 def no_rows(schema: pa.Schema) -> pa.Table:
-    """A row sample of no row: what is learned of it follows from the metadata alone."""
+    """An empty row sample, so that generators follow from the metadata alone."""
     return pa.table({field.name: pa.nulls(0, plain_type(field.type)) for field in schema})

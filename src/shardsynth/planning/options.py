@@ -1,19 +1,19 @@
-"""Options once the input's size is known: those of a native fit, rows and steps under differential privacy."""
+"""Options of a native fit, and the rows and steps of a fit under dp, which depend on the size of the input."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shardsynth.data.coding import TableCoder
 from shardsynth.job import Job
 from shardsynth.models.families import NATIVE
 
 if TYPE_CHECKING:
-    from shardsynth.data.coding import TableCoder
     from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan
 
 
 def native_options(job: Job, name: str) -> dict[str, Any]:
-    """Options of a native fit: the model's own, and the job's protections."""
+    """Options of a native fit: those of the model, and the job's ``rare`` and ``extremes`` where it has none."""
     return {
         "rare": {"min_count": job.rare.min_count, "as": job.rare.as_},
         "extremes": job.extremes,
@@ -22,26 +22,28 @@ def native_options(job: Job, name: str) -> dict[str, Any]:
 
 
 def is_trained(job: Job) -> bool:
-    """Whether the model of a job with a privacy budget is trained, and not made of noisy tables alone."""
+    """Whether the model of a job under dp is trained, not made from noisy tables alone."""
     ((_, model),) = job.models.items()
     return NATIVE[model.model].trains
 
 
 def expected_rows(job: Job, rows: int) -> int:
-    """Training rows, as publicly known: not counted, as with ``evaluate.group`` a row's own key says where it goes.
+    """Number of training rows, as publicly known.
+
+    They are not counted: with ``evaluate.group``, the key of a single row decides whether it is a training row.
 
     Args:
-        job: A job with a privacy budget.
+        job: A job under dp.
         rows: Rows of the input.
     """
     return round(rows * (1 - job.evaluate.holdout))
 
 
 def training_plan(job: Job, coder: TableCoder, rows: int) -> DpTrainingPlan | None:
-    """Sizes and steps of a private training; None where the job's model is not trained.
+    """Sizes and steps of a training under dp; None where the job's model is not trained.
 
     Args:
-        job: A job with a privacy budget.
+        job: Any job.
         coder: The public codes.
         rows: Rows of the input.
     """
@@ -50,6 +52,6 @@ def training_plan(job: Job, coder: TableCoder, rows: int) -> DpTrainingPlan | No
     ((name, _),) = job.models.items()
     if job.privacy is None or not is_trained(job):
         return None
-    kept = expected_rows(job, rows)
-    kept = kept if job.fit.rows == "all" else min(kept, job.fit.sample_rows)
-    return DpTrainingPlan.of(native_options(job, name), coder, kept, job.privacy.epsilon, job.privacy.delta)
+    fit_rows = expected_rows(job, rows)
+    fit_rows = fit_rows if job.fit.rows == "all" else min(fit_rows, job.fit.sample_rows)
+    return DpTrainingPlan.of(native_options(job, name), coder, fit_rows, job.privacy.epsilon, job.privacy.delta)

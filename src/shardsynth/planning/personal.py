@@ -1,4 +1,4 @@
-"""Personal data in a run: what the job says of columns, applied before anything of them is kept."""
+"""Personal data in a run: the job's ``anonymize``, ``pseudonymize`` and ``free_text``."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import pyarrow as pa
 
 from shardsynth.data.columns import Column
 from shardsynth.data.metadata import keys_of, table_of
+from shardsynth.data.personal import is_free_text
 from shardsynth.data.values import kind_of
 from shardsynth.errors import JobError, MetadataError, did_you_mean
 from shardsynth.job import Job
+from shardsynth.sampling.personal import faker_name
 from shardsynth.sampling.pseudonyms import Pseudonyms, check_column, read_key
 
 
 def check_personal(job: Job, schema: pa.Schema) -> None:
-    """Check what the job says of personal columns.
+    """Check the options of personal columns.
 
     Raises:
-        JobError: No such column, a column named twice, a key file that others may read or that is none.
+        JobError: No such column, a column named twice, or a key file that cannot be used or that others may read.
         MetadataError: Faker has no such function.
     """
-    from shardsynth.sampling.personal import faker_name
-
     for option, columns in (
         ("anonymize", job.anonymize),
         ("pseudonymize", job.pseudonymize),
@@ -47,33 +47,38 @@ def _list(value: Any) -> list[Any]:
 
 
 def pseudonyms(job: Job) -> Pseudonyms | None:
-    """What replaces values as they are read; the keys are read anew by every process and kept in its memory alone."""
+    """The pseudonyms that replace values as they are read; None where the job names no column.
+
+    Every process reads the keys itself and keeps them in memory only.
+    """
     if not job.pseudonymize:
         return None
     return Pseudonyms({name: read_key(path, name) for name, path in job.pseudonymize.items()})
 
 
-def marked(metadata: dict[str, Any], job: Job) -> dict[str, Any]:
-    """Metadata in which the columns of ``anonymize`` are Faker's, and those of ``pseudonymize`` list no real value."""
+def with_personal_columns(metadata: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Metadata in which the columns of ``anonymize`` are Faker's, and those of ``pseudonymize`` hold no real value."""
     (name,) = metadata["tables"]
     table = dict(table_of(metadata))
-    described = {column: dict(options) for column, options in table["columns"].items()}
+    columns = {column: dict(options) for column, options in table["columns"].items()}
     for column, function in job.anonymize.items():
-        described[column] = {"sdtype": function, "pii": True}
+        columns[column] = {"sdtype": function, "pii": True}
         if column not in keys_of(metadata):
-            described[column]["range_is_nullable"] = True
+            columns[column]["range_is_nullable"] = True
     for column in job.pseudonymize:
         for key in ("range_values", "range_min", "range_max", "regex_format", "datetime_format"):
-            described[column].pop(key, None)
-        if described[column]["sdtype"] not in ("categorical", "id"):
-            described[column] = {"sdtype": "categorical"}
-    return {**metadata, "tables": {name: {**table, "columns": described}}}
+            columns[column].pop(key, None)
+        if columns[column]["sdtype"] not in ("categorical", "id"):
+            columns[column] = {"sdtype": "categorical"}
+    return {**metadata, "tables": {name: {**table, "columns": columns}}}
 
 
 def refuse_free_text(metadata: dict[str, Any], sample: pa.Table, job: Job) -> None:
-    """MetadataError where a column of free text would be learned: a category would hold a person's own words."""
-    from shardsynth.data.personal import is_free_text
+    """Check that no column of free text is learned: its categories would be a person's own words.
 
+    Raises:
+        MetadataError: A column of categories holds free text, and the job does not name it under ``free_text``.
+    """
     for name, options in table_of(metadata)["columns"].items():
         if options["sdtype"] not in ("categorical", "ordinal") or name in (*job.free_text, *job.pseudonymize):
             continue

@@ -1,6 +1,6 @@
-"""From a job and the footers of its shards to stages of tasks. Pure: reads and writes nothing.
+"""From a job and the footers of its shards to stages of tasks.
 
-The plan freezes what the outcome depends on: each input's path, size, mtime and rows, the options, the chunk size and
+The plan fixes what the outcome depends on: each input's path, size, mtime and rows, the options, the chunk size and
 the thread counts. `run` on a laptop and `submit` on a cluster execute the same plan.
 """
 
@@ -38,7 +38,15 @@ READ_BY = {
 
 @dataclass(frozen=True)
 class Piece:
-    """Row groups ``first_group <= g < last_group`` of a shard; ``first_row``: global number of their first row."""
+    """Neighbouring row groups of a shard.
+
+    Attributes:
+        shard: Number of the shard.
+        first_group: First row group.
+        last_group: Last row group + 1.
+        first_row: Global number of the first row.
+        rows: Number of rows.
+    """
 
     shard: int
     first_group: int
@@ -54,11 +62,12 @@ class Task:
     Attributes:
         stage: One of ``STAGES``.
         index: Number in the stage.
-        model: The model it works for, or "".
+        model: Name of its model; "" for a stage that is not about one model.
         pieces: Input row groups (profile, count).
         parts: First and last + 1 output part (sample, score).
-        threads: CPUs it uses; the result of training depends on it.
-        replica: Which of a model's candidates a fit trains (`replicas: k`); -1: the model itself, or the choice of one.
+        threads: Number of CPUs it uses; the result of a training depends on it.
+        replica: Number of the candidate that a fit trains (`replicas: k`); -1: it fits the model itself, or chooses one
+            of the candidates.
     """
 
     stage: str
@@ -71,32 +80,32 @@ class Task:
 
     @property
     def group(self) -> tuple[str, str]:
-        """Tasks of one group wait for the same groups."""
+        """Stage and model. Tasks of one group wait for the same groups."""
         return (self.stage, self.model if self.replica < 0 else replica_group(self.model))
 
 
 def replica_group(model: str) -> str:
-    """Name of the group of a model's candidates; no model is called so."""
+    """Name of the group of a model's candidates; a model's name holds no slash."""
     return f"{model}/replicas"
 
 
 def replicas(model: ModelEntry) -> int:
-    """Candidates that are trained for a model, each from a seed of its own; the best by quality is kept."""
+    """Number of candidates that are trained for a model, each with its own seed; the best by quality is kept."""
     return int(model.options.get("replicas", 1)) if model.engine == "native" else 1
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a task needs to know besides the data.
+    """Everything that a task needs besides the data.
 
     Attributes:
         job: The job as parsed.
-        shards: Input shards as they were at planning.
-        schema: The input's Arrow schema, which the output equals.
+        shards: Input shards as they were when the job was planned.
+        schema: Arrow schema of the input and of the output.
         rows: Synthetic rows per model.
-        chunk_rows: Rows that share one random stream in stock engines.
+        chunk_rows: Rows of a stock model that share one seed.
         tasks: Tasks of every stage.
-        image: What was written down of the image that the tasks run in, or None; no part of the identity.
+        image: Facts about the image that the tasks run in, or None; not part of the identity.
         metadata: SHA-256 of the job's metadata file, or None where the job names none.
     """
 
@@ -116,7 +125,7 @@ class Plan:
 
     @property
     def n_parts(self) -> int:
-        """Output parts per model; an empty table is one empty part."""
+        """Number of output parts per model; an empty table is one empty part."""
         return max(1, -(-self.rows // self.job.sample.rows_per_shard))
 
     def part_rows(self, index: int) -> range:
@@ -137,13 +146,13 @@ class Plan:
         """Groups that must be committed before this one starts."""
         stage, model = group
         models = list(self.job.models)
-        chooses = stage == "fit" and model in self.job.models and replicas(self.job.models[model]) > 1
+        chooses_candidate = stage == "fit" and model in self.job.models and replicas(self.job.models[model]) > 1
         return {
             "profile": [],
             "profile_merge": [("profile", "")],
             "count": [("profile_merge", "")],
             "count_merge": [("count", "")],
-            "fit": [("fit", replica_group(model))] if chooses else [("count_merge", "")],
+            "fit": [("fit", replica_group(model))] if chooses_candidate else [("count_merge", "")],
             "sample": [("fit", model)],
             "score": [("sample", model)],
             "merge": [("score", model)],
@@ -151,7 +160,7 @@ class Plan:
         }[stage]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; ``identity`` is what two plans of the same outcome share."""
+        """As a JSON object; ``identity`` is equal for two plans that give the same outcome."""
         outcome = self.job.to_dict()
         outcome.pop("cluster")
         data: dict[str, Any] = {
@@ -196,7 +205,7 @@ class Plan:
 
 
 def _absolute(path: str | None) -> str | None:
-    """Tasks run in other folders than the one that the job was planned in."""
+    """The absolute path: tasks do not run in the folder in which the job was planned."""
     return None if path is None else os.path.abspath(path)
 
 
@@ -228,7 +237,7 @@ def _task_from_json(stage: str, index: int, data: dict[str, Any]) -> Task:
 
 
 def files_read(plan: Plan) -> Iterator[Path]:
-    """Folders of the shards, the metadata and keys: what tasks read from outside the run directory."""
+    """What tasks read outside the run directory: the folders of the shards, the metadata file and the keys."""
     yield from sorted({Path(shard.path).parent for shard in plan.shards})
     for path in single_files(plan):
         yield Path(path)
@@ -236,8 +245,8 @@ def files_read(plan: Plan) -> Iterator[Path]:
 
 def single_files(plan: Plan) -> list[str]:
     """Absolute paths of the metadata file and of the pseudonyms' keys."""
-    named = [*([plan.job.metadata] if plan.job.metadata else []), *plan.job.pseudonymize.values()]
-    return list(dict.fromkeys(os.path.abspath(path) for path in named))
+    paths = [*([plan.job.metadata] if plan.job.metadata else []), *plan.job.pseudonymize.values()]
+    return list(dict.fromkeys(os.path.abspath(path) for path in paths))
 
 
 def make_plan(job: Job, dataset: Dataset, cpus: int, metadata: str | None = None) -> Plan:
@@ -277,8 +286,8 @@ def make_plan(job: Job, dataset: Dataset, cpus: int, metadata: str | None = None
         candidates = replicas(job.models[model])
         for replica in range(candidates if candidates > 1 else 0):
             tasks["fit"].append(Task("fit", len(tasks["fit"]), model, threads=threads[model], replica=replica))
-        alone = threads[model] if candidates == 1 else 1
-        tasks["fit"].append(Task("fit", len(tasks["fit"]), model, threads=alone))
+        fit_task_threads = threads[model] if candidates == 1 else 1
+        tasks["fit"].append(Task("fit", len(tasks["fit"]), model, threads=fit_task_threads))
         for first, last in split_range(plan.n_parts, job.sample.tasks or plan.n_parts):
             for stage in ("sample", "score"):
                 tasks[stage].append(Task(stage, len(tasks[stage]), model, parts=(first, last)))
@@ -289,49 +298,49 @@ def make_plan(job: Job, dataset: Dataset, cpus: int, metadata: str | None = None
 
 
 def _check_survival(job: Job, schema: pa.Schema) -> None:
-    asked = job.evaluate.survival
-    if asked is None:
+    survival = job.evaluate.survival
+    if survival is None:
         return
     kinds = {}
-    for option, name in (("time", asked.time), ("event", asked.event)):
+    for option, name in (("time", survival.time), ("event", survival.event)):
         field = schema.field(name).type
         kinds[option] = field.value_type if pa.types.is_dictionary(field) else field
     number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
     if not any(is_kind(kinds["time"]) for is_kind in number):
-        raise JobError(f"evaluate.survival.time: {asked.time!r} is {kinds['time']}; wanted a number, such as years")
+        raise JobError(f"evaluate.survival.time: {survival.time!r} is {kinds['time']}; wanted a number, such as years")
     counted = (*number, pa.types.is_boolean)
-    if asked.value is None and not any(is_kind(kinds["event"]) for is_kind in counted):
+    if survival.value is None and not any(is_kind(kinds["event"]) for is_kind in counted):
         raise JobError(
-            f"evaluate.survival.event: {asked.event!r} is {kinds['event']}; say which value is the event, as in "
+            f"evaluate.survival.event: {survival.event!r} is {kinds['event']}; say which value is the event, as in "
             "`value: DECEASED`"
         )
 
 
 def fit_threads(job: Job, cpus: int) -> dict[str, int]:
-    """Threads of each fit: the job's number, else the CPUs shared among the models that are trained."""
-    asked = job.cluster.stages["fit"].cpus if "fit" in job.cluster.stages else None
-    deep = [name for name, model in job.models.items() if NATIVE[model.model].trains]
-    share = max(1, cpus // max(1, sum(replicas(job.models[name]) for name in deep)))
-    return {name: asked or (share if name in deep else 1) for name in job.models}
+    """Threads of each fit, by model: the job's number, else the CPUs shared among the trained models."""
+    threads_of_job = job.cluster.stages["fit"].cpus if "fit" in job.cluster.stages else None
+    trained = [name for name, model in job.models.items() if NATIVE[model.model].trains]
+    share = max(1, cpus // max(1, sum(replicas(job.models[name]) for name in trained)))
+    return {name: threads_of_job or (share if name in trained else 1) for name in job.models}
 
 
 def pack_pieces(shards: tuple[Shard, ...], rows_per_task: int) -> list[tuple[Piece, ...]]:
-    """Cut the shards at row groups, pack neighbours up to ``rows_per_task`` rows a task; empty groups are left out."""
+    """Pack neighbouring row groups into tasks of up to ``rows_per_task`` rows; empty groups are left out."""
     packs: list[list[Piece]] = [[]]
-    held, row = 0, 0
+    pack_rows, row = 0, 0
     for number, shard in enumerate(shards):
         for group, rows in enumerate(shard.group_rows):
             if rows == 0:
                 continue
-            if held and held + rows > rows_per_task:
+            if pack_rows and pack_rows + rows > rows_per_task:
                 packs.append([])
-                held = 0
+                pack_rows = 0
             last = packs[-1][-1] if packs[-1] else None
             if last and last.shard == number and last.last_group == group:
                 packs[-1][-1] = Piece(number, last.first_group, group + 1, last.first_row, last.rows + rows)
             else:
                 packs[-1].append(Piece(number, group, group + 1, row, rows))
-            held += rows
+            pack_rows += rows
             row += rows
     return [tuple(pack) for pack in packs if pack]
 
@@ -344,7 +353,11 @@ def split_range(count: int, tasks: int) -> list[tuple[int, int]]:
 
 
 def metadata_digest(job: Job) -> str | None:
-    """SHA-256 of the job's metadata file, which the plan freezes as it does the shards; None where it names none."""
+    """SHA-256 of the job's metadata file, for the plan; None where the job names none.
+
+    Raises:
+        MetadataError: The file cannot be read.
+    """
     if job.metadata is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What can be wrong with a job is said before any task starts."""
+"""All checks of a job before any task starts."""
 
 from __future__ import annotations
 
@@ -11,25 +11,39 @@ from typing import Any
 import pyarrow as pa
 
 from shardsynth.data.columns import Column
-from shardsynth.data.shards import Dataset
+from shardsynth.data.metadata import check_composite, read
+from shardsynth.data.metadata import columns as columns_of
+from shardsynth.data.public_codes import public_coder
+from shardsynth.data.shards import Dataset, open_shards
 from shardsynth.errors import JobError
 from shardsynth.job import Job
+from shardsynth.models.dp.accounting import histogram_noise
+from shardsynth.models.dp.columns import check_dp_columns
+from shardsynth.models.dp.noise import scale_for
+from shardsynth.models.dp.tables import groups_for, number_of_tables
+from shardsynth.models.families import NATIVE
+from shardsynth.models.sdv.options import validate_options
+from shardsynth.planning.capacity import check_room_for_job
+from shardsynth.planning.conditions import check_conditions
+from shardsynth.planning.constraints import check_constraints
+from shardsynth.planning.generators import learn_generators, no_rows
+from shardsynth.planning.options import expected_rows, native_options, training_plan
+from shardsynth.planning.personal import check_personal, with_personal_columns
 from shardsynth.planning.plan import Plan, make_plan, metadata_digest
+from shardsynth.planning.quotas import check_quotas
+from shardsynth.standalone.cpus import available_cpus
 
 
 def checked_plan(job: Job, image: dict[str, Any] | None = None) -> Plan:
-    """Look at the shards, check the job against them and plan it; writes nothing.
+    """Open the shards, check the job against them and plan it; writes nothing.
 
     Args:
         job: The job.
-        image: What was written down of the image that the tasks will run in; None: they run in this installation.
+        image: Facts about the image that the tasks will run in; None: they run in this installation.
 
     Raises:
         InputError: The job or the shards are wrong.
     """
-    from shardsynth.data.shards import open_shards
-    from shardsynth.standalone.cpus import available_cpus
-
     dataset = open_shards(job.input)
     check_job(job, dataset, runs_here=image is None)
     plan = make_plan(job, dataset, job.cluster.workers or available_cpus(), metadata_digest(job))
@@ -45,55 +59,42 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         runs_here: Whether tasks run in this installation; in an image they find torch and SDV there.
 
     Raises:
-        JobError: An option that the model does not have, an engine that is not installed, more rows than fit.
+        JobError: An option that a model does not have, a package that is not installed, or more rows than fit the disk.
         MetadataError: The metadata file does not fit the shards.
     """
-    from shardsynth.planning.capacity import check_room_for_job
-
-    _check_apart(job)
+    _check_output_outside_input(job)
     check_room_for_job(job, dataset)
     _check_models(job, dataset.schema, None)
     if job.anonymize or job.pseudonymize or job.free_text:
-        from shardsynth.planning.personal import check_personal
-
         check_personal(job, dataset.schema)
-    known: list[Column] | None = None
+    known_columns: list[Column] | None = None
     if job.metadata is not None:
-        from shardsynth.data.metadata import columns, read
-        from shardsynth.planning.personal import marked
-
         metadata = read(Path(job.metadata), dataset.schema, validate=False)
         if job.privacy is not None:
             _check_dp(job, dataset, metadata)
-        metadata = marked(metadata, job)
-        known = columns(metadata, dataset.schema)
-        _check_made(job, dataset, metadata, known)
+        metadata = with_personal_columns(metadata, job)
+        known_columns = columns_of(metadata, dataset.schema)
+        _check_generators(job, dataset, metadata, known_columns)
         if not job.constraints:  # under constraints models see other columns
-            _check_models(job, dataset.schema, known)
+            _check_models(job, dataset.schema, known_columns)
     if job.sample.conditions or job.sample.balance is not None:
-        from shardsynth.planning.conditions import check_conditions
-        from shardsynth.planning.quotas import check_quotas
-
         check_quotas(job, dataset.schema.names, job.sample.total_rows(dataset.rows))
-        check_conditions(job, dataset, known)
-    missing = [package for package in ("sdv", "torch") if find_spec(package) is None]  # looked for, not imported
+        check_conditions(job, dataset, known_columns)
+    # Looked up, not imported: an import takes seconds.
+    not_installed = [package for package in ("sdv", "torch") if find_spec(package) is None]
     stock = [name for name, model in job.models.items() if model.engine == "sdv"]
-    if runs_here and missing and (stock or job.metadata is None or job.constraints):
-        what = "checking constraints" if job.constraints else "detecting the metadata"
-        what = f"models.{stock[0]} is a stock model" if stock else what
-        raise JobError(f"{what}: needs {' and '.join(missing)}, not installed here: pip install 'shardsynth[all]'")
+    if runs_here and not_installed and (stock or job.metadata is None or job.constraints):
+        reason = "checking constraints" if job.constraints else "detecting the metadata"
+        reason = f"models.{stock[0]} is a stock model" if stock else reason
+        raise JobError(
+            f"{reason}: needs {' and '.join(not_installed)}, not installed here: pip install 'shardsynth[all]'"
+        )
     if job.constraints:
-        from shardsynth.planning.constraints import check_constraints
-
         check_constraints(job, dataset)
 
 
 def _check_models(job: Job, schema: pa.Schema, columns: Sequence[Column] | None) -> None:
-    """The options are those of the models; the columns that they name are there, and of a type that can have them."""
-    from shardsynth.models.families import NATIVE
-    from shardsynth.models.sdv.options import validate_options
-    from shardsynth.planning.options import native_options
-
+    """JobError for an option that its model does not have, or that names a column that cannot have it."""
     for name, model in job.models.items():
         try:
             if model.engine == "native":
@@ -104,8 +105,8 @@ def _check_models(job: Job, schema: pa.Schema, columns: Sequence[Column] | None)
             raise JobError(f"models.{name}: {error}") from None
 
 
-def _check_apart(job: Job) -> None:
-    """Refuse a run directory inside an input folder: its samples would be read as shards the next time."""
+def _check_output_outside_input(job: Job) -> None:
+    """JobError for a run directory inside an input folder: the next run would read its samples as shards."""
     output = Path(job.output).absolute()
     for item in [job.input] if isinstance(job.input, str) else job.input:
         folder = Path(item).absolute()
@@ -114,11 +115,8 @@ def _check_apart(job: Job) -> None:
             raise JobError(f"output: {job.output} lies inside the input folder {item}; choose another `output:`")
 
 
-def _check_made(job: Job, dataset: Dataset, metadata: dict[str, Any], columns: Sequence[Column]) -> None:
-    """What can be known of identifiers and personal data without a row: formats, their capacity, Faker's functions."""
-    from shardsynth.data.metadata import check_composite
-    from shardsynth.planning.generators import learn_generators, no_rows
-
+def _check_generators(job: Job, dataset: Dataset, metadata: dict[str, Any], columns: Sequence[Column]) -> None:
+    """Check identifiers and personal data without reading a row: formats, their capacity, Faker's functions."""
     check_composite(metadata)
     rows = job.sample.total_rows(dataset.rows)
     for model in job.models:
@@ -126,19 +124,11 @@ def _check_made(job: Job, dataset: Dataset, metadata: dict[str, Any], columns: S
 
 
 def _check_dp(job: Job, dataset: Dataset, metadata: dict[str, Any]) -> None:
-    """What a private fit would refuse: an undeclared column, a budget that drowns the tables or the gradients."""
-    from shardsynth.data.metadata import columns
-    from shardsynth.data.public_codes import public_coder
-    from shardsynth.models.dp.accounting import histogram_noise
-    from shardsynth.models.dp.columns import check_dp_columns
-    from shardsynth.models.dp.noise import scale_for
-    from shardsynth.models.dp.tables import groups_for, number_of_tables
-    from shardsynth.planning.options import expected_rows, training_plan
-
+    """Check what a fit under dp would refuse: an undeclared column, or a budget with too much noise."""
     assert job.privacy is not None
-    known = columns(metadata, dataset.schema)
-    check_dp_columns(known)
-    coder = public_coder(known, dataset.rows, job.seed)
+    known_columns = columns_of(metadata, dataset.schema)
+    check_dp_columns(known_columns)
+    coder = public_coder(known_columns, dataset.rows, job.seed)
     epsilon, delta = job.privacy.epsilon, job.privacy.delta
     training = training_plan(job, coder, dataset.rows)
     if training is not None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from shardsynth.errors import JobError
+from shardsynth.planning.quotas import Block, rows_of
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.sampling.conditions import Condition, Conditions, parse_conditions
 
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-from shardsynth.planning.quotas import Block, rows_of
-
-#: More classes than this are no balance but a design of their own.
+#: A balance of more classes than this is refused as a mistake.
 _MOST_CLASSES = 1_000
 
 
@@ -22,17 +20,17 @@ def blocks_of(artifacts: Artifacts) -> tuple[Block, ...]:
     """The blocks of a run's models, in order; empty without conditions.
 
     Raises:
-        JobError: `balance` names a column of numbers, or one of too many classes.
+        JobError: `balance` names a column that has no categories, or too many.
     """
     plan = artifacts.plan
-    asked = plan.job.sample
-    if asked.balance is not None:
-        classes = _classes(artifacts, asked.balance)
+    sample = plan.job.sample
+    if sample.balance is not None:
+        classes = _classes(artifacts, sample.balance)
         edges = [k * plan.rows // len(classes) for k in range(len(classes) + 1)]
-        chosen = [Conditions((Condition.of(asked.balance, "==", value),)) for value in classes]
+        chosen = [Conditions((Condition.of(sample.balance, "==", value),)) for value in classes]
         return tuple(Block(range(a, b), where) for a, b, where in zip(edges, edges[1:], chosen))
     blocks, start = [], 0
-    for quota in asked.conditions:
+    for quota in sample.conditions:
         stop = start + rows_of(quota, plan.rows)
         blocks.append(Block(range(start, stop), parse_conditions(quota.where)))
         start = stop
@@ -42,7 +40,7 @@ def blocks_of(artifacts: Artifacts) -> tuple[Block, ...]:
 
 
 def _classes(artifacts: Artifacts, name: str) -> list[Any]:
-    """Categories of a column that enough training rows have: those that a model may hold."""
+    """Categories of a column that a model may hold: those of enough training rows."""
     coder = artifacts.coder()
     if name not in coder.index or coder.columns[coder.index[name]].values is None:
         raise JobError(f"sample.balance: {name!r} is no column of categories; give sample.conditions with ranges")
@@ -50,9 +48,10 @@ def _classes(artifacts: Artifacts, name: str) -> list[Any]:
     assert column.values is not None
     rows = artifacts.counts("train").hist[coder.index[name]][: len(column.values)]
     least = 1 if artifacts.plan.job.rare.as_ == "keep" else max(1, artifacts.plan.job.rare.min_count)
-    kept: list[Any] = column.values.filter(pa.array(np.asarray(rows) >= least)).to_pylist()
-    if not 1 <= len(kept) <= _MOST_CLASSES:
+    classes: list[Any] = column.values.filter(pa.array(np.asarray(rows) >= least)).to_pylist()
+    if not 1 <= len(classes) <= _MOST_CLASSES:
         raise JobError(
-            f"sample.balance: {name!r} has {len(kept):,} classes of {least} rows or more; wanted 1 to {_MOST_CLASSES:,}"
+            f"sample.balance: {name!r} has {len(classes):,} classes of {least} rows or more; wanted 1 to "
+            f"{_MOST_CLASSES:,}"
         )
-    return kept
+    return classes

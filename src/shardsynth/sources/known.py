@@ -1,7 +1,7 @@
-"""`shardsynth sample --remaining-columns`: rows of which some columns are known, completed by a model, in their order.
+"""`shardsynth sample --remaining-columns`: rows with some known columns, completed by a model, in their order.
 
-The known rows are Parquet shards, read as a stream: any range of them can be completed on its own, in any number of
-tasks.
+The known rows are Parquet shards that are read as a stream. Any range of them can be completed separately, so that any
+number of tasks can share the work.
 """
 
 from __future__ import annotations
@@ -9,28 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from shardsynth.data.shards import Dataset, open_shards, read_batches
 from shardsynth.errors import InputError
+from shardsynth.models.base import NativeModel
 from shardsynth.sources.sources import Source
-
-if TYPE_CHECKING:
-    from shardsynth.data.shards import Dataset
-    from shardsynth.models.base import NativeModel
 
 _BATCH_ROWS = 16_384
 
 
 def open_known(source: str) -> tuple[Dataset, str]:
-    """Shards of known rows, and what tells whether they changed.
+    """Shards of known rows, and a checksum that changes when they change.
 
     Raises:
-        ShardError: No shard, or one that cannot be read.
+        ShardError: There is no shard, or one cannot be read.
     """
-    from shardsynth.data.shards import open_shards
-
     dataset = open_shards(source)
     text = json.dumps([shard.to_json() for shard in dataset.shards], sort_keys=True)
     return dataset, hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -46,7 +42,7 @@ class KnownSource(Source):
 
     Raises:
         ConditionError: The model cannot complete rows.
-        InputError: A column is not the model's, or not of its type; or all of them are given.
+        InputError: A column is not the model's, or not of its type; or all columns of the model are known.
     """
 
     def __init__(self, model: NativeModel, seed: int, known: Dataset) -> None:
@@ -54,25 +50,21 @@ class KnownSource(Source):
             raise InputError("--remaining-columns: every column of the model is known already")
         self.model, self.seed, self.known = model, seed, known
         self.schema: pa.Schema = model.schema
-        # A column that is not the model's is one error, before any task starts.
-        nothing = [pa.nulls(1, field.type) for field in known.schema]
-        model.complete(pa.table(nothing, known.schema.names), seed, 0)
+        # Complete one empty row, so that a wrong column is one error, before any task starts.
+        null_columns = [pa.nulls(1, field.type) for field in known.schema]
+        model.complete(pa.table(null_columns, known.schema.names), seed, 0)
 
     def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
         """See ``sources.Source``."""
-        for first, batch in self._given(rows):
+        for first, batch in self._known_batches(rows):
             table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
             yield from self.model.complete(table, self.seed, first).combine_chunks().to_batches()
 
     def acceptance(self) -> None:
-        """Not counted."""
+        """None: proposals of completions are not counted."""
 
-    def _given(self, rows: range) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The known rows of a range, with the number of each batch's first; row groups outside it are not read."""
-        import pyarrow.parquet as pq
-
-        from shardsynth.data.shards import read_batches
-
+    def _known_batches(self, rows: range) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Batches of the known rows of a range, each with its first row's number; other row groups are not read."""
         start = 0  # of the row group
         for shard in self.known.shards:
             if start + shard.rows <= rows.start or start >= rows.stop:

@@ -17,11 +17,24 @@ from shardsynth.sources.sources import Source
 def write_part(
     path: Path, schema: pa.Schema, source: Source, rows: range, watch: Callable[[pa.RecordBatch], None]
 ) -> dict[str, Any]:
-    """Write one part; returns its rows, bytes and checksum."""
+    """Write one part.
+
+    Args:
+        path: Of the part.
+        schema: The part's.
+        source: Of the rows.
+        rows: Global numbers of the rows.
+        watch: Gets every batch after it was written.
+
+    Returns:
+        ``rows``, ``size`` in bytes and ``sha256`` of the part.
+    """
     drawn = source.for_writing()
-    spare = pa.cpu_count() > 1  # a thread of the writer's own pays where a core is free for it
+    has_spare_cpu = pa.cpu_count() > 1  # a writer in its own thread helps only where a CPU is free
     columns = source.dictionary_columns
-    with PartWriter(path, schema, batch_schema=drawn.schema, dictionary_columns=columns, background=spare) as writer:
+    with PartWriter(
+        path, schema, batch_schema=drawn.schema, dictionary_columns=columns, background=has_spare_cpu
+    ) as writer:
         for batch in drawn.batches(rows):
             writer.write(batch)
             watch(batch)
@@ -30,7 +43,11 @@ def write_part(
 
 
 def read_part(path: Path) -> Iterator[pa.RecordBatch]:
-    """Batches of a synthetic part; MergeError where it cannot be read."""
+    """Batches of a synthetic part.
+
+    Raises:
+        MergeError: It cannot be read.
+    """
     try:
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(use_threads=False)

@@ -10,39 +10,43 @@ import pyarrow as pa
 
 from shardsynth.errors import ModelError, ShardsynthError
 from shardsynth.job import Job
+from shardsynth.models.base import NativeModel, PreparedConditions, with_coded_text
+from shardsynth.models.families import load_native
 from shardsynth.planning.plan import Plan
 from shardsynth.planning.quotas import Block
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.constraint_card import read_card
 from shardsynth.run.rundir import RunDir
+from shardsynth.sampling.conditions import Conditions, parse_conditions
+from shardsynth.sampling.constraints.conditions import split_conditions
+from shardsynth.sampling.constraints.rejection import ConstrainedRows, piece_rows
+from shardsynth.sampling.constraints.table import TableConstraints
+from shardsynth.sampling.streams import chunk_seed
 from shardsynth.sources.blocks import blocks_of
 from shardsynth.standalone.files import read_json
 
 if TYPE_CHECKING:
-    from shardsynth.models.base import NativeModel, PreparedConditions
     from shardsynth.models.sdv.synthesizers import StockModel
-    from shardsynth.run.artifacts import Artifacts
-    from shardsynth.sampling.conditions import Conditions
-    from shardsynth.sampling.constraints.table import TableConstraints
 
 #: Rows that are drawn at once.
 BATCH_ROWS = 65_536
 
 
 class Source(Protocol):
-    """Rows by their global number: the same row whatever range it is asked in."""
+    """Rows by their global number: a row is the same in whatever range it is drawn."""
 
     schema: pa.Schema
-    dictionary_columns: list[str] | None = None  # for the writer; None: its own choice
+    dictionary_columns: list[str] | None = None  # for the writer; None: it chooses
     device: str = "cpu"  # where the rows are made
 
     def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
         """The rows, in order, in the input's schema."""
 
     def acceptance(self) -> dict[str, Any] | None:
-        """Proposals made and accepted for conditions since the last call; None where there are none."""
+        """Proposals made and accepted for conditions since the last call; None without conditions."""
 
     def for_writing(self) -> Source:
-        """The same rows as they are cheapest for a writer that knows the table's schema (see ``with_coded_text``)."""
+        """The same rows in the types that are fastest to write (see ``with_coded_text``)."""
         return self
 
 
@@ -57,8 +61,6 @@ class NativeSource(Source):
 
     def for_writing(self) -> NativeSource:
         """See ``Source``."""
-        from shardsynth.models.base import with_coded_text
-
         if self.conditions is not None:
             return self
         if self._for_writing is None:
@@ -81,14 +83,12 @@ class NativeSource(Source):
 
     def spare(self, block: int, piece: int, rows: int) -> pa.RecordBatch:
         """Piece of the spare stream of a block."""
-        from shardsynth.sampling.streams import chunk_seed
-
         seed = chunk_seed(self.seed, f"again {block}", piece)
         return self.model.draw(seed, 0, rows, conditions=self.conditions)
 
 
 class StockSource(Source):
-    """Rows of a stock synthesizer: whole chunks, each from its own seed, cut to the range asked."""
+    """Rows of a stock synthesizer: it draws whole chunks, each from its own seed; they are cut to the range."""
 
     def __init__(self, model: StockModel, seed: int, name: str, chunk_rows: int) -> None:
         self.model, self.seed, self.name, self.chunk_rows = model, seed, name, chunk_rows
@@ -96,8 +96,6 @@ class StockSource(Source):
 
     def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
         """See ``Source``."""
-        from shardsynth.sampling.streams import chunk_seed
-
         if not rows:
             return
         size = self.chunk_rows
@@ -108,7 +106,7 @@ class StockSource(Source):
             yield batch.slice(begin, end - begin)
 
     def acceptance(self) -> dict[str, int] | None:
-        """No conditions, no proposals."""
+        """None: a stock model takes no conditions."""
         return None
 
     @property
@@ -118,8 +116,6 @@ class StockSource(Source):
 
     def spare(self, block: int, piece: int, rows: int) -> pa.RecordBatch:
         """Piece of the spare stream of a block."""
-        from shardsynth.sampling.streams import chunk_seed
-
         return self.model.draw(chunk_seed(self.seed, f"{self.name} again {block}", piece), 0, rows)
 
 
@@ -129,18 +125,15 @@ class ConstrainedSource(Source):
     def __init__(
         self, source: NativeSource | StockSource, table: TableConstraints, conditions: Conditions | None = None
     ) -> None:
-        from shardsynth.sampling.constraints.conditions import split_conditions
-        from shardsynth.sampling.constraints.rejection import ConstrainedRows, piece_rows
-
         self.schema: pa.Schema = table.schema
         self.dictionary_columns = source.dictionary_columns
-        self.device, self._inner, self._told = source.device, source, (0, 0)
+        self.device, self._inner, self._reported = source.device, source, (0, 0)
         self._conditions = conditions is not None
-        test = None
+        row_test = None
         if conditions is not None and isinstance(source, NativeSource):
-            asked, test = split_conditions(conditions, table, source.model)
-            if asked is not None:
-                source.conditions = source.model.prepare(asked)
+            model_conditions, row_test = split_conditions(conditions, table, source.model)
+            if model_conditions is not None:
+                source.conditions = source.model.prepare(model_conditions)
         generators = source.model.generators
         self._rows = ConstrainedRows(
             table,
@@ -149,7 +142,7 @@ class ConstrainedSource(Source):
             block=source.block,
             piece=piece_rows(generators),
             by_number=frozenset(generators),
-            test=test,
+            test=row_test,
         )
 
     def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
@@ -158,21 +151,21 @@ class ConstrainedSource(Source):
 
     def acceptance(self) -> dict[str, int]:
         """Rows drawn and kept since the last call; under conditions, the proposals and those accepted as well."""
-        drawn, kept = self._rows.proposed - self._told[0], self._rows.accepted - self._told[1]
-        self._told = (self._rows.proposed, self._rows.accepted)
-        found = {"drawn": drawn, "kept": kept}
+        drawn, kept = self._rows.proposed - self._reported[0], self._rows.accepted - self._reported[1]
+        self._reported = (self._rows.proposed, self._rows.accepted)
+        counts = {"drawn": drawn, "kept": kept}
         if self._conditions:
             inner = self._inner.acceptance() or {"proposals": 0, "accepted": 0}
-            found.update(proposals=drawn + inner["proposals"] - inner["accepted"], accepted=kept)
-        return found
+            counts.update(proposals=drawn + inner["proposals"] - inner["accepted"], accepted=kept)
+        return counts
 
 
 def _joined(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    """Batches as one."""
-    found = list(batches)
-    if len(found) == 1:
-        return found[0]
-    table = pa.Table.from_batches(found, schema).unify_dictionaries().combine_chunks()
+    """The batches as one batch."""
+    parts = list(batches)
+    if len(parts) == 1:
+        return parts[0]
+    table = pa.Table.from_batches(parts, schema).unify_dictionaries().combine_chunks()
     return table.to_batches()[0]
 
 
@@ -187,7 +180,7 @@ class QuotaSource(Source):
         under: The constraints that the model was fitted under.
 
     Raises:
-        ConditionError: A condition that the model cannot meet; names the nearest that it can.
+        ConditionError: The model cannot meet a condition; the message names the nearest one that it can.
     """
 
     def __init__(
@@ -217,18 +210,18 @@ class QuotaSource(Source):
                 yield from source.batches(range(first, min(first + self._batch_rows, stop)))
 
     def acceptance(self) -> dict[str, Any]:
-        """Proposals made and accepted since the last call: in all, and by block."""
-        found = [source.acceptance() or {} for source in self._sources]
+        """Proposals made and accepted since the last call: of all blocks together, and by block."""
+        counts = [source.acceptance() or {} for source in self._sources]
         keys = ("proposals", "accepted", "drawn", "kept")
-        total = {key: sum(one.get(key, 0) for one in found) for key in keys}
-        return {**total, "blocks": [[one.get("proposals", 0), one.get("accepted", 0)] for one in found]}
+        total = {key: sum(count.get(key, 0) for count in counts) for key in keys}
+        return {**total, "blocks": [[count.get("proposals", 0), count.get("accepted", 0)] for count in counts]}
 
 
 def open_run_source(artifacts: Artifacts, model: str) -> Source:
-    """A fitted model of a run as a source of the run's rows, under the conditions of its job.
+    """Open a fitted model of a run as a source of the run's rows, under the conditions of its job.
 
     Raises:
-        ConditionError: A condition that the model cannot meet.
+        ConditionError: The model cannot meet a condition.
     """
     plan, folder = artifacts.plan, artifacts.run.model(model)
     gpu, blocks = samples_on_gpu(plan.job, model), blocks_of(artifacts)
@@ -238,7 +231,11 @@ def open_run_source(artifacts: Artifacts, model: str) -> Source:
 
 
 def model_card(folder: Path) -> dict[str, Any]:
-    """A model folder's ``model.json``, and where it comes from (``run.json``); ModelError where there is none."""
+    """The contents of a model folder's ``model.json`` and, where there is one, ``run.json``.
+
+    Raises:
+        ModelError: There is no readable ``model.json``.
+    """
     try:
         card: dict[str, Any] = read_json(folder / "model.json")
         run = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
@@ -250,9 +247,9 @@ def model_card(folder: Path) -> dict[str, Any]:
 
 
 def samples_on_gpu(job: Job, model: str) -> bool:
-    """Whether the job asks for GPUs for a model's sampling: whether there happens to be one must not change rows."""
-    asked = [job.cluster.stages.get("sample"), job.cluster.models.get(model, {}).get("sample")]
-    return any(resources is not None and resources.gpus for resources in asked)
+    """Whether the job asks for GPUs for a model's sampling. Not whether there is one: that must not change the rows."""
+    resources_of_job = [job.cluster.stages.get("sample"), job.cluster.models.get(model, {}).get("sample")]
+    return any(resources is not None and resources.gpus for resources in resources_of_job)
 
 
 def open_source(
@@ -270,18 +267,19 @@ def open_source(
 
     Args:
         folder: The model's.
-        seed: Names the table of which the rows are.
-        name: Part of the key of a stock model's random streams.
-        chunk_rows: Rows that share one of these.
-        trust_pickle: Load a pickle that no run recorded.
+        seed: Of the endless table that the rows are taken from.
+        name: Part of the key of a stock model's seeds.
+        chunk_rows: Rows of a stock model that share one seed.
+        trust_pickle: Load a pickle even if no run recorded it.
         where: Conditions.
-        gpu: A model that can makes its rows on a GPU if there is one.
-        sampling: ``temperature``, ``top_p``, ``balance`` instead of an autoregressive model's own.
+        gpu: Make the rows on a GPU if there is one and the model can use it.
+        sampling: ``temperature``, ``top_p``, ``balance`` in place of those of an autoregressive model.
 
     Raises:
         JobError: A number of ``sampling`` is out of range.
-        ModelError: No model there, a pickle that no run recorded, or ``sampling`` asks what the model cannot do.
-        ConditionError: A condition that the model cannot meet.
+        ModelError: The folder holds no model or a pickle that no run recorded, or the model has no option of
+            ``sampling``.
+        ConditionError: The model cannot meet a condition.
     """
     card = model_card(folder)
     table = read_card(folder)
@@ -297,8 +295,6 @@ def open_source(
         model = model.with_sampling(**sampling)
     conditions = None
     if where is not None and where != {}:
-        from shardsynth.sampling.conditions import parse_conditions
-
         conditions = parse_conditions(where)
     if table is not None:
         return ConstrainedSource(NativeSource(model, seed), table, conditions)
@@ -306,19 +302,28 @@ def open_source(
 
 
 def open_native(folder: Path, *, gpu: bool = False) -> NativeModel:
-    """The native model in a folder; on a GPU if it can make its rows there, one is wanted, and there is one.
+    """Load the native model in a folder.
+
+    Args:
+        folder: The model's.
+        gpu: Make its rows on a GPU if there is one and the model can use it.
 
     Raises:
-        ModelError: No native model is there.
+        ModelError: The folder holds no native model.
     """
-    from shardsynth.models.families import load_native
-
     model = load_native(folder, str(model_card(folder).get("family")))
     return model.on_device("auto") if gpu else model
 
 
 def recorded_checksum(folder: Path, card: dict[str, Any]) -> str | None:
-    """Checksum of a stock pickle as the fit's commit record has it: proof that this run wrote it."""
+    """SHA-256 of a stock pickle from the commit record of its fit, to prove that this run wrote it.
+
+    Returns:
+        The checksum; None if no record has one.
+
+    Raises:
+        ModelError: The folder does not lie in a run directory.
+    """
     run = RunDir(folder.resolve().parents[1])
     try:
         plan = Plan.from_json(run.read_plan())
@@ -336,7 +341,11 @@ def recorded_checksum(folder: Path, card: dict[str, Any]) -> str | None:
 
 
 def open_distributions(folder: Path, *, trust_pickle: bool = False) -> dict[str, Any]:
-    """Per column, the learned marginal: ``{"distribution": name, "learned_parameters": {...}}``."""
+    """By column, the learned marginal ``{"distribution": name, "learned_parameters": {...}}``.
+
+    Raises:
+        ModelError: The folder holds no model, or a pickle that no run recorded.
+    """
     card = model_card(folder)
     if card.get("engine") == "sdv":
         from shardsynth.models.sdv.synthesizers import StockModel

@@ -1,20 +1,21 @@
-"""Rows against constraints: what tasks counted of the input, and what was written before it is handed out."""
+"""Constraints in the stages: violations by rows of the input and by written rows."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from shardsynth.errors import MergeError
 from shardsynth.planning.constraints import count_broken, declarations, refuse_violations, sum_violations
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.constraint_card import FILE
 from shardsynth.run.rundir import Attempt
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
+from shardsynth.sampling.constraints.declared import describe, is_programmed
+from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints
+from shardsynth.summaries.counts import Counts
 
 
 def write_card(artifacts: Artifacts, attempt: Attempt, folder: Path) -> None:
@@ -24,15 +25,17 @@ def write_card(artifacts: Artifacts, attempt: Attempt, folder: Path) -> None:
 
 
 class InnerCounts:
-    """Counts of the inner table, and of the real rows that violate a constraint of a user's class."""
+    """Counts of the inner table, and of the real rows that violate a constraint of a user's class.
+
+    Attributes:
+        counts: Of the training rows, in the inner table.
+        violations: By constraint ``[rows that violate it, number of the first one]``; -1 where there is none.
+    """
 
     def __init__(self, artifacts: Artifacts) -> None:
-        from shardsynth.sampling.constraints.declared import is_programmed
-        from shardsynth.summaries.counts import Counts
-
         job = artifacts.plan.job
         self._table = artifacts.constraints()
-        self._programs = [number for number, one in enumerate(declarations(job)) if is_programmed(one)]
+        self._programs = [number for number, declaration in enumerate(declarations(job)) if is_programmed(declaration)]
         self.counts = Counts.empty(
             artifacts.inner_coder(),
             fit=True,
@@ -44,7 +47,13 @@ class InnerCounts:
         self.violations = [[0, -1] for _ in job.constraints]
 
     def update(self, batch: pa.RecordBatch, row: int, keep: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
-        """Count the training rows of a batch."""
+        """Count the training rows of a batch.
+
+        Args:
+            batch: In the schema of the input.
+            row: Global number of its first row.
+            keep: bool[n], which rows are training rows.
+        """
         if not batch.num_rows:
             return
         for number, program in zip(self._programs, self._table.programs):
@@ -53,8 +62,7 @@ class InnerCounts:
 
 
 def sdv_constraints(artifacts: Artifacts) -> Any:
-    """SDV's own constraint objects, fitted on the row sample."""
-    from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints
+    """SDV's own constraint objects, fitted on the row sample; made once per process."""
 
     def load() -> SdvConstraints:
         metadata = artifacts.metadata()
@@ -64,51 +72,56 @@ def sdv_constraints(artifacts: Artifacts) -> Any:
     return artifacts.cached("sdv_constraints", load)
 
 
-class Judge:
-    """Counts, by SDV's own ``is_valid``, the written rows that violate each constraint."""
+class PartChecker:
+    """Counts, by SDV's own ``is_valid``, the written rows that violate each constraint.
+
+    Attributes:
+        violations: By constraint ``[rows that violate it, number of the first one]``; -1 where there is none.
+    """
 
     def __init__(self, artifacts: Artifacts) -> None:
         self._sdv_constraints, self._table = sdv_constraints(artifacts), artifacts.constraints()
-        self.found = [[0, -1] for _ in artifacts.plan.job.constraints]
+        self.violations = [[0, -1] for _ in artifacts.plan.job.constraints]
 
     def update(self, batch: pa.RecordBatch, first_row: int) -> None:
-        """Count a batch."""
+        """Count the violations of a batch, whose first row has the global number ``first_row``."""
         masks = dict(self._sdv_constraints.valid(batch))
-        others = [number for number in range(len(self.found)) if number not in masks]
-        masks.update({number: program.valid(batch) for number, program in zip(others, self._table.programs)})
-        for number, fine in masks.items():
-            count_broken(self.found[number], fine, first_row)
+        programmed = [number for number in range(len(self.violations)) if number not in masks]
+        masks.update({number: program.valid(batch) for number, program in zip(programmed, self._table.programs)})
+        for number, is_valid in masks.items():
+            count_broken(self.violations[number], is_valid, first_row)
 
 
 def refuse_input(artifacts: Artifacts, stage: str) -> None:
-    """JobError if the tasks of a stage saw real rows that violate a constraint."""
+    """JobError if the tasks of a stage counted real rows that violate a constraint."""
     records = [artifacts.run.last_record(stage, task.index) or {} for task in artifacts.plan.tasks[stage]]
-    found = sum_violations([record["violations"] for record in records])
-    refuse_violations(declarations(artifacts.plan.job), found)
+    violations = sum_violations([record["violations"] for record in records])
+    refuse_violations(declarations(artifacts.plan.job), violations)
 
 
-def verdict(artifacts: Artifacts, model: str) -> dict[str, Any]:
-    """What the scoring tasks found, for the manifest.
+def constraint_results(artifacts: Artifacts, model: str) -> dict[str, Any]:
+    """Violations and acceptance of a model's rows under constraints, for the manifest.
 
     Raises:
         MergeError: A written row violates a constraint.
     """
-    from shardsynth.sampling.constraints.declared import describe
-
     run, plan = artifacts.run, artifacts.plan
     declared = declarations(plan.job)
-    scored = [run.last_record("score", task.index) or {} for task in plan.model_tasks("score", model)]
-    found = sum_violations([record["violations"] for record in scored])
-    for number, (one, (count, row)) in enumerate(zip(declared, found)):
+    score_records = [run.last_record("score", task.index) or {} for task in plan.model_tasks("score", model)]
+    violations = sum_violations([record["violations"] for record in score_records])
+    for number, (declaration, (count, row)) in enumerate(zip(declared, violations)):
         if count:
             raise MergeError(
-                f"{run.samples(model)}: {describe(one, number)}: {count:,} rows violate it, the first is row {row:,}; "
-                "its class must restore rows that its own is_valid accepts"
+                f"{run.samples(model)}: {describe(declaration, number)}: {count:,} rows violate it, the first is row "
+                f"{row:,}; its class must restore rows that its own is_valid accepts"
             )
-    sampled = [run.last_record("sample", task.index) or {} for task in plan.model_tasks("sample", model)]
-    drawn = sum((record.get("acceptance") or {}).get("drawn", 0) for record in sampled)
-    kept = sum((record.get("acceptance") or {}).get("kept", 0) for record in sampled)
+    sample_records = [run.last_record("sample", task.index) or {} for task in plan.model_tasks("sample", model)]
+    drawn = sum((record.get("acceptance") or {}).get("drawn", 0) for record in sample_records)
+    accepted = sum((record.get("acceptance") or {}).get("kept", 0) for record in sample_records)
     return {
-        "checked": [{"class_name": one["class_name"], "violations": count} for one, (count, _) in zip(declared, found)],
-        "acceptance": kept / drawn if drawn else None,
+        "checked": [
+            {"class_name": declaration["class_name"], "violations": count}
+            for declaration, (count, _) in zip(declared, violations)
+        ],
+        "acceptance": accepted / drawn if drawn else None,
     }

@@ -1,38 +1,30 @@
-"""What each stage does: real rows in, summaries, models, synthetic parts, figures out.
-
-Each function reads committed files of earlier stages, writes an attempt's outputs and commits them.
-"""
+"""Pass 2 over the real rows: counts on the bins of pass 1, and the merge of these counts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shardsynth.data import archive
 from shardsynth.errors import RunError
+from shardsynth.models.dp.accounting import histogram_noise
+from shardsynth.models.dp.tables import draw_histograms, draw_tables
 from shardsynth.planning.options import expected_rows, is_trained
 from shardsynth.planning.personal import pseudonyms
 from shardsynth.planning.plan import Plan, Task
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.constraints import InnerCounts, refuse_input
 from shardsynth.stages.rows import check_keys, input_rows
+from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.drift import ShardHistograms, group_of
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-    from shardsynth.summaries.counts import Counts
-
-
-# --- real rows -------------------------------------------------------------------------------------------------------
+from shardsynth.summaries.ranges import ScoreRanges
 
 
 def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
-    """Pass 2: integer histograms and contingency tables of some row groups, on the bins of pass 1."""
-    from shardsynth.summaries.counts import Counts
-    from shardsynth.summaries.ranges import ScoreRanges
-
+    """Count histograms and contingency tables of some row groups, as integers, on the bins of pass 1."""
     plan, run, coder = artifacts.plan, artifacts.run, artifacts.coder()
     check_keys(artifacts, pseudonyms(plan.job))
     inner = InnerCounts(artifacts) if plan.job.constraints else None
@@ -49,23 +41,23 @@ def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
     )
     parts = {"train": train, "holdout": holdout}
     if plan.job.privacy is not None:
-        pairs = not is_trained(plan.job)  # a trained model has histograms alone
+        pairs = not is_trained(plan.job)  # a trained model uses histograms only
         parts["public"] = Counts.empty(artifacts.public_coder(), fit=pairs, score=None, total_rows=plan.input_rows)
     starts = np.cumsum([0, *(shard.rows for shard in plan.shards)])
     drift, shard, before = ShardHistograms(), -1, train.hist
-    for batch, row, held in input_rows(plan, task, progress):
+    for batch, row, is_holdout in input_rows(plan, task, progress):
         now = int(np.searchsorted(starts, row, side="right")) - 1
         if now != shard and shard >= 0:
             _add_shard(drift, plan, shard, train, before)
         if now != shard:
             shard, before = now, [counts.copy() for counts in train.hist]
-        train.update(batch, row, ~held)
+        train.update(batch, row, ~is_holdout)
         if plan.job.privacy is not None:
-            parts["public"].update(batch, row, ~held)
-        if held.any():
-            holdout.update(batch, row, held)
+            parts["public"].update(batch, row, ~is_holdout)
+        if is_holdout.any():
+            holdout.update(batch, row, is_holdout)
         if inner is not None:
-            inner.update(batch, row, ~held)
+            inner.update(batch, row, ~is_holdout)
     if inner is not None:
         parts["inner"] = inner.counts
     if shard >= 0:
@@ -80,15 +72,13 @@ def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
 def _add_shard(
     drift: ShardHistograms, plan: Plan, shard: int, train: Counts, before: list[npt.NDArray[np.int64]]
 ) -> None:
-    """What the counts grew by while a shard was read."""
+    """Add the counts of one shard: the counts of the training rows now, less those before the shard."""
     grown = [now - then for now, then in zip(train.hist, before)]
     drift.add(group_of(shard, len(plan.shards)), train.coder, grown)
 
 
 def count_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
-    """Merge the counts of the real rows."""
-    from shardsynth.summaries.counts import Counts
-
+    """Merge the counts of the real rows; under dp, draw the noisy tables."""
     plan, run = artifacts.plan, artifacts.run
     coders = {"train": artifacts.coder(), "holdout": artifacts.coder()}
     if plan.job.constraints:
@@ -113,14 +103,14 @@ def count_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Pr
 
 
 def _draw_noisy_tables(artifacts: Artifacts, attempt: Attempt) -> None:
-    """Merge the counts on public codes, and draw their noise: once in the life of a run."""
-    from shardsynth.models.dp.accounting import histogram_noise
-    from shardsynth.models.dp.tables import draw_histograms, draw_tables
-    from shardsynth.summaries.counts import Counts
+    """Merge the counts on public codes, and draw their noise, which is done only once in a run.
 
+    Raises:
+        RunError: The noise was drawn before.
+    """
     plan, run = artifacts.plan, artifacts.run
-    asked = plan.job.privacy
-    assert asked is not None
+    budget = plan.job.privacy
+    assert budget is not None
     if run.last_record("count_merge", attempt.index) is not None:
         raise RunError(
             f"{run.root}: the noise of its differential privacy was drawn once, and the noisy tables are gone; another "
@@ -129,7 +119,9 @@ def _draw_noisy_tables(artifacts: Artifacts, attempt: Attempt) -> None:
     coder = artifacts.public_coder()
     merged = Counts.load_merged([run.count_part(i, "public") for i in range(len(plan.tasks["count"]))], coder)
     if is_trained(plan.job):
-        drawn = draw_histograms(merged, coder, histogram_noise(asked.epsilon, asked.delta, len(coder.columns)))
+        noisy_tables = draw_histograms(merged, coder, histogram_noise(budget.epsilon, budget.delta, len(coder.columns)))
     else:
-        drawn = draw_tables(merged, coder, expected_rows(plan.job, plan.input_rows), asked.epsilon, asked.delta)
-    drawn.save(attempt.output(run.private / "summary" / "private_tables"))
+        noisy_tables = draw_tables(
+            merged, coder, expected_rows(plan.job, plan.input_rows), budget.epsilon, budget.delta
+        )
+    noisy_tables.save(attempt.output(run.private / "summary" / "private_tables"))

@@ -1,28 +1,29 @@
-"""Merging a model's parts: do they add up, what are their figures, and larger files where asked."""
+"""Merging a model's parts: check that they add up, compute figures of their counts, coalesce files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.data.metadata import keys_of
 from shardsynth.errors import MergeError
+from shardsynth.metrics.diagnostic import diagnostic
+from shardsynth.metrics.quality import quality
 from shardsynth.planning.plan import Plan, replica_group
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, RunDir
 from shardsynth.standalone.files import read_json, sha256_of
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-    from shardsynth.summaries.counts import Counts
+from shardsynth.summaries.counts import Counts
 
 
 def check_parts(run: RunDir, plan: Plan, model: str) -> list[dict[str, Any]]:
-    """Entries of the manifest, one per part, after comparing each file with what its task recorded.
+    """Compare each part with the commit record of its task; returns one entry per part for the manifest.
 
     Raises:
-        MergeError: A part is missing, has other bytes, another schema or other rows than recorded; names the part.
+        MergeError: A part is missing, or its bytes, schema or number of rows differ from the record; names the part.
     """
     entries = []
     for task in plan.model_tasks("sample", model):
@@ -71,33 +72,33 @@ def _check_part(run: RunDir, plan: Plan, model: str, part: dict[str, Any]) -> di
 
 
 def images_of(run: RunDir, plan: Plan, model: str) -> list[dict[str, Any]]:
-    """The images in which a model was fitted and sampled, and how many tasks each did; empty where there was none."""
-    found: dict[str | None, dict[str, Any]] = {}
+    """The images in which a model was fitted and sampled, with the number of tasks in each; empty without images."""
+    images: dict[str | None, dict[str, Any]] = {}
     for stage in ("fit", "sample"):
         for task in plan.model_tasks(stage, model):
             image = (run.last_record(stage, task.index) or {}).get("image")
-            entry = found.setdefault(image and image["build"], {**(image or {"build": None}), "tasks": 0})
+            entry = images.setdefault(image and image["build"], {**(image or {"build": None}), "tasks": 0})
             entry["tasks"] += 1
-    if len(found) > 1:
-        builds = ", ".join(f"{entry['tasks']} tasks in {build or 'no image'}" for build, entry in found.items())
+    if len(images) > 1:
+        builds = ", ".join(f"{entry['tasks']} tasks in {build or 'no image'}" for build, entry in images.items())
         print(f"mixed: {model} was fitted and sampled in several builds: {builds}", flush=True)
-    return [] if set(found) == {None} else list(found.values())
+    return [] if set(images) == {None} else list(images.values())
 
 
 def coalesce(
     run: RunDir, plan: Plan, model: str, attempt: Attempt, progress: Callable[[int], None]
 ) -> list[dict[str, Any]]:
-    """Write the parts again, streamed, as files of about ``sample.coalesce_mb``; entries for the manifest."""
+    """Write the parts again as files of about ``sample.coalesce_mb``; returns entries for the manifest."""
     limit = (plan.job.sample.coalesce_mb or 1) * 1_000_000
     sizes = [run.part(model, part).stat().st_size for part in range(plan.n_parts)]
     batches: list[list[int]] = [[]]
-    held = 0
+    batch_bytes = 0
     for part, size in enumerate(sizes):
-        if held and held + size > limit:
+        if batch_bytes and batch_bytes + size > limit:
             batches.append([])
-            held = 0
+            batch_bytes = 0
         batches[-1].append(part)
-        held += size
+        batch_bytes += size
     entries, done = [], 0
     for number, parts in enumerate(batches):
         path = run.samples(model) / "_coalesced" / f"part-{number:05d}.parquet"
@@ -119,11 +120,7 @@ def coalesce(
 
 
 def figures(artifacts: Artifacts, model: str, counts: dict[str, Counts]) -> dict[str, Any]:
-    """Figures of one model that need counts alone, in the form of ``metrics/<model>.json``."""
-    from shardsynth.data.metadata import keys_of
-    from shardsynth.metrics.diagnostic import diagnostic
-    from shardsynth.metrics.quality import quality
-
+    """Figures of one model that need only counts, in the form of ``metrics/<model>.json``."""
     plan, run, coder = artifacts.plan, artifacts.run, artifacts.coder()
     real, holdout = artifacts.counts("train"), artifacts.counts("holdout")
     scores: dict[str, Any] = quality(real, counts["all"], coder)
@@ -138,22 +135,22 @@ def figures(artifacts: Artifacts, model: str, counts: dict[str, Counts]) -> dict
         records = [run.last_record(stage, task.index) for task in tasks]
         seconds[stage] = round(sum(record["seconds"] for record in records if record), 3)
     guarantee = {} if plan.job.privacy is None else {"guarantee": read_json(run.model(model) / "run.json")["privacy"]}
-    fitted = run.committed("fit", plan.model_tasks("fit", model)[0].index) or {}
-    chosen = plan.job.models[model]
+    fit_record = run.committed("fit", plan.model_tasks("fit", model)[0].index) or {}
+    model_options = plan.job.models[model]
     return {
         "model": model,
-        "family": chosen.model,
-        "engine": chosen.engine,
+        "family": model_options.model,
+        "engine": model_options.engine,
         "rows": {
             "real": real.rows,
             "synthetic": counts["all"].rows,
             "holdout": holdout.rows,
-            "fitted": fitted.get("rows", 0),
-            "sampled": bool(fitted.get("sampled", False)),
+            "fitted": fit_record.get("rows", 0),
+            "sampled": bool(fit_record.get("sampled", False)),
         },
         **guarantee,
         "quality": scores,
-        # Keys are unique by construction: a bijection of the global row number, whose capacity was checked at the fit.
+        # Keys are unique: a bijection of the global row number, whose capacity was checked at the fit.
         "diagnostic": diagnostic(
             artifacts.profile("train"),
             counts["all"],

@@ -1,53 +1,56 @@
-"""Fitting a plan's models, native and stock engines alike."""
+"""Fitting the models of a plan, with native and stock engines."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from shardsynth.metrics.quality import quality
+from shardsynth.models.base import Fitting
+from shardsynth.models.families import NATIVE
 from shardsynth.planning.generators import learn_generators
 from shardsynth.planning.options import native_options
 from shardsynth.planning.plan import Task, replica_group, replicas
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.sources.blocks import blocks_of
 from shardsynth.sources.sources import BATCH_ROWS, QuotaSource
 from shardsynth.stages.constraints import write_card
 from shardsynth.stages.fit_setup import fit_setup
 from shardsynth.stages.model_files import save_files, write_losses, write_provenance
 from shardsynth.stages.rows import training_rows
 from shardsynth.standalone.files import write_json
+from shardsynth.summaries.counts import Counts
+from shardsynth.summaries.ranges import ScoreRanges
 
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-
-
-#: Rows by which candidates are compared.
+#: Number of drawn rows by which candidates are compared.
 _SCORED_ROWS = 20_000
 
 
 def fit_model(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
     """Fit one model and write its files; returns details for the commit record."""
-    chosen = artifacts.plan.job.models[task.model]
+    model_options = artifacts.plan.job.models[task.model]
     if artifacts.plan.job.privacy is not None:
         from shardsynth.stages.fit_dp import fit_dp_model
 
         return fit_dp_model(artifacts, task, attempt)
-    if chosen.engine != "native":
+    if model_options.engine != "native":
         return _fit_stock(artifacts, task, attempt)
-    if task.replica < 0 and replicas(chosen) > 1:
+    if task.replica < 0 and replicas(model_options) > 1:
         return _choose(artifacts, task, attempt)
     return _fit_native(artifacts, task, attempt)
 
 
 def _choose(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
-    """Keep the best of a model's candidates: their files become the model's."""
+    """Keep the best of a model's candidates: its files become those of the model."""
     plan, run = artifacts.plan, artifacts.run
     records = []
     for candidate in plan.model_tasks("fit", replica_group(task.model)):
         record = run.committed("fit", candidate.index)
-        assert record is not None  # a task starts once all it needs is committed
+        assert record is not None  # a task starts only when its needs are committed
         records.append(record)
     scores = [float(record["quality"]) for record in records]
     best = scores.index(max(scores))
@@ -55,24 +58,20 @@ def _choose(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any
     for path in sorted(source.iterdir()):
         place = run.losses(task.model) if path.suffix == ".parquet" else folder / path.name
         shutil.copyfile(path, attempt.output(place))
-    said = ", ".join(f"{score:.4f}" for score in scores)
-    print(f"quality of the candidates: {said}; number {best} is kept", flush=True)
+    score_text = ", ".join(f"{score:.4f}" for score in scores)
+    print(f"quality of the candidates: {score_text}; number {best} is kept", flush=True)
     rows, sampled, notes = (records[best][key] for key in ("rows", "sampled", "notes"))
-    note = f"the best of {len(scores)} trainings by quality ({said})"
+    note = f"the best of {len(scores)} trainings by quality ({score_text})"
     return {"fitted_rows": rows, "sampled": sampled, "notes": [*notes, note], "replica": best}
 
 
 def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
-    from shardsynth.models.base import Fitting
-    from shardsynth.models.families import NATIVE
-    from shardsynth.sources.blocks import blocks_of
-
     plan, run = artifacts.plan, artifacts.run
-    chosen = plan.job.models[task.model]
+    model_options = plan.job.models[task.model]
     table = artifacts.fit_table()
     options, sample = native_options(plan.job, task.model), artifacts.profile("train").sample
     with fit_setup(artifacts, task, table.schema, table.columns, table.coder, options, sample) as setup:
-        fitted = NATIVE[chosen.model].fit(
+        fitted = NATIVE[model_options.model].fit(
             Fitting(
                 setup,
                 table.profile,
@@ -82,9 +81,9 @@ def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str,
                 score=lambda batch: _score(artifacts, batch),
             )
         )
-    # A condition that the model cannot meet is one error here, before any sampling task starts.
-    under = artifacts.constraints() if plan.job.constraints else None
-    QuotaSource(fitted.model, plan.job.seed, blocks_of(artifacts), BATCH_ROWS, under)
+    # Opened to check it: a condition that the model cannot meet is one error here, before any sampling task starts.
+    constraints = artifacts.constraints() if plan.job.constraints else None
+    QuotaSource(fitted.model, plan.job.seed, blocks_of(artifacts), BATCH_ROWS, constraints)
     candidate = task.replica >= 0
     folder = run.replica(task.model, task.replica) if candidate else run.model(task.model)
     save_files(run, fitted.model, folder, attempt)
@@ -99,36 +98,32 @@ def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str,
 
 
 def _score(artifacts: Artifacts, batch: pa.RecordBatch) -> float:
-    """Quality of drawn rows against the training rows, over all pairs; the shapes alone where there are no pairs."""
-    from shardsynth.metrics.quality import quality
-    from shardsynth.summaries.counts import Counts
-    from shardsynth.summaries.ranges import ScoreRanges
-
+    """Quality of drawn rows against the training rows, 0 to 1, over all pairs; without pairs, of the columns alone."""
     coder = artifacts.coder()
     if artifacts.plan.job.constraints:
-        batch, fine = artifacts.constraints().restore(batch)
-        batch = batch.filter(pa.array(fine)) if fine.any() else batch
+        batch, is_valid = artifacts.constraints().restore(batch)
+        batch = batch.filter(pa.array(is_valid)) if is_valid.any() else batch
     ranges = ScoreRanges.empty(coder.columns)
     ranges.update(batch)
-    drawn = Counts.empty(coder, fit=False, score=ranges)
-    drawn.update(batch, 0)
-    found = quality(artifacts.counts("train"), drawn, coder)
-    score = found["all_pairs"]["score"]
-    return float(found["column_shapes"] or 0.0) if score is None else float(score)
+    counts = Counts.empty(coder, fit=False, score=ranges)
+    counts.update(batch, 0)
+    scores = quality(artifacts.counts("train"), counts, coder)
+    score = scores["all_pairs"]["score"]
+    return float(scores["column_shapes"] or 0.0) if score is None else float(score)
 
 
 def _fit_stock(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
     from shardsynth.models.sdv.synthesizers import fit_stock
 
     plan, run = artifacts.plan, artifacts.run
-    chosen = plan.job.models[task.model]
+    model_options = plan.job.models[task.model]
     table = artifacts.fit_table()
     profile = table.profile
     sample = artifacts.profile("train").sample
     learn_generators(plan.job, task.model, artifacts.metadata(), table.columns, sample, plan.rows)
     model = fit_stock(
-        chosen.model,
-        chosen.options,
+        model_options.model,
+        model_options.options,
         profile.sample,
         table.columns,
         table.metadata,
@@ -143,7 +138,7 @@ def _fit_stock(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, 
     card = {
         "format": 1,
         "engine": "sdv",
-        "family": chosen.model,
+        "family": model_options.model,
         "pickle": os.path.relpath(pickle, folder),
         "sha256": digest,
     }

@@ -1,4 +1,4 @@
-"""What every fit of a run is given, whatever it may know of the rows."""
+"""The input of every fit of a run."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from shardsynth.data.coding import TableCoder
+from shardsynth.data.columns import Column
+from shardsynth.models.base import FitSetup
 from shardsynth.planning.generators import learn_generators
 from shardsynth.planning.plan import Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.standalone import signals
 
-if TYPE_CHECKING:
-    from shardsynth.data.coding import TableCoder
-    from shardsynth.data.columns import Column
-    from shardsynth.models.base import FitSetup
-
-#: Seeds of a model's candidates lie so far apart.
+#: Difference between the seeds of a model's candidates.
 _REPLICA_SEED = 1_000_003
 
 
@@ -34,12 +32,12 @@ def fit_setup(
     options: Any,
     sample: pa.Table,
 ) -> Iterator[FitSetup]:
-    """The setup of a fit task, and a scratch folder that lasts as long.
+    """The setup of a fit task; its scratch folder is deleted at the end of the context.
 
     Args:
-        artifacts: What the run knows.
+        artifacts: Of the run.
         task: The fit.
-        schema: Of the table that the model is fitted on.
+        schema: Arrow schema of the table that the model is fitted on.
         columns: Its columns.
         coder: Their codes.
         options: The family's.
@@ -48,8 +46,6 @@ def fit_setup(
     Raises:
         InputError: An id has too few values for the rows to be made.
     """
-    from shardsynth.models.base import FitSetup
-
     plan, run = artifacts.plan, artifacts.run
     generators = learn_generators(plan.job, task.model, artifacts.metadata(), columns, sample, plan.rows)
     with tempfile.TemporaryDirectory(prefix="training-", dir=run.private) as scratch:

@@ -1,29 +1,36 @@
-"""Constraints in a run: learned on the row sample, and models fitted to the table in which they are steps.
+"""Learn the constraints of a run on the row sample, and make the inner table.
 
-Two tables then run through a job: the input's, on which all is scored, and the *inner* one, which the models see.
-``Artifacts.fit_table`` gives what a fit needs of it; without constraints both are the same.
+Under constraints, a run has two tables: the input's, on which all is scored, and the *inner* one, which the models see.
+``Artifacts.fit_table`` gives a fit what it needs of the inner table. Without constraints, both tables are the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
+from shardsynth.data.detection import complete
+from shardsynth.data.metadata import columns as columns_of
 from shardsynth.job import Job
+from shardsynth.models.columns.fit import column_ends
+from shardsynth.models.columns.marginals import Protection, cells_of_histogram
 from shardsynth.planning.constraints import declarations
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.constraint_card import FILE
 from shardsynth.run.rundir import Attempt
-
-if TYPE_CHECKING:
-    from shardsynth.data.coding import TableCoder
-    from shardsynth.run.artifacts import Artifacts
-    from shardsynth.sampling.constraints.step import ConstrainedColumn
-    from shardsynth.sampling.constraints.table import TableConstraints
-    from shardsynth.summaries.profile import Profile
+from shardsynth.sampling.constraints.combined import CombinationStep
+from shardsynth.sampling.constraints.declared import bind, check_learned, columns_in, is_programmed
+from shardsynth.sampling.constraints.ordered import needs_anchor
+from shardsynth.sampling.constraints.programmed import fit_program, save_programs
+from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints, check_metadata
+from shardsynth.sampling.constraints.step import ConstrainedColumn
+from shardsynth.sampling.constraints.table import TableConstraints
+from shardsynth.summaries.profile import Profile, ProfileOptions
 
 
 def learn_constraints(
@@ -37,31 +44,29 @@ def learn_constraints(
     Raises:
         JobError: SDV refuses a constraint for this table, or a column cannot be constrained.
     """
-    from shardsynth.data.coding import TableCoder
-    from shardsynth.data.detection import complete
-    from shardsynth.data.metadata import columns as columns_of
-    from shardsynth.sampling.constraints.declared import check_learned, columns_in, is_programmed
-    from shardsynth.sampling.constraints.programmed import fit_program, save_programs
-    from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints, check_metadata
-    from shardsynth.summaries.profile import Profile, ProfileOptions
-
     job, folder = artifacts.plan.job, artifacts.run.private / "summary"
     declared = declarations(job)
     columns = artifacts.columns_of(metadata)
-    for number, one in enumerate(declared):
-        if not is_programmed(one):
-            check_learned(one, number, [column for column in columns if column.name in columns_in(one)])
-    check_metadata([one for one in declared if not is_programmed(one)], metadata)
+    for number, declaration in enumerate(declared):
+        if not is_programmed(declaration):
+            check_learned(declaration, number, [column for column in columns if column.name in columns_in(declaration)])
+    check_metadata([declaration for declaration in declared if not is_programmed(declaration)], metadata)
     SdvConstraints(declared, train.sample, columns, metadata)  # SDV accepts the sample
     programs, sample = [], _as_written(train.sample, artifacts.plan.schema)
-    schema, described, seen = artifacts.plan.schema, metadata, columns
-    for number, one in enumerate(declared):
-        if is_programmed(one):
-            program = fit_program(one, number, pa.Table.from_batches([sample]), schema, seen, described)
+    current_schema, current_metadata, current_columns = artifacts.plan.schema, metadata, columns
+    for number, declaration in enumerate(declared):
+        if is_programmed(declaration):
+            program = fit_program(
+                declaration, number, pa.Table.from_batches([sample]), current_schema, current_columns, current_metadata
+            )
             sample = program.transform(sample)
-            schema, described, seen = program.inner, program.metadata, list(program.inner_columns)
+            current_schema, current_metadata, current_columns = (
+                program.inner,
+                program.metadata,
+                list(program.inner_columns),
+            )
             programs.append(program)
-    table = _bound(job, coder, artifacts.plan.schema, train, programs)
+    table = _bind_steps(job, coder, artifacts.plan.schema, train, programs)
     inner_sample = table.transform(_as_written(train.sample, artifacts.plan.schema))
     rows = inner_sample.num_rows
     options = ProfileOptions(seed=job.seed, total_rows=rows, sample_rows=max(rows, 1), extremes=train.options.extremes)
@@ -84,13 +89,10 @@ def learn_constraints(
     return inner_columns, inner_coder, profile.sample
 
 
-def _bound(job: Job, coder: TableCoder, schema: pa.Schema, train: Profile, programs: Sequence[Any]) -> TableConstraints:
-    """The steps, with what the profile knows of their columns."""
-    from shardsynth.sampling.constraints.combined import CombinationStep
-    from shardsynth.sampling.constraints.declared import bind
-    from shardsynth.sampling.constraints.ordered import needs_anchor
-    from shardsynth.sampling.constraints.table import TableConstraints
-
+def _bind_steps(
+    job: Job, coder: TableCoder, schema: pa.Schema, train: Profile, programs: Sequence[Any]
+) -> TableConstraints:
+    """The steps of the constraints, bound to their columns and to the combinations in the row sample."""
     sample = {name: train.sample.column(name).combine_chunks() for name in schema.names}
     by_name = {column.name: column for column in coder.table}
 
@@ -103,7 +105,7 @@ def _bound(job: Job, coder: TableCoder, schema: pa.Schema, train: Profile, progr
     busy = {name for name in schema.names if any(name not in program.untouched for program in programs)}
     steps = bind(
         declarations(job),
-        lambda name: _facts(by_name[name], coder, train, job, schema),
+        lambda name: _constrained_column(by_name[name], coder, train, job, schema),
         {*schema.names, *(name for program in programs for name in program.inner.names)},
         busy=busy,
         anchored=lambda columns: needs_anchor(columns, sample),
@@ -112,26 +114,26 @@ def _bound(job: Job, coder: TableCoder, schema: pa.Schema, train: Profile, progr
     return TableConstraints(schema, tuple(steps), tuple(programs))
 
 
-def _facts(column: Column, coder: TableCoder, train: Profile, job: Job, schema: pa.Schema) -> ConstrainedColumn:
-    """A column with its grid and the ends that a model may not go beyond."""
-    from shardsynth.models.columns.fit import column_ends
-    from shardsynth.models.columns.marginals import Protection, cells_of_histogram
-    from shardsynth.sampling.constraints.step import ConstrainedColumn
-
+def _constrained_column(
+    column: Column, coder: TableCoder, train: Profile, job: Job, schema: pa.Schema
+) -> ConstrainedColumn:
+    """A column with its grid and the two ends between which a model stays."""
     nullable = bool(schema.field(column.name).nullable)
     if column.name not in coder.index:
         return ConstrainedColumn(column, nullable=nullable)
-    found = coder.columns[coder.index[column.name]]
-    if found.is_category or not found.mass[:-1].sum():
-        return ConstrainedColumn(column, found.precision, emit_nan=found.emit_nan, nullable=nullable)
-    cells = cells_of_histogram(found.mass[:-1], found.cuts, found.low, found.high, found.precision)
+    column_coder = coder.columns[coder.index[column.name]]
+    if column_coder.is_category or not column_coder.mass[:-1].sum():
+        return ConstrainedColumn(column, column_coder.precision, emit_nan=column_coder.emit_nan, nullable=nullable)
+    cells = cells_of_histogram(
+        column_coder.mass[:-1], column_coder.cuts, column_coder.low, column_coder.high, column_coder.precision
+    )
     protection = Protection(job.rare.min_count, job.rare.as_, job.extremes == "clip")
-    low, high = column_ends(found, cells, train[column.name], protection)
-    return ConstrainedColumn(column, found.precision, low, high, found.emit_nan, nullable)
+    low, high = column_ends(column_coder, cells, train[column.name], protection)
+    return ConstrainedColumn(column, column_coder.precision, low, high, column_coder.emit_nan, nullable)
 
 
 def _as_written(sample: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
-    """The row sample, whose dictionaries are decoded, in the schema of the table."""
+    """The row sample, in which dictionaries are decoded, in the schema of the table."""
     arrays = []
     for field in schema:
         array = sample.column(field.name).combine_chunks()

@@ -1,9 +1,9 @@
-"""Merging: a model's parts are checked, described in a manifest and judged."""
+"""Merging: a model's parts are checked, described in a manifest and scored."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,23 +11,19 @@ import pyarrow as pa
 from shardsynth._version import __version__
 from shardsynth.data.columns import schema_to_text
 from shardsynth.planning.plan import Task
-from shardsynth.run.rundir import Attempt
-from shardsynth.stages.constraints import verdict
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-from shardsynth.run.rundir import Progress
+from shardsynth.planning.quotas import block_entries
+from shardsynth.report.number_pairs import number_pairs
+from shardsynth.run.artifacts import Artifacts
+from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.sources.blocks import blocks_of
+from shardsynth.stages.constraints import constraint_results
+from shardsynth.stages.count_figures import check_parts, coalesce, figures, images_of
+from shardsynth.stages.row_figures import fewest_rows_shown, joined, row_figures
+from shardsynth.summaries.counts import Counts
 
 
 def merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
-    """Check that a model's parts add up; write the manifest and the figures; coalesce the parts where asked."""
-    from shardsynth.planning.quotas import described
-    from shardsynth.report.number_pairs import number_pairs
-    from shardsynth.sources.blocks import blocks_of
-    from shardsynth.stages.count_figures import check_parts, coalesce, figures, images_of
-    from shardsynth.stages.row_figures import joined, least_told, row_figures
-    from shardsynth.summaries.counts import Counts
-
+    """Check that a model's parts add up; write the manifest, the figures and, if the job says so, coalesced files."""
     plan, run, model = artifacts.plan, artifacts.run, task.model
     parts = check_parts(run, plan, model)
     rows = sum(part["rows"] for part in parts)
@@ -42,16 +38,16 @@ def merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
         "schema": schema_to_text(plan.schema),
         "columns": [{"name": field.name, "type": str(field.type), "nullable": field.nullable} for field in plan.schema],
         "versions": {"shardsynth": __version__, "pyarrow": pa.__version__, "numpy": np.__version__},
-        # Rows of a deep model made on two kinds of device differ in their last bits: the reader should know.
+        # Rows of a trained model differ in their last bits between kinds of device, so the manifest lists these.
         "devices": sorted({str(r.get("device", "cpu")) for r in records}),
         "parts": parts,
     }
     if images := images_of(run, plan, model):
         manifest["images"] = images
     if blocks := blocks_of(artifacts):
-        manifest["conditions"] = described(blocks, records)
+        manifest["conditions"] = block_entries(blocks, records)
     if plan.job.constraints:
-        manifest["constraints"] = verdict(artifacts, model)
+        manifest["constraints"] = constraint_results(artifacts, model)
     if plan.job.sample.coalesce_mb:
         manifest["coalesced"] = coalesce(run, plan, model, attempt, progress)
     attempt.write_json(run.samples(model) / "_manifest.json", manifest)
@@ -61,13 +57,13 @@ def merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
         name: Counts.load_merged([run.score_part(t, name) for t in tasks], artifacts.coder())
         for name in ("all", "head")
     }
-    for name, found in counts.items():
-        found.save(attempt.output(run.private / "summary" / f"synthetic.{model}.{name}"))
+    for name, merged in counts.items():
+        merged.save(attempt.output(run.private / "summary" / f"synthetic.{model}.{name}"))
     started = time.monotonic()
     table, distances = joined(artifacts, [run.score_part(t, "rows") for t in tasks])
     result = {**figures(artifacts, model, counts), **row_figures(artifacts, table, distances)}
     result["number_pairs"] = number_pairs(
-        artifacts.coder(), result["quality"], artifacts.profile("train").sample, table, least_told(plan.job)
+        artifacts.coder(), result["quality"], artifacts.profile("train").sample, table, fewest_rows_shown(plan.job)
     )
     result["seconds"]["judge"] = round(time.monotonic() - started, 3)
     attempt.write_json(run.metrics(model), result)

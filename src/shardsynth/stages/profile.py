@@ -1,27 +1,27 @@
-"""Pass 1 over the real rows, and the merge that learns metadata, bins and relations from it."""
+"""Pass 1 over the real rows: profiles, and the merge that derives metadata, bins and relations from them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from shardsynth.planning.constraints import Checker
+from shardsynth.data.coding import TableCoder
+from shardsynth.data.public_codes import public_coder
+from shardsynth.models.columns.guess_relations import guess_relations
+from shardsynth.models.dp.columns import check_dp_columns
+from shardsynth.planning.constraints import InputChecker
 from shardsynth.planning.personal import pseudonyms
 from shardsynth.planning.plan import Task
-from shardsynth.run.rundir import Attempt
+from shardsynth.run.artifacts import Artifacts
+from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.constraints import refuse_input
 from shardsynth.stages.learn_constraints import learn_constraints
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-    from shardsynth.summaries.profile import Profile
-from shardsynth.run.rundir import Progress
+from shardsynth.stages.metadata import complete_metadata
 from shardsynth.stages.rows import input_rows
+from shardsynth.summaries.profile import Profile, ProfileOptions
 
 
 def profile(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
-    """Pass 1: profile the training and the holdout rows of some row groups."""
-    from shardsynth.summaries.profile import Profile, ProfileOptions
-
+    """Profile the training and the holdout rows of some row groups."""
     plan, run = artifacts.plan, artifacts.run
     share = plan.job.evaluate.holdout
     parts = {}
@@ -34,16 +34,16 @@ def profile(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progre
             salt="sample" if name == "train" else "holdout sample",
         )
         parts[name] = Profile.empty(plan.schema, options)
-    checker = Checker(plan.job, plan.schema) if plan.job.constraints else None
-    for batch, row, held in input_rows(plan, task, progress):
+    checker = InputChecker(plan.job, plan.schema) if plan.job.constraints else None
+    for batch, row, is_holdout in input_rows(plan, task, progress):
         if checker is not None:
             checker.update(batch, row)
-        parts["train"].update(batch, row, ~held)
+        parts["train"].update(batch, row, ~is_holdout)
         if share:
-            parts["holdout"].update(batch, row, held)
+            parts["holdout"].update(batch, row, is_holdout)
     for name, part in parts.items():
         part.save(attempt.output(run.profile_part(task.index, name)))
-    details: dict[str, Any] = {} if checker is None else {"violations": checker.found}
+    details: dict[str, Any] = {} if checker is None else {"violations": checker.violations}
     if replaced := pseudonyms(plan.job):
         details["keys"] = replaced.fingerprints()
     return attempt.commit(rows=sum(piece.rows for piece in task.pieces), **details)
@@ -51,13 +51,6 @@ def profile(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progre
 
 def profile_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Merge the profiles; detect or complete the metadata; place the bins; guess relations on the row sample."""
-    from shardsynth.data.coding import TableCoder
-    from shardsynth.data.public_codes import public_coder
-    from shardsynth.models.columns.guess_relations import guess_relations
-    from shardsynth.models.dp.columns import check_dp_columns
-    from shardsynth.stages.metadata import complete_metadata
-    from shardsynth.summaries.profile import Profile
-
     plan, run = artifacts.plan, artifacts.run
     if plan.job.constraints:
         refuse_input(artifacts, "profile")
@@ -81,10 +74,10 @@ def profile_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: 
     learned, codes, sample = columns, coder, train.sample
     if plan.job.constraints:
         learned, codes, sample = learn_constraints(artifacts, attempt, train, coder, metadata)
-    precisions = {found.column.name: found.precision for found in codes.columns}
+    precisions = {column_coder.column.name: column_coder.precision for column_coder in codes.columns}
     relations = guess_relations(learned, sample, precisions, plan.job.rare.min_count)
-    for name, found in merged.items():
-        found.save(attempt.output(run.private / "summary" / f"profile.{name}"))
+    for name, merged_profile in merged.items():
+        merged_profile.save(attempt.output(run.private / "summary" / f"profile.{name}"))
     coder.save(attempt.output(run.private / "summary" / "coder"))
     attempt.write_json(run.private / "summary" / "metadata.json", metadata)
     attempt.write_json(run.private / "summary" / "relations.json", [relation.to_json() for relation in relations])

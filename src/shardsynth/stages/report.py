@@ -1,4 +1,4 @@
-"""Gathers what the report page says of a run, from its committed files."""
+"""Gather the data of a run's report page from its committed files, and write the page."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,31 +20,30 @@ from shardsynth._version import __version__
 from shardsynth.errors import RunError
 from shardsynth.job import STAGES, Job
 from shardsynth.planning.plan import Task
+from shardsynth.report.figures import column_figures
+from shardsynth.report.mosaics import mosaics
+from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData, write_report
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.stages.row_figures import fewest_rows_shown
 from shardsynth.standalone.files import read_json, write_atomic
 from shardsynth.summaries.counts import Counts
 
-if TYPE_CHECKING:
-    from shardsynth.report.page import ReportData
-    from shardsynth.run.artifacts import Artifacts
-
 
 def write_run_report(root: Path) -> Path:
-    """Write a run's page again, in place; returns it.
+    """Write the report page of a run again; returns the path of the page.
 
     Raises:
-        RunError: A model is not merged yet, or what derives from real rows was deleted.
+        RunError: A model is not merged yet, or the files that derive from real rows were deleted.
     """
-    from shardsynth.run.artifacts import Artifacts
-
     artifacts = Artifacts(root)
     if not artifacts.run.private.exists():
         raise RunError(f"{root}: what derives from real rows was deleted, and the page is drawn from it")
-    left = [
+    not_merged = [
         task.model for task in artifacts.plan.tasks["merge"] if artifacts.run.committed("merge", task.index) is None
     ]
-    if left:
-        raise RunError(f"{root}: the run is not done (no figures yet of {', '.join(left)}); resume it first")
+    if not_merged:
+        raise RunError(f"{root}: the run is not done (no figures yet of {', '.join(not_merged)}); resume it first")
     folder = artifacts.run.root / "report"
     with tempfile.TemporaryDirectory(dir=artifacts.run.private) as temporary:
         write_pages(artifacts, lambda name: Path(temporary) / name)
@@ -54,8 +54,6 @@ def write_run_report(root: Path) -> Path:
 
 def write_pages(artifacts: Artifacts, target: Callable[[str], Path]) -> None:
     """Write the page and its table of figures to the paths that ``target`` gives for their names."""
-    from shardsynth.report.page import write_report
-
     with tempfile.TemporaryDirectory(dir=artifacts.run.private) as temporary:
         write_report(Path(temporary), report_data(artifacts))
         for path in sorted(Path(temporary).iterdir()):
@@ -65,17 +63,12 @@ def write_pages(artifacts: Artifacts, target: Callable[[str], Path]) -> None:
 
 
 def report_data(artifacts: Artifacts) -> ReportData:
-    """What the page says."""
-    from shardsynth.report.figures import column_figures
-    from shardsynth.report.mosaics import mosaics
-    from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData
-    from shardsynth.stages.row_figures import least_told
-
+    """The data of the page."""
     plan, run, coder = artifacts.plan, artifacts.run, artifacts.coder()
     job = plan.job
     synthetic = {name: Counts.load(run.private / "summary" / f"synthetic.{name}.all", coder) for name in job.models}
     train, holdout = artifacts.counts("train"), artifacts.counts("holdout")
-    least = least_told(job)
+    least = fewest_rows_shown(job)
     models = []
     for name in job.models:
         metrics = read_json(run.metrics(name))
@@ -105,7 +98,7 @@ def report_data(artifacts: Artifacts) -> ReportData:
             "Columns": f"{len(plan.schema):,}",
             "Chunk rows": f"{plan.chunk_rows:,}",
             **_conditions(job),
-            **_origin(artifacts),
+            **_identity(artifacts),
         },
         notes=_guarantee(artifacts),
         drift=read_json(run.private / "summary" / "drift.json"),
@@ -114,48 +107,48 @@ def report_data(artifacts: Artifacts) -> ReportData:
 
 
 def _conditions(job: Job) -> dict[str, str]:
-    """That the synthetic rows were asked to differ from the real ones, which all scores here compare them with."""
+    """A line that says that rows were sampled under conditions: then they differ from the real rows on purpose."""
     if not job.sample.conditions and job.sample.balance is None:
         return {}
     return {"Conditions": "balanced classes" if job.sample.balance is not None else f"{len(job.sample.conditions)}"}
 
 
-def _origin(artifacts: Artifacts) -> dict[str, str]:
-    """What the outcome depends on, by checksum: the plan, the rows, the code, the image."""
-    found = {"Plan": artifacts.run.read_plan()["identity"][:16]}
+def _identity(artifacts: Artifacts) -> dict[str, str]:
+    """What the outcome depends on: checksums of the plan and of the rows, the revision of the code, the image."""
+    entries = {"Plan": artifacts.run.read_plan()["identity"][:16]}
     record = artifacts.run.last_record("profile_merge", 0) or {"outputs": []}
     sums = {Path(output["path"]).name: output["sha256"] for output in record["outputs"]}
     for side in ("train", "holdout"):
         # A profile has the same bytes for the same rows, however they are cut into shards.
         if f"profile.{side}" in sums:
-            found[f"Checksum of the {'training' if side == 'train' else side} rows' profile"] = sums[f"profile.{side}"][
-                :16
-            ]
+            entries[f"Checksum of the {'training' if side == 'train' else side} rows' profile"] = sums[
+                f"profile.{side}"
+            ][:16]
     revision = _revision()
     if revision:
-        found["Revision"] = revision
+        entries["Revision"] = revision
     image = os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME")
     if image:
-        found["Image"] = Path(image).name
-    return found
+        entries["Image"] = Path(image).name
+    return entries
 
 
 def _revision() -> str:
-    """The commit of the checkout that this package runs from; empty for an installed one."""
+    """The git commit of the checkout that this package runs from; empty for an installed package."""
     package = Path(__file__).resolve().parents[1]
     if not any((folder / ".git").exists() for folder in package.parents[:2]):
         return ""
     try:
-        told = subprocess.run(
+        git = subprocess.run(
             ["git", "-C", str(package), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
         )
     except OSError:
         return ""
-    return told.stdout.strip() if told.returncode == 0 else ""
+    return git.stdout.strip() if git.returncode == 0 else ""
 
 
 def _guarantee(artifacts: Artifacts) -> tuple[str, ...]:
-    """What a run with differential privacy promises, and under what assumptions."""
+    """The guarantee of a run under dp, and its assumptions."""
     if artifacts.plan.job.privacy is None:
         return ()
     (name,) = artifacts.plan.job.models
@@ -169,18 +162,16 @@ def _guarantee(artifacts: Artifacts) -> tuple[str, ...]:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
+    versions = {}
     for package in ("sdv", "sdmetrics", "ctgan", "torch", "numpy", "pandas"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-#: What else stands in a history of losses.
+#: Columns of a loss history that are not losses.
 _NO_LOSSES = ("epoch", "batch", "step", "quality", "gap")
 
 
@@ -196,9 +187,7 @@ def _losses(path: Path) -> dict[str, list[float]]:
 
 
 def report(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
-    """Write the HTML page."""
-    from shardsynth.stages.report import write_pages
-
+    """Write the report page and its table of figures."""
     folder = artifacts.run.root / "report"
     write_pages(artifacts, lambda name: attempt.output(folder / name))
     return attempt.commit()

@@ -1,7 +1,7 @@
-"""The figures that need rows: which synthetic rows are looked at, what a scoring task keeps, what merge makes of it.
+"""The figures that need rows: choosing synthetic rows, keeping them in a scoring task, computing figures in merge.
 
-A scoring task keeps the rows whose hash is small and their distances to the real rows; merge joins the parts. Which
-rows those are depends on the seed alone, so that any number of tasks gives the same figures.
+A scoring task keeps the rows whose hash is small, and their distances to the real rows. Merge joins the parts. The
+choice of rows depends only on the seed, so that any number of tasks gives the same figures.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,40 +19,39 @@ import pyarrow.parquet as pq
 
 from shardsynth.data import archive
 from shardsynth.data.values import decoded, plain_type, without_views
+from shardsynth.job import Job
+from shardsynth.metrics.attacks import attacks
+from shardsynth.metrics.detection import detection
+from shardsynth.metrics.privacy import COMPARED_ROWS, SEARCHED_ROWS, Distances, Reference, Z, compare, privacy
+from shardsynth.metrics.survival import survival
+from shardsynth.metrics.utility import utility
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.summaries.rows import hash_rows, share_threshold
 
-if TYPE_CHECKING:
-    from shardsynth.job import Job
-    from shardsynth.metrics.privacy import Distances, Reference
-    from shardsynth.run.artifacts import Artifacts
-
-#: Rows that a privacy figure needs of either real side.
+#: Fewest training rows, and fewest holdout rows, for privacy figures.
 _FEWEST_ROWS = 20
-#: Hashes scatter: so many fewer rows than the most are aimed at.
+#: Share of the largest number of rows that is aimed at: hashes scatter, and may choose more.
 _AIM = 0.97
 
 
 def reference(artifacts: Artifacts) -> Reference | None:
-    """The real rows that synthetic ones are compared with; None without a holdout, or without torch."""
-    from shardsynth.metrics.privacy import Reference
+    """The real rows with which synthetic rows are compared; None with too few of them, or without torch."""
 
     def load() -> Reference | None:
-        train, held = artifacts.profile("train").sample, artifacts.profile("holdout").sample
-        if min(train.num_rows, held.num_rows) < _FEWEST_ROWS or importlib.util.find_spec("torch") is None:
+        train, holdout = artifacts.profile("train").sample, artifacts.profile("holdout").sample
+        if min(train.num_rows, holdout.num_rows) < _FEWEST_ROWS or importlib.util.find_spec("torch") is None:
             return None
-        return Reference(artifacts.coder(), train, held, artifacts.plan.job.seed)
+        return Reference(artifacts.coder(), train, holdout, artifacts.plan.job.seed)
 
-    found: Reference | None = artifacts.cached("reference", load)
-    return found
+    shared: Reference | None = artifacts.cached("reference", load)
+    return shared
 
 
 class ScoredRows:
     """The synthetic rows of a scoring task that the row-based figures look at."""
 
     def __init__(self, artifacts: Artifacts, model: str) -> None:
-        from shardsynth.metrics.privacy import COMPARED_ROWS, SEARCHED_ROWS
-
-        self._worker, self._salt = artifacts, f"score {model}"
+        self._artifacts, self._salt = artifacts, f"score {model}"
         rows = artifacts.plan.rows
         self._most = np.uint64(_threshold(COMPARED_ROWS, rows))
         self._searched = np.uint64(_threshold(SEARCHED_ROWS, rows))
@@ -62,8 +61,8 @@ class ScoredRows:
         self._flags: list[npt.NDArray[np.bool_]] = []
 
     def add(self, batch: pa.RecordBatch, row: int) -> None:
-        """Keep those of a batch's rows whose hash is small; ``row``: global number of the first."""
-        hashes = hash_rows(self._worker.plan.job.seed, self._salt, row, batch.num_rows)
+        """Keep the rows of a batch whose hash is small; ``row`` is the global number of its first row."""
+        hashes = hash_rows(self._artifacts.plan.job.seed, self._salt, row, batch.num_rows)
         chosen = np.flatnonzero(hashes <= self._most)
         if not len(chosen):
             return
@@ -73,14 +72,12 @@ class ScoredRows:
 
     def save(self, path: Path) -> None:
         """Write the rows and their distances to the real ones."""
-        from shardsynth.metrics.privacy import compare
-
         table = pa.concat_tables(self._tables) if self._tables else self._schema.empty_table()
         searched = np.concatenate([np.zeros(0, np.bool_), *self._flags])
         out = io.BytesIO()
         pq.write_table(table, out, compression="zstd")
         members: dict[str, archive.Member] = {"rows.parquet": out.getvalue()}
-        real = reference(self._worker)
+        real = reference(self._artifacts)
         if real is not None:
             members.update(compare(real, real.space.encode(table), searched).to_arrays())
         archive.write(path, members)
@@ -91,9 +88,7 @@ def _threshold(most: int, rows: int) -> int:
 
 
 def joined(artifacts: Artifacts, paths: Sequence[Path]) -> tuple[pa.Table, Distances | None]:
-    """What the scoring tasks of a model kept: the rows, and their distances where there is a reference."""
-    from shardsynth.metrics.privacy import Distances
-
+    """The rows that the scoring tasks of a model kept, and with a reference their distances to the real rows."""
     parts = [archive.read(path) for path in paths]
     table = pa.concat_tables([pq.read_table(io.BytesIO(part.pop("rows.parquet"))) for part in parts])
     return table.combine_chunks(), Distances.joined(parts) if reference(artifacts) is not None else None
@@ -107,35 +102,31 @@ def row_figures(artifacts: Artifacts, table: pa.Table, distances: Distances | No
         table: Synthetic rows, a uniform sample.
         distances: Of these rows to the real ones.
     """
-    from shardsynth.metrics.attacks import attacks
-    from shardsynth.metrics.detection import detection
-    from shardsynth.metrics.privacy import Z, privacy
-    from shardsynth.metrics.survival import survival
-    from shardsynth.metrics.utility import utility
-
     plan, coder = artifacts.plan, artifacts.coder()
     evaluate, seed = plan.job.evaluate, plan.job.seed
-    train, held = artifacts.profile("train").sample, artifacts.profile("holdout").sample
-    found: dict[str, dict[str, Any]] = {"privacy": {}, "utility": {}, "detection": {}}
+    train, holdout = artifacts.profile("train").sample, artifacts.profile("holdout").sample
+    figures: dict[str, dict[str, Any]] = {"privacy": {}, "utility": {}, "detection": {}}
     if not table.num_rows:
-        return found
+        return figures
     real = reference(artifacts)
     if real is not None and distances is not None:
         secrets = evaluate.sensitive or ([evaluate.target] if evaluate.target else [])
         attacked = attacks(real.space, real.train_rows, real.holdout_rows, table, secrets, seed, Z)
-        found["privacy"] = privacy(real, real.space.encode(table), distances, plan.rows, attacked)
+        figures["privacy"] = privacy(real, real.space.encode(table), distances, plan.rows, attacked)
     if importlib.util.find_spec("sklearn") is not None:
-        if evaluate.target is not None and held.num_rows:
-            found["utility"] = utility(coder, evaluate.target, train, held, table, seed)
-        found["detection"] = detection(coder, train, held, table, seed)
+        if evaluate.target is not None and holdout.num_rows:
+            figures["utility"] = utility(coder, evaluate.target, train, holdout, table, seed)
+        figures["detection"] = detection(coder, train, holdout, table, seed)
     if evaluate.survival is not None:
-        asked = evaluate.survival
-        tables = {"real": train, "synthetic": table, **({"holdout": held} if held.num_rows else {})}
-        least = least_told(plan.job)
-        found["utility"]["survival"] = survival(asked.time, asked.event, asked.value, tables, least)
-    return found
+        survival_options = evaluate.survival
+        tables = {"real": train, "synthetic": table, **({"holdout": holdout} if holdout.num_rows else {})}
+        least = fewest_rows_shown(plan.job)
+        figures["utility"]["survival"] = survival(
+            survival_options.time, survival_options.event, survival_options.value, tables, least
+        )
+    return figures
 
 
-def least_told(job: Job) -> int:
-    """Fewest real rows of a cell on the page: a job may keep rarer values in its model, but never shows them."""
+def fewest_rows_shown(job: Job) -> int:
+    """Fewest real rows of a cell that the page shows: rarer values may be in a model, but not on the page."""
     return max(5, job.rare.min_count)

@@ -1,9 +1,8 @@
-"""Real rows as tasks read them: keys replaced, the holdout told apart."""
+"""Real rows as tasks read them: keys are replaced by pseudonyms, and holdout rows are marked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,36 +12,36 @@ from shardsynth.data.shards import read_batches
 from shardsynth.errors import RunError
 from shardsynth.planning.personal import pseudonyms
 from shardsynth.planning.plan import Plan, Task
+from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Progress
 from shardsynth.sampling.pseudonyms import Pseudonyms
 from shardsynth.standalone import signals
 from shardsynth.summaries.rows import holdout_mask
 
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-
 
 def training_rows(artifacts: Artifacts) -> Iterator[pa.RecordBatch]:
-    """All rows but those of the holdout, shard after shard, as the model sees them."""
-    from shardsynth.stages.rows import input_rows
-
+    """All rows except those of the holdout, shard after shard; under constraints, in the inner table."""
     plan = artifacts.plan
     table = artifacts.constraints() if plan.job.constraints else None
     for task in plan.tasks["count"]:
-        for batch, _, held in input_rows(plan, task, signals.check):
-            kept = batch.filter(pa.array(~held)) if held.any() else batch
+        for batch, _, is_holdout in input_rows(plan, task, signals.check):
+            rows = batch.filter(pa.array(~is_holdout)) if is_holdout.any() else batch
             if table is None:
-                yield kept
-            elif kept.num_rows:
-                yield table.transform(kept)
+                yield rows
+            elif rows.num_rows:
+                yield table.transform(rows)
 
 
 Rows = Iterator[tuple[pa.RecordBatch, int, npt.NDArray[np.bool_]]]
 
 
 def input_rows(plan: Plan, task: Task, progress: Progress) -> Rows:
-    """Batches of a task's pieces, their first global row number, and which rows are held out."""
-    done = 0
+    """Batches of a task's row groups.
+
+    Yields:
+        The batch, the global number of its first row, and bool[n], which rows belong to the holdout.
+    """
+    rows_done = 0
     evaluate = plan.job.evaluate
     replace = pseudonyms(plan.job)
     for piece in task.pieces:
@@ -53,14 +52,18 @@ def input_rows(plan: Plan, task: Task, progress: Progress) -> Rows:
             rows = batch if replace is None else replace.replaced(batch)
             yield rows, row, holdout_mask(plan.job.seed, evaluate.holdout, row, batch.num_rows, key)
             row += batch.num_rows
-            done += batch.num_rows
-            progress(done)
+            rows_done += batch.num_rows
+            progress(rows_done)
 
 
-def check_keys(artifacts: Artifacts, found: Pseudonyms | None) -> None:
-    """RunError where a key file changed since the first pass: half of the rows would have other pseudonyms."""
+def check_keys(artifacts: Artifacts, pseudonyms_used: Pseudonyms | None) -> None:
+    """Check that the key files are those of the first pass: the rows of a run must share their pseudonyms.
+
+    Raises:
+        RunError: A key file changed.
+    """
     record = artifacts.run.last_record("profile", 0) or {}
-    if found is not None and record.get("keys") != found.fingerprints():
+    if pseudonyms_used is not None and record.get("keys") != pseudonyms_used.fingerprints():
         raise RunError(
             f"{artifacts.run.root}: a key file of pseudonymize changed since the run began; put the old key back, or "
             "start another run"

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from shardsynth.planning.plan import Task
-from shardsynth.run.rundir import Attempt
-from shardsynth.sources.sources import open_run_source
-
-if TYPE_CHECKING:
-    from shardsynth.run.artifacts import Artifacts
-from shardsynth.run.rundir import Progress
+from shardsynth.run.artifacts import Artifacts
+from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.sources.parts import write_part
+from shardsynth.sources.sources import open_run_source
+from shardsynth.summaries.ranges import ScoreRanges
 
 
 def sample(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
-    """Make a range of output parts; beside them, the exact range of every numeric column."""
-    from shardsynth.summaries.ranges import ScoreRanges
-
+    """Write a range of output parts, and the exact range of every numeric column."""
     plan, run = artifacts.plan, artifacts.run
     source = artifacts.cached(f"source {task.model}", lambda: open_run_source(artifacts, task.model))
     columns = artifacts.coder().columns
@@ -42,5 +38,5 @@ def sample(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progres
         written = write_part(attempt.output(path), plan.schema, source, plan.part_rows(part), watch)
         attempt.checksum(path, written["sha256"])
         parts.append({"part": part, **written})
-    attempt.write_json(run.ranges_file(task), {name: found.to_json() for name, found in ranges.items()})
+    attempt.write_json(run.ranges_file(task), {name: score_ranges.to_json() for name, score_ranges in ranges.items()})
     return attempt.commit(rows=row - first, parts=parts, acceptance=source.acceptance(), device=source.device)

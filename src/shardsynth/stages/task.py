@@ -1,6 +1,6 @@
-"""Who runs a task: its needs are committed, its stage's function writes and commits, its log keeps what it prints.
+"""Running a task: check its needs, call the function of its stage, which writes and commits, and keep its log.
 
-Everything here is the same whatever started the task: the embedded pool, submitit, an sbatch script or a person.
+This is the same for every way to start a task: the local pool, submitit, an sbatch script or a person.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ StageFunction = Callable[[Artifacts, Task, Attempt, Progress], dict[str, Any]]
 
 
 def stage_function(stage: str) -> StageFunction:
-    """The function of a stage; a task imports what its own stage needs and nothing else."""
+    """The function of a stage; only the module of this stage is imported.
+
+    Raises:
+        ValueError: There is no such stage.
+    """
     if stage not in STAGES:
         raise ValueError(f"no stage is called {stage!r}")
     function: StageFunction = getattr(import_module(f"shardsynth.stages.{stage.removesuffix('_merge')}"), stage)
@@ -34,26 +38,30 @@ def stage_function(stage: str) -> StageFunction:
 
 
 class TaskRunner:
-    """Runs a plan's tasks one after the other; what they share stays in memory.
+    """Runs tasks of a plan one after the other; what they share stays in memory.
 
     Args:
         root: The run directory.
 
     Raises:
-        RunError: No plan is there.
+        RunError: The run directory has no plan.
     """
 
     def __init__(self, root: Path) -> None:
         self.artifacts = Artifacts(root)
         self.run, self.plan = self.artifacts.run, self.artifacts.plan
-        self._complete: set[tuple[str, str]] = set()  # groups seen committed: 10^4 records are read once, not per task
+        self._complete: set[tuple[str, str]] = set()  # committed groups: 10^4 records are read once, not per task
 
     def run_task(self, stage: str, index: int, progress: Progress = lambda rows: None) -> dict[str, Any]:
-        """Run one task unless it is committed; returns its commit record."""
+        """Run one task unless it is committed; returns its commit record.
+
+        Raises:
+            RunError: A task that it needs is not committed.
+        """
         task = self.artifacts.find(stage, index)
-        found = self.run.committed(stage, index)
-        if found is not None:
-            return found
+        record = self.run.committed(stage, index)
+        if record is not None:
+            return record
         self._check_needs(task)
         try:
             with (
@@ -62,11 +70,11 @@ class TaskRunner:
             ):
                 return stage_function(stage)(self.artifacts, task, attempt, progress)
         except Exception:
-            # Another attempt may have committed meanwhile, and deleted what this one was reading.
-            found = self.run.committed(stage, index)
-            if found is None:
+            # Another attempt may have committed in the meantime, and deleted what this one was reading.
+            record = self.run.committed(stage, index)
+            if record is None:
                 raise
-            return found
+            return record
 
     def _check_needs(self, task: Task) -> None:
         for stage, model in self.plan.needs(task.group):
@@ -84,7 +92,12 @@ class TaskRunner:
 def run_logged(
     runner: TaskRunner, stage: str, index: int, *, progress: Progress = lambda rows: None, debug: bool = False
 ) -> dict[str, Any]:
-    """Run a task with its output in its log; the answer that executors collect, never an exception."""
+    """Run a task with its output in its log.
+
+    Returns:
+        The answer for the executor: ``ok`` and ``seconds``, with ``rows``, or ``error`` and ``exit_code``. No exception
+        is raised.
+    """
     started = time.monotonic()
     answer: dict[str, Any]
     with _logged(runner.run.log(stage, index)):
@@ -107,7 +120,7 @@ def run_logged(
 
 @contextlib.contextmanager
 def _logged(path: Path) -> Any:
-    """Send this process's output, that of libraries in C included, to a task's log."""
+    """Send the output of this process to a task's log, also that of C libraries."""
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = [os.dup(1), os.dup(2)]
     sys.stdout.flush()
@@ -125,7 +138,7 @@ def _logged(path: Path) -> Any:
 
 
 def _space_needed(run: RunDir, plan: Plan, task: Task) -> tuple[Path, int | None]:
-    """Where a task writes, and roughly the bytes: a sampling task's rows at the input's bytes per row."""
+    """Where a task writes, and about how many bytes: of a sampling task, its rows at the input's bytes per row."""
     if task.stage != "sample":
         return run.root, None
     rows = sum(len(plan.part_rows(part)) for part in range(*task.parts))

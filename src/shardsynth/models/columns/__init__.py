@@ -1,4 +1,4 @@
-"""One column, fitted and kept: marginals, relations, options, files; shared by all native families.
+"""One column: fitting it, and what a model keeps of it (marginals, relations, options, files); shared by all families.
 
 Imports no family.
 """

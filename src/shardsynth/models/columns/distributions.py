@@ -2,8 +2,8 @@
 
 Parameters have scipy's meaning and the names that SDV shows in ``get_learned_distributions``, so that they can be
 compared and exported. The likelihood is that of the binned data, sum_k n_k log(F(hi_k) - F(lo_k)): it is bounded,
-unlike the density's at the ends of a beta or gamma. Ends of the support lie at the protected minimum and maximum or
-beyond, never at a real extreme.
+which the likelihood of a density is not at the ends of a beta or gamma. The ends of the support lie at the protected
+minimum and maximum or beyond, never at a real extreme.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shardsynth.models.columns.transform import Transform
 
 Floats = NDArray[np.float64]
 
-#: The names that SDV knows.
+#: The names of SDV's distributions.
 FAMILIES = ("beta", "norm", "truncnorm", "gamma", "uniform", "gaussian_kde")
 _CELLS = 256
 _KNOTS = 200
@@ -44,7 +44,7 @@ def fit_family(
         cells: The histogram.
         ends: Protected minimum and maximum.
         precision: Grid of the values: a cell reaches half a unit beyond its points.
-        support: Ends that are known without the data; else, and for a transformed value, those of the cells.
+        support: Ends that are known without the data; None, or with a transformation: those of the cells.
         transform: The distribution is that of the transformed values.
 
     Returns:
@@ -68,21 +68,21 @@ def fit_family(
         "gamma": lambda: _gamma(count, lo, hi, middle, (low, high)),
         "gaussian_kde": lambda: _kde(count, lo, hi),
     }
-    kept = {} if transform is None else {"transform": transform.to_json()}
-    return {"distribution": name, "learned_parameters": fitters[name](), **kept}
+    transform_entry = {} if transform is None else {"transform": transform.to_json()}
+    return {"distribution": name, "learned_parameters": fitters[name](), **transform_entry}
 
 
 def distribution_functions(
     distribution: dict[str, Any],
 ) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
-    """Distribution function and quantile function of ``{"distribution": ..., "learned_parameters": ...}``."""
+    """Cdf and quantile function of a distribution, as ``fit_family`` returns it."""
     from scipy import stats
 
     if "transform" in distribution:
         transform = Transform.from_json(distribution["transform"])
-        inner = {key: value for key, value in distribution.items() if key != "transform"}
-        below, above = distribution_functions(inner)
-        return lambda x: below(transform.to(x)), lambda u: transform.back(above(u))
+        plain = {key: value for key, value in distribution.items() if key != "transform"}
+        cdf, ppf = distribution_functions(plain)
+        return lambda x: cdf(transform.to(x)), lambda u: transform.back(ppf(u))
     name, parameters = distribution["distribution"], distribution["learned_parameters"]
     if name == "gaussian_kde":
         return _kde_functions(np.asarray(parameters["dataset"], dtype=np.float64), parameters.get("bw_method"))
@@ -103,7 +103,7 @@ def family_marginal(
     Args:
         distribution: From ``fit_family``.
         ends: Values are clipped to these (SDV's ``enforce_min_max_values``), with their mass.
-        precision: Grid of the column; a grid of few points is tabulated point by point.
+        precision: Grid of the column; a clipped grid of few points is tabulated point by point.
         p_missing: Share of missing values.
         clip: Whether to clip.
     """
@@ -220,7 +220,7 @@ def _maximise(
 
 
 def _plain_cdf(name: str) -> Callable[..., Floats]:
-    """Scipy's distribution functions without what they check: many times faster on few points."""
+    """A cdf of scipy without its checks: many times faster on few points."""
     from scipy import special
 
     def beta(x: Floats, a: float, b: float, loc: float, scale: float) -> Floats:
@@ -233,12 +233,12 @@ def _plain_cdf(name: str) -> Callable[..., Floats]:
         below = special.ndtr(a)
         return np.asarray((special.ndtr((x - loc) / scale) - below) / max(special.ndtr(b) - below, 1e-300))
 
-    known: dict[str, Callable[..., Floats]] = {"beta": beta, "gamma": gamma, "truncnorm": truncnorm}
-    return known[name]
+    cdfs: dict[str, Callable[..., Floats]] = {"beta": beta, "gamma": gamma, "truncnorm": truncnorm}
+    return cdfs[name]
 
 
 def _kde(count: Floats, lo: Floats, hi: Floats) -> dict[str, Any]:
-    """At most 200 quantiles, interpolated inside the bins, and Scott's factor for all the rows that they stand for."""
+    """At most 200 quantiles, interpolated inside the bins, and Scott's factor for the number of all rows."""
     below = np.concatenate([[0.0], np.cumsum(count)]) / count.sum()
     u = (np.arange(_KNOTS) + 0.5) / _KNOTS
     k = np.clip(np.searchsorted(below, u, side="right") - 1, 0, len(count) - 1)
@@ -249,7 +249,10 @@ def _kde(count: Floats, lo: Floats, hi: Floats) -> dict[str, Any]:
 def _kde_functions(
     dataset: Floats, factor: float | None = None
 ) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
-    """As ``scipy.stats.gaussian_kde``, by default with Scott's factor; quantiles by interpolation of a fine table."""
+    """Cdf and quantile function of ``scipy.stats.gaussian_kde``, by default with Scott's factor.
+
+    Quantiles are interpolated in a fine table.
+    """
     from scipy.special import ndtr
 
     factor = len(dataset) ** -0.2 if factor is None else factor

@@ -1,4 +1,4 @@
-"""The files of a native model, ``model.json`` and ``model.safetensors``: its fitted columns, reading and writing."""
+"""The files of a native model, ``model.json`` and ``model.safetensors``: reading, writing, and its fitted columns."""
 
 from __future__ import annotations
 
@@ -10,26 +10,34 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
 from shardsynth.models.columns.ragged import Ragged
-from shardsynth.standalone.files import replacing, write_atomic
+from shardsynth.sampling.identifiers import make
+from shardsynth.standalone.files import write_atomic
 
 
 def write_files(
     folder: Path, card: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], ragged: Mapping[str, Ragged]
 ) -> None:
-    """Write a model's folder: the same bytes for the same model."""
-    from safetensors.numpy import save_file
+    """Write a model's folder: the same bytes for the same model.
 
+    Args:
+        folder: Is made if it is not there.
+        card: What ``model.json`` holds.
+        tensors: Arrays of ``model.safetensors``.
+        ragged: Arrays of different lengths; each gets a second array, ``<key>.starts``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    held = dict(tensors)
+    arrays = dict(tensors)
     for key, value in ragged.items():
-        held[key], held[f"{key}.starts"] = value.values, value.starts
-    with replacing(folder / "model.safetensors") as temporary:
-        save_file({key: np.asarray(value, order="C") for key, value in held.items()}, temporary)
+        arrays[key], arrays[f"{key}.starts"] = value.values, value.starts
+    tensor_bytes = save({key: np.asarray(value, order="C") for key, value in arrays.items()})
+    write_atomic(folder / "model.safetensors", tensor_bytes)
     text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n"
     write_atomic(folder / "model.json", text)
 
@@ -37,20 +45,17 @@ def write_files(
 def read_files(
     folder: Path, families: Sequence[str], title: str, newest: int
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict[str, Ragged]]:
-    """Read what ``write_files`` wrote: card, tensors, and the ragged arrays among them. Runs no code of the folder's.
+    """Read what ``write_files`` wrote: card, tensors, and the ragged arrays among them. Runs no code from the folder.
 
     Args:
         folder: The model's.
-        families: Those that the caller can read.
-        title: What they are called, for the error.
+        families: Families that the caller can read.
+        title: Their name in an error, such as ``a native Gaussian copula``.
         newest: The latest format that the caller knows.
 
     Raises:
-        ModelError: No such model there, or one of a later format.
+        ModelError: The folder holds no such model, or one of a later format.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     folder = Path(folder)
     try:
         card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -84,12 +89,12 @@ def column_card(column: FittedColumn) -> dict[str, Any]:
 def column_arrays(columns: Sequence[FittedColumn]) -> dict[str, Ragged]:
     """The arrays of all columns: ``probability``, ``lo``, ``hi``, and ``categories`` as bytes."""
     none = np.zeros(0)
-    found = {
+    arrays = {
         key: Ragged.of([none if c.marginal is None else getattr(c.marginal, key) for c in columns], np.float64)
         for key in ("probability", "lo", "hi")
     }
-    found["categories"] = Ragged.of([_ipc(c.categories) for c in columns], np.uint8)
-    return found
+    arrays["categories"] = Ragged.of([_ipc(c.categories) for c in columns], np.uint8)
+    return arrays
 
 
 def column_of(card: Mapping[str, Any], index: int, arrays: Mapping[str, Ragged]) -> FittedColumn:
@@ -111,7 +116,7 @@ def column_of(card: Mapping[str, Any], index: int, arrays: Mapping[str, Ragged])
 
 
 def _ipc(categories: pa.Array | None) -> NDArray[np.uint8]:
-    """Categories as an Arrow IPC stream: any type, nothing lost, nothing executed on reading."""
+    """Categories as an Arrow IPC stream, which keeps any type and runs no code when it is read."""
     if categories is None:
         return np.zeros(0, np.uint8)
     sink = pa.BufferOutputStream()
@@ -150,6 +155,4 @@ def unlearned_array(
         return form.array(np.repeat(form.of_raw(column.marginal.lo[:1]), n), None)
     if column.name not in generators:
         raise ModelError(f"column {column.name!r}: the model has no generator for it")
-    from shardsynth.sampling.identifiers import make
-
     return make(generators[column.name], data_type, first_row, n)

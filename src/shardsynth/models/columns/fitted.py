@@ -1,4 +1,4 @@
-"""What fitting a Gaussian copula gives: plain frozen data that the sampler, the exporter and the report read."""
+"""Fitted columns and a fitted copula: plain frozen data that the sampler, the exporter and the report read."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class FittedColumn:
         role: As in ``data.columns``.
         treatment: One of ``TREATMENTS``.
         marginal: For ``latent`` and ``constant``; None otherwise.
-        categories: Values that the model can write (role ``category``), plain Arrow array of the value type; an index
-            into it is a category's code everywhere in the model. Rare categories are not among them.
+        categories: For role ``category``: the values that the model can write, a plain Arrow array of the value type.
+            An index into it is the code of a category everywhere in the model. Rare categories are left out.
         precision: Grid of the values (roles ``number`` and ``datetime``).
-        emit_nan: Missing is written as NaN instead of null.
+        emit_nan: Whether missing is written as NaN, not as null.
         distribution: SDV's shape: ``{"distribution": name, "learned_parameters": {...}}``.
     """
 
@@ -90,9 +90,9 @@ class Latent:
     Attributes:
         kind: ``value``: drives one column's value. ``missing``: drives whether the columns are missing, all on the
             same rows.
-        columns: Schema indices: one for ``value``, one or more for ``missing``.
-        p_missing: For ``missing``: the columns are missing where the latent's uniform u > 1 - p_missing (large
-            latent values mean missing).
+        columns: Indices into the schema: one for ``value``, one or more for ``missing``.
+        p_missing: For ``missing``: the columns are missing where the uniform u of the latent is above 1 - p_missing
+            (large latent values mean missing).
     """
 
     kind: str
@@ -107,8 +107,8 @@ class CopulaFit:
     Attributes:
         columns: One per schema column, in schema order.
         latents: Dimensions of the Gaussian.
-        correlation: float64[d, d], unit diagonal, smallest eigenvalue at least about 1e-6.
-        relations: In the order in which they are to be applied after sampling.
+        correlation: float64[d, d] of the d latents, unit diagonal, smallest eigenvalue at least about 1e-6.
+        relations: In the order in which they are applied after sampling.
         notes: Facts for the report (dropped categories, repairs, fallbacks), without data values.
     """
 

@@ -25,8 +25,7 @@ from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
 
 Array = NDArray[Any]
-
-
+Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
@@ -39,9 +38,9 @@ class StorageForm:
         type: Its Arrow type.
         dtype: dtype of the values: of codes into ``categories``, or storage values (see ``data.codec``).
         categories: The categories if the values are codes.
-        stored: For a category column held as storage values: the value of each code.
+        stored: For a category column whose values are held as storage values: the value of each code.
         datetime_format: Format of datetimes held as text or integers.
-        exponent: Storage values are counts of 10^-exponent: 0, but for decimals.
+        exponent: Storage values of decimals are counts of 10^-exponent; 0 for other types.
     """
 
     column: FittedColumn
@@ -78,7 +77,7 @@ class StorageForm:
             dtype = np.uint64 if self.dtype == np.uint64 else np.int64
             return to_storage(precision.integers(np.asarray(values, np.float64), dtype), self.dtype)
         if precision.kind == "decimal" and self.dtype.kind in "iu" and self.exponent > precision.digits:
-            # In integers from the grid on: 552.73 * 1e15 is no whole number of hundredths in float64.
+            # Scaled as integers once on the grid: 552.73 * 1e15 is no whole number of hundredths in float64.
             unit = 10 ** (self.exponent - precision.digits)
             most = np.iinfo(self.dtype).max // unit
             steps = np.rint(np.asarray(values, np.float64) * 10.0**precision.digits)
@@ -90,7 +89,7 @@ class StorageForm:
         return values.astype(np.float64) / self._scale if self._scale != 1 else values.astype(np.float64)
 
     def array(self, values: Array, missing: Mask | None) -> pa.Array:
-        """The Arrow column."""
+        """Arrow array [n] of codes or storage values, with nulls (or NaN) where ``missing``."""
         if self.categories is not None:
             return from_codes(self.type, self.categories, values, missing)
         emit_nan = self.column.emit_nan
@@ -98,7 +97,7 @@ class StorageForm:
         return to_array(self.type, values, missing, emit_nan=emit_nan, datetime_format=layout, exponent=self.exponent)
 
     def spread(self, marginal: Marginal) -> Spread:
-        """How values are spread over the segments of an axis marginal."""
+        """How the values lie in the segments of an axis marginal."""
         precision = self.column.precision or Precision()
         lo, hi = marginal.lo * self._scale, marginal.hi * self._scale
         multiplier, offset, divisor = 1, 0, 1.0
@@ -116,7 +115,7 @@ class StorageForm:
         return Spread(lo, hi - lo, self.dtype, rounded, multiplier, offset, divisor)
 
     def _inside(self, lo: Array, hi: Array, multiplier: int, offset: int) -> tuple[Array, Array]:
-        """Segments held within what the dtype can store."""
+        """The segments, clipped to the numbers that the dtype can store."""
         if self.dtype.kind not in "iu":
             return lo, hi
         limits = np.iinfo(self.dtype)
@@ -127,7 +126,7 @@ class StorageForm:
 
     @property
     def _scale(self) -> float:
-        return float(f"1e{self.exponent}")  # read from text: the nearest float64 on any machine
+        return float(f"1e{self.exponent}")  # from text, this is the nearest float64 on any machine
 
 
 def forms_of(columns: Sequence[FittedColumn], schema: pa.Schema, formats: Mapping[str, str]) -> dict[str, StorageForm]:
@@ -159,9 +158,6 @@ def _stored(categories: pa.Array) -> Array | None:
     return np.ascontiguousarray(values) if values.dtype == dtype else None
 
 
-Floats = NDArray[np.float64]
-
-
 @dataclass(frozen=True)
 class Spread:
     """Values spread evenly over the segments of a quantile function.
@@ -169,8 +165,8 @@ class Spread:
     ``value = (round(lo[k] + width[k] * u) * multiplier + offset) / divisor`` with u uniform.
 
     Attributes:
-        lo: float64[m], start of each segment, in steps of the grid (in values without a grid).
-        width: float64[m], likewise.
+        lo: float64[m], start of each segment, in steps of the grid (without a grid, in values).
+        width: float64[m], width of each segment, in the same unit.
         dtype: Storage dtype of the values.
         rounded: Whether there is a grid.
         multiplier: Values per step.

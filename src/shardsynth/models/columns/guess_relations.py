@@ -1,6 +1,6 @@
-"""Guess exact relations between columns on a sample of rows; a counting pass then verifies each on all rows.
+"""Guess exact relations between columns on a sample of rows. A counting pass then verifies each on all rows.
 
-A guess needs evidence, or a table with many rare flags would be full of relations that hold by chance. Evidence is in
+A guess needs evidence: in a table with many rare flags, many relations hold by chance. Evidence is in
 nats: how improbable the agreement would be if the columns were independent. All searches look at every pair of
 columns at once.
 """
@@ -48,10 +48,10 @@ class SampledColumn:
 
     Attributes:
         column: The column.
-        codes: int64[n], the last code (``size``) is missing.
+        codes: int64[n]; the code ``size`` is missing.
         size: Number of distinct values.
-        values: The distinct values in code order (categories), or None.
-        points: The distinct axis values in code order, or None.
+        values: For categories: the distinct values in code order; else None.
+        points: For numbers: the distinct axis values in code order; else None.
     """
 
     column: Column
@@ -67,12 +67,12 @@ class SampledColumn:
 
     @property
     def missing(self) -> Mask:
-        """bool[n]."""
+        """bool[n], the rows in which the column is missing."""
         return np.asarray(self.codes == self.size)
 
     @property
     def flag_codes(self) -> tuple[int, int] | None:
-        """Codes of "no" and "yes", if the values are 0 and 1 or false and true."""
+        """Codes of "no" and "yes" if the values are 0 and 1, or false and true; else None."""
         values = self.values if self.values is not None else tuple(self.points if self.points is not None else ())
         if self.size != 2 or any(isinstance(v, str) for v in values) or sorted(values) != [0, 1]:
             return None
@@ -90,33 +90,33 @@ def guess_relations(
     Args:
         columns: The table's columns; only categories of plain types and numbers are looked at.
         sample: Rows, dictionaries decoded or not.
-        precisions: Grids of the number columns; without them sums are compared as floats.
-        min_count: Rows by which a value must be supported.
+        precisions: Grids of the number columns; without a grid, sums are compared as floats.
+        min_count: Rows that a value needs to count as evidence.
 
     Returns:
-        In the order in which they can be applied; no column is computed twice, none from itself.
+        The relations in the order in which they can be applied. No column is computed twice, or from itself.
     """
     fields = [field for field in (_field(c, sample) for c in columns) if field is not None]
-    found: list[Relation] = []
+    relations: list[Relation] = []
     derived: set[str] = set()
-    coded = [f for f in fields if f.size + bool(f.missing.any()) >= 2 and f.size <= _MAX_CODES]
-    if len(coded) <= _MAX_COLUMNS:
-        for relation in _functions(coded, min_count):
+    enough_codes = [f for f in fields if f.size + bool(f.missing.any()) >= 2 and f.size <= _MAX_CODES]
+    if len(enough_codes) <= _MAX_COLUMNS:
+        for relation in _functions(enough_codes, min_count):
             if relation.name not in derived:
-                found.append(relation)
+                relations.append(relation)
                 derived.add(relation.name)
     flags = [f for f in fields if f.flag_codes is not None and f.column.name not in derived]
     for flag_relation in _flags(flags, min_count):
-        if flag_relation.name not in derived and _acyclic(found, flag_relation):
-            found.append(flag_relation)
+        if flag_relation.name not in derived and _acyclic(relations, flag_relation):
+            relations.append(flag_relation)
             derived.add(flag_relation.name)
     numbers = [f for f in fields if f.column.role == "number" and f.size > 2 and f.column.name not in derived]
     if 3 <= len(numbers) <= _MAX_SUM_COLUMNS:
         for sum_relation in _sums(numbers, precisions or {}, min_count):
-            if sum_relation.name not in derived and _acyclic(found, sum_relation):
-                found.append(sum_relation)
+            if sum_relation.name not in derived and _acyclic(relations, sum_relation):
+                relations.append(sum_relation)
                 derived.add(sum_relation.name)
-    return in_order(found)
+    return in_order(relations)
 
 
 def _field(column: Column, sample: pa.Table) -> SampledColumn | None:
@@ -148,7 +148,7 @@ def _field(column: Column, sample: pa.Table) -> SampledColumn | None:
 
 
 def _functions(fields: list[SampledColumn], min_count: int) -> list[FunctionRelation]:
-    """Columns that are a function of one other; of columns that determine each other the first one is kept."""
+    """Columns that are a function of one other; of columns that determine each other, the first one is not computed."""
     if len(fields) < 2 or len(fields[0].codes) < 4 * min_count:
         return []
     n = len(fields[0].codes)
@@ -168,7 +168,7 @@ def _functions(fields: list[SampledColumn], min_count: int) -> list[FunctionRela
                 parents.setdefault(b, []).append(a)
     chosen: dict[int, int] = {}
     for b, candidates in parents.items():
-        # Of columns that determine each other one is kept: categories first, then the order in the table.
+        # Of columns that determine each other, one is not computed: categories first, then the order in the table.
         equal = [a for a in candidates if b in parents.get(a, []) and _key(fields, a) < _key(fields, b)]
         finer = [a for a in candidates if b not in parents.get(a, [])]
         if equal:
@@ -183,13 +183,13 @@ def _key(fields: list[SampledColumn], a: int) -> tuple[bool, int]:
 
 
 def _is_function(a: Integers, a_rows: Integers, b: Integers, b_rows: Integers, min_count: int) -> bool:
-    """Whether every code of a has one code of b, with evidence that this is no accident."""
+    """Whether every code of a has one code of b, with evidence that this does not hold by chance."""
     first = np.zeros(len(a_rows), dtype=np.int64)
     first[a] = b  # some row's b of each code of a
     if not np.array_equal(first[a], b):
         return False
     common = np.argmax(b_rows)
-    # Rows beyond the first of each code of a agree by chance with probability p_b each.
+    # After the first row of each code of a, every other row agrees by chance with probability p_b.
     surprise = -np.log(np.maximum(b_rows, 1) / b_rows.sum())
     evidence = np.maximum(a_rows - 1, 0) * surprise[first]
     rare_side = evidence[first != common].sum()
@@ -210,7 +210,7 @@ def _flags(fields: list[SampledColumn], min_count: int) -> list[FlagRelation]:
         return []
     ones = np.stack([f.codes == (f.flag_codes or (0, 1))[1] for f in fields], axis=1)
     missing = np.stack([f.missing for f in fields], axis=1)
-    found = []
+    relations = []
     for operation in ("or", "and"):
         yes = ones if operation == "or" else ~ones & ~missing
         no = ~yes & ~missing
@@ -222,16 +222,16 @@ def _flags(fields: list[SampledColumn], min_count: int) -> list[FlagRelation]:
                 continue
             codes = [f.flag_codes or (0, 1) for f in (*(fields[p] for p in parts), fields[d])]
             axis_like = [f.values is None for f in (*(fields[p] for p in parts), fields[d])]
-            zero = tuple(0 if plain else c[0] for c, plain in zip(codes, axis_like))
-            one = tuple(1 if plain else c[1] for c, plain in zip(codes, axis_like))
+            zero_codes = tuple(0 if plain else c[0] for c, plain in zip(codes, axis_like))
+            one_codes = tuple(1 if plain else c[1] for c, plain in zip(codes, axis_like))
             operands = tuple(fields[p].operand for p in parts)
             support = int(yes[:, d].sum())
-            found.append(FlagRelation(operands, fields[d].operand, one, zero, operation, rule, support))
-    return found
+            relations.append(FlagRelation(operands, fields[d].operand, one_codes, zero_codes, operation, rule, support))
+    return relations
 
 
 def _cover(yes: Mask, missing: Mask, broken: Floats, d: int, min_count: int) -> list[int]:
-    """Flags that imply column d, and of which at least one is set wherever d is; empty if there are none."""
+    """Flags that imply column d; at least one of them is set in each row where d is. Empty if there are none."""
     known = ~missing[:, d]
     size = yes.sum(axis=0)
     n, count = int(known.sum()), int(yes[:, d].sum())
@@ -239,21 +239,21 @@ def _cover(yes: Mask, missing: Mask, broken: Floats, d: int, min_count: int) -> 
         return []
     surprise = -np.log(count / n)
     need = EVIDENCE / 2 + 2 * np.log(yes.shape[1])
-    able = (broken == 0) & (size >= min_count) & (size < count) & (size * surprise >= need)
-    able[d] = False
-    candidates = np.flatnonzero(able)
+    implies = (broken == 0) & (size >= min_count) & (size < count) & (size * surprise >= need)
+    implies[d] = False
+    candidates = np.flatnonzero(implies)
     target = yes[:, d] & ~missing[:, candidates].any(axis=1) if len(candidates) else yes[:, d]
     if len(candidates) < 2 or not yes[target][:, candidates].any(axis=1).all():
         return []
-    # Leave out, the smallest first, what the others cover without it.
+    # Leave out each flag that the others make needless, the smallest first.
     parts = sorted(candidates.tolist(), key=lambda p: (-int(size[p]), p))
     for p in reversed(list(parts)):
         rest = [q for q in parts if q != p]
         if len(rest) >= 1 and yes[target][:, rest].any(axis=1).all():
             parts = rest
-    alone = yes[:, parts].sum(axis=1) == 1
-    enough = all(int((alone & yes[:, p]).sum()) >= min_count for p in parts)
-    return sorted(parts) if 2 <= len(parts) <= _MAX_PARTS and enough else []
+    single = yes[:, parts].sum(axis=1) == 1
+    each_needed = all(int((single & yes[:, p]).sum()) >= min_count for p in parts)
+    return sorted(parts) if 2 <= len(parts) <= _MAX_PARTS and each_needed else []
 
 
 def _flag_missing_rule(yes: Mask, missing: Mask, parts: list[int], d: int) -> str | None:
@@ -268,7 +268,7 @@ def _flag_missing_rule(yes: Mask, missing: Mask, parts: list[int], d: int) -> st
 def _sums(fields: list[SampledColumn], precisions: dict[str, Precision], min_count: int) -> list[SumRelation]:
     """Totals of other columns: sparse vectors with entries 1 and -1 in the null space of the columns."""
     values = np.stack([_axis_values(f) for f in fields], axis=1)
-    found: list[SumRelation] = []
+    relations: list[SumRelation] = []
     for rule in ("any", "zero"):
         filled = np.nan_to_num(values) if rule == "zero" else values
         often = np.flatnonzero(np.isnan(filled).mean(axis=0) <= 0.5)
@@ -280,11 +280,11 @@ def _sums(fields: list[SampledColumn], precisions: dict[str, Precision], min_cou
             total, parts = vector
             relation = _sum(fields, often, total, parts, rule, precisions, values)
             nonzero = [(block[:, p] != 0).sum() >= 4 * min_count for p in parts]
-            if relation is not None and all(nonzero) and relation.name not in {r.name for r in found}:
-                found.append(relation)
-        if found or not np.isnan(values).any():
+            if relation is not None and all(nonzero) and relation.name not in {r.name for r in relations}:
+                relations.append(relation)
+        if relations or not np.isnan(values).any():
             break
-    return found
+    return relations
 
 
 def _axis_values(field: SampledColumn) -> Floats:
@@ -300,26 +300,26 @@ def _sparse_null_vectors(block: Floats) -> list[tuple[int, list[int]]]:
         return []
     _, singular, right = np.linalg.svd(block[:, usable] / scale[usable], full_matrices=False)
     basis = right[singular <= 1e-7 * singular[0]] / scale[usable]
-    found = []
+    totals = []
     for vector in _reduced(basis):
         support = np.flatnonzero(np.abs(vector) > 1e-4 * np.abs(vector).max())
         signs = vector[support] / np.abs(vector[support]).max()
         if not 3 <= len(support) <= _MAX_PARTS + 1 or np.abs(np.abs(signs) - 1).max() > 1e-3:
             continue
         positive, negative = support[signs > 0], support[signs < 0]
-        for one, many in ((positive, negative), (negative, positive)):
-            if len(one) == 1 and len(many) >= 2:
-                found.append((int(usable[one[0]]), sorted(int(usable[m]) for m in many)))
-    return found
+        for total, parts in ((positive, negative), (negative, positive)):
+            if len(total) == 1 and len(parts) >= 2:
+                totals.append((int(usable[total[0]]), sorted(int(usable[m]) for m in parts)))
+    return totals
 
 
 def _reduced(basis: Floats) -> Floats:
     """Reduced row echelon form with complete pivoting: sparse vectors that span the same space."""
     basis = basis.copy()
-    used: list[int] = []
+    pivot_columns: list[int] = []
     for row in range(len(basis)):
         rest = np.abs(basis[row:]).copy()
-        rest[:, used] = 0
+        rest[:, pivot_columns] = 0
         best, column = divmod(int(np.argmax(rest)), rest.shape[1])
         if rest[best, column] == 0:
             return basis[:row]
@@ -327,7 +327,7 @@ def _reduced(basis: Floats) -> Floats:
         basis[row] /= basis[row, column]
         others = np.arange(len(basis)) != row
         basis[others] -= np.outer(basis[others, column], basis[row])
-        used.append(column)
+        pivot_columns.append(column)
     return basis
 
 
@@ -363,7 +363,7 @@ def _sum(
     return SumRelation(operands, field.operand, tolerance, precision, rule, support)
 
 
-def _acyclic(relations: Sequence[Relation], more: Relation) -> bool:
-    """Whether the relations can still be put in order with one more."""
-    together = [*relations, more]
+def _acyclic(relations: Sequence[Relation], candidate: Relation) -> bool:
+    """Whether the relations can still be put in order if the candidate is added."""
+    together = [*relations, candidate]
     return len(in_order(together)) == len(together)

@@ -1,4 +1,4 @@
-"""Checking rows of which some columns are known, before a model completes them."""
+"""Check rows whose columns are partly known, before a model completes them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from shardsynth.models.columns.selection import nearest_name
 
 
 def check_columns(schema: pa.Schema, rows: pa.Table) -> None:
-    """InputError for a column that the schema has not, or has in another type."""
+    """Check the known columns of rows.
+
+    Args:
+        schema: The model's.
+        rows: Some of its columns.
+
+    Raises:
+        InputError: A column is not in the schema, or has another type there.
+    """
     for name in rows.column_names:
         if name not in schema.names:
             raise InputError(f"column {name!r} is not one of the model's{nearest_name(name, schema.names)}")
-        found, wanted = rows.schema.field(name).type, schema.field(name).type
-        if not found.equals(wanted):
-            raise InputError(f"column {name!r} is of type {found}; the model has {wanted}")
+        given_type, model_type = rows.schema.field(name).type, schema.field(name).type
+        if not given_type.equals(model_type):
+            raise InputError(f"column {name!r} is of type {given_type}; the model has {model_type}")

@@ -1,4 +1,4 @@
-"""From a table's counts to its fitted columns: what the copula and the autoregressive model share."""
+"""From the counts of a table to its fitted columns: shared by the copula and the autoregressive model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ Integers = NDArray[np.int64]
 
 
 def verified_relations(counts: Counts, relations: Sequence[Relation] | None, notes: list[str]) -> list[Relation]:
-    """Guessed relations that no row breaks."""
+    """Guessed relations that no row breaks, in the order in which they can be applied.
+
+    Args:
+        counts: With the violations of the guessed relations.
+        relations: The guessed relations in the order of these violations; None: those that ``counts`` holds.
+        notes: Gets one note for each relation that is not used.
+
+    Raises:
+        ValueError: ``relations`` are not as many as the violations.
+    """
     guessed: list[Any] = list(counts.relations if relations is None else relations)
     if len(guessed) != len(counts.violations):
         if relations is not None:
@@ -45,8 +54,21 @@ def fit_columns(
     relations: list[Relation],
     notes: list[str],
 ) -> tuple[dict[str, FittedColumn], list[Relation]]:
-    """Every learned column, and the relations in terms of what the columns kept."""
-    known = _known_values(relations)
+    """Fit every learned column, and bind the relations to the values that the fitted columns hold.
+
+    Args:
+        profile: Merged, of the training rows.
+        coder: The codes of the columns.
+        counts: Merged, of the training rows.
+        options: How the columns are fitted.
+        orders: By index into the columns of the coder: its coarse codes in latent order, missing left out.
+        relations: Verified ones.
+        notes: Gets facts for the report.
+
+    Returns:
+        The fitted columns by name, and the relations that can be used.
+    """
+    known_values = _known_values(relations)
     fitted: dict[str, FittedColumn] = {}
     for i, column in enumerate(coder.columns):
         hist = counts.hist[i]
@@ -54,24 +76,28 @@ def fit_columns(
             rank = np.empty(max(len(orders[i]), 1), dtype=np.int64)
             rank[orders[i]] = np.arange(len(orders[i]))
             field = profile.schema.field(column.name)
-            found, more = fit_category(
-                column, hist, rank, options.protection, known.get(column.name), bool(field.nullable)
+            fitted_column, column_notes = fit_category(
+                column, hist, rank, options.protection, known_values.get(column.name), bool(field.nullable)
             )
         else:
-            found, more = fit_axis(
+            fitted_column, column_notes = fit_axis(
                 column,
                 hist,
                 profile[column.name],
                 options.protection,
                 options.family(column.name),
                 enforce=options.enforce_min_max,
-                points=known.get(column.name),
-                asked=options.asked(column.name),
+                points=known_values.get(column.name),
+                options=options.column_options(column.name),
             )
-            if not options.enforce_rounding and _is_float(column) and options.asked(column.name).places is None:
-                found = _unrounded(found)
-        fitted[column.name] = found
-        notes += more
+            if (
+                not options.enforce_rounding
+                and _is_float(column)
+                and options.column_options(column.name).places is None
+            ):
+                fitted_column = _unrounded(fitted_column)
+        fitted[column.name] = fitted_column
+        notes += column_notes
     bound = _bound(coder, fitted, relations, notes)
     for relation in bound:
         if relation.name in options.columns:
@@ -87,47 +113,47 @@ def _is_float(column: ColumnCoder) -> bool:
     return column.column.role == "number" and pa.types.is_floating(column.column.value_type)
 
 
-def _unrounded(found: FittedColumn) -> FittedColumn:
-    """The column off its grid: values inside the bins keep all their digits, single values stay."""
-    marginal = found.marginal
-    if marginal is not None and found.precision is not None:
-        snapped = found.precision.snap(np.array([marginal.lo.min(), marginal.hi.max()]))
+def _unrounded(column: FittedColumn) -> FittedColumn:
+    """The column without its grid: values inside bins keep all their digits, atoms stay."""
+    marginal = column.marginal
+    if marginal is not None and column.precision is not None:
+        snapped = column.precision.snap(np.array([marginal.lo.min(), marginal.hi.max()]))
         lo, hi = (np.clip(edge, snapped[0], snapped[1]) for edge in (marginal.lo, marginal.hi))
         marginal = replace(marginal, lo=lo, hi=hi)
-    return replace(found, precision=Precision(), marginal=marginal)
+    return replace(column, precision=Precision(), marginal=marginal)
 
 
 def _known_values(relations: Sequence[Relation]) -> dict[str, list[Any]]:
-    """Values of the parents of functions for which all of the functions are known."""
+    """By name of a parent: its values for which all functions of it are known."""
     known: dict[str, list[Any]] = {}
     for relation in relations:
         if isinstance(relation, FunctionRelation):
             name = relation.parent.name
-            kept = relation.kept()
-            known[name] = [v for v in known[name] if v in set(kept)] if name in known else kept
+            values = relation.known_values()
+            known[name] = [v for v in known[name] if v in set(values)] if name in known else values
     return known
 
 
 def _bound(
     coder: TableCoder, fitted: Mapping[str, FittedColumn], relations: Sequence[Relation], notes: list[str]
 ) -> list[Relation]:
-    """The relations in the codes of the model; those that its columns cannot carry are left out."""
+    """The relations in the codes of the model; a relation whose values the columns do not hold is left out."""
     categories = {n: f.categories.to_pylist() for n, f in fitted.items() if f.categories is not None}
     points = {n: f.marginal.lo.tolist() for n, f in fitted.items() if f.marginal is not None and f.role == "number"}
     bound: list[Relation] = []
     for relation in relations:
         alive = all(fitted[name].treatment != "empty" for name in (*relation.parents, relation.name))
         fits = not isinstance(relation, SumRelation) or _in_range(coder, relation)
-        found: Relation | None = None
+        bound_relation: Relation | None = None
         if alive and fits:
             try:
-                found = relation.bind(categories, points)
+                bound_relation = relation.bind(categories, points)
             except (KeyError, ValueError):
-                found = None
-        if found is None:
+                bound_relation = None
+        if bound_relation is None:
             notes.append(f"not used: {relation.describe()} (the model does not hold the values for it)")
         else:
-            bound.append(found)
+            bound.append(bound_relation)
     return bound
 
 

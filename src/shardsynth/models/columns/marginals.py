@@ -1,10 +1,13 @@
-"""Empirical marginals under protections: quantile functions that hold no value of any one person.
+"""Empirical marginals under protections: quantile functions that hold no value of a single person.
 
-What a model may hold of a column (``Protection``): every atom and every bin stands for at least ``min_count``
-rows and at least n/1024; bins that hold fewer are merged with their neighbours; the two end knots are the fifth most
-extreme values; knots between bins lie between the data, on the grid of the column or, without a grid, on a coarse
-dyadic one; and values inside a bin are spread evenly over it. Categories seen on fewer than ``min_count`` rows are
-left out.
+What a model may hold of a column (``Protection``):
+
+- Every atom and every bin stands for at least ``min_count`` rows and for at least n/1024 rows. Bins with fewer rows are
+  merged with their neighbours.
+- The two end knots are the fifth most extreme values.
+- Knots between bins lie between the data, on the grid of the column or, without a grid, on a coarse dyadic one.
+- Values inside a bin are spread evenly over it.
+- Categories of fewer than ``min_count`` rows are left out.
 """
 
 from __future__ import annotations
@@ -21,9 +24,9 @@ from shardsynth.models.columns.fitted import Marginal
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-#: Share of a grid unit by which a bin reaches beyond its first and last grid point: just under one half, so that
-#: no rounding rule for ties can leave the bin.
-REACH = 0.498
+#: Share of a grid unit by which a bin reaches beyond its first and last grid point. It is just under one half, so that
+#: no rule for ties can round a value out of the bin.
+BIN_REACH = 0.498
 _BINS = 1024
 
 
@@ -34,7 +37,7 @@ class Protection:
     Attributes:
         min_count: Rows that a category, atom or bin must stand for.
         rare: What becomes of rarer categories: ``drop`` (their mass goes to the rest), ``other`` or ``keep``.
-        clip: End knots are the fifth most extreme values, not the minimum and the maximum.
+        clip: Whether the end knots are the fifth most extreme values; else they are minimum and maximum.
     """
 
     min_count: int = 5
@@ -48,7 +51,7 @@ class Protection:
 
 @dataclass(frozen=True)
 class Cells:
-    """A column's values in order, as non-empty cells: bins and atoms with their rows.
+    """A column's values in increasing order, as non-empty cells: bins and atoms with their rows.
 
     Attributes:
         count: int64[m], positive.
@@ -72,16 +75,16 @@ def cells_of_histogram(count: Integers, cuts: Floats, low: float, high: float, p
     """Cells of a fine histogram.
 
     Args:
-        count: int64[m + 1], rows by code ``searchsorted(cuts, v, side="right")``, missing left out.
+        count: int64[m + 1], rows by the code ``searchsorted(cuts, v, side="right")``, missing left out.
         cuts: float64[m], strictly increasing.
         low: Minimum of the column.
         high: Maximum of the column.
         precision: Its grid.
     """
     unit = grid_unit(precision)
-    after = np.zeros(len(cuts), dtype=bool)  # cuts that only end an atom: the first value beyond it lies one step on
+    after = np.zeros(len(cuts), dtype=bool)  # cuts that only end an atom: the next value lies one step further
     after[1:] = np.nextafter(cuts[:-1], np.inf) == cuts[1:]
-    # On the grid by rounding, not by comparison: the axis of a float32 column is off the grid by its own rounding.
+    # Rounded to the grid, not compared with it: the axis of a float32 column misses the grid by its own rounding.
     starts = precision.snap(cuts) if unit else cuts
     lo = np.concatenate([[low], np.where(after, starts + unit, starts)])
     hi = np.concatenate([starts - unit if unit else np.nextafter(cuts, -np.inf), [high]])
@@ -102,7 +105,7 @@ def protected_marginal(
         cells: In increasing order; at least ``protection.min_count`` rows in all.
         ends: The two values that the model may not go beyond.
         precision: Grid of the column.
-        protection: The rules.
+        protection: What the model may hold.
         p_missing: Share of missing values.
     """
     need = protection.rows(int(cells.count.sum()))
@@ -115,16 +118,16 @@ def protected_marginal(
     unit = grid_unit(precision)
     if unit:
         lo, hi = precision.snap(lo), precision.snap(hi)
-        wide = hi > lo + 0.5 * unit
-        lo, hi = np.where(wide, lo - REACH * unit, lo), np.where(wide, hi + REACH * unit, lo)
+        is_bin = hi > lo + 0.5 * unit
+        lo, hi = np.where(is_bin, lo - BIN_REACH * unit, lo), np.where(is_bin, hi + BIN_REACH * unit, lo)
     return Marginal("axis", count / count.sum(), lo, hi, p_missing)
 
 
 def _groups(cells: Cells, need: int) -> list[tuple[int, int, int]]:
-    """Neighbouring cells that are one segment: ``(start, stop, atom)``; it is written as the cell ``atom`` (-1: a bin).
+    """Neighbouring cells that become one segment: ``(start, stop, atom)``; it is written as cell ``atom`` (-1: a bin).
 
-    Atoms with enough rows stand alone. Between two of them, cells are collected until there are enough; a rest that is
-    too small joins the bin before it or, where there is none, is written as the nearer of the two atoms.
+    Atoms with enough rows stand alone. Between two of them, cells are collected until they have enough rows. A rest
+    with too few rows joins the bin before it. Where there is no bin, it is written as the nearer of the two atoms.
     """
     atom = (cells.lo == cells.hi) & (cells.count >= need)
     groups: list[list[int]] = []
@@ -152,7 +155,7 @@ def _groups(cells: Cells, need: int) -> list[tuple[int, int, int]]:
 
 
 def _collect(count: Integers, need: int) -> list[tuple[int, int]]:
-    """Cut a run of cells into bins of at least ``need`` rows, as many as a greedy walk finds; none if too few rows."""
+    """Cut a run of cells, from the left, into bins of at least ``need`` rows; no bin if there are too few rows."""
     bins: list[tuple[int, int]] = []
     start, rows = 0, 0
     for place, more in enumerate(count.tolist()):
@@ -174,7 +177,7 @@ def _nearer_left(cells: Cells, start: int, stop: int) -> bool:
 def _knots(
     cells: Cells, starts: Integers, stops: Integers, keeper: Integers, ends: tuple[float, float], precision: Precision
 ) -> tuple[Floats, Floats]:
-    """First and last value of each segment: atoms themselves; bins reach half way to their neighbours."""
+    """First and last value of each segment: an atom is both; a bin reaches half way to its neighbours."""
     floor, ceiling = ends
     lo, hi = cells.lo[starts].copy(), cells.hi[stops - 1].copy()
     is_atom = keeper >= 0
@@ -197,14 +200,14 @@ def _knots(
 
 
 def _widths(lo: Floats, hi: Floats) -> Floats:
-    """Width of each segment; for an atom the distance to its neighbours counts."""
-    wide = hi - lo
+    """Width of each segment; of an atom, the distance to its nearer neighbour."""
+    width = hi - lo
     gaps = np.concatenate([[np.inf], lo[1:] - hi[:-1], [np.inf]])
-    return np.where(wide > 0, wide, np.minimum(gaps[:-1], gaps[1:]))
+    return np.where(width > 0, width, np.minimum(gaps[:-1], gaps[1:]))
 
 
 def _rounded(values: Floats, widths: Floats) -> Floats:
-    """Values moved to a dyadic grid 32 to 64 times finer than ``widths``: no longer a value of the data."""
+    """Values moved to a dyadic grid 32 to 64 times finer than ``widths``, so that they are no values of the data."""
     with np.errstate(divide="ignore", invalid="ignore"):
         step = np.exp2(np.floor(np.log2(widths)) - 5)
         moved = np.rint(values / step) * step
@@ -234,7 +237,7 @@ def protected_ends(
 
 
 def kept_categories(count: Integers, protection: Protection) -> NDArray[np.bool_]:
-    """Which categories, bool[k], a model may hold, from their rows."""
+    """Which categories a model may hold, bool[k], by their rows."""
     return np.asarray(count > 0 if protection.rare == "keep" else count >= max(1, protection.min_count))
 
 
@@ -252,6 +255,12 @@ def category_marginal(count: Sequence[int] | Integers, order: Integers, p_missin
 
 
 def atoms_marginal(values: Floats, count: Integers, p_missing: float) -> Marginal:
-    """Quantile function over given values, each an atom (a column that others are functions of)."""
+    """Quantile function over values that are all atoms.
+
+    Args:
+        values: float64[m], increasing.
+        count: int64[m], rows of each value.
+        p_missing: Share of missing values.
+    """
     rows = count.astype(np.float64)
     return Marginal("axis", rows / rows.sum(), values.copy(), values.copy(), p_missing)

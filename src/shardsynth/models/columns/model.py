@@ -1,4 +1,4 @@
-"""What the native models share: their columns say how values are held and what was learned."""
+"""Base class of the native models: what follows from their fitted columns alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ColumnModel(ABC):
-    """A frozen dataclass of a model inherits from it."""
+    """Base of a native model that is a frozen dataclass."""
 
     schema: pa.Schema
     formats: dict[str, str]
@@ -31,7 +31,7 @@ class ColumnModel(ABC):
 
     @cached_property
     def forms(self) -> dict[str, StorageForm]:
-        """By column name, how learned, computed and constant values are held until they become arrays."""
+        """By column name, how learned, computed and constant values are held until they become Arrow arrays."""
         return forms_of(self.fitted, self.schema, self.formats)
 
     @property
@@ -40,28 +40,28 @@ class ColumnModel(ABC):
         return {c.name: dict(c.distribution) for c in self.fitted if c.distribution}
 
     def with_schema(self, schema: pa.Schema) -> Self:
-        """The same model; its batches have this schema: other types for the same values."""
-        changed: Self = replace(self, schema=schema)  # type: ignore[type-var]
-        return changed
+        """The same model with another schema: other Arrow types for the same values."""
+        model: Self = replace(self, schema=schema)  # type: ignore[type-var]
+        return model
 
     def with_sampling(
         self, *, temperature: float | None = None, top_p: float | None = None, balance: str | None = None
     ) -> Self:
-        """The same model, sampled otherwise; what is None stays.
+        """The model with other sampling options; an option that is None stays. Only some families have any.
 
         Raises:
             ModelError: The model has no such option.
         """
         options = {"temperature": temperature, "top_p": top_p, "balance": balance}
-        if named := [name for name, value in options.items() if value is not None]:
-            raise ModelError(f"{', '.join(named)}: for autoregressive models only")
+        if options_set := [name for name, value in options.items() if value is not None]:
+            raise ModelError(f"{', '.join(options_set)}: for autoregressive models only")
         return self
 
     @property
     def device(self) -> str:
-        """Where rows are made."""
+        """Where rows are made: always ``cpu``, unless a family says otherwise."""
         return "cpu"
 
     def on_device(self, device: str) -> Self:
-        """The same model: its rows are made on the CPU, wherever."""
+        """The same model: this family makes its rows on the CPU, whatever the device."""
         return self

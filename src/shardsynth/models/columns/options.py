@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from shardsynth.data.values import kind_of
 from shardsynth.errors import JobError, ModelError, did_you_mean
-from shardsynth.models.columns.asked import EMPIRICAL, Asked, Distribution, check_distribution
+from shardsynth.models.columns.column_options import EMPIRICAL, ColumnOptions, Distribution, check_distribution
 from shardsynth.models.columns.marginals import Protection
 from shardsynth.options import Options, Rare, Text, or_empty
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from shardsynth.data.columns import Column
 
-Kept = TypeVar("Kept", bound="Native")
+Parsed = TypeVar("Parsed", bound="NativeOptions")
 
 
-class Native(Options):
-    """Options of all native families. What is marked ``exclude`` is not in a model's file under its own name."""
+class NativeOptions(Options):
+    """Options of all native families. A field marked ``exclude`` is not in a model's file under its own name."""
 
     rare: Annotated[Rare, BeforeValidator(or_empty), "a mapping such as `{min_count: 5, as: drop}`"] = Field(
         Rare(), exclude=True, description="What may be held of rare values; without it, the job's `rare` holds."
@@ -44,23 +44,23 @@ class Native(Options):
         return {**{k: v for k, v in self if not fields[k].exclude}, "protection": asdict(self.protection)}
 
     @classmethod
-    def from_json(cls: type[Kept], data: Mapping[str, Any]) -> Kept:
-        """Inverse of ``to_json``: what stands in a model's file is taken as it is.
+    def from_json(cls: type[Parsed], data: Mapping[str, Any]) -> Parsed:
+        """Inverse of ``to_json``: the values in a model's file are not checked again.
 
         Raises:
             ModelError: An option that this version does not have.
         """
         protection = data["protection"]
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "protection"}
-        later = set(given) - {key for key, info in cls.model_fields.items() if not info.exclude}
-        if later:
-            raise ModelError(f"the model has options that this version does not know: {', '.join(sorted(later))}")
-        given["rare"] = Rare().model_copy(update={"min_count": protection["min_count"], "as_": protection["rare"]})
-        return cls().model_copy(update={**given, "extremes": "clip" if protection["clip"] else "keep"})
+        options = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "protection"}
+        unknown = set(options) - {key for key, info in cls.model_fields.items() if not info.exclude}
+        if unknown:
+            raise ModelError(f"the model has options that this version does not know: {', '.join(sorted(unknown))}")
+        options["rare"] = Rare().model_copy(update={"min_count": protection["min_count"], "as_": protection["rare"]})
+        return cls().model_copy(update={**options, "extremes": "clip" if protection["clip"] else "keep"})
 
 
 class Distributions(Options):
-    """Named distributions of numeric columns; parsed, SDV's names for them are ours."""
+    """Named distributions of numeric columns. After parsing, SDV's names of these options have become ours."""
 
     marginals: Annotated[dict[str, str], "a distribution, or a mapping of columns, and of `default`, to them"] = Field(
         {}, description="Distributions of numbers and dates, of all or by column."
@@ -75,32 +75,32 @@ class Distributions(Options):
     @model_validator(mode="before")
     @classmethod
     def _by_column(cls, data: Any) -> Any:
-        given = dict(data)
-        marginals, named = given.pop("marginals", None), given.pop("numerical_distributions", None)
-        default = EMPIRICAL if given.get("encoding") != "sdv" else "beta"
-        found: dict[Any, Any] = {}
+        options = dict(data)
+        marginals, by_sdv_name = options.pop("marginals", None), options.pop("numerical_distributions", None)
+        default = EMPIRICAL if options.get("encoding") != "sdv" else "beta"
+        by_column: dict[Any, Any] = {}
         if isinstance(marginals, Mapping):
-            found = dict(marginals)
-            default = found.pop("default", default)
+            by_column = dict(marginals)
+            default = by_column.pop("default", default)
         elif marginals is not None:
             default = marginals
-        if not isinstance(named or {}, Mapping):
+        if not isinstance(by_sdv_name or {}, Mapping):
             raise ValueError("numerical_distributions: wanted a mapping of columns to distributions")
-        found = {str(column): str(name) for column, name in {**found, **(named or {})}.items()}
-        default = given.get("default_distribution") or default
+        by_column = {str(column): str(name) for column, name in {**by_column, **(by_sdv_name or {})}.items()}
+        default = options.get("default_distribution") or default
         try:
-            for name in (default, *found.values()):
+            for name in (default, *by_column.values()):
                 check_distribution(name)
         except ValueError as error:
             raise ValueError(f"marginals: {error}") from None
-        return {**given, "marginals": found, "default_distribution": default}
+        return {**options, "marginals": by_column, "default_distribution": default}
 
 
-class FitOptions(Distributions, Native):
+class FitOptions(Distributions, NativeOptions):
     """How a copula is fitted."""
 
     columns: Annotated[
-        dict[Text, Asked], BeforeValidator(or_empty), "a mapping such as `{marginal: gamma, min: 0}`"
+        dict[Text, ColumnOptions], BeforeValidator(or_empty), "a mapping such as `{marginal: gamma, min: 0}`"
     ] = Field({}, description="Column -> what is asked of it, see below.")
     enforce_min_max: bool = Field(
         True, alias="enforce_min_max_values", description="Named distributions are clipped to the protected ends."
@@ -110,48 +110,55 @@ class FitOptions(Distributions, Native):
 
     @classmethod
     def parse(cls, options: Mapping[str, Any] | FitOptions | None) -> FitOptions:
-        """Options from a model's entry in a job file; JobError as of ``checked``."""
+        """Options from a model's entry in a job file.
+
+        Raises:
+            JobError: See ``Options.checked``.
+        """
         return options if isinstance(options, FitOptions) else cls.checked("gaussian_copula", options or {})
 
     @model_validator(mode="after")
     def _check(self) -> FitOptions:
         if self.encoding == "sdv" and (self.columns or not self.enforce_rounding):
             raise ValueError("encoding: sdv has neither `columns` nor `enforce_rounding: false`")
-        for name, one in self.columns.items():
-            if one.transform is not None and self.family(name) == EMPIRICAL:
+        for name, column in self.columns.items():
+            if column.transform is not None and self.family(name) == EMPIRICAL:
                 raise ValueError(f"columns.{name}.transform: goes with a named distribution, as `marginal: norm`")
         return self
 
-    def asked(self, name: str) -> Asked:
-        """What is asked of a column."""
-        return self.columns.get(name) or Asked()
+    def column_options(self, name: str) -> ColumnOptions:
+        """Options of a column."""
+        return self.columns.get(name) or ColumnOptions()
 
     def family(self, name: str) -> str:
-        """Marginal of a numeric column."""
-        return self.asked(name).marginal or self.marginals.get(name, self.default_marginal)
+        """Name of the marginal of a numeric column: ``empirical``, or one of SDV's."""
+        return self.column_options(name).marginal or self.marginals.get(name, self.default_marginal)
 
     def check_table(self, schema: pa.Schema, columns: Sequence[Column] | None) -> None:
-        """JobError for options of columns that are not there, or cannot have them.
+        """Check the options of single columns.
 
         Args:
             schema: The table's.
             columns: Its columns, where they are known already.
+
+        Raises:
+            JobError: A column is not there, or cannot have such options.
         """
         self.check_columns(schema.names)
-        for name, asked in self.columns.items():
+        for name, column_options in self.columns.items():
             kind = kind_of(schema.field(name).type)
-            if kind not in ("integer", "float", "decimal", *(() if asked.numeric else ("temporal", "text"))):
+            if kind not in ("integer", "float", "decimal", *(() if column_options.numeric else ("temporal", "text"))):
                 raise JobError(f"columns.{name}: is of type {schema.field(name).type}; such options are for numbers")
         if columns is not None:
             self.check_columns([c.name for c in columns if c.role in ("number", "datetime", "empty")])
 
     def check_columns(self, names: Collection[str]) -> None:
-        """JobError if something is asked of a column that is not there."""
+        """JobError if an option names a column that is not among the names."""
         check_named("gaussian_copula", names, columns=self.columns, marginals=self.marginals)
 
 
 def check_named(family: str, names: Collection[str], **options: Mapping[str, Any]) -> None:
-    """JobError, naming the family and the option, where an option names a column that is not among the names."""
+    """JobError where an option names a column that is not among the names; it says the family and the option."""
     for option, by_column in options.items():
         for name in by_column:
             if name not in names:

@@ -1,8 +1,8 @@
-"""In which order the categories of a nominal column lie along its latent.
+"""The order of the categories of a nominal column along its latent.
 
 The order is that of the leading axis of a correspondence analysis (Greenacre 1984) of the column against all others:
-categories that go with the same values of the other columns come to lie side by side, which is what lets one latent
-correlation per pair say most of what their table says. Ordinal columns keep their own order.
+categories that go with the same values of the other columns lie side by side. Then one latent correlation per pair says
+most of what their table says. Ordinal columns keep their own order.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ def correspondence_order(tables: Sequence[Integers], size: int) -> Integers:
     """Codes of a nominal column in latent order.
 
     Args:
-        tables: Contingency tables [at least ``size`` rows, any columns] of the column with each other one; rows past
-            ``size`` (missing) are left out, the columns may include missing.
+        tables: Contingency tables of the column with each other one, int64[at least ``size``, any]. Rows from ``size``
+            on (missing) are left out; the columns may include missing.
         size: Number of codes of the column.
 
     Returns:
-        int64[size], a permutation of the codes. The axis points so that the code that weighs most in it lies at
-        its upper end; codes never seen stand where they were, in the middle.
+        int64[size], a permutation of the codes. The sign of the axis is chosen so that the code of the largest weight
+        lies at its upper end; codes that no row has get the score 0 of the middle.
     """
     if size < 3 or not tables:
         return np.arange(size)
@@ -41,5 +41,5 @@ def correspondence_order(tables: Sequence[Integers], size: int) -> Integers:
     score = np.where(row > 0, axis / root, 0.0)
     if axis[np.argmax(np.abs(axis))] < 0:
         score = -score
-    # Rounding: equal scores must not be told apart by the last bit.
+    # Rounded: the last bit, which depends on the CPU, must not order equal scores.
     return np.argsort(np.round(score, 9), kind="stable")

@@ -2,11 +2,11 @@
 
 Three kinds: ``FunctionRelation`` (education-num of education), ``FlagRelation`` (TET2 = TET2bi or TET2other) and
 ``SumRelation`` (a total of its parts). Each counts the rows of a batch that break it (``violations``), and
-computes its column after sampling (``apply``). A relation is first *guessed* (``guessing.py``), in terms of values;
+computes its column after sampling (``apply``). A relation is first *guessed* (``guess_relations``), in terms of values;
 ``bind`` ties it to the categories that the model holds.
 
 In ``apply`` a column is ``(values, missing)``: for role ``category`` int codes into the model's categories, else axis
-values; ``missing`` is bool[n], and what stands under it is arbitrary.
+values; ``missing`` is bool[n], and the value of a missing row is arbitrary.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _UNKNOWN = -2
 
 @dataclass(frozen=True)
 class Operand:
-    """A column of a relation: its name, and the values that its codes stand for (None: an axis)."""
+    """A column of a relation: its name, and the values that its codes stand for (None: it has axis values)."""
 
     name: str
     values: tuple[Scalar, ...] | None = None
 
     def read(self, batch: pa.RecordBatch) -> Values:
-        """Codes or axis values of a batch; a category that is not among ``values`` has the code -2."""
+        """Codes or axis values of the column, and its mask; a category that is not in ``values`` has the code -2."""
         array = batch.column(self.name)
         if isinstance(array, pa.ChunkedArray):
             array = array.combine_chunks()
@@ -49,8 +49,8 @@ class Operand:
             return axis(Column(self.name, array.type, "numerical", "number"), array)
         plain = decoded(array)
         missing = np.asarray(plain.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), dtype=np.bool_)
-        found = pc.index_in(plain, value_set=pa.array(list(self.values), plain.type))
-        return np.asarray(pc.fill_null(found, _UNKNOWN).to_numpy(zero_copy_only=False)).astype(np.int64), missing
+        codes = pc.index_in(plain, value_set=pa.array(list(self.values), plain.type))
+        return np.asarray(pc.fill_null(codes, _UNKNOWN).to_numpy(zero_copy_only=False)).astype(np.int64), missing
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class FunctionRelation:
     """``derived`` is a function of ``parent``.
 
     Attributes:
-        parent: The finer column; an axis parent lists its ``points``.
-        derived: The coarser column; likewise.
+        parent: The column that it is computed from.
+        derived: The computed column.
         parent_points: Axis values of the parent, increasing (None for categories).
         derived_points: Axis values of the derived column (None for categories).
-        table: Code of the derived column by code of the parent: the parent's values in order, then missing; -1 is
-            missing, -2 never seen.
-        support: Rows of the sample in which the relation was seen.
+        table: Code of the derived column for each value of the parent, in order, then for missing; -1 is missing, -2
+            is never seen.
+        support: Rows of the sample.
     """
 
     parent: Operand
@@ -90,7 +90,7 @@ class FunctionRelation:
         return f"{self.derived.name} is a function of {self.parent.name}"
 
     def violations(self, batch: pa.RecordBatch) -> int:
-        """Rows that break it. A parent value that the guess never saw breaks nothing: the model will not hold it."""
+        """Rows that break it. A parent value that was not in the sample breaks nothing: the model will not hold it."""
         parent = _codes(*self.parent.read(batch), self.parent_points)
         derived = _codes(*self.derived.read(batch), self.derived_points)
         table = np.asarray(self.table, dtype=np.int64)
@@ -110,13 +110,18 @@ class FunctionRelation:
             return np.asarray(self.derived_points)[result], absent
         return result, absent
 
-    def kept(self) -> list[Scalar]:
+    def known_values(self) -> list[Scalar]:
         """Values of the parent for which the function is known."""
         values = self.parent_points if self.parent.values is None else self.parent.values
         return [v for v, code in zip(values or (), self.table) if code != _UNKNOWN]
 
     def bind(self, categories: Categories, points: Mapping[str, Sequence[float]]) -> FunctionRelation:
-        """The same function, in the codes of the categories (or axis points) that the model holds."""
+        """The same function, in the codes of the categories (or axis points) that the model holds.
+
+        Raises:
+            KeyError: The model holds no values of a column, or one that the function is not known for.
+            ValueError: The model does not hold a category of the derived column.
+        """
         table: dict[Scalar, int] = dict(zip(self.parent_points or self.parent.values or (), self.table))
         parent_values: Sequence[Scalar]
         parent_values = categories[self.parent.name] if self.parent_points is None else points[self.parent.name]
@@ -124,15 +129,15 @@ class FunctionRelation:
         parent = replace(self.parent, values=tuple(parent_values)) if self.parent_points is None else self.parent
         parent_points = None if self.parent_points is None else tuple(float(v) for v in parent_values)
         if self.derived_points is not None:
-            used = sorted({c for c in codes if c >= 0})
-            place = {c: i for i, c in enumerate(used)}
-            derived_points = tuple(self.derived_points[c] for c in used)
+            used_codes = sorted({c for c in codes if c >= 0})
+            place = {c: i for i, c in enumerate(used_codes)}
+            derived_points = tuple(self.derived_points[c] for c in used_codes)
             bound = tuple(place.get(c, _MISSING) for c in codes)
             return replace(self, parent=parent, parent_points=parent_points, derived_points=derived_points, table=bound)
-        kept = list(categories[self.derived.name])
-        names = self.derived.values or ()
-        bound = tuple(kept.index(names[c]) if c >= 0 else _MISSING for c in codes)
-        derived = replace(self.derived, values=tuple(kept))
+        derived_values = list(categories[self.derived.name])
+        guessed_values = self.derived.values or ()
+        bound = tuple(derived_values.index(guessed_values[c]) if c >= 0 else _MISSING for c in codes)
+        derived = replace(self.derived, values=tuple(derived_values))
         return replace(self, parent=parent, parent_points=parent_points, derived=derived, table=bound)
 
     def to_json(self) -> dict[str, Any]:
@@ -191,12 +196,12 @@ class FlagRelation:
         return np.where(truth, self.ones[-1], self.zeros[-1]).astype(kind), missing
 
     def _evaluate(self, parents: Sequence[Values]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Truth and missingness of the derived column."""
+        """Whether the derived column is "yes", bool[n], and whether it is missing, bool[n]."""
         deciding = self.operation == "or"
         decided = np.zeros(len(parents[0][0]), dtype=np.bool_)
         unknown = decided.copy()
-        for (values, missing), one in zip(parents, self.ones):
-            decided |= ((values == one) == deciding) & ~missing
+        for (values, missing), one_code in zip(parents, self.ones):
+            decided |= ((values == one_code) == deciding) & ~missing
             unknown |= missing
         truth = decided if deciding else ~decided
         return truth, unknown if self.missing == "any" else unknown & ~decided
@@ -204,16 +209,16 @@ class FlagRelation:
     def bind(self, categories: Categories, points: Mapping[str, Sequence[float]]) -> FlagRelation:
         """The same relation, in the codes of the categories that the model holds."""
         operands, ones, zeros = [], [], []
-        for operand, one, zero in zip((*self.parents_, self.derived), self.ones, self.zeros):
+        for operand, one_code, zero_code in zip((*self.parents_, self.derived), self.ones, self.zeros):
             if operand.values is None:
                 operands.append(operand)
-                ones.append(one)
-                zeros.append(zero)
+                ones.append(one_code)
+                zeros.append(zero_code)
                 continue
-            kept = list(categories[operand.name])
-            operands.append(replace(operand, values=tuple(kept)))
-            ones.append(kept.index(operand.values[one]) if operand.values[one] in kept else -1)
-            zeros.append(kept.index(operand.values[zero]) if operand.values[zero] in kept else -1)
+            values = list(categories[operand.name])
+            operands.append(replace(operand, values=tuple(values)))
+            ones.append(values.index(operand.values[one_code]) if operand.values[one_code] in values else -1)
+            zeros.append(values.index(operand.values[zero_code]) if operand.values[zero_code] in values else -1)
         return replace(self, parents_=tuple(operands[:-1]), derived=operands[-1], ones=tuple(ones), zeros=tuple(zeros))
 
     def to_json(self) -> dict[str, Any]:
@@ -231,7 +236,7 @@ class SumRelation:
         tolerance: Absolute difference that still counts as equal (float columns).
         precision: Grid of the total, to which the sum is rounded.
         missing: ``any``: missing where a part is; ``zero``: missing parts count as 0, missing where all are.
-        support: Rows of the sample in which the relation was seen.
+        support: Rows of the sample in which the total is present.
     """
 
     parents_: tuple[Operand, ...]
@@ -278,7 +283,7 @@ class SumRelation:
         return total, np.asarray(combine.reduce(unknown))
 
     def bind(self, categories: Categories, points: Mapping[str, Sequence[float]]) -> SumRelation:
-        """Nothing to bind: sums are of axis values."""
+        """The relation itself: sums are of axis values, which have no codes."""
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -290,7 +295,7 @@ Relation = Union[FunctionRelation, FlagRelation, SumRelation]
 
 
 def relation_from_json(data: Mapping[str, Any]) -> Relation:
-    """Inverse of the relations' ``to_json``."""
+    """Inverse of ``to_json`` of a relation of any kind."""
     fields: dict[str, Any] = {
         k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in data.items() if k != "kind"
     }
@@ -306,7 +311,7 @@ def relation_from_json(data: Mapping[str, Any]) -> Relation:
 
 
 def in_order(relations: Sequence[Relation]) -> list[Relation]:
-    """The relations, each after those that compute its parents; those that would need themselves are left out."""
+    """The relations, each after those that compute its parents; relations in a circle are left out."""
     waiting, done = list(relations), list[Relation]()
     while waiting:
         open_names = {r.name for r in waiting}
@@ -323,7 +328,7 @@ def _operand(data: Mapping[str, Any]) -> Operand:
 
 
 def _codes(values: NDArray[Any], missing: NDArray[np.bool_], points: Sequence[float] | None) -> NDArray[np.int64]:
-    """Codes with -1 for missing and -2 for unknown values."""
+    """Codes with -1 for missing and -2 for unknown values; axis values are looked up among ``points``."""
     if points is None:
         return np.where(missing, _MISSING, values).astype(np.int64)
     grid = np.asarray(points)

@@ -1,7 +1,8 @@
 """Which part of a column's quantile function passes its tests.
 
-Categories and atoms pass or do not. A segment over which values are spread passes in part: the share of its
-length that is left, since places inside a segment are uniform. On a grid each value owns half a step to both sides.
+A category or an atom passes or fails as a whole. A segment over which values are spread may pass in part: the share
+that counts is the share of its length, because places inside a segment are uniform. On a grid, each value takes half a
+step on both sides.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import inf
 from typing import Any
 
@@ -30,20 +30,26 @@ _POINT = 1e-9  # length that stands for a single value where there is no grid, a
 
 @dataclass(frozen=True)
 class Selection:
-    """What passes.
+    """The part of a quantile function that passes.
 
     Attributes:
-        parts: Segment -> its pieces ``(lo, hi, share of the segment)``; segments that do not pass are absent.
+        parts: By segment: its pieces ``(lo, hi, share of the segment)``. A segment that does not pass is not in it.
     """
 
     parts: dict[int, list[tuple[float, float, float]]]
 
 
 def select(column: FittedColumn, form: StorageForm, tests: Sequence[Condition]) -> Selection:
-    """Segments of a column's marginal that pass all tests (none of them for missing).
+    """Segments of a column's marginal that pass all tests.
+
+    Args:
+        column: With a marginal.
+        form: How its values are held.
+        tests: Of the column; none of them tests for missing.
 
     Raises:
-        ConditionError: A value that the column cannot have, or nothing passes; names the nearest.
+        ConditionError: A test needs a value that the column cannot have, or nothing passes. The message names the
+            nearest possible value.
     """
     parts = _select_categories(column, tests) if column.categories is not None else _select_axis(column, form, tests)
     if not parts:
@@ -52,15 +58,19 @@ def select(column: FittedColumn, form: StorageForm, tests: Sequence[Condition]) 
 
 
 def wanted_missing(tests: Sequence[Condition]) -> bool | None:
-    """Whether the tests of a column want it missing (True), present (False), or say nothing about it."""
-    wanted = {bool(test.values[0]) for test in tests if test.operator == "null"}
-    if len(wanted) == 2:
+    """Whether the tests of a column want it missing (True), present (False), or do not say (None).
+
+    Raises:
+        ConditionError: They want both.
+    """
+    answers = {bool(test.values[0]) for test in tests if test.operator == "null"}
+    if len(answers) == 2:
         raise ConditionError(f"column {tests[0].column!r}: cannot be both missing and not missing")
-    return wanted.pop() if wanted else None
+    return answers.pop() if answers else None
 
 
 def nearest_name(name: str, names: Sequence[str]) -> str:
-    """What to add to an error about a misspelt name: the nearest one, or those there are."""
+    """The end of an error about an unknown name: the nearest of the names, or the first eight of them."""
     return did_you_mean(name, names) or f"; there are {', '.join(map(repr, list(names)[:8]))}"
 
 
@@ -81,16 +91,16 @@ def _category_mask(column: FittedColumn, test: Condition) -> NDArray[np.bool_]:
         mask = np.zeros(len(values), np.bool_)
         for wanted in test.values:
             converted = _converted(wanted, categories.type)
-            found = [
+            codes = [
                 i
                 for i, value in enumerate(values)
                 if value == converted and isinstance(value, str) == isinstance(converted, str)
             ]
-            if not found:
+            if not codes:
                 raise ConditionError(
                     f"column {column.name!r}: no category {wanted!r} in the model{_nearest_category(values, wanted)}"
                 )
-            mask[found] = True
+            mask[codes] = True
         return mask if test.operator == "in" else ~mask
     if isinstance(values[0], (str, bytes)):
         raise ConditionError(
@@ -114,7 +124,7 @@ def _compare(value: Any, operator: str, bound: Any) -> bool:
 
 
 def _converted(value: Scalar, data_type: pa.DataType) -> Any:
-    """A value as the column's Python type: dates from ISO text, decimals from floats; itself where that fails."""
+    """A value as the Python type of the column: dates from ISO text, decimals from floats; unchanged where it fails."""
     if isinstance(value, (int, float)) and not pa.types.is_decimal(data_type):
         return value
     try:
@@ -128,10 +138,8 @@ def _converted(value: Scalar, data_type: pa.DataType) -> Any:
 def _nearest_category(values: list[Any], wanted: Scalar) -> str:
     """The nearest possible category, for an error."""
     if isinstance(wanted, str):
-        texts = [str(v) for v in values]
-        close = get_close_matches(wanted, texts, 1, 0.3) or [t for t in texts if t.lower() == wanted.lower()]
-        if close:
-            return f"; the nearest is {values[texts.index(close[0])]!r}"
+        if hint := did_you_mean(wanted, map(str, values), 0.3):
+            return hint
     elif isinstance(values[0], (int, float)):
         return f"; the nearest is {min(values, key=lambda v: (abs(float(v) - float(wanted)), v))!r}"  # type: ignore[arg-type]
     return f"; there are {', '.join(map(repr, values[:8]))}{', ...' if len(values) > 8 else ''}"
@@ -168,34 +176,40 @@ def _select_axis(
 def allowed_intervals(
     column: FittedColumn, form: StorageForm, tests: Sequence[Condition], step: float
 ) -> list[tuple[float, float]]:
-    """Closed intervals of the axis in which all tests hold, in order."""
+    """Closed intervals of the axis in which all tests hold, in order.
+
+    Raises:
+        ConditionError: A value cannot be compared with the column, or the column never has it.
+    """
     allowed = [(-inf, inf)]
     for test in tests:
         numbers = [_number(column, form, value) for value in test.values]
         if test.operator == "in":
             for value, number in zip(test.values, numbers):
                 _check_possible(column, form, value, number, step)
-            own = [(number, number) for number in sorted(set(numbers))]
+            passing = [(number, number) for number in sorted(set(numbers))]
         elif test.operator == "not in":
-            own, start = [], -inf
+            passing, start = [], -inf
             for number in sorted(set(numbers)):
-                own.append((start, _below(number, step)))
+                passing.append((start, _below(number, step)))
                 start = _above(number, step)
-            own.append((start, inf))
+            passing.append((start, inf))
         elif test.operator in (">", ">="):
-            own = [(_above(numbers[0], step) if test.operator == ">" else _onto(numbers[0], step, column, +1), inf)]
+            passing = [(_above(numbers[0], step) if test.operator == ">" else _onto(numbers[0], step, column, +1), inf)]
         else:
-            own = [(-inf, _below(numbers[0], step) if test.operator == "<" else _onto(numbers[0], step, column, -1))]
+            passing = [
+                (-inf, _below(numbers[0], step) if test.operator == "<" else _onto(numbers[0], step, column, -1))
+            ]
         if test.operator in (">", "<") and step:
             number = numbers[0]
             snapped = float((column.precision or Precision()).snap(np.array([number]))[0])
-            if abs(snapped - number) > 1e-6 * step:  # between two points of the grid: nothing to leave out
-                own = (
+            if abs(snapped - number) > 1e-6 * step:  # between two points of the grid: no point is left out
+                passing = (
                     [(_onto(number, step, column, +1), inf)]
                     if test.operator == ">"
                     else [(-inf, _onto(number, step, column, -1))]
                 )
-        allowed = [(max(a, c), min(b, d)) for a, b in allowed for c, d in own if max(a, c) <= min(b, d)]
+        allowed = [(max(a, c), min(b, d)) for a, b in allowed for c, d in passing if max(a, c) <= min(b, d)]
     return sorted(allowed)
 
 
@@ -257,7 +271,7 @@ def _instant(text: str, data_type: pa.DataType) -> pa.Scalar:
 
 
 def _check_possible(column: FittedColumn, form: StorageForm, value: Scalar, number: float, step: float) -> None:
-    """Refuse a value that no segment holds."""
+    """ConditionError for a value that no segment holds; it names the nearest value."""
     marginal = column.marginal
     assert marginal is not None
     near = 0.25 * step if step else 0.0
@@ -287,7 +301,7 @@ def _possible(column: FittedColumn, form: StorageForm) -> str:
 
 
 def _text(axis_value: float, form: StorageForm) -> str:
-    """A value of the axis as the table writes it."""
+    """A value of the axis as text, as the table writes it."""
     value = form.array(form.of_raw(np.array([axis_value])), None)[0].as_py()
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 

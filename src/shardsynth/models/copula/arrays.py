@@ -17,17 +17,17 @@ _MAGIC_BITS = int(np.float64(_MAGIC).view(np.int64))
 
 
 class Arrays:
-    """Results may be overwritten by the next call of the same method: scratch memory is kept, in the CPU's cache."""
+    """The operations. A result may be overwritten by the next call of the same method, which uses the same memory."""
 
     def __init__(self) -> None:
         self._scratch: dict[tuple[Any, ...], NDArray[Any]] = {}
 
     def batch_rows(self, latents: int) -> int:
-        """Rows that it likes to have at once."""
+        """Rows per batch at which the scratch memory fits the CPU's cache."""
         return max(256, min(16_384, (1 << 19) // max(latents, 1) // 256 * 256))
 
     def upload(self, values: NDArray[Any]) -> NDArray[Any]:
-        """A table, where the look-ups happen."""
+        """A table in the memory in which it is looked up."""
         return np.ascontiguousarray(values)
 
     def latents(
@@ -87,7 +87,7 @@ class Arrays:
         return np.searchsorted(cuts, values)
 
     def look_up(self, table: NDArray[Any], index: NDArray[np.int64]) -> NDArray[Any]:
-        """``table[index]``, the index held inside the table."""
+        """``table[index]``, with the index clipped to the table."""
         return np.take(table, index, out=self._buffer("look_up", index.shape, table.dtype), mode="clip")
 
     def look_up_into(self, target: NDArray[Any], table: NDArray[Any], index: NDArray[np.int64]) -> None:

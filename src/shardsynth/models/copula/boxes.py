@@ -1,7 +1,7 @@
 """From tests of columns to boxes of a copula's latents.
 
-Each test selects segments of its column's quantile function, whole or in part; a column computed by a relation selects
-combinations of its parents' segments. What remains is a union of disjoint boxes of a few latents.
+Each test selects segments of its column's quantile function, whole or in part. A test of a column that a relation
+computes selects combinations of its parents' segments. The result is a union of disjoint boxes of a few latents.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ _FEW = 200
 
 @dataclass(frozen=True)
 class Alternative:
-    """One box: per conditioned latent an interval (int64 ends, even units of 2^-22), and how many times it counts."""
+    """One box.
+
+    Attributes:
+        ranges: By conditioned latent: its interval (integer ends, even units of 2^-22).
+        weight: Factor of the box's probability: below 1 where a segment is selected in part.
+    """
 
     ranges: Mapping[int, tuple[int, int]]
     weight: float = 1.0
@@ -53,13 +58,18 @@ class Alternative:
 
 
 def open_ends(ends: Integers) -> Floats:
-    """Interval ends as floats; the outermost are infinite."""
+    """Interval ends in units of 2^-22 as floats; ``-END`` and ``END`` become infinite."""
     values = ends / GRID
     return np.where(ends <= -END, -np.inf, np.where(ends >= END, np.inf, values))
 
 
 class Compiler:
-    """From tests of columns to boxes of latents."""
+    """Translates tests of columns to boxes of latents.
+
+    Attributes:
+        columns: Those of the model, with segments that are selected in part cut in their marginals.
+        cuts: Those of the model, changed likewise.
+    """
 
     def __init__(self, model: CopulaParameters) -> None:
         self._model = model
@@ -74,21 +84,29 @@ class Compiler:
         self._relation = {relation.name: relation for relation in model.relations}
 
     def boxes(self, conditions: Conditions) -> list[Alternative]:
-        """Disjoint boxes of all tests together."""
+        """Disjoint boxes in which all tests pass.
+
+        Raises:
+            ConditionError: The tests contradict each other or the model, or need too many boxes.
+        """
         names = conditions.columns
         for name in names:
             if name not in self._number:
                 raise ConditionError(f"no column {name!r}{nearest_name(name, list(self._number))}")
         boxes = [Alternative({})]
-        # Learned columns first: a partly selected segment changes the column's table, which relations then read.
+        # Learned columns first: a segment selected in part changes the column's table, which relations read later.
         for name in sorted(names, key=lambda name: name in self._relation):
-            own = self._alternatives(name, conditions.on(name))
-            if len(boxes) * len(own) > _MOST_BOXES:
+            alternatives = self._alternatives(name, conditions.on(name))
+            if len(boxes) * len(alternatives) > _MOST_BOXES:
                 raise ConditionError(
-                    f"{conditions}: too many combinations ({len(boxes)} x {len(own)}); "
+                    f"{conditions}: too many combinations ({len(boxes)} x {len(alternatives)}); "
                     f"test fewer columns at once, or {name!r} by a range"
                 )
-            boxes = [both for box, other in product(boxes, own) if (both := box.and_(other)) is not None]
+            boxes = [
+                intersection
+                for box, other in product(boxes, alternatives)
+                if (intersection := box.and_(other)) is not None
+            ]
             if not boxes:
                 raise ConditionError(f"{conditions}: contradictory: nothing is left once {name!r} is tested")
         return boxes
@@ -104,9 +122,9 @@ class Compiler:
             return self._computed(self._relation[name], tests)
         missing = self._missing_latent.get(number)
         want_missing = wanted_missing(tests)
-        always = column.treatment == "empty"
+        always_missing = column.treatment == "empty"
         values = [test for test in tests if test.operator != "null"]
-        if always:
+        if always_missing:
             if values or not want_missing:
                 raise ConditionError(f"column {name!r} is always missing in the model")
             return [Alternative({})]
@@ -131,13 +149,13 @@ class Compiler:
         return select(column, form, tests)
 
     def _enter(self, number: int, latent: int, selection: Selection) -> list[tuple[tuple[int, int], float]]:
-        """Intervals of the latent and their weights; segments selected in part are replaced in the column's table."""
+        """Intervals of the latent and their weights; a segment selected in part is replaced in the column's table."""
         cuts = self.cuts[latent]
         edges = np.concatenate([[-END], cuts, [END]])
         column = self.columns[number]
         marginal = column.marginal
         assert marginal is not None
-        # Every segment of the new table: (low end, lo, hi, weight), weight 0 where not selected.
+        # Every segment of the new table: (low end, lo, hi, weight); the weight is 0 where it is not selected.
         rows: list[tuple[int, float, float, float]] = []
         for segment in range(len(marginal.lo)):
             start, stop = int(edges[segment]), int(edges[segment + 1])
@@ -159,19 +177,19 @@ class Compiler:
                 hi=np.array([row[2] for row in rows]),
             ),
         )
-        found: list[tuple[tuple[int, int], float]] = []
+        intervals: list[tuple[tuple[int, int], float]] = []
         for place, (low, _, _, weight) in enumerate(rows):
             high = rows[place + 1][0] if place + 1 < len(rows) else END
             if weight == 0:
                 continue
-            if found and found[-1][1] == weight == 1.0 and found[-1][0][1] == low:
-                found[-1] = ((found[-1][0][0], high), 1.0)
+            if intervals and intervals[-1][1] == weight == 1.0 and intervals[-1][0][1] == low:
+                intervals[-1] = ((intervals[-1][0][0], high), 1.0)
             else:
-                found.append(((low, high), weight))
-        return found
+                intervals.append(((low, high), weight))
+        return intervals
 
     def _computed(self, relation: Relation, tests: Sequence[Condition]) -> list[Alternative]:
-        """Boxes of a relation's parents in which the computed column passes."""
+        """Boxes of the latents of a relation's parents in which the computed column passes."""
         states = [self._states(name, relation) for name in relation.parents]
         if np.prod([len(s) for s in states], dtype=float) > _MOST_STATES:
             raise self._use_parents(relation, "takes too many values")
@@ -201,20 +219,20 @@ class Compiler:
 
     def _passes(self, relation: Relation, tests: Sequence[Condition], values: Any, absent: Any) -> NDArray[np.bool_]:
         want_missing = wanted_missing(tests)
-        tested = [test for test in tests if test.operator != "null"]
-        if want_missing is True and tested:
+        value_tests = [test for test in tests if test.operator != "null"]
+        if want_missing is True and value_tests:
             raise ConditionError(f"column {relation.name!r}: cannot be missing and have a value")
-        if not tested:
+        if not value_tests:
             return np.asarray(absent if want_missing else ~absent)
         column = self.columns[self._number[relation.name]]
         raw = np.unique(values[~absent].astype(np.float64))
         marginal = Marginal("axis" if column.categories is None else "category", np.ones(len(raw)), raw, raw)
-        selection = self._select(replace(column, marginal=marginal), tested)
-        kept = raw[sorted(selection.parts)]
-        return np.asarray(np.isin(values.astype(np.float64), kept) & ~absent)
+        selection = self._select(replace(column, marginal=marginal), value_tests)
+        passing = raw[sorted(selection.parts)]
+        return np.asarray(np.isin(values.astype(np.float64), passing) & ~absent)
 
     def _states(self, name: str, relation: Relation) -> list[tuple[float, bool, Alternative]]:
-        """What a parent can be: (code or axis value, missing, where its latents then lie)."""
+        """The states of a parent: (code or axis value, missing, box of its latents)."""
         number = self._number[name]
         column = self.columns[number]
         if column.treatment == "relation":
@@ -254,14 +272,14 @@ def _division(start: int, stop: int, parts: int) -> list[int]:
 
 
 def _excess(whole: tuple[int, int], part: tuple[int, int]) -> float:
-    """How many times the part's probability goes into the whole's."""
+    """Probability of the whole divided by that of the part."""
     ends = np.array([whole, part])
     log_probability = interval(open_ends(ends[:, 0]), open_ends(ends[:, 1])).log_probability
     return float(exp(log_probability[:1] - log_probability[1:])[0])
 
 
 def _joined(boxes: list[Alternative]) -> list[Alternative]:
-    """Boxes that differ in one latent only and touch there are one; all such pairs are found if there are few boxes."""
+    """Join boxes that differ in one latent only and touch there; of many boxes, only neighbours are compared."""
     merged: list[Alternative] = []
     for box in boxes:
         near = list(range(len(merged) - 1, -1, -1))

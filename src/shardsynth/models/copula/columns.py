@@ -1,7 +1,7 @@
-"""From what the kernel draws to Arrow columns: which tables each latent needs, and how its values become an array.
+"""From the output of the kernel to columns: which tables each latent needs, and how its output becomes values.
 
-A relation whose one parent is a set of atoms (education-num of education) is a table of the parent's segments,
-and costs one more look-up; any other is computed from its parents' codes or axis values once they are drawn.
+A relation whose only parent consists of atoms (education-num of education) is a table of the parent's segments: it
+costs one more look-up. Any other relation is computed from its parents' codes or axis values after they are drawn.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from shardsynth.models.copula.tables import Integers
 
 
 @dataclass
-class Plan:
-    """Channels of the kernel, and how columns come out of them.
+class DrawPlan:
+    """The channels of the kernel, and which output of theirs is which column.
 
     Attributes:
-        forms: By column name; columns that are not learned have none.
+        forms: By column name: how its values are held; columns that are not learned have none.
         channels: One per latent.
         sources: Column name -> (latent, output) of its values in its form.
         codes: Column name -> (latent, output) of its category codes, for relations.
-        masks: Column name -> latent that says whether it is missing.
-        constants: Column name -> its one value, in its form [1].
+        masks: Column name -> latent that says whether the column is missing.
+        constants: Column name -> its only value, in its form [1].
         computed: Relations to be applied after drawing, in order.
     """
 
@@ -41,23 +41,23 @@ class Plan:
     computed: list[Relation] = field(default_factory=list)
 
 
-def make_plan(
+def make_draw_plan(
     columns: Sequence[FittedColumn],
     latents: Sequence[Latent],
     cuts: Sequence[Integers],
     relations: Sequence[Relation],
     forms: Mapping[str, StorageForm],
-) -> Plan:
-    """Channels and column sources of a model.
+) -> DrawPlan:
+    """The draw plan of a model.
 
     Args:
-        columns: One per schema column.
+        columns: One per column of the schema.
         latents: Dimensions of the Gaussian.
-        cuts: Cuts of each latent.
-        relations: In the order of application.
+        cuts: Of each latent, in units of 2^-22.
+        relations: In the order in which they are applied.
         forms: By column name.
     """
-    plan = Plan(dict(forms))
+    plan = DrawPlan(dict(forms))
     for number, latent in enumerate(latents):
         if latent.kind == "missing":
             plan.masks.update({columns[i].name: number for i in latent.columns})
@@ -65,25 +65,27 @@ def make_plan(
         if column.treatment == "constant" and column.marginal is not None:
             plan.constants[column.name] = forms[column.name].of_raw(column.marginal.lo[:1])
     tables = _relation_tables(plan, columns, relations)
-    wanted = {name for relation in plan.computed for name in relation.parents}
+    relation_parents = {name for relation in plan.computed for name in relation.parents}
     for number, latent in enumerate(latents):
         if latent.kind == "missing":
             plan.channels.append(Channel(cuts[number]))
             continue
         column = columns[latent.columns[0]]
-        plan.channels.append(_value_channel(plan, number, column, cuts[number], tables, column.name in wanted))
+        plan.channels.append(
+            _value_channel(plan, number, column, cuts[number], tables, column.name in relation_parents)
+        )
     return plan
 
 
 def _value_channel(
-    plan: Plan,
+    plan: DrawPlan,
     number: int,
     column: FittedColumn,
     cuts: Integers,
     tables: dict[str, list[tuple[str, Array]]],
-    wanted: bool,
+    needs_codes: bool,
 ) -> Channel:
-    """Channel of a value latent, its outputs entered in the plan."""
+    """Channel of a value latent; enters its outputs in the plan."""
     marginal, form = column.marginal, plan.forms[column.name]
     assert marginal is not None
     plan.sources[column.name] = (number, 0)
@@ -95,7 +97,7 @@ def _value_channel(
     for name, table in tables.get(column.name, []):
         plan.sources[name] = (number, len(outputs) + (spread is not None))
         outputs.append(table)
-    if wanted and column.categories is not None:
+    if needs_codes and column.categories is not None:
         plan.codes[column.name] = (number, 0)
         if not np.array_equal(outputs[0], marginal.lo):
             plan.codes[column.name] = (number, len(outputs))
@@ -106,9 +108,9 @@ def _value_channel(
 
 
 def _relation_tables(
-    plan: Plan, columns: Sequence[FittedColumn], relations: Sequence[Relation]
+    plan: DrawPlan, columns: Sequence[FittedColumn], relations: Sequence[Relation]
 ) -> dict[str, list[tuple[str, Array]]]:
-    """Parent -> (derived column, its value by the parent's segment); the other relations go to ``plan.computed``."""
+    """Parent -> (derived column, its value by segment of the parent). The other relations go to ``plan.computed``."""
     by_name = {column.name: column for column in columns}
     tables: dict[str, list[tuple[str, Array]]] = {}
     for relation in relations:
@@ -123,7 +125,7 @@ def _relation_tables(
     return tables
 
 
-def _segment_table(plan: Plan, columns: Mapping[str, FittedColumn], relation: Relation) -> Array | None:
+def _segment_table(plan: DrawPlan, columns: Mapping[str, FittedColumn], relation: Relation) -> Array | None:
     if len(relation.parents) != 1:
         return None
     parent = columns[relation.parents[0]]
@@ -138,8 +140,8 @@ def _segment_table(plan: Plan, columns: Mapping[str, FittedColumn], relation: Re
     return np.ascontiguousarray(plan.forms[relation.name].of_raw(values[:size]))
 
 
-def finished(plan: Plan, outputs: Sequence[Sequence[Array]], n: int) -> dict[str, tuple[Array, Mask | None]]:
-    """Values in their forms, and masks, of every column that is drawn or computed."""
+def finished(plan: DrawPlan, outputs: Sequence[Sequence[Array]], n: int) -> dict[str, tuple[Array, Mask | None]]:
+    """Values [n] in their forms, and masks, of every column that is drawn, computed or constant, by name."""
     masks = {name: outputs[latent][0] for name, latent in plan.masks.items()}
     drawn = {name: (np.repeat(value, n), masks.get(name)) for name, value in plan.constants.items()}
     for name, (latent, output) in plan.sources.items():
@@ -148,22 +150,26 @@ def finished(plan: Plan, outputs: Sequence[Sequence[Array]], n: int) -> dict[str
             values = values.view(plan.forms[name].dtype)
         drawn[name] = (values, masks.get(name))
     for relation in plan.computed:
-        parents = {name: _raw(plan, drawn, outputs, name, n) for name in relation.parents}
+        parents = {name: _relation_input(plan, drawn, outputs, name, n) for name in relation.parents}
         raw, missing = relation.apply(parents)
         with np.errstate(invalid="ignore"):
-            drawn[relation.name] = (plan.forms[relation.name].of_raw(_held(raw, missing)), missing)
+            drawn[relation.name] = (plan.forms[relation.name].of_raw(_zero_where_missing(raw, missing)), missing)
     return drawn
 
 
-def _held(raw: Array, missing: Mask) -> Array:
-    """Raw values with something harmless under the missing ones."""
+def _zero_where_missing(raw: Array, missing: Mask) -> Array:
+    """The values, with 0 for the missing ones: their arbitrary values might not fit the type of the column."""
     return np.where(missing, raw.dtype.type(0), raw) if missing.any() else raw
 
 
-def _raw(
-    plan: Plan, drawn: Mapping[str, tuple[Array, Mask | None]], outputs: Sequence[Sequence[Array]], name: str, n: int
+def _relation_input(
+    plan: DrawPlan,
+    drawn: Mapping[str, tuple[Array, Mask | None]],
+    outputs: Sequence[Sequence[Array]],
+    name: str,
+    n: int,
 ) -> Values:
-    """Codes or axis values of a column, and its mask, as relations want them."""
+    """Codes or axis values of a column, and its mask, as ``Relation.apply`` takes them."""
     values, missing = drawn[name]
     form = plan.forms[name]
     if form.column.categories is None:

@@ -1,9 +1,9 @@
-"""Rows completed by a copula: what a row has stays, what it lacks is drawn given it.
+"""Rows completed by a copula: known values stay, and the others are drawn given them.
 
-A given value says in which segment of its column's quantile function the row lies (inside a segment the place does not
-depend on the other columns), so that every row has a box of its own for the latents of the given columns. Those are
-drawn by ``sampling.tilting``, exactly, and the others from the conditional Gaussian. As everywhere, a completed row is
-a function of the model, the seed, its number and what was given, whatever the batch.
+A known value says in which segment of its column's quantile function the row lies. (The place inside a segment does not
+depend on the other columns.) So every row has its own box for the latents of the known columns. These latents are drawn
+exactly by ``sampling.tilting``, and the others from the conditional Gaussian. A completed row is a function of the
+model, the seed, its number and its known values; it does not depend on the batch.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm
 from shardsynth.models.columns.known import check_columns
 from shardsynth.models.copula.boxes import END, open_ends
-from shardsynth.models.copula.columns import finished, make_plan
-from shardsynth.models.copula.conditions import given_factor
+from shardsynth.models.copula.columns import finished, make_draw_plan
+from shardsynth.models.copula.conditions import conditional_factor
 from shardsynth.models.copula.kernel import Kernel
 from shardsynth.models.copula.tables import Integers, check_exact, odd
 from shardsynth.sampling.streams import random_words, stream_key, uniforms
@@ -42,50 +42,59 @@ _MOST_ATTEMPTS = 5_000
 def complete(model: CopulaParameters, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
     """Fill in the columns that rows lack, and the gaps in those that they have.
 
-    A column of ``rows`` has no gap afterwards; the other columns are drawn as usual, missing values included. A value
-    between those that the model holds counts as the nearest of them; it stays what it is.
+    The columns of ``rows`` then have no gaps. The other columns are drawn as usual, with missing values. A value
+    between those that the model holds counts as the nearest of them, and stays as it is in the output.
 
     Args:
         model: The model.
         rows: Some of the model's columns, in the input's types.
         seed: Any integer.
-        first_row: Global number of the first row: parts of a table can be completed on their own.
+        first_row: Global number of the first row, so that parts of a table can be completed separately.
 
     Returns:
         The rows in the model's schema, in their order.
 
     Raises:
-        ConditionError: A category that the model did not learn, or a computed column without what it is computed of.
+        ConditionError: A category that the model did not learn, or a computed column without all of its parents.
         InputError: A column is not the model's, or not of its type.
     """
     check_columns(model.schema, rows)
-    given = [_given(model, i, rows) for i, name in enumerate(model.schema.names) if name in rows.column_names]
-    known = {g.column.name: g for g in given if g.segments is not None}
+    known_columns = [
+        _known_column(model, i, rows) for i, name in enumerate(model.schema.names) if name in rows.column_names
+    ]
+    located = {known.column.name: known for known in known_columns if known.segments is not None}
     _check_computed(model, rows)
-    latents, low, high = _boxes(model, known, rows.num_rows)
-    plan = make_plan(model.columns, model.latents, model.cuts, model.relations, model.forms)
-    factor = given_factor(model.factor.astype(np.int64), latents)
+    latents, low, high = _boxes(model, located, rows.num_rows)
+    plan = make_draw_plan(model.columns, model.latents, model.cuts, model.relations, model.forms)
+    factor = conditional_factor(model.factor.astype(np.int64), latents)
     check_exact(factor, max(int(model.levels.max()), END))
     draw = _Boxed(model, latents, low, high, first_row)
     kernel = Kernel(factor, model.levels, plan.channels, fixed=draw if latents else None, conditioned=len(latents))
     n = rows.num_rows
     outputs = kernel.draw(stream_key(seed, f"{model.name}/complete"), first_row, n)
-    for one in known.values():  # what is computed is computed of the given values
-        if one.column.categories is None:
-            latent, output = plan.sources[one.column.name]
-            stored = model.forms[one.column.name].of_raw(one.values)
-            outputs[latent][output] = np.where(one.missing, outputs[latent][output], stored)
+    for column in located.values():  # relations are computed from the known values
+        if column.column.categories is None:
+            latent, output = plan.sources[column.column.name]
+            stored = model.forms[column.column.name].of_raw(column.values)
+            outputs[latent][output] = np.where(column.missing, outputs[latent][output], stored)
     drawn = finished(plan, outputs, n)
     arrays = []
     for place, field in enumerate(model.schema):
-        made = model.array(place, drawn, first_row, n)
-        arrays.append(_filled(rows[field.name], made) if field.name in rows.column_names else made)
+        drawn_array = model.array(place, drawn, first_row, n)
+        arrays.append(_filled(rows[field.name], drawn_array) if field.name in rows.column_names else drawn_array)
     return pa.Table.from_arrays(arrays, schema=model.schema)
 
 
 @dataclass(frozen=True)
-class _Given:
-    """A column of the rows: where its values lie in the model; nothing to be known of columns that are not latents."""
+class _KnownColumn:
+    """A column of the rows, and where its values lie in the model.
+
+    Attributes:
+        column: The fitted column.
+        missing: bool[n], where it has no value.
+        values: float64[n], axis values; 0 for categories.
+        segments: int64[n], segments of its quantile function; None for a column that no latent drives.
+    """
 
     column: FittedColumn
     missing: Mask
@@ -93,13 +102,13 @@ class _Given:
     segments: Integers | None
 
 
-def _given(model: CopulaParameters, place: int, rows: pa.Table) -> _Given:
+def _known_column(model: CopulaParameters, place: int, rows: pa.Table) -> _KnownColumn:
     column, field = model.columns[place], model.schema.field(place)
     array = decoded(rows[column.name])
     missing = np.asarray(array.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), np.bool_)
-    nothing = np.zeros(len(array))
+    no_values = np.zeros(len(array))
     if column.treatment != "latent" or column.marginal is None:
-        return _Given(column, missing, nothing, None)
+        return _KnownColumn(column, missing, no_values, None)
     if column.categories is not None:
         index = pc.index_in(array, value_set=column.categories.cast(array.type))
         codes = np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
@@ -109,13 +118,13 @@ def _given(model: CopulaParameters, place: int, rows: pa.Table) -> _Given:
         if (segments[~missing] < 0).any():
             row = int(np.flatnonzero((segments < 0) & ~missing)[0])
             raise ConditionError(f"column {column.name!r}, row {row}: a category that the model did not learn")
-        return _Given(column, missing, nothing, segments)
+        return _KnownColumn(column, missing, no_values, segments)
     described = Column(column.name, field.type, "datetime" if column.role == "datetime" else "numerical", column.role,
                        _options(model.forms[column.name]))  # fmt: skip
     values, _ = axis(described, rows[column.name])
     values = np.where(missing, column.marginal.lo[0], values)
     between = 0.5 * (column.marginal.hi[:-1] + column.marginal.lo[1:])
-    return _Given(column, missing, values, np.searchsorted(between, values, side="right").astype(np.int64))
+    return _KnownColumn(column, missing, values, np.searchsorted(between, values, side="right").astype(np.int64))
 
 
 def _options(form: StorageForm) -> dict[str, Any]:
@@ -123,7 +132,7 @@ def _options(form: StorageForm) -> dict[str, Any]:
 
 
 def _check_computed(model: CopulaParameters, rows: pa.Table) -> None:
-    """ConditionError where a computed column is given without all that it is computed of."""
+    """ConditionError where a computed column is known, but not all columns that it is computed from."""
     for relation in model.relations:
         lacking = [name for name in relation.parents if name not in rows.column_names]
         if relation.name in rows.column_names and lacking:
@@ -133,10 +142,10 @@ def _check_computed(model: CopulaParameters, rows: pa.Table) -> None:
             )
 
 
-def _boxes(model: CopulaParameters, known: dict[str, _Given], n: int) -> tuple[list[int], Integers, Integers]:
-    """Latents of the given columns, and each row's interval of each, int64[n, c]."""
+def _boxes(model: CopulaParameters, located: dict[str, _KnownColumn], n: int) -> tuple[list[int], Integers, Integers]:
+    """Latents of the known columns, and the interval of each row in each of them: low and high ends int64[n, c]."""
     place = {column.name: i for i, column in enumerate(model.columns)}
-    numbers = {place[name]: one for name, one in known.items()}
+    numbers = {place[name]: column for name, column in located.items()}
     latents, lows, highs = [], [], []
     for number, latent in enumerate(model.latents):
         if latent.kind == "missing":
@@ -145,19 +154,19 @@ def _boxes(model: CopulaParameters, known: dict[str, _Given], n: int) -> tuple[l
                 lows.append(np.full(n, -END))
                 highs.append(np.full(n, int(model.cuts[number][0])))
         elif latent.columns[0] in numbers:
-            one = numbers[latent.columns[0]]
-            assert one.segments is not None
+            column = numbers[latent.columns[0]]
+            assert column.segments is not None
             edges = np.concatenate([[-END], model.cuts[number], [END]])
-            segments = np.where(one.missing, 0, one.segments)
+            segments = np.where(column.missing, 0, column.segments)
             latents.append(number)
-            lows.append(np.where(one.missing, -END, edges[segments]))
-            highs.append(np.where(one.missing, END, edges[segments + 1]))
+            lows.append(np.where(column.missing, -END, edges[segments]))
+            highs.append(np.where(column.missing, END, edges[segments + 1]))
     empty = np.zeros((n, 0), np.int64)
     return latents, np.stack(lows, axis=1) if lows else empty, np.stack(highs, axis=1) if highs else empty
 
 
 class _Boxed:
-    """Draws the conditioned latents of rows, each in its own box; a ``kernel.Fixed``."""
+    """Draws the conditioned latents of rows, each row in its own box; a ``kernel.Fixed``."""
 
     def __init__(
         self, model: CopulaParameters, latents: list[int], low: Integers, high: Integers, first_row: int
@@ -195,17 +204,17 @@ class _Boxed:
         )
 
 
-def _filled(given: pa.ChunkedArray, drawn: pa.Array) -> pa.Array:
-    """The given values, and the drawn ones in their gaps, in the given type."""
-    absent = decoded(given).is_null(nan_is_null=True)
-    if not pc.any(absent).as_py() and given.num_chunks == 1:
-        return given.chunk(0)
-    plain = pc.if_else(absent, decoded(drawn), decoded(given))
-    if not pa.types.is_dictionary(given.type):
+def _filled(known: pa.ChunkedArray, drawn: pa.Array) -> pa.Array:
+    """The known values, with the drawn ones in their gaps, in the type of the known values."""
+    absent = decoded(known).is_null(nan_is_null=True)
+    if not pc.any(absent).as_py() and known.num_chunks == 1:
+        return known.chunk(0)
+    plain = pc.if_else(absent, decoded(drawn), decoded(known))
+    if not pa.types.is_dictionary(known.type):
         return plain
     codes = pc.index_in(plain, value_set=drawn.dictionary)
     if codes.null_count > plain.null_count:  # a value that the model does not hold
-        return plain.dictionary_encode().cast(given.type)
+        return plain.dictionary_encode().cast(known.type)
     return pa.DictionaryArray.from_arrays(
-        codes.cast(given.type.index_type), drawn.dictionary, ordered=given.type.ordered
+        codes.cast(known.type.index_type), drawn.dictionary, ordered=known.type.ordered
     )

@@ -1,9 +1,9 @@
-"""Rows of a copula under conditions: no row is rejected, only proposals of the conditioned latents.
+"""Rows of a copula under conditions, by rejection of proposals for the conditioned latents, not of rows.
 
-The conditions are boxes of a few latents (``boxes``). Those latents are drawn exactly by
-``sampling.tilting``, all others given them: z = F e + B x with x on the fixed-point grid, so that the product stays
-exact. What is not exact is elementwise IEEE arithmetic without library functions (``sampling.elementary``): rows
-under conditions, too, are the same bytes on every machine.
+The conditions are boxes of a few latents (``boxes``). These latents x are drawn exactly by ``sampling.tilting``, and
+all others given them: z = F e + B x. x lies on the fixed-point grid, so that the product stays exact. The rest is
+elementwise IEEE arithmetic without library functions (``sampling.elementary``). So rows under conditions, too, are the
+same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from shardsynth.errors import ConditionError
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.copula.boxes import END, Alternative, Compiler, open_ends
-from shardsynth.models.copula.columns import Plan, make_plan
+from shardsynth.models.copula.columns import DrawPlan, make_draw_plan
 from shardsynth.models.copula.kernel import Kernel
 from shardsynth.models.copula.tables import GRID, Integers, check_exact, odd, with_odd_rows
 from shardsynth.sampling.conditions import Conditions
@@ -34,11 +34,11 @@ _MOST_ATTEMPTS = 5_000
 _ROWS_AT_ONCE = 4_096
 
 
-class Prepared:
-    """Conditions compiled for one model.
+class CopulaConditions:
+    """Conditions compiled for one copula.
 
     Attributes:
-        conditions: What was asked.
+        conditions: The conditions before they were compiled.
         proposals: Proposals made so far for the conditioned latents.
         accepted: Rows made so far.
     """
@@ -55,10 +55,10 @@ class Prepared:
         self.proposals = 0
         self.accepted = 0
         self._model, self._columns, self._cuts = model, columns, cuts
-        self._sampler: tuple[Plan, Kernel] | None = None
+        self._sampler: tuple[DrawPlan, Kernel] | None = None
         used = {latent for box in boxes for latent in box.ranges}
         ends = {latent: [box.ranges.get(latent, (-END, END)) for box in boxes] for latent in used}
-        # The most restricted latent first: its proposals then suit the others best.
+        # The most restricted latent first: then the fewest proposals are rejected.
         self._latents = sorted(used, key=lambda latent: (_mass(ends[latent]), latent))
         if self._latents:
             low, high = (np.array([[e[i] for e in ends[x]] for x in self._latents]).T for i in (0, 1))
@@ -70,11 +70,11 @@ class Prepared:
             )
 
     @classmethod
-    def of(cls, model: CopulaParameters, conditions: Conditions) -> Prepared:
-        """Compile.
+    def of(cls, model: CopulaParameters, conditions: Conditions) -> CopulaConditions:
+        """Compile conditions for a copula.
 
         Raises:
-            ConditionError: They cannot be met; names what could be instead.
+            ConditionError: They cannot be met; the message names what can be met instead.
         """
         compiler = Compiler(model)
         boxes = compiler.boxes(conditions)
@@ -90,19 +90,19 @@ class Prepared:
         return float(np.exp(self._tilted.log_envelope)) * self.accepted / self.proposals
 
     def acceptance(self) -> dict[str, int]:
-        """Proposals and accepted rows since the last call."""
+        """Number of proposals and of accepted rows since the last call."""
         counts = {"proposals": self.proposals, "accepted": self.accepted}
         self.proposals = self.accepted = 0
         return counts
 
-    def sampler(self) -> tuple[Plan, Kernel]:
-        """Plan and kernel of the rows under these conditions."""
+    def sampler(self) -> tuple[DrawPlan, Kernel]:
+        """Draw plan and kernel of the rows under these conditions."""
         if self._sampler is None:
             model = self._model
-            plan = make_plan(self._columns, model.latents, self._cuts, model.relations, model.forms)
+            plan = make_draw_plan(self._columns, model.latents, self._cuts, model.relations, model.forms)
             factor, fixed = model.factor.astype(np.int64), None
             if self._latents:
-                factor, fixed = given_factor(factor, self._latents), self._draw_fixed
+                factor, fixed = conditional_factor(factor, self._latents), self._draw_fixed
                 check_exact(factor, max(int(model.levels.max()), END))
             kernel = Kernel(factor, model.levels, plan.channels, fixed=fixed, conditioned=len(self._latents))
             self._sampler = plan, kernel
@@ -116,7 +116,7 @@ class Prepared:
         return out
 
     def _draw_some(self, key: tuple[int, int], first_row: int, out: Integers) -> None:
-        """Fill ``out``. Attempt t of a row has its own words, in layer t + 1 of the stream, whatever the split."""
+        """Fill ``out``. Attempt t of a row takes its words from layer t + 1 of the stream, however rows are split."""
         waiting = np.arange(len(out))
         for attempt in range(_MOST_ATTEMPTS):
             start, stop = int(waiting[0]), int(waiting[-1]) + 1
@@ -134,28 +134,30 @@ class Prepared:
         )
 
 
-def given_factor(factor: Integers, latents: Sequence[int]) -> Integers:
-    """[F, B]: latents are F e + B x given the conditioned latents x. Residuals of a sequential regression.
+def conditional_factor(factor: Integers, latents: Sequence[int]) -> Integers:
+    """[F, B]: given the conditioned latents x, the latents are F e + B x.
+
+    F holds the residuals of a regression on one conditioned latent after the other.
 
     Args:
         factor: int64[d, m], units of 2^-22.
-        latents: The conditioned ones, in the order of x.
+        latents: The c conditioned ones, in the order of x.
 
     Returns:
-        int64[d, m + c], rows of odd sum; a conditioned latent is its own x, exactly.
+        int64[d, m + c], units of 2^-22, rows of odd sum; a conditioned latent equals its x exactly.
     """
     size = len(latents)
     rest = factor / GRID
-    weights = np.zeros((len(factor), size))  # of the conditioned latents, in each latent
+    weights = np.zeros((len(factor), size))  # of the conditioned latents in each latent
     for number, latent in enumerate(latents):
-        row, own = rest[latent].copy(), -weights[latent].copy()
-        own[number] += 1.0
+        row, row_weights = rest[latent].copy(), -weights[latent].copy()
+        row_weights[number] += 1.0
         variance = _total(row * row)
-        if variance < 1e-3:  # determined by those before it
+        if variance < 1e-3:  # determined by the conditioned latents before it
             continue
         slope = _columns_total(rest * row[None, :]) / variance
         rest = rest - slope[:, None] * row[None, :]
-        weights = weights + slope[:, None] * own[None, :]
+        weights = weights + slope[:, None] * row_weights[None, :]
     full = with_odd_rows(np.rint(np.concatenate([rest, weights], axis=1) * GRID).astype(np.int64))
     for number, latent in enumerate(latents):
         full[latent] = 0
@@ -172,12 +174,12 @@ def _mass(ends: Sequence[tuple[int, int]]) -> float:
 
 
 def _total(values: Floats) -> float:
-    """Sum in a fixed order."""
+    """Sum in a fixed order: np.sum adds in an order that depends on the CPU."""
     return float(np.cumsum(values)[-1])
 
 
 def _columns_total(values: Floats) -> Floats:
-    """Sum over the last axis in a fixed order."""
+    """Sum over the last axis in a fixed order; see ``_total``."""
     total = np.zeros(len(values))
     for column in values.T:
         total = total + column

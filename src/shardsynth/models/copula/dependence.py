@@ -4,8 +4,8 @@ A pair of columns is a contingency table of ordered codes. Its cells are rectang
 normal with correlation r, cut at the normal quantiles of the table's own margins (the two-step
 estimator of Olsson 1979). Cell probabilities come from Plackett's identity dPhi2/dr = phi2, integrated by
 Gauss-Legendre along r = tanh t, where the integrand has the same width whatever r is. Fisher scoring runs on t, in
-which the weak prior t ~ N(0, 0.5^2) keeps tables with an empty cell away from +-1. Successive steps only integrate
-over the step, so that a later iteration costs a third of the first.
+which the weak prior t ~ N(0, 0.5^2) keeps tables with an empty cell away from +-1. Later iterations integrate over
+their step only, so that each costs a third of the first.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _CELLS_AT_ONCE = 1_000_000
 
 @dataclass(frozen=True)
 class Association:
-    """What the tables say about each pair's latent correlation.
+    """Latent correlation of each pair of columns, estimated from its table.
 
     Attributes:
         correlation: Posterior mode of r, one per table.
-        information: Fisher information about r at the mode, in 1 / r^2 (what the table says; the prior left out).
+        information: Fisher information about r at the mode, in 1 / r^2, of the table alone (without the prior).
     """
 
     correlation: Floats
@@ -49,8 +49,8 @@ def polychoric(tables: Sequence[NDArray[np.int64]], prior_sd: float = PRIOR_SD) 
     """Latent correlation of each contingency table.
 
     Args:
-        tables: One integer table per pair, rows and columns in latent order; shapes may differ. Empty rows
-            and columns are harmless. A table without variation gives r = 0 with no information.
+        tables: One integer table per pair, rows and columns in latent order; shapes may differ. Rows and columns may
+            be empty. A table with a single row or column of counts gives r = 0 and no information.
         prior_sd: Standard deviation of the normal prior on atanh r; ``inf`` for plain maximum likelihood.
 
     Returns:
@@ -74,7 +74,7 @@ def polychoric(tables: Sequence[NDArray[np.int64]], prior_sd: float = PRIOR_SD) 
 
 
 def _padded(size: int) -> int:
-    """Size of the group that a table of ``size`` codes is padded to."""
+    """Number of codes to which a table of ``size`` codes is padded, so that tables are fitted in few groups."""
     return next(limit for limit in (2, 4, 6, 8, 12, 16, 24, 32, 1 << 30) if size <= limit) if size <= 32 else size
 
 
@@ -96,7 +96,7 @@ def _fit_block(counts: Floats, prior_sd: float) -> tuple[Floats, Floats]:
         slope = 1.0 - r * r  # dr / dt
         cells = np.maximum(independent + _cells(above), _FLOOR)
         gradient = _cells(_density(products, squares, r))
-        # The expected information must not blow up on cells whose probability rounds to nothing.
+        # Cells whose probability rounds to 0 are left out: they would make the expected information infinite.
         ratio = gradient / cells
         score = np.einsum("pij,pij->p", counts, ratio)
         fisher = total * np.einsum("pij,pij->p", np.where(cells > _FLOOR, gradient, 0.0), ratio)
@@ -124,7 +124,7 @@ def _thresholds(margin: Floats) -> tuple[Floats, Floats]:
 
 
 def _score_correlation(counts: Floats, a: Floats, b: Floats, rows: Floats, columns: Floats) -> Floats:
-    """Starting value: Pearson correlation of the codes' mean normal scores, disattenuated by their spread."""
+    """Starting value: Pearson correlation of the codes' mean normal scores, raised to make up for their low spread."""
     left, right = _mean_scores(a, rows), _mean_scores(b, columns)
     moment = np.einsum("pij,pi,pj->p", counts, left, right) / np.maximum(counts.sum(axis=(1, 2)), 1.0)
     spread = np.einsum("pi,pi->p", rows, left**2) * np.einsum("pi,pi->p", columns, right**2)

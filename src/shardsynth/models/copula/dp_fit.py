@@ -1,4 +1,4 @@
-"""Fit the Gaussian copula from noisy tables: post-processing, no row and no exact count is read."""
+"""Fit the Gaussian copula under dp: from noisy tables alone, without reading a row or an exact count."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 from shardsynth.data.coding import TableCoder
 from shardsynth.models.columns.fitted import CopulaFit, Latent
 from shardsynth.models.copula.latents import Dimension, tabulated_correlation
-from shardsynth.models.dp.columns import _absent_of, _order, dp_columns
+from shardsynth.models.dp.columns import dp_columns, latent_order
 from shardsynth.models.dp.tables import NoisyTables
 
 
@@ -21,15 +21,15 @@ def fit_copula_with_dp(tables: NoisyTables, coder: TableCoder, schema: pa.Schema
         coder: The public codes.
         schema: The shards' schema.
     """
-    orders = {i: _order(tables, coder, i) for i in range(len(coder.columns))}
+    orders = {i: latent_order(tables, coder, i) for i in range(len(coder.columns))}
     columns = dp_columns(tables, coder, schema, orders)
     place = {c.name: i for i, c in enumerate(coder.table)}
     fitted = {i: columns[place[c.name]] for i, c in enumerate(coder.columns)}
-    absent = {i: _absent_of(column) for i, column in fitted.items()}
+    absent = {i: column.marginal.p_missing for i, column in fitted.items() if column.marginal is not None}
     drawn = [i for i, column in fitted.items() if column.treatment == "latent"]
     dimensions = [Dimension("value", (i,)) for i in drawn]
     dimensions += [Dimension("missing", (i,)) for i in drawn if absent[i] > 0]
-    # Only ``pair`` is asked of the counts there.
+    # ``tabulated_correlation`` uses only ``pair`` of the counts, which noisy tables have too.
     correlation, moved = tabulated_correlation(cast(Any, tables), dimensions, orders)
     latents = [
         Latent(

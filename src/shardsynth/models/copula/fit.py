@@ -1,4 +1,4 @@
-"""Fit the Gaussian copula: from ``Profile``, ``TableCoder`` and ``Counts`` to a ``CopulaFit``; no row is read."""
+"""Fit the Gaussian copula from ``Profile``, ``TableCoder`` and ``Counts``; no row is read."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.errors import JobError
-from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
+from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent
 from shardsynth.models.columns.learn import Integers, fit_columns, verified_relations
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.columns.ordering import correspondence_order
 from shardsynth.models.columns.relations import Relation
 from shardsynth.models.copula.hermite import gram_correlation
 from shardsynth.models.copula.latents import Dimension, missing_groups, tabulated_correlation
+from shardsynth.models.copula.sdv_encoding import fit_like_sdv
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile
-
-__all__ = ["CopulaFit", "FittedColumn", "FitOptions", "Latent", "Marginal", "fit_copula"]
 
 
 def fit_copula(
@@ -38,26 +37,25 @@ def fit_copula(
         coder: Made from it.
         counts: Merged, with ``fit=True``.
         options: See ``FitOptions.parse``.
-        relations: The guessed relations whose violations ``counts`` holds, in that order; those of the counts if None.
+        relations: The guessed relations in the order of the violations in ``counts``; None: those that ``counts``
+            holds.
 
     Returns:
         The fitted copula.
 
     Raises:
-        JobError: An option is unknown.
+        JobError: An option is unknown, or a column cannot have it.
         ModelError: A column cannot be learned under the protections.
     """
     options = FitOptions.parse(options)
     options.check_columns([c.name for c in coder.columns if not c.is_category])
-    for name, one in options.columns.items():
+    for name, column_options in options.columns.items():
         column = coder.columns[coder.index[name]].column
-        if one.numeric and column.role != "number":
+        if column_options.numeric and column.role != "number":
             raise JobError(f"columns.{name}: is a date; min, max, decimal_places and transform are for numbers")
-        if one.places is not None and not pa.types.is_floating(column.value_type):
+        if column_options.places is not None and not pa.types.is_floating(column.value_type):
             raise JobError(f"columns.{name}.decimal_places: is for floats; the column is {column.type}")
     if options.encoding == "sdv":
-        from shardsynth.models.copula.sdv_encoding import fit_like_sdv
-
         return fit_like_sdv(profile, coder, counts, options)
     notes: list[str] = []
     verified = verified_relations(counts, relations, notes)
@@ -66,7 +64,7 @@ def fit_copula(
     latents, correlation = _latents(counts, coder, fitted, orders, notes)
     place = {c.name: i for i, c in enumerate(coder.table)}
     columns = [fitted.get(c.name) or _unlearned(c.name, c.role) for c in coder.table]
-    named = [
+    schema_latents = [
         Latent(
             d.kind,
             tuple(place[coder.columns[i].name] for i in d.columns),
@@ -75,7 +73,7 @@ def fit_copula(
         for d in latents
     ]
     notes += [r.describe() for r in bound]
-    return CopulaFit(columns, named, correlation, bound, notes)
+    return CopulaFit(columns, schema_latents, correlation, bound, notes)
 
 
 def _unlearned(name: str, role: str) -> FittedColumn:
@@ -103,7 +101,7 @@ def _latents(
     orders: Mapping[int, Integers],
     notes: list[str],
 ) -> tuple[list[Dimension], NDArray[np.float64]]:
-    """The latents and their correlation matrix."""
+    """The latents, and their correlation matrix float64[d, d]."""
     drawn = [i for i, c in enumerate(coder.columns) if fitted[c.name].treatment == "latent"]
     dimensions = [Dimension("value", (i,)) for i in drawn]
     dimensions += [Dimension("missing", group) for group in missing_groups(counts, drawn)]

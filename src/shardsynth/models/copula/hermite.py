@@ -2,9 +2,9 @@
 
 A column's normal score is a step function s(z) of its latent z. Expanded in orthonormal Hermite polynomials, s =
 sum_k c_k h_k, two columns with latent correlation r have E[s_a s_b] = sum_k c_ak c_bk r^k (Mehler's formula). Plain
-normal scores stop at k = 1 with c_1 = 1, which is wrong for zero-inflated columns (latent 0.70 at 80 % zeros reads
-0.54); here the polynomial is solved for r, all pairs at once. Estimates are then drawn towards 0 by the prior of
-``dependence`` and to a positive definite matrix.
+normal scores stop at k = 1 with c_1 = 1. This is wrong for zero-inflated columns: at 80 % zeros, a latent correlation
+of 0.70 is estimated as 0.54. Here the polynomial is solved for r, for all pairs at once. The prior of ``dependence``
+draws the estimates towards 0, and they are moved to a positive definite matrix.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def solve_correlations(moments: Floats, coefficients: Floats, rows: Floats | flo
     Args:
         moments: float64[d, d], E[s_a s_b] over rows where both are present.
         coefficients: float64[d, terms].
-        rows: Rows behind each moment, a number or float64[d, d]: how far the prior counts.
+        rows: Number of rows of each moment, one number or float64[d, d]; the more rows, the less the prior counts.
 
     Returns:
         float64[d, d]: modes of atanh r under the moments' likelihood and the prior; diagonal 1.
@@ -89,7 +89,7 @@ def solve_correlations(moments: Floats, coefficients: Floats, rows: Floats | flo
 
 
 def _solve(moments: Floats, left: Floats, right: Floats, variance: Floats, rows: Floats) -> Floats:
-    """Gauss-Newton on t = atanh r, of n (m - f(r))^2 / (2 v) + t^2 / (2 sd^2)."""
+    """Minimise n (m - f(r))^2 / (2 v) + t^2 / (2 sd^2) by Gauss-Newton on t = atanh r."""
     slope = np.outer(left[:, 0], right[:, 0])
     t = np.arctanh(np.clip(moments / np.where(np.abs(slope) > 1e-12, slope, 1e-12), -0.9, 0.9))
     top = float(np.arctanh(_LIMIT))
@@ -98,7 +98,8 @@ def _solve(moments: Floats, left: Floats, right: Floats, variance: Floats, rows:
         r = np.tanh(t)
         value, gradient = _polynomial(r, left, right)
         gradient *= 1.0 - r * r
-        # dE/dr > 0 for increasing scores (Price's theorem); the cut series may say otherwise near -1.
+        # dE/dr > 0 for increasing scores (Price's theorem), but the derivative of the cut series may be negative near
+        # -1.
         gradient = np.maximum(gradient, 1e-6 * slope)
         change = weight * gradient * (moments - value) - t / PRIOR_SD**2
         change /= weight * gradient**2 + PRIOR_SD**-2
@@ -128,20 +129,20 @@ def gram_correlation(counts: Counts, dimensions: Sequence[Dimension]) -> tuple[F
         dimensions: The latents, values first.
 
     Returns:
-        float64[d, d], and the largest change of a correlation by the repair to a positive definite matrix.
+        float64[d, d], and the largest change of a correlation that the repair to a positive definite matrix made.
     """
     assert counts.scores is not None and counts.score_sums is not None
     values = [d.columns[0] for d in dimensions if d.kind == "value"]
     absent = [d.columns[0] for d in dimensions if d.kind == "missing"]
     target = np.eye(len(dimensions))
     if values:
-        together = _rows_together(counts, values)
-        moments = counts.scores[np.ix_(values, values)] * SCORE_STEP**2 / np.maximum(together, 1.0)
+        rows_together = _rows_together(counts, values)
+        moments = counts.scores[np.ix_(values, values)] * SCORE_STEP**2 / np.maximum(rows_together, 1.0)
         columns = [counts.coder.columns[i] for i in values]
         coefficients = np.stack(
             [hermite_coefficients(counts.hist[i][:-1], c.scores[:-1]) for i, c in zip(values, columns)]
         )
-        target[: len(values), : len(values)] = solve_correlations(moments, coefficients, together)
+        target[: len(values), : len(values)] = solve_correlations(moments, coefficients, rows_together)
     if absent:
         target[len(values) :, len(values) :] = _missing_correlation(counts, absent)
     matrix = nearest_correlation(target)
@@ -149,30 +150,30 @@ def gram_correlation(counts: Counts, dimensions: Sequence[Dimension]) -> tuple[F
 
 
 def _rows_together(counts: Counts, columns: Sequence[int]) -> Floats:
-    """float64[d, d]: rows of the Gram matrix in which both columns are present, about."""
+    """float64[d, d]: about how many rows of the Gram matrix have values in both columns."""
     d = len(columns)
     missing = np.zeros((d, d))
     place = {c: k for k, c in enumerate(counts.coder.missing_columns)}
-    own = np.array([counts.hist[i][-1] for i in columns], dtype=np.float64)
-    some = [k for k, i in enumerate(columns) if i in place]
-    if some:
-        index = [place[columns[k]] for k in some]
-        missing[np.ix_(some, some)] = counts.missing_gram[np.ix_(index, index)]
-    both = counts.rows - own[:, None] - own[None, :] + missing
+    missing_rows = np.array([counts.hist[i][-1] for i in columns], dtype=np.float64)
+    with_missing = [k for k, i in enumerate(columns) if i in place]
+    if with_missing:
+        index = [place[columns[k]] for k in with_missing]
+        missing[np.ix_(with_missing, with_missing)] = counts.missing_gram[np.ix_(index, index)]
+    both = counts.rows - missing_rows[:, None] - missing_rows[None, :] + missing
     return np.asarray(both * (counts.fit_rows / max(counts.rows, 1)))
 
 
 def _missing_correlation(counts: Counts, columns: Sequence[int]) -> Floats:
-    """Tetrachoric correlations of the indicators, from joint missing counts."""
+    """Tetrachoric correlations of the missing indicators, float64[d, d], from joint missing counts."""
     place = {c: k for k, c in enumerate(counts.coder.missing_columns)}
     index = [place[i] for i in columns]
     both = counts.missing_gram[np.ix_(index, index)]
-    own, d = np.diag(both), len(columns)
+    missing_rows, d = np.diag(both), len(columns)
     rows, cols = np.tril_indices(d, -1)
     tables = np.empty((len(rows), 2, 2), dtype=np.int64)
     tables[:, 1, 1] = both[rows, cols]
-    tables[:, 1, 0] = own[rows] - tables[:, 1, 1]
-    tables[:, 0, 1] = own[cols] - tables[:, 1, 1]
+    tables[:, 1, 0] = missing_rows[rows] - tables[:, 1, 1]
+    tables[:, 0, 1] = missing_rows[cols] - tables[:, 1, 1]
     tables[:, 0, 0] = counts.rows - tables[:, 1].sum(axis=1) - tables[:, 0, 1]
     matrix = np.eye(d)
     matrix[rows, cols] = matrix[cols, rows] = polychoric(list(tables)).correlation

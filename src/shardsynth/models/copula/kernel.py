@@ -1,7 +1,7 @@
-"""The inner loop of the copula: random words in, one array of values per latent out.
+"""The inner loop of the copula: from random words to arrays of values for each latent.
 
-A latent is a ``Channel``: its cuts, and what to write for the segment in which it falls. Channels with a single cut
-are compared all at once; the others are looked up. Nothing here knows of columns or of Arrow.
+A latent is a ``Channel``: its cuts, and the value of each segment. Channels with a single cut are compared all at once;
+the others are looked up. This module does not use columns or Arrow.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from shardsynth.sampling.streams import lanes, random_words
 
 @dataclass(frozen=True)
 class Channel:
-    """What one latent drives.
+    """The outputs of one latent.
 
     Attributes:
         cuts: int64[m - 1], in units of 2^-22.
-        tables: For each output an array [m]: the value of every segment.
-        spread: For a column whose values are spread over segments: it comes as the first output.
+        tables: One array [m] per output: the value of every segment.
+        spread: For a column whose values are spread over segments: one more output, the first.
     """
 
     cuts: Integers
@@ -35,13 +35,13 @@ class Channel:
 
     @property
     def is_bit(self) -> bool:
-        """One cut and no values: the output is bool[n], true above the cut."""
+        """Whether it has one cut and no values: then its output is bool[n], true above the cut."""
         return len(self.cuts) == 1 and not self.tables and self.spread is None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a row's random bits go: first 32 bits per spread channel, then 16 per deviate."""
+    """How a row's random bits are used: first 32 bits per spread channel, then 16 per deviate."""
 
     spreads: int
     deviates: int
@@ -63,8 +63,8 @@ class Kernel:
         factor: int64 [d, m + c], units of 2^-22; its last c columns belong to the conditioned latents.
         levels: int32[65536], the deviates.
         channels: One per latent.
-        fixed: Source of the conditioned latents, if any.
-        conditioned: How many there are.
+        fixed: Draws the conditioned latents; None: there are none.
+        conditioned: Number of conditioned latents, c.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Kernel:
 
 
 class Table:
-    """A channel with its tables where the arrays are."""
+    """The look-up tables of a channel."""
 
     def __init__(self, arrays: Arrays, channel: Channel, cells: CellTable) -> None:
         self._arrays = arrays
@@ -145,7 +145,7 @@ class Table:
             self.dtypes.insert(0, channel.spread.dtype)
 
     def write(self, z: Any, targets: list[NDArray[Any]], words: NDArray[np.uint32] | None) -> None:
-        """Values of latents z [n], in cells, to the targets."""
+        """Write the values for latents z [n], in units of a cell, to the targets."""
         segment = self._segment(z)
         if self._spread is not None and words is not None:
             self._write_spread(segment, targets[0], words)

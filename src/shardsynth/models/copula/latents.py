@@ -18,11 +18,11 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dimension:
-    """One latent in terms of the coder's columns.
+    """One latent and the columns of the coder that it drives.
 
     Attributes:
         kind: ``value`` or ``missing``.
-        columns: Coder indices; for ``missing`` all columns that are missing on the same rows.
+        columns: Indices into the columns of the coder; for ``missing``, all that are missing on the same rows.
     """
 
     kind: str
@@ -30,11 +30,14 @@ class Dimension:
 
 
 def missing_groups(counts: Counts, columns: Sequence[int]) -> list[tuple[int, ...]]:
-    """Columns that are missing on exactly the same rows, together; only columns with some, not only, missing values.
+    """Group the columns that are missing on exactly the same rows.
 
     Args:
         counts: Of the training rows.
-        columns: Coder indices to look at.
+        columns: Indices of the columns to look at.
+
+    Returns:
+        Groups of column indices. A column without missing values, or with no other values, is in no group.
     """
     place = {c: k for k, c in enumerate(counts.coder.missing_columns)}
     gram = counts.missing_gram
@@ -61,37 +64,37 @@ def tabulated_correlation(
     Args:
         counts: With fit tables.
         dimensions: The latents.
-        orders: Coarse codes in latent order, without missing, by coder index of the value latents.
+        orders: By column index of a value latent: its coarse codes in latent order, without missing.
 
     Returns:
-        float64[d, d], and the largest change of a correlation by the repair to a positive definite matrix.
+        float64[d, d], and the largest change of a correlation that the repair to a positive definite matrix made.
     """
     size = len(dimensions)
     tables: list[Integers] = []
     rows: list[int] = []
     columns: list[int] = []
     zero = np.zeros((size, size), dtype=bool)
-    for a, one in enumerate(dimensions):
+    for a, dimension in enumerate(dimensions):
         for b in range(a):
-            if dimensions[b].kind != one.kind and set(dimensions[b].columns) & set(one.columns):
+            if dimensions[b].kind != dimension.kind and set(dimensions[b].columns) & set(dimension.columns):
                 zero[a, b] = zero[b, a] = True  # a value is never seen where it is missing
                 continue
-            tables.append(_table(counts, one, dimensions[b], orders))
+            tables.append(_table(counts, dimension, dimensions[b], orders))
             rows.append(a)
             columns.append(b)
-    found = polychoric(tables)
+    association = polychoric(tables)
     target, weight = np.eye(size), np.zeros((size, size))
-    target[rows, columns] = target[columns, rows] = found.correlation
-    weight[rows, columns] = weight[columns, rows] = found.information + PRIOR_SD**-2
+    target[rows, columns] = target[columns, rows] = association.correlation
+    weight[rows, columns] = weight[columns, rows] = association.information + PRIOR_SD**-2
     matrix = nearest_correlation(target, weight, zero)
     return matrix, float(np.abs(matrix - target).max(initial=0.0))
 
 
-def _table(counts: Counts, one: Dimension, other: Dimension, orders: Mapping[int, Integers]) -> Integers:
+def _table(counts: Counts, dimension: Dimension, other: Dimension, orders: Mapping[int, Integers]) -> Integers:
     """Table of two latents: codes in latent order; missing latents have the codes present, missing."""
-    i, j = one.columns[0], other.columns[0]
+    i, j = dimension.columns[0], other.columns[0]
     table = counts.pair(i, j)
-    table = table[orders[i]] if one.kind == "value" else np.stack([table[:-1].sum(axis=0), table[-1]])
+    table = table[orders[i]] if dimension.kind == "value" else np.stack([table[:-1].sum(axis=0), table[-1]])
     if other.kind == "value":
         return np.asarray(table[:, orders[j]])
     return np.stack([table[:, :-1].sum(axis=1), table[:, -1]], axis=1)

@@ -1,8 +1,8 @@
-"""Rows of the native Gaussian copula, at disk speed.
+"""The native Gaussian copula as a model: drawing rows, also under conditions, and completing rows.
 
-A row is a pure function of (model file, seed, global row number): the same bytes for any task count, batch size,
-thread count and CPU generation (``tables`` says why). Rows under conditions are, too; there the
-arithmetic that is not exact is elementwise IEEE without library functions (``sampling.elementary``).
+A row is a pure function of (model file, seed, global row number): the same bytes for any number of tasks, batch size,
+number of threads and CPU generation (``tables`` says why). This holds under conditions too: arithmetic that is not
+exact is elementwise IEEE there, without library functions (``sampling.elementary``).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from shardsynth.models.base import PreparedConditions
-from shardsynth.models.copula.columns import Plan, finished, make_plan
+from shardsynth.models.copula.columns import DrawPlan, finished, make_draw_plan
 from shardsynth.models.copula.completion import complete
-from shardsynth.models.copula.conditions import Prepared
+from shardsynth.models.copula.conditions import CopulaConditions
 from shardsynth.models.copula.kernel import Kernel
 from shardsynth.models.copula.parameters import CopulaParameters
 from shardsynth.sampling.conditions import Conditions
@@ -25,7 +25,7 @@ from shardsynth.sampling.streams import stream_key
 
 @dataclass(frozen=True)
 class GaussianCopula(CopulaParameters):
-    """A fitted copula that can be drawn; what it consists of stands in ``CopulaParameters``."""
+    """A fitted copula from which rows are drawn; ``CopulaParameters`` describes its data."""
 
     def draw(
         self, seed: int, first_row: int, n: int, conditions: Conditions | PreparedConditions | None = None
@@ -35,8 +35,8 @@ class GaussianCopula(CopulaParameters):
         Args:
             seed: Any integer.
             first_row: Global number of the first row, from 0.
-            n: Rows; 100,000 at a time is fast.
-            conditions: Draw from the distribution given these; ``prepare`` them once when drawing repeatedly.
+            n: Number of rows; 100,000 at a time is fast.
+            conditions: The rows are drawn given these. ``prepare`` them once to draw several times.
 
         Returns:
             A batch whose schema equals ``schema``, metadata included.
@@ -50,22 +50,22 @@ class GaussianCopula(CopulaParameters):
         arrays = [self.array(i, drawn, first_row, n) for i in range(len(self.columns))]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def prepare(self, conditions: Conditions | PreparedConditions) -> Prepared:
-        """Conditions in terms of this model: cheap to draw under, and they count their proposals.
+    def prepare(self, conditions: Conditions | PreparedConditions) -> CopulaConditions:
+        """Translate conditions for this model, for use in ``draw``; the result counts its proposals.
 
         Raises:
-            ConditionError: They cannot be met; names the nearest that can.
+            ConditionError: They cannot be met; the message names the nearest value that can.
         """
-        if isinstance(conditions, Prepared):
+        if isinstance(conditions, CopulaConditions):
             return conditions
-        return Prepared.of(self, conditions if isinstance(conditions, Conditions) else conditions.conditions)
+        return CopulaConditions.of(self, conditions if isinstance(conditions, Conditions) else conditions.conditions)
 
     def complete(self, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
-        """Rows with what they lack drawn given what they have; see ``completion.complete``."""
+        """Complete rows; see ``completion.complete``."""
         return complete(self, rows, seed, first_row)
 
     @cached_property
-    def _sampler(self) -> tuple[Plan, Kernel]:
-        """Plan and kernel without conditions."""
-        plan = make_plan(self.columns, self.latents, self.cuts, self.relations, self.forms)
+    def _sampler(self) -> tuple[DrawPlan, Kernel]:
+        """Draw plan and kernel without conditions."""
+        plan = make_draw_plan(self.columns, self.latents, self.cuts, self.relations, self.forms)
         return plan, Kernel(self.factor.astype(np.int64), self.levels, plan.channels)

@@ -1,10 +1,10 @@
-"""Nearest correlation matrix: what pairwise estimates become before they can be sampled from.
+"""Nearest correlation matrix: makes pairwise estimates positive definite, so that they can be sampled from.
 
 Weighted (up to some hundred columns): ADMM on min sum w_ij (X_ij - R_ij)^2 / 2, X positive semidefinite, unit
 diagonal, some entries held at 0. One side of the split is solved entry by entry, the other by clipping eigenvalues
 (Boyd et al. 2011, section 5; the problem is that of Higham 2002 with element-wise weights). Wide: the eigenvalue clip
-alone, on the dual of the unit diagonal, without weights. Both end by shrinking towards the identity as far as the
-smallest eigenvalue asks, which keeps the unit diagonal and the zeros exactly.
+alone, on the dual of the unit diagonal, without weights. Both end by shrinking towards the identity until the smallest
+eigenvalue is ``FLOOR``. This keeps the unit diagonal and the zeros exactly.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ Mask = NDArray[np.bool_]
 
 #: Smallest eigenvalue of the result.
 FLOOR = 1e-6
-#: Weights are held within this factor of their median, above and below: beyond it they cost iterations and change
-#: nothing.
+#: Weights are clipped to this factor above and below their median: beyond it they cost iterations and change nothing.
 SPREAD = 300.0
 #: More columns than this are repaired without weights.
 WIDE = 400
@@ -37,9 +36,9 @@ def nearest_correlation(
 
     Args:
         target: float64[d, d], symmetric, entries in [-1, 1]; the diagonal is taken as 1.
-        weight: float64[d, d], symmetric, non-negative: the information of each entry. None: all alike.
+        weight: float64[d, d], symmetric, non-negative: the information of each entry. None: all equal.
         zero: bool[d, d], symmetric: entries that must be 0.
-        iterations: At most so many eigendecompositions.
+        iterations: Largest number of eigendecompositions.
         tolerance: Largest difference between the two halves of the split at which it stops.
 
     Returns:
@@ -106,11 +105,11 @@ def _positive(matrix: Floats) -> Floats:
 
 
 def _clipped(matrix: Floats, zero: Mask | None) -> Floats:
-    """Nearest correlation matrix without weights: eigenvalues clipped, by a few steps on the dual of the diagonal.
+    """Nearest correlation matrix without weights: clipped eigenvalues, by a few steps on the dual of the diagonal.
 
     Clipping alone raises the diagonal, and rescaling it would shrink every correlation (2 % at 1,000 columns and 5,000
-    rows); instead the diagonal is lowered before the clip until it comes out as 1 (the dual of Qi and Sun 2006, by
-    over-relaxed fixed-point steps). What is left after a few steps is rescaled.
+    rows). So the diagonal is lowered before the clip, until it is 1 after it (the dual of Qi and Sun 2006, by
+    over-relaxed fixed-point steps). The small rest after a few steps is rescaled.
     """
     diagonal = np.arange(len(matrix))
     lowered, positive = matrix.copy(), matrix

@@ -1,9 +1,4 @@
-"""The native Gaussian copula: a fitted copula as plain data, and rows from it at disk speed.
-
-A row is a pure function of (model file, seed, global row number): the same bytes for any task count, batch size,
-thread count and CPU generation (``tables`` says why). Rows under conditions are, too; there the
-arithmetic that is not exact is elementwise IEEE without library functions (``sampling.elementary``).
-"""
+"""The native Gaussian copula as plain data: made from a fit, saved and loaded."""
 
 from __future__ import annotations
 
@@ -23,30 +18,37 @@ from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent
 from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.ragged import Ragged
 from shardsynth.models.columns.relations import Relation, relation_from_json
-from shardsynth.models.copula.tables import Integers, check_exact, cut_marginal, factor_of, missing_cut, normal_levels
+from shardsynth.models.copula.tables import (
+    GRID,
+    Integers,
+    check_exact,
+    cut_marginal,
+    factor_of,
+    missing_cut,
+    normal_levels,
+)
+from shardsynth.sampling.identifiers import make
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    pass
 
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class CopulaParameters(ColumnModel):
-    """A fitted copula that can be sampled, saved and loaded.
+    """The data of a fitted copula.
 
     Attributes:
         schema: Arrow schema of the input, and of every batch drawn.
-        columns: One per field; marginals as they are sampled (see ``cut_marginal``).
+        columns: One per field; their marginals are cut for sampling (see ``cut_marginal``).
         latents: Dimensions of the Gaussian.
-        cuts: Per latent int64[m - 1], in units of 2^-22.
+        cuts: For each latent int64[m - 1], in units of 2^-22.
         factor: int32[d, m], in units of 2^-22: latents are ``factor @ deviates``.
         levels: int32[65536], the deviates, in units of 2^-22.
-        relations: Computed columns, in order.
+        relations: How computed columns are computed, in this order.
         generators: By column name, for ids and personal data (see ``sampling.identifiers``).
-        formats: By column name, for datetimes held as text or integers.
+        formats: By column name: the format of datetimes that the table holds as text or integers.
         name: Part of the key of its random stream.
         notes: Facts for the report.
     """
@@ -73,14 +75,14 @@ class CopulaParameters(ColumnModel):
         generators: Mapping[str, dict[str, Any]] | None = None,
         name: str = "gaussian_copula",
     ) -> Self:
-        """Quantise a fit.
+        """The data of a fit, on the fixed-point grid of ``tables``.
 
         Args:
             fit: From ``fit_copula``, or built from a stock model.
             schema: Arrow schema of the input.
-            columns: The table's columns: wanted for the ``datetime_format`` of datetimes that are held as text.
-            generators: From ``identifiers.learn``, for columns of treatment ``id`` and ``pii``.
-            name: The model's name in its run: models of one run draw different rows from one seed.
+            columns: The table's columns, for the ``datetime_format`` of datetimes that are held as text.
+            generators: From ``identifiers.learn_all``, for columns of treatment ``id`` and ``pii``.
+            name: The model's name in its run. Models of one run have different names, so they draw different rows.
 
         Raises:
             ModelError: The fit does not belong to the schema, or its correlations are not a correlation matrix.
@@ -95,9 +97,9 @@ class CopulaParameters(ColumnModel):
             column = fitted[latent.columns[0]]
             if column.marginal is None:
                 raise ModelError(f"column {column.name!r}: a latent without a marginal")
-            marginal, own = cut_marginal(column.marginal, column.precision)
+            marginal, latent_cuts = cut_marginal(column.marginal, column.precision)
             fitted[latent.columns[0]] = replace(column, marginal=marginal)
-            cuts.append(own)
+            cuts.append(latent_cuts)
         factor, levels = factor_of(np.asarray(fit.correlation, np.float64)), normal_levels()
         check_exact(factor.astype(np.int64), int(levels.max()))
         return cls(
@@ -127,8 +129,6 @@ class CopulaParameters(ColumnModel):
     @property
     def correlation(self) -> NDArray[np.float64]:
         """Correlations of the latents as they are drawn, float64[d, d]."""
-        from shardsynth.models.copula.tables import GRID
-
         factor = self.factor / GRID
         return np.asarray(factor @ factor.T)
 
@@ -153,10 +153,10 @@ class CopulaParameters(ColumnModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what ``save`` wrote. Runs no code of the folder's.
+        """Read what ``save`` wrote. Runs no code from the folder.
 
         Raises:
-            ModelError: No such model there, or one of a later format.
+            ModelError: The folder holds no such model, or one of a later format.
         """
         card, tensors, ragged = read_files(folder, ["gaussian_copula"], "a native Gaussian copula", _FORMAT)
         upper = tensors["levels"]
@@ -175,7 +175,17 @@ class CopulaParameters(ColumnModel):
         )
 
     def array(self, index: int, drawn: Mapping[str, Any], first: int, n: int) -> pa.Array:
-        """Arrow array of one column."""
+        """Arrow array [n] of one column.
+
+        Args:
+            index: Of the column in the schema.
+            drawn: By name of each drawn, computed or constant column: its values in their form, and its mask.
+            first: Global number of the first row.
+            n: Number of rows.
+
+        Raises:
+            ModelError: The model has no generator for an id or personal column.
+        """
         column, data_type = self.columns[index], self.schema.field(index).type
         if column.treatment == "empty":
             return pa.nulls(n, data_type)
@@ -186,8 +196,6 @@ class CopulaParameters(ColumnModel):
     def _identifiers(self, column: FittedColumn, data_type: pa.DataType, first: int, n: int) -> pa.Array:
         if column.name not in self.generators:
             raise ModelError(f"column {column.name!r}: the model has no generator for it")
-        from shardsynth.sampling.identifiers import make
-
         return make(self.generators[column.name], data_type, first, n)
 
 

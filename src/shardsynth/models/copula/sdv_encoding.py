@@ -1,10 +1,10 @@
-"""The copula as stock SDV fits it, from counts: a compatibility switch, so that both can be compared.
+"""The copula as stock SDV fits it, but from counts: the option ``encoding: sdv``, to compare the two.
 
-SDV turns every column into one number: a category into a uniform draw from its interval of (0, 1), intervals in the
-order of first appearance, missing being a category; a number into itself, missing into the mean (and, when it is
-written, into missing again by an independent coin). Each number gets a named distribution, and the correlations are
-Pearson's of the normal scores. Here the same is computed from histograms and pair tables; what lies inside a coarse
-code is represented by its mean score.
+SDV turns every column into one number. A category becomes a uniform draw from its interval of (0, 1); the intervals
+stand in the order of first appearance, and missing is a category. A number stays, and a missing one becomes the mean
+(in the output, an independent coin makes numbers missing again). Each column gets a named distribution. The
+correlations are Pearson's, of the normal scores. Here the same is computed from histograms and pair tables, and the
+values inside a coarse code are represented by their mean score.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def fit_like_sdv(profile: Profile, coder: TableCoder, counts: Counts, options: F
     """A copula with SDV's encoding of categories and missing values, named marginals and Pearson correlations.
 
     Args:
-        profile: Merged, of the training rows; the order of its sample tells which category comes first.
+        profile: Merged, of the training rows; its sample gives the order of the categories.
         coder: Made from it, of at most 500 columns.
         counts: With pair tables.
         options: With ``encoding="sdv"``.
@@ -57,7 +57,7 @@ def fit_like_sdv(profile: Profile, coder: TableCoder, counts: Counts, options: F
         if column.is_category:
             fitted[column.name], scores[i] = _category(column, counts.hist[i], profile, options)
         else:
-            found, _ = fit_axis(
+            fitted_column, _ = fit_axis(
                 column,
                 counts.hist[i],
                 profile[column.name],
@@ -66,9 +66,9 @@ def fit_like_sdv(profile: Profile, coder: TableCoder, counts: Counts, options: F
                 enforce=options.enforce_min_max,
                 impute=True,
             )
-            fitted[column.name] = found
-            if found.treatment == "latent":
-                scores[i] = _axis_scores(column, counts.hist[i], profile, found, options)
+            fitted[column.name] = fitted_column
+            if fitted_column.treatment == "latent":
+                scores[i] = _axis_scores(column, counts.hist[i], profile, fitted_column, options)
     place = {c.name: i for i, c in enumerate(coder.table)}
     drawn = [i for i, c in enumerate(coder.columns) if c.name in fitted and fitted[c.name].treatment == "latent"]
     latents = [Latent("value", (place[coder.columns[i].name],)) for i in drawn]
@@ -93,12 +93,12 @@ def fit_like_sdv(profile: Profile, coder: TableCoder, counts: Counts, options: F
 def _category(
     coder: ColumnCoder, hist: Integers, profile: Profile, options: FitOptions
 ) -> tuple[FittedColumn, tuple[Floats, float, float]]:
-    """Intervals of (0, 1) in the order of first appearance, through the named distribution."""
+    """A category column as intervals of (0, 1), and its mean scores by coarse code, their mean and variance."""
     assert coder.values is not None
     if coder.other:
         raise ModelError(f"column {coder.name!r}: encoding: sdv cannot hold more than {len(coder.values)} categories")
     keep = hist[:-1] >= (options.protection.min_count if options.protection.rare != "keep" else 1)
-    order = _first_seen(coder, profile)
+    order = _order_of_appearance(coder, profile)
     codes = [c for c in order if c == coder.missing or keep[c]]
     if not keep.any():
         return FittedColumn(coder.name, "category", "empty", categories=coder.values[:0]), (np.zeros(0), 0.0, 1.0)
@@ -127,17 +127,17 @@ def _category(
     return column, (_coarse_mean(coder, hist, fine), centre, variance)
 
 
-def _first_seen(coder: ColumnCoder, profile: Profile) -> list[int]:
-    """Codes, missing included, in the order in which the row sample shows them; unseen ones last."""
+def _order_of_appearance(coder: ColumnCoder, profile: Profile) -> list[int]:
+    """Codes, missing included, in the order in which they appear in the row sample; the others last."""
     column = profile.sample.column(coder.name)
     assert coder.values is not None
-    seen = pc.unique(column)
-    codes = pc.index_in(seen, value_set=coder.values.cast(seen.type)).to_pylist()
-    missing = seen.is_null(nan_is_null=True).to_pylist()
-    listed = [coder.missing if gone else code for code, gone in zip(codes, missing) if gone or code is not None]
-    listed = list(dict.fromkeys(listed))
-    rest = [c for c in range(coder.n_codes) if c not in set(listed) and coder.mass[c] > 0]
-    return listed + rest
+    categories = pc.unique(column)
+    codes = pc.index_in(categories, value_set=coder.values.cast(categories.type)).to_pylist()
+    missing = categories.is_null(nan_is_null=True).to_pylist()
+    in_sample = [coder.missing if gone else code for code, gone in zip(codes, missing) if gone or code is not None]
+    in_sample = list(dict.fromkeys(in_sample))
+    rest = [c for c in range(coder.n_codes) if c not in set(in_sample) and coder.mass[c] > 0]
+    return in_sample + rest
 
 
 def _of_uniform(name: str) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _normal(distribution: dict[str, Any], x: Floats) -> Floats:
 def _axis_scores(
     coder: ColumnCoder, hist: Integers, profile: Profile, column: FittedColumn, options: FitOptions
 ) -> tuple[Floats, float, float]:
-    """Normal scores of the middles of the fine cells, averaged by coarse code; missing counts at the mean."""
+    """Mean normal score by coarse code, with missing at the mean, and mean and variance of the scores."""
     cells = cells_of_histogram(hist[:-1], coder.cuts, coder.low, coder.high, coder.precision)
     ends = column_ends(coder, cells, profile[coder.name], options.protection)
     used = np.flatnonzero(hist[:-1] > 0)
@@ -181,14 +181,14 @@ def _axis_scores(
     mean = float(np.average(0.5 * (filled.lo + filled.hi), weights=filled.count))
     fine = np.zeros(coder.n_codes)
     distribution = column.distribution
-    if distribution["distribution"] not in FAMILIES:  # a constant but for missing values
+    if distribution["distribution"] not in FAMILIES:  # one value, and missing ones
         return np.zeros(coder.n_coarse), 0.0, 1.0
     fine[used] = _normal(distribution, middle)
     fine[-1] = _normal(distribution, np.array([mean]))[0]
     centre = float(hist @ fine / hist.sum())
     variance = float(hist @ (fine - centre) ** 2 / hist.sum())
     coarse = _coarse_mean(coder, hist, fine)
-    # Inside a coarse code an axis is represented by its mean: its spread there is not to be counted as noise.
+    # The values inside a coarse code are represented by their mean: their spread must not count as noise.
     rows = np.bincount(coder.coarse, weights=hist, minlength=coder.n_coarse)
     between = float(rows @ (coarse - centre) ** 2 / rows.sum())
     return coarse, centre, min(variance, between) or 1.0
@@ -200,8 +200,11 @@ def _coarse_mean(coder: ColumnCoder, hist: Integers, fine: Floats) -> Floats:
     return np.asarray(total / np.maximum(rows, 1.0))
 
 
-def _pearson(table: Integers, one: tuple[Floats, float, float], other: tuple[Floats, float, float]) -> float:
-    """Pearson correlation of normal scores, from a table of coarse codes."""
+def _pearson(table: Integers, left: tuple[Floats, float, float], right: tuple[Floats, float, float]) -> float:
+    """Pearson correlation of normal scores, from a table of coarse codes.
+
+    ``left`` and ``right`` are scores by coarse code, their mean and their variance.
+    """
     share = table / max(int(table.sum()), 1)
-    covariance = float((one[0] - one[1]) @ share @ (other[0] - other[1]))
-    return float(np.clip(covariance / np.sqrt(max(one[2] * other[2], 1e-12)), -1.0, 1.0))
+    covariance = float((left[0] - left[1]) @ share @ (right[0] - right[1]))
+    return float(np.clip(covariance / np.sqrt(max(left[2] * right[2], 1e-12)), -1.0, 1.0))

@@ -1,16 +1,16 @@
 """A fitted copula as integers: what makes its samples the same bytes on every machine.
 
-All numbers live on the grid 2^-22. The 65,536 equally likely values of the normal deviates ``e`` are *odd* multiples of
+All numbers lie on the grid 2^-22. The 65,536 equally likely values of the normal deviates ``e`` are *odd* multiples of
 it, every row of the factor ``A`` (latent z = A e) has an *odd* sum, and every cut between two segments of a
-quantile function is an *even* multiple. Then z is an odd multiple of 2^-44: it never equals a cut nor a cell's border,
-so that no rule for ties and no rounding mode can show, and all its partial sums are integers (times 2^-44) below 2^53,
-exact in float64 in any order, with or without FMA, on any BLAS, thread count or GPU.
+quantile function is an *even* multiple. Then z is an odd multiple of 2^-44. It never equals a cut or a cell's border,
+so that the result does not depend on a rule for ties or on a rounding mode. All its partial sums are integers (times
+2^-44) below 2^53: exact in float64 in any order, with or without FMA, on any BLAS, number of threads or GPU.
 
 The factor is the Cholesky factor times a dense orthogonal matrix: the correlations stay, and each latent becomes a mix
 of at least eight deviates, so that 16 bits per deviate do not show in a margin (total variation about 1e-5).
 
-Where a latent falls among the cuts is found without a search: z is rounded to a cell of width 2^-s, and ``steps[cell]``
-is such a number that ``round(z / width + steps[cell])`` is the segment (``CellTable``).
+The segment of a latent is found without a search: z is rounded to a cell of width 2^-s, and ``steps[cell]`` is chosen
+so that ``round(z / width + steps[cell])`` is the segment (``CellTable``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GRID = 1 << GRID_BITS
 REACH = 8
 _LEVELS = 1 << 16
 _MIN_LANES = 8
-_MAX_SEGMENT = 1 / 512  # heavier segments are cut: inside one, the place is independent of all other columns
+_MAX_SEGMENT = 1 / 512  # heavier segments are cut: inside a segment, the place is independent of all other columns
 _MOST_ATOMS = 2048
 _SHIFTS = range(3, 13)
 _MAX_PASSES = 8
@@ -95,7 +95,7 @@ def factor_of(correlation: Floats) -> NDArray[np.int32]:
 
 
 def with_odd_rows(factor: Integers) -> Integers:
-    """The factor with the largest entry of every row of even sum changed by one unit."""
+    """The factor with odd row sums: in each row of even sum, the largest entry is changed by one unit."""
     factor = factor.copy()
     rows = np.arange(len(factor))
     factor[rows, np.argmax(np.abs(factor), axis=1)] += 1 - (factor.sum(axis=1) & 1)
@@ -103,7 +103,7 @@ def with_odd_rows(factor: Integers) -> Integers:
 
 
 def check_exact(factor: Integers, largest: int) -> None:
-    """Prove that every partial sum of ``factor @ e`` is exact in float64.
+    """Check that every partial sum of ``factor @ e`` is exact in float64.
 
     Raises:
         ModelError: A row could reach 2^53 units of 2^-44.
@@ -126,13 +126,13 @@ def cut_marginal(marginal: Marginal, precision: Precision | None = None) -> tupl
 
     Args:
         marginal: As fitted.
-        precision: Grid of its values. If there are few enough of them, all become atoms: the same distribution, and
-            one look-up per value instead of three.
+        precision: Grid of its values. If these are few, all become atoms: the same distribution, with one look-up per
+            value instead of three.
 
     Returns:
-        The same quantile function without segments too light to be seen (below about 2e-7) and with heavy ones that are
-        not atoms cut into equal parts; and int64[m - 1], strictly increasing even units of 2^-22: segment k is drawn
-        where ``cuts[k-1] < z < cuts[k]``.
+        The same quantile function, in which segments of less than about 2e-7 are left out and heavy ones that are not
+        atoms are cut into equal parts; and the cuts int64[m - 1], strictly increasing even units of 2^-22: segment k is
+        drawn where ``cuts[k-1] < z < cuts[k]``.
     """
     from scipy.special import ndtri
 
@@ -140,13 +140,13 @@ def cut_marginal(marginal: Marginal, precision: Precision | None = None) -> tupl
     cuts = even(np.clip(ndtri(marginal.cumulative[:-1]), -REACH, REACH))
     # A segment between equal cuts is never drawn.
     edges = np.concatenate([[-(REACH + 1) * GRID], cuts, [(REACH + 1) * GRID]])
-    seen = np.diff(edges) > 0
-    last = np.flatnonzero(seen)
+    is_drawn = np.diff(edges) > 0
+    last = np.flatnonzero(is_drawn)
     thinned = Marginal(
         marginal.kind,
-        marginal.probability[seen],
-        marginal.lo[seen],
-        marginal.hi[seen],
+        marginal.probability[is_drawn],
+        marginal.lo[is_drawn],
+        marginal.hi[is_drawn],
         marginal.p_missing,
     )
     return thinned, cuts[last[:-1]]
@@ -160,7 +160,10 @@ def missing_cut(p_missing: float) -> Integers:
 
 
 def _atoms(marginal: Marginal, precision: Precision) -> Marginal:
-    """The points of the grid as atoms, each with the part of its segment that is rounded to it; if not too many."""
+    """The marginal with each point of the grid as an atom, if they are not too many.
+
+    An atom has the mass of the part of its segment that is rounded to it.
+    """
     unit = grid_unit(precision)
     if not unit or marginal.kind == "category" or np.array_equal(marginal.lo, marginal.hi):
         return marginal
@@ -182,9 +185,9 @@ def _atoms(marginal: Marginal, precision: Precision) -> Marginal:
 
 
 def _finer(marginal: Marginal) -> Marginal:
-    """The same quantile function with no segment but atoms heavier than 1/512."""
-    wide = marginal.hi > marginal.lo
-    parts = np.where(wide, np.ceil(marginal.probability / _MAX_SEGMENT), 1.0).astype(np.int64)
+    """The same quantile function, in which only atoms are heavier than 1/512."""
+    has_width = marginal.hi > marginal.lo
+    parts = np.where(has_width, np.ceil(marginal.probability / _MAX_SEGMENT), 1.0).astype(np.int64)
     if parts.max(initial=1) == 1:
         return marginal
     place = np.concatenate([np.arange(n) for n in parts]) / np.repeat(parts, parts)
@@ -195,14 +198,14 @@ def _finer(marginal: Marginal) -> Marginal:
 
 @dataclass(frozen=True)
 class CellTable:
-    """Where a latent falls among its cuts, in a fixed number of look-ups.
+    """Finds the segment of a latent among its cuts, in a fixed number of look-ups.
 
     Attributes:
         shift: Cells have the width 2^-shift.
         steps: float64[16 * 2^shift + 1]: ``round(z * 2^shift + steps[cell])`` is the segment, up to ``passes`` less.
         cuts: float64[m], the cuts in units of a cell, then infinity.
-        passes: How often the segment has to be raised by one where z lies above ``cuts[segment]``.
-        search: Cuts too close to each other: search them instead (``steps`` is empty).
+        passes: How many times to add one to the segment where z lies above ``cuts[segment]``.
+        search: The cuts lie too close together for this: they are searched, and ``steps`` is empty.
     """
 
     shift: int
@@ -213,7 +216,7 @@ class CellTable:
 
 
 def cell_table(cuts: Integers) -> CellTable:
-    """Look-up table of cuts (int64[m - 1], even, strictly increasing): the coarsest that separates them."""
+    """The coarsest look-up table that separates cuts (int64[m - 1], even, strictly increasing)."""
     shift, most = _SHIFTS[0], 0
     for shift in _SHIFTS:
         cell = _cells(cuts, shift)
@@ -229,8 +232,8 @@ def cell_table(cuts: Integers) -> CellTable:
     here = np.bincount(np.clip(cell, -edge, edge) + edge, minlength=len(cells))
     base = np.cumsum(here) - here  # cuts in the cells below
     steps: NDArray[np.float64] = base.astype(np.float64) - cells
-    held = np.flatnonzero(here)
-    steps[held] = base[held] + 0.5 - scaled[base[held]]
+    occupied = np.flatnonzero(here)
+    steps[occupied] = base[occupied] + 0.5 - scaled[base[occupied]]
     return CellTable(shift, steps, scaled, passes=max(0, most - 1))
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.coding import ColumnCoder
-from shardsynth.models.columns.asked import EMPIRICAL
+from shardsynth.models.columns.column_options import EMPIRICAL
 from shardsynth.models.columns.fit import Tally, fit_axis, fit_category
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
 from shardsynth.models.columns.marginals import grid_unit

@@ -1,9 +1,9 @@
-"""What private training costs, by Google's dp-accounting: histograms and steps together, as privacy loss distributions.
+"""The cost of training under dp, by Google's dp-accounting: privacy loss distributions of histograms and steps.
 
-Neighbouring tables differ in one row that was replaced by another. Replacing a row moves it from one cell to another in
-each histogram: two discrete Gaussians shifted by one. In a step it is drawn with the sampling rate, and moves a sum of
-clipped gradients by twice the clipping norm at most. (dp-accounting's RDP accountant of 0.6 takes the clipping norm
-itself there, google/differential-privacy#378; its privacy loss distributions do not, which a test holds.)
+Neighbouring tables differ in one row that is replaced by another. To replace a row moves it from one cell to another in
+each histogram: two discrete Gaussians shifted by one. In a step, the row is drawn with the sampling rate, and changes
+the sum of clipped gradients by at most twice the clipping norm. (The RDP accountant of dp-accounting 0.6 takes the
+clipping norm itself there, google/differential-privacy#378. Its privacy loss distributions do not; a test checks this.)
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Any
 from shardsynth.errors import JobError
 from shardsynth.models.dp.noise import ASSUMPTIONS, NEIGHBOURS, Guarantee, scale_for
 
-#: Share of epsilon that the histograms would cost alone; together with the training they cost far less than that.
+#: Share of epsilon that the histograms would cost alone. Together with the training they add far less than this.
 _HISTOGRAMS = 0.35
-#: Width of the steps on which privacy losses are held; they are rounded up.
+#: Privacy losses are rounded up to multiples of this.
 _INTERVAL = 5e-4
 
 
 @dataclass(frozen=True)
 class Spent:
-    """A private training and what it costs.
+    """The budget that a training under dp spends.
 
     Attributes:
         epsilon: Of (epsilon, delta)-differential privacy, histograms and steps together.
-        delta: Likewise.
+        delta: Of the same.
         scale: Noise on each cell of the histograms.
-        tables: Histograms.
+        tables: Number of histograms.
         steps: Steps of the training.
-        rate: Probability of each row to be in a step.
+        rate: Probability that a row is in a step.
         multiplier: Noise of a step, in units of the clipping norm.
         accountant: Library and version.
     """
@@ -47,7 +47,7 @@ class Spent:
     accountant: str
 
     def to_json(self) -> dict[str, Any]:
-        """For the model's card and the metrics."""
+        """As a JSON object, for ``run.json`` and the metrics."""
         return {
             "epsilon": self.epsilon,
             "delta": self.delta,
@@ -66,7 +66,11 @@ class Spent:
 
 
 def histogram_noise(epsilon: float, delta: float, columns: int) -> Guarantee:
-    """Noise for one histogram per column, of a training that may cost epsilon with them."""
+    """Noise of one histogram per column, where histograms and training together may cost ``epsilon``.
+
+    Raises:
+        JobError: OpenDP is not installed, or no noise is large enough.
+    """
     return scale_for(_HISTOGRAMS * epsilon, delta, columns)
 
 
@@ -76,18 +80,19 @@ def plan_training(epsilon: float, delta: float, histograms: Guarantee, steps: in
     Args:
         epsilon: Budget.
         delta: Budget.
-        histograms: What they were, or will be, drawn with.
+        histograms: Their noise.
         steps: Steps of the training.
-        rate: Probability of each row to be in a step.
+        rate: Probability that a row is in a step.
 
     Raises:
-        JobError: dp-accounting is not installed, or no noise would do.
+        JobError: OpenDP or dp-accounting is not installed, or no noise is large enough.
     """
 
     def cost(multiplier: float) -> float:
         return epsilon_of(histograms, steps, rate, multiplier, delta)
 
-    # Of all rows in all steps, which costs more. From above: losses of little noise are long to compute.
+    # Start from the noise for all rows in all steps, which costs more. From above: with little noise, a cost takes long
+    # to compute.
     high = scale_for(epsilon, delta, 2 * steps).scale
     while cost(high) > epsilon:
         high *= 2
@@ -102,14 +107,14 @@ def plan_training(epsilon: float, delta: float, histograms: Guarantee, steps: in
 
 
 def epsilon_of(histograms: Guarantee, steps: int, rate: float, multiplier: float, delta: float) -> float:
-    """The epsilon that histograms and a training with noise of ``multiplier`` clipping norms satisfy at ``delta``."""
+    """Epsilon at ``delta`` of the histograms and a training with noise of ``multiplier`` clipping norms together."""
     both = _histograms(histograms.scale, histograms.tables).compose(_training(steps, rate, multiplier))
     return float(both.get_epsilon_for_delta(delta))
 
 
 @lru_cache(8)
 def _histograms(scale: float, tables: int) -> Any:
-    """Losses of the histograms: in each, two cells move by one."""
+    """Privacy losses of the histograms: in each, two cells change by one."""
     cell = _losses().from_discrete_gaussian_mechanism(
         scale, value_discretization_interval=_INTERVAL, use_connect_dots=True
     )
@@ -118,7 +123,7 @@ def _histograms(scale: float, tables: int) -> Any:
 
 @lru_cache(8)
 def _training(steps: int, rate: float, multiplier: float) -> Any:
-    """Losses of the steps."""
+    """Privacy losses of the steps."""
     losses = _losses()
     step = losses.from_gaussian_mechanism(
         multiplier,

@@ -1,4 +1,4 @@
-"""Fitted columns made of noisy counts: no exact count and no real row is read."""
+"""Fitted columns from noisy counts, without reading an exact count or a real row."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from numpy.typing import NDArray
 from shardsynth.data.coding import ColumnCoder, TableCoder
 from shardsynth.errors import MetadataError
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
-from shardsynth.models.columns.marginals import REACH, category_marginal, grid_unit
+from shardsynth.models.columns.marginals import BIN_REACH, category_marginal, grid_unit
 from shardsynth.models.columns.ordering import correspondence_order
 from shardsynth.models.dp.tables import NoisyTables, on_simplex
 
 Integers = NDArray[np.int64]
-
-
 Floats = NDArray[np.float64]
 
-
-#: Missing rows fewer than this, in units of the noise, are taken for none.
+#: Fewer missing rows than this, in units of the noise, count as none.
 _SIGNAL = 3.0
 
 
@@ -48,21 +45,22 @@ def dp_columns(
     return [fitted.get(c.name) or _unlearned(c.name, c.role) for c in coder.table]
 
 
-def _absent_of(column: FittedColumn) -> float:
-    assert column.marginal is not None
-    return column.marginal.p_missing
-
-
 def _absent(tables: NoisyTables, i: int) -> float:
-    """Share of missing rows; none where the noise alone could be so large."""
+    """Share of missing rows; 0 where the noise alone could be as large."""
     missing = float(tables.hist[i][-1])
     if missing < _SIGNAL * tables.guarantee.scale:
         return 0.0
     return min(missing / max(float(tables.hist[i].sum()), missing), 1.0)
 
 
-def _order(tables: NoisyTables, coder: TableCoder, i: int) -> Integers:
-    """Groups of a column in latent order, missing left out."""
+def latent_order(tables: NoisyTables, coder: TableCoder, i: int) -> Integers:
+    """Groups of a column in latent order, int64[groups], missing left out.
+
+    Args:
+        tables: Drawn with ``coder``.
+        coder: The public codes.
+        i: Index of the column in the coder.
+    """
     size = int(tables.groups[i][-1])
     column = coder.columns[i]
     if not column.is_category or column.column.ordered or size < 3:
@@ -80,11 +78,11 @@ def _category(column: ColumnCoder, mass: Floats, groups: Integers, order: Intege
     marginal = category_marginal(np.asarray(mass[keep]), by_latent, absent)
     assert column.values is not None
     values = column.values.filter(pa.array(keep))
-    only = len(values) == 1 and absent == 0
+    is_constant = len(values) == 1 and absent == 0
     return FittedColumn(
         column.name,
         column.column.role,
-        "constant" if only else "latent",
+        "constant" if is_constant else "latent",
         marginal,
         values,
         column.precision,
@@ -98,14 +96,14 @@ def _axis(column: ColumnCoder, mass: Floats, groups: Integers, order: Integers, 
     lo, hi = column.cuts[:-1][keep], _ends(column)[keep]
     unit = grid_unit(column.precision)
     if unit:
-        wide = hi > lo + 0.5 * unit
-        lo, hi = np.where(wide, lo - REACH * unit, lo), np.where(wide, hi + REACH * unit, lo)
+        is_bin = hi > lo + 0.5 * unit
+        lo, hi = np.where(is_bin, lo - BIN_REACH * unit, lo), np.where(is_bin, hi + BIN_REACH * unit, lo)
     marginal = Marginal("axis", mass[keep] / mass[keep].sum(), lo, hi, absent)
-    only = len(lo) == 1 and lo[0] == hi[0] and absent == 0
+    is_constant = len(lo) == 1 and lo[0] == hi[0] and absent == 0
     return FittedColumn(
         column.name,
         column.column.role,
-        "constant" if only else "latent",
+        "constant" if is_constant else "latent",
         marginal,
         None,
         column.precision,
@@ -129,10 +127,10 @@ def _unlearned(name: str, role: str) -> FittedColumn:
 
 
 def check_dp_columns(columns: Sequence[Any]) -> None:
-    """Refuse id columns whose format only the table knows.
+    """Check that the metadata say the format of every id column.
 
     Raises:
-        MetadataError: Names the column.
+        MetadataError: The format of an id column could be learned from the table only.
     """
     for column in columns:
         if column.role == "id" and not column.options.get("regex_format"):

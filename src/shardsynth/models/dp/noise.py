@@ -1,14 +1,16 @@
-"""Discrete Gaussian noise and its accounting, by OpenDP: how much noise a budget asks for, and drawing it once.
+"""Discrete Gaussian noise and its accounting, by OpenDP: how much noise a budget needs, and drawing it once.
 
-Neighbouring tables differ in one row that was replaced by another; the number of rows is public. Replacing a row moves
+Neighbouring tables differ in one row that is replaced by another; the number of rows is public. To replace a row moves
 it from one cell to another in every table of counts: each of T tables changes by +1 and -1, so that the L2 distance is
-sqrt(2 T). The randomness is the operating system's and is stored nowhere: noise from a known seed can be subtracted.
+sqrt(2 T). The random numbers come from the operating system and are not stored: noise from a known seed can be
+subtracted.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -25,12 +27,12 @@ _LARGEST_SCALE = 1e7
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What was spent, and on what.
+    """The budget that noisy counts spend.
 
     Attributes:
-        epsilon: Of (epsilon, delta)-differential privacy, as the accountant has it for the noise drawn.
-        delta: Likewise.
-        scale: Standard deviation of the noise on every cell, nearly.
+        epsilon: Of (epsilon, delta)-differential privacy, as the accountant computes it for the noise.
+        delta: Of the same.
+        scale: Parameter of the noise on every cell: nearly its standard deviation.
         tables: Tables of counts that were published with noise.
         accountant: Library and version.
     """
@@ -47,7 +49,7 @@ class Guarantee:
         return l2_sensitivity(self.tables)
 
     def to_json(self) -> dict[str, Any]:
-        """For the model's card and the metrics."""
+        """As a JSON object, for ``run.json`` and the metrics."""
         return {
             "epsilon": self.epsilon,
             "delta": self.delta,
@@ -71,12 +73,16 @@ ASSUMPTIONS = (
 
 
 def l2_sensitivity(tables: int) -> float:
-    """Square root of twice the number of tables: see the module."""
+    """L2 distance of the counts of neighbouring tables: the square root of twice the number of tables of counts."""
     return math.sqrt(2.0 * tables)
 
 
 def epsilon_of(scale: float, delta: float, tables: int) -> float:
-    """The epsilon that noise of ``scale`` on every cell of ``tables`` tables of counts satisfies at ``delta``."""
+    """Epsilon at ``delta`` of ``tables`` tables of counts with noise of ``scale`` on every cell.
+
+    Raises:
+        JobError: OpenDP is not installed.
+    """
     dp = _opendp()
     return float(dp.c.make_zCDP_to_approxDP(_mechanism(dp, scale)).map(l2_sensitivity(tables)).epsilon(delta))
 
@@ -85,7 +91,7 @@ def scale_for(epsilon: float, delta: float, tables: int) -> Guarantee:
     """The least noise with which ``tables`` tables of counts satisfy (epsilon, delta)-differential privacy.
 
     Raises:
-        JobError: OpenDP is not installed, or no noise would do.
+        JobError: OpenDP is not installed, or no noise is large enough.
     """
     low, high = 1e-3, 1.0
     while epsilon_of(high, delta, tables) > epsilon:
@@ -101,10 +107,14 @@ def scale_for(epsilon: float, delta: float, tables: int) -> Guarantee:
 
 
 def with_noise(counts: Integers, scale: float) -> Integers:
-    """Counts, each with its own noise of the discrete Gaussian of parameter ``scale``; another draw at every call."""
+    """Counts, int64 in any shape, with discrete Gaussian noise of ``scale`` added; every call draws new noise.
+
+    Raises:
+        JobError: OpenDP is not installed.
+    """
     dp = _opendp()
-    drawn = _mechanism(dp, scale)([int(count) for count in counts.ravel()])
-    return np.asarray(drawn, np.int64).reshape(counts.shape)
+    noisy = _mechanism(dp, scale)([int(count) for count in counts.ravel()])
+    return np.asarray(noisy, np.int64).reshape(counts.shape)
 
 
 def _mechanism(dp: Any, scale: float) -> Any:
@@ -121,6 +131,4 @@ def _opendp() -> Any:
 
 
 def _version() -> str:
-    from importlib.metadata import version
-
     return version("opendp")

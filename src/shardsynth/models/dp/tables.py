@@ -1,9 +1,9 @@
-"""From exact counts to noisy tables: the only step of a private copula's fit that sees the real rows.
+"""From exact counts to noisy tables: under dp, the only step of a copula's fit that sees the real rows.
 
-One histogram per column and one table per pair, on codes that are public (histograms alone for a model that is
-trained). The pairs are joined into few groups of about equal mass first, read off the noisy histograms (which costs
-nothing more), as many as the noise can bear: a cell should hold three times the noise. Where not even two groups can,
-the fit is refused.
+There is one histogram per column and one table per pair, on public codes (for a trained model, histograms alone). For
+the pair tables, the codes are first joined into few groups of about equal mass. The groups follow from the noisy
+histograms, so they cost no more budget. There are as many groups as the noise allows: an average cell should hold three
+times the noise. Where even two groups are too many, the fit is refused.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _SIGNAL = 3.0
 
 @dataclass(frozen=True)
 class NoisyTables:
-    """Noisy counts; all that a private fit reads.
+    """Noisy counts: all that a copula's fit under dp reads.
 
     Attributes:
         hist: int64 per column: rows per public cell or category, missing last.
         groups: int64 per column: the group of each cell or category; missing is the group after the last.
         tables: (i, j) with i < j -> int64[groups of i + 1, groups of j + 1], missing last.
-        rows: Rows counted; not published.
-        guarantee: What it cost.
+        rows: Number of rows counted; not published.
+        guarantee: The budget that they spend.
     """
 
     hist: list[Integers]
@@ -83,31 +83,32 @@ class NoisyTables:
 
 
 def number_of_tables(columns: int) -> int:
-    """Histograms and pair tables of so many columns."""
+    """Number of histograms and pair tables of ``columns`` columns."""
     return columns + columns * (columns - 1) // 2
 
 
 def draw_tables(counts: Counts, coder: TableCoder, rows: int, epsilon: float, delta: float) -> NoisyTables:
-    """Draw the noise, once.
+    """Draw the noise of histograms and pair tables, once.
 
     Args:
         counts: Exact, with fit tables, on a public coder.
         coder: That coder.
-        rows: Training rows, as publicly known: how many were counted may depend on a row.
+        rows: Training rows, as publicly known; the number that was counted may depend on a single row.
         epsilon: Budget.
         delta: Budget.
 
     Raises:
-        ModelError: The noise would drown the pairs; says how large it is and what would help.
+        JobError: OpenDP is not installed, or no noise is large enough.
+        ModelError: The noise is too large for the pair tables; the message says how large, and what would help.
     """
     guarantee = scale_for(epsilon, delta, number_of_tables(len(coder.columns)))
     sizes = groups_for(min(rows, FIT_ROWS), guarantee)
     hist = _noisy(counts, coder, guarantee)
-    groups = [_groups(column, h, sizes) for column, h in zip(coder.columns, hist)]
+    groups = [_group_cells(column, h, sizes) for column, h in zip(coder.columns, hist)]
     tables: dict[tuple[int, int], Any] = {}
     for j in range(len(coder.columns)):
         for i in range(j):
-            table = _joined(_joined(counts.pair(i, j), groups[i]).T, groups[j]).T
+            table = _join_groups(_join_groups(counts.pair(i, j), groups[i]).T, groups[j]).T
             tables[i, j] = with_noise(table, guarantee.scale)
     return NoisyTables(hist, groups, tables, counts.rows, guarantee)
 
@@ -118,24 +119,32 @@ def draw_histograms(counts: Counts, coder: TableCoder, guarantee: Guarantee) -> 
     Args:
         counts: Exact, on a public coder.
         coder: That coder.
-        guarantee: How much noise, and what it would cost if nothing else were published.
+        guarantee: The noise, and the budget that it spends if nothing else is published.
     """
     hist = _noisy(counts, coder, guarantee)
     return NoisyTables(hist, [np.arange(len(h)) for h in hist], {}, counts.rows, guarantee)
 
 
 def _noisy(counts: Counts, coder: TableCoder, guarantee: Guarantee) -> list[Integers]:
-    return [with_noise(_folded(column, h), guarantee.scale) for column, h in zip(coder.columns, counts.hist)]
+    return [with_noise(_by_coarse_code(column, h), guarantee.scale) for column, h in zip(coder.columns, counts.hist)]
 
 
 def groups_for(rows: int, guarantee: Guarantee) -> int:
-    """Groups of a column in the pair tables; ModelError where two are too many."""
-    found = int(min(_MOST_GROUPS, np.sqrt(rows / (_SIGNAL * guarantee.scale))))
-    if found < 2:
-        bearable = max(rows, 1) / (4 * _SIGNAL)
-        # The noise grows with the root of the number of tables.
-        columns = int(np.sqrt(2 * guarantee.tables * (bearable / guarantee.scale) ** 2 + 0.25) - 0.5)
-        epsilon = epsilon_of(bearable, guarantee.delta, guarantee.tables)
+    """Number of groups of a column in the pair tables.
+
+    Args:
+        rows: Rows of each pair table.
+        guarantee: The noise.
+
+    Raises:
+        ModelError: The noise is too large even for two groups.
+    """
+    groups = int(min(_MOST_GROUPS, np.sqrt(rows / (_SIGNAL * guarantee.scale))))
+    if groups < 2:
+        tolerable_noise = max(rows, 1) / (4 * _SIGNAL)
+        # The noise grows with the square root of the number of tables.
+        columns = int(np.sqrt(2 * guarantee.tables * (tolerable_noise / guarantee.scale) ** 2 + 0.25) - 0.5)
+        epsilon = epsilon_of(tolerable_noise, guarantee.delta, guarantee.tables)
         fewer = f"at most {columns} columns" if columns > 1 else "fewer columns"
         raise ModelError(
             f"privacy: epsilon {guarantee.epsilon:.3g} at delta {guarantee.delta:g} over {guarantee.tables} tables "
@@ -143,33 +152,33 @@ def groups_for(rows: int, guarantee: Guarantee) -> int:
             f"by two: at least {4 * _SIGNAL * guarantee.scale:,.0f} rows, {fewer} or an epsilon of "
             f"{np.ceil(100 * epsilon) / 100:.2f} are needed"
         )
-    return found
+    return groups
 
 
-def _folded(column: ColumnCoder, hist: Integers) -> Integers:
-    """A histogram by coarse code: what lies outside a declared range counts as the nearest cell."""
+def _by_coarse_code(column: ColumnCoder, hist: Integers) -> Integers:
+    """A histogram by coarse code: values outside a declared range count in the nearest cell."""
     return np.bincount(column.coarse, weights=hist, minlength=column.n_coarse).astype(np.int64)
 
 
-def _groups(column: ColumnCoder, hist: Integers, most: int) -> Integers:
+def _group_cells(column: ColumnCoder, hist: Integers, most: int) -> Integers:
     mass = on_simplex(hist[:-1].astype(np.float64))
     size = len(mass)
     if size <= most:
-        found = np.arange(size)
+        groups = np.arange(size)
     elif column.is_category and not column.column.ordered:
-        found = np.full(size, most - 1)
-        found[np.argsort(-mass, kind="stable")[: most - 1]] = np.arange(most - 1)
+        groups = np.full(size, most - 1)
+        groups[np.argsort(-mass, kind="stable")[: most - 1]] = np.arange(most - 1)
     else:
         before = np.cumsum(mass) - mass / 2
-        found = np.minimum((before / max(mass.sum(), 1.0) * most).astype(np.int64), most - 1)
-        found = np.unique(found, return_inverse=True)[1]
-    return np.append(found, found.max(initial=-1) + 1).astype(np.int64)
+        groups = np.minimum((before / max(mass.sum(), 1.0) * most).astype(np.int64), most - 1)
+        groups = np.unique(groups, return_inverse=True)[1]
+    return np.append(groups, groups.max(initial=-1) + 1).astype(np.int64)
 
 
-def _joined(table: Integers, groups: Integers) -> Integers:
-    found = np.zeros((int(groups[-1]) + 1, table.shape[1]), np.int64)
-    np.add.at(found, groups, table)
-    return found
+def _join_groups(table: Integers, groups: Integers) -> Integers:
+    joined = np.zeros((int(groups[-1]) + 1, table.shape[1]), np.int64)
+    np.add.at(joined, groups, table)
+    return joined
 
 
 def on_simplex(values: Floats) -> Floats:

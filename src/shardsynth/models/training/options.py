@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from shardsynth.models.columns.options import Native
+from shardsynth.models.columns.options import NativeOptions
 
 
-class Trained(Native):
+class Trained(NativeOptions):
     """Options of all native families that are trained."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it is trained; `auto`: on a GPU if any.")

@@ -1,4 +1,4 @@
-"""What a user may ask of one column of numbers: its distribution, ends, rounding and transformation."""
+"""The options of one column of numbers: its distribution, ends, rounding and transformation."""
 
 # ruff: noqa: UP045
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
@@ -24,7 +24,7 @@ def check_distribution(name: Any) -> str:
     """The name of a marginal distribution: ``empirical``, or one of SDV's.
 
     Raises:
-        ValueError: There is none of this name; says the nearest.
+        ValueError: No distribution has this name; the message names the nearest one.
     """
     valid = (EMPIRICAL, *FAMILIES)
     if str(name) not in valid:
@@ -36,8 +36,8 @@ def check_distribution(name: Any) -> str:
 Distribution = Annotated[str, BeforeValidator(check_distribution), "`empirical`, or one of SDV's names"]
 
 
-class Asked(Options):
-    """Options of one column; None: nothing is asked."""
+class ColumnOptions(Options):
+    """Options of one column; an option that is None is not set."""
 
     marginal: Optional[Distribution] = Field(None, description="Its distribution; without it, the model's.")
     low: Optional[Number] = Field(
@@ -64,13 +64,13 @@ class Asked(Options):
         if name not in _TRANSFORMS:
             raise ValueError(f"there is no {name!r}; valid: {', '.join(_TRANSFORMS)}")
         low, high = info.data.get("low"), info.data.get("high")
-        made = Transform(str(name), low or 0.0, 1.0 if high is None else high)
-        if name == "logit" and made.base >= made.top:
+        transform = Transform(str(name), low or 0.0, 1.0 if high is None else high)
+        if name == "logit" and transform.base >= transform.top:
             raise ValueError("logit needs min below max (0 and 1 where they are not given)")
-        return made
+        return transform
 
     @model_validator(mode="after")
-    def _check(self) -> Asked:
+    def _check(self) -> ColumnOptions:
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"min {self.low:g} is not below max {self.high:g}")
         if self.enforce is False and (self.low is not None or self.high is not None):
@@ -79,5 +79,5 @@ class Asked(Options):
 
     @property
     def numeric(self) -> bool:
-        """Whether anything is asked that makes sense for numbers only, not for dates."""
+        """Whether an option is set that makes sense for numbers only, not for dates."""
         return any(value is not None for value in (self.low, self.high, self.places, self.transform))
