@@ -10,7 +10,7 @@ from shardsynth.models.columns.options import Native
 
 
 class Trained(Native):
-    """Options of all native families that are trained."""
+    """Options that all native families with a training take."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it is trained; `auto`: on a GPU if any.")
     verbose: Any = Field(None, exclude=True, description="SDV's option; changes nothing here.")
