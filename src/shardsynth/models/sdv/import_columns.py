@@ -140,10 +140,7 @@ def axis_grid(
     if is_datetime(transformer):
         factor = float(frames.nanoseconds_of(column))
         unit = max(1, int(_finest(transformer.datetime_format) // factor))
-        precision, shift = (
-            Precision("integer", 0, unit),
-            0.5 * (unit - 1),
-        )  # SDV truncates to the finest part of the format
+        precision, shift = Precision("integer", 0, unit), 0.5 * (unit - 1)  # SDV truncates to the format's finest part
     else:
         digits = getattr(formatter, "_rounding_digits", None)
         digits = transformer._rounding_digits if digits is None else digits
