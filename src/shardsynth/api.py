@@ -353,7 +353,7 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
         )
     model: Any = load_native(folder, family)
     if family == "gaussian_copula":
-        from shardsynth.models.sdv.copula_export import export
+        from shardsynth.models.sdv.export_copula import export
 
         lost = [
             f"column {column!r}: KS distance {distance:.3f} to the native marginal"
@@ -361,7 +361,7 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
             if distance > 0.005
         ]
     else:
-        from shardsynth.models.sdv.deep_export import export as export_deep
+        from shardsynth.models.sdv.export_deep import export as export_deep
 
         lost = export_deep(model, output)
     yield f"wrote {output}: a stock {CLASSES[family]}"

@@ -1,8 +1,8 @@
 """The table as an autoregressive model sees it: one small integer per learned column and row.
 
 A code is a run of neighbouring segments of the column's protected quantile function (``fitted.Marginal``): a category,
-an atom, or a quantile bin; the last code is missing. Within a code the value is drawn by the marginal itself, so that
-no value of any one row is in the model. Columns that are computed from others (``relations``) have no code.
+an atom, or a quantile bin. The last code means missing. Within a code the marginal itself draws the value, so the model
+holds no value of a single row. Columns that are computed from others (``relations``) have no code.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class BinnedColumn:
     """A learned column in codes.
 
     Attributes:
-        fit: The column under the protections; only what stands here goes into the model file.
+        fit: The column under the protections. Only this part goes into the model file.
         ends: int64[m], one past the last segment of each code that is a value.
-        nullable: Whether there is one more code, missing.
+        nullable: Whether there is one more code that means missing.
     """
 
     fit: FittedColumn
@@ -47,13 +47,14 @@ class BinnedColumn:
 
     @classmethod
     def of(cls, fit: FittedColumn, codes: int) -> BinnedColumn:
-        """Cut a column's quantile function into at most about so many codes.
+        """Cut a column's quantile function into about ``codes`` codes or fewer.
 
-        A segment that holds its share of the rows stands alone; the lighter ones between such are joined until they do.
+        A segment that holds the share of a code (about ``1 / codes``) or more is a code alone. Lighter neighbours are
+        joined until they hold that share.
 
         Args:
             fit: A column of treatment ``latent``.
-            codes: Codes wanted for its values.
+            codes: Number of codes for its values; missing is not counted.
         """
         marginal = _marginal(fit)
         return cls(fit, _joined(marginal.probability, codes), marginal.p_missing > 0)
@@ -65,19 +66,22 @@ class BinnedColumn:
 
     @property
     def size(self) -> int:
-        """Codes, missing included."""
+        """Number of codes, the one for missing included."""
         return len(self.ends) + self.nullable
 
     @cached_property
     def share(self) -> Floats:
-        """float64[size]: share of the rows of each code, by the counts of all rows."""
+        """float64[size]: share of all rows that each code has."""
         present = np.diff(self._cdf) * (1.0 - _marginal(self.fit).p_missing)
         shares = np.append(present, _marginal(self.fit).p_missing) if self.nullable else present
         return np.asarray(shares, np.float64)
 
     @cached_property
     def places(self) -> Floats | None:
-        """float64[size]: place of each code of an axis in its order, in 0 to 1 (NaN: missing); None for categories."""
+        """float64[size]: place of each code in the order of a numeric column, 0 to 1, NaN for missing.
+
+        None for categories, which have no order.
+        """
         if self.fit.categories is not None:
             return None
         middle = 0.5 * (self._cdf[:-1] + self._cdf[1:])
@@ -101,28 +105,28 @@ class BinnedColumn:
 
     @property
     def spreads(self) -> bool:
-        """Whether a value wants a uniform number besides its code."""
+        """Whether a value needs a uniform number besides its code."""
         return not self._is_atoms
 
     def missing(self, codes: NDArray[Any]) -> NDArray[np.bool_] | None:
-        """Which codes [n] mean missing; None if none can."""
+        """bool[n]: which codes mean missing; None if the column is never missing."""
         return codes == len(self.ends) if self.nullable else None
 
     def values(self, codes: NDArray[Any], uniform: Floats | None) -> Floats:
-        """Category indices or axis values float64[n] of codes [n], not yet on the grid; something where missing.
+        """Category indices or axis values float64[n], not yet rounded to the grid; any value where missing.
 
         Args:
-            codes: Codes.
-            uniform: Uniform numbers float64[n], where ``spreads``.
+            codes: Codes [n].
+            uniform: Uniform numbers float64[n]; needed if ``spreads``.
         """
         marginal = _marginal(self.fit)
-        held = np.minimum(codes, len(self.ends) - 1) if self.nullable else codes
+        value_codes = np.minimum(codes, len(self.ends) - 1) if self.nullable else codes
         if self._is_atoms or uniform is None:
-            return np.asarray(marginal.lo[held])
+            return np.asarray(marginal.lo[value_codes])
         if self._single:
-            return np.asarray(marginal.lo[held] + (marginal.hi - marginal.lo)[held] * uniform)
+            return np.asarray(marginal.lo[value_codes] + (marginal.hi - marginal.lo)[value_codes] * uniform)
         cdf = self._cdf
-        return marginal.quantile(cdf[held] + np.diff(cdf)[held] * uniform)
+        return marginal.quantile(cdf[value_codes] + np.diff(cdf)[value_codes] * uniform)
 
     def encode(
         self, coder: ColumnCoder, codes: NDArray[Any], axis: Floats | None, rng: np.random.Generator | None
@@ -133,8 +137,8 @@ class BinnedColumn:
             coder: The column's coder.
             codes: Its fine codes [n].
             axis: Axis values float64[n], NaN where missing; None for categories.
-            rng: Draws a code for rows whose own category is protected; None: they get the most frequent one, so that
-                a row's code depends on no other row.
+            rng: Draws a code for rows whose category is protected. None: they get the most frequent code, so a row's
+                code depends on no other row.
         """
         if axis is not None:
             absent = np.isnan(axis)
@@ -156,14 +160,14 @@ class BinnedColumn:
         return np.asarray(out, np.int16)
 
     def codes_of_values(self, values: Floats) -> Integers:
-        """int64[n]: code of each category index (-1: none of the model's) or axis value."""
+        """int64[n]: code of each category index or axis value; -1 for a category that the model does not hold."""
         marginal = _marginal(self.fit)
         if self.fit.categories is not None:
-            segment = np.full(len(self.fit.categories) + 1, -1, np.int64)
-            segment[marginal.lo.astype(np.int64)] = np.arange(len(marginal.lo))
-            found = segment[values.astype(np.int64)]
-            return np.where(found < 0, -1, np.searchsorted(self.ends, found, side="right"))
-        # Half way between two segments: a value there was joined to the nearer one.
+            segment_of = np.full(len(self.fit.categories) + 1, -1, np.int64)
+            segment_of[marginal.lo.astype(np.int64)] = np.arange(len(marginal.lo))
+            segments = segment_of[values.astype(np.int64)]
+            return np.where(segments < 0, -1, np.searchsorted(self.ends, segments, side="right"))
+        # A value between two segments belongs to the nearer one.
         borders = 0.5 * (marginal.hi[:-1] + marginal.lo[1:])
         return np.asarray(np.searchsorted(self.ends, np.searchsorted(borders, values, side="left"), side="right"))
 
@@ -172,7 +176,7 @@ class BinnedColumn:
         assert coder.values is not None and self.fit.categories is not None
         known = pc.index_in(_plain(coder.values), value_set=_plain(self.fit.categories))
         index = np.asarray(pc.fill_null(known, -1).to_numpy(zero_copy_only=False), np.int64)
-        if len(self.fit.categories) > int((index >= 0).sum()):  # "other", which was none of the data's
+        if len(self.fit.categories) > int((index >= 0).sum()):  # the last category is "other", which no row had
             index = np.where(index < 0, len(self.fit.categories) - 1, index)
         return self.codes_of_values(np.append(index, -1))
 
@@ -182,9 +186,9 @@ class Coding:
     """The columns of an autoregressive model.
 
     Attributes:
-        table: One per schema column: treatment as in ``fitted.TREATMENTS``.
+        table: One per schema column; its treatment is one of ``fitted.TREATMENTS``.
         columns: The learned ones, in schema order.
-        relations: Computed columns, in order.
+        relations: Computed columns; each comes after the computed columns that it needs.
         notes: Facts for the report.
     """
 
@@ -213,39 +217,57 @@ class Coding:
         """Choose codes from the counts of all training rows; no row is read.
 
         Args:
-            profile: Merged, of the training rows.
-            coder: Made from it.
-            counts: Merged.
+            profile: Merged profile of the training rows.
+            coder: Made from the profile.
+            counts: Merged counts of the training rows.
             options: The protections.
-            bins: Codes of a numeric column, about.
-            most_categories: Codes of a category column; the rarer categories share codes.
-            relations: As for ``fit_copula``.
+            bins: About how many codes a numeric column gets.
+            most_categories: Largest number of codes of a category column; the rarest categories share codes.
+            relations: Computed columns, as for ``fit_copula``.
 
         Raises:
-            ModelError: Nothing can be learned, or a column cannot be under the protections.
+            ModelError: There is nothing to learn, or a column cannot be learned under the protections.
         """
         if counts.rows == 0:
             raise ModelError("there is no training row: a smaller evaluate.holdout leaves some")
         notes: list[str] = []
         verified = verified_relations(counts, relations, notes)
-        orders = {i: np.arange(one.n_coarse - 1) for i, one in enumerate(coder.columns)}
+        orders = {i: np.arange(column.n_coarse - 1) for i, column in enumerate(coder.columns)}
         fitted, bound = fit_columns(profile, coder, counts, options, orders, verified, notes)
         table = [fitted.get(c.name) or _unlearned(c.name, c.role) for c in coder.table]
-        for place, one in enumerate(table):
-            if one.treatment == "latent" and one.categories is not None and len(one.categories) > most_categories:
-                table[place] = by_frequency(one)
+        for column in table:
+            count = _categories(column)
+            if count > most_categories:
                 notes.append(
-                    f"column {one.name!r}: the rarest of its {len(one.categories)} categories share codes "
+                    f"column {column.name!r}: the rarest of its {count} categories share codes "
                     f"(max_categories: {most_categories})"
                 )
+        notes += [relation.describe() for relation in bound]
+        return cls.of(table, bins, most_categories, bound, notes)
+
+    @classmethod
+    def of(
+        cls,
+        table: Sequence[FittedColumn],
+        bins: int,
+        most_categories: int,
+        relations: Sequence[Relation] = (),
+        notes: Sequence[str] = (),
+    ) -> Coding:
+        """Cut the columns of treatment ``latent`` into codes; the other arguments are those of ``fit``.
+
+        Raises:
+            ModelError: No column is left to learn.
+        """
+        columns = [_most_frequent_first(c) if _categories(c) > most_categories else c for c in table]
         learned = [
-            BinnedColumn.of(one, bins if one.categories is None else most_categories)
-            for one in table
-            if one.treatment == "latent"
+            BinnedColumn.of(column, bins if column.categories is None else most_categories)
+            for column in columns
+            if column.treatment == "latent"
         ]
         if not learned:
             raise ModelError("autoregressive: no column is left to learn (all are ids, personal, empty or constant)")
-        return cls(tuple(table), tuple(learned), tuple(bound), (*notes, *(r.describe() for r in bound)))
+        return cls(tuple(columns), tuple(learned), tuple(relations), tuple(notes))
 
     def encode(self, coder: TableCoder, rows: pa.Table | pa.RecordBatch, seed: int | None, part: int = 0) -> Codes:
         """Rows in codes, int16[n, columns].
@@ -253,8 +275,8 @@ class Coding:
         Args:
             coder: What the columns were coded with.
             rows: Rows with the coder's columns.
-            seed: Draws stand-ins for protected categories; None as for ``BinnedColumn.encode``.
-            part: Number of the batch, for rows that come in several.
+            seed: For codes in place of protected categories. None: nothing is drawn, see ``BinnedColumn.encode``.
+            part: Number of the batch, if the rows come in several.
         """
         rng = None if seed is None else np.random.default_rng([seed, 5, part])
         encoded = coder.encode(rows)
@@ -278,8 +300,13 @@ def _plain(values: pa.Array) -> pa.Array:
     return values.cast(pa.string()) if pa.types.is_string_view(values.type) else values
 
 
-def by_frequency(fit: FittedColumn) -> FittedColumn:
-    """A category column whose quantile function begins with the most frequent category."""
+def _categories(fit: FittedColumn) -> int:
+    """Number of categories that are learned; 0 for a numeric column."""
+    return len(fit.categories) if fit.treatment == "latent" and fit.categories is not None else 0
+
+
+def _most_frequent_first(fit: FittedColumn) -> FittedColumn:
+    """The column, its rarest categories side by side at the end, so that these can share codes."""
     marginal = _marginal(fit)
     order = np.argsort(-marginal.probability, kind="stable")
     probability, codes = marginal.probability[order], marginal.lo[order]
@@ -287,21 +314,21 @@ def by_frequency(fit: FittedColumn) -> FittedColumn:
 
 
 def _joined(probability: Floats, codes: int) -> Integers:
-    """One past the last segment of each code: runs of segments of about equal probability, heavy segments alone."""
+    """One past the last segment of each code: runs of segments of about equal probability; a heavy segment is alone."""
     if len(probability) <= codes:
         return np.arange(1, len(probability) + 1)
     least = 1.0 / codes
     heavy = probability >= least
-    # What the heavy leave is shared evenly by the codes that are left.
+    # The codes that are left share the light segments evenly.
     rest = max(codes - int(heavy.sum()), 1)
     least = float(probability[~heavy].sum()) / rest
     ends: list[int] = []
     mass = 0.0
-    for place, (own, alone) in enumerate(zip(probability.tolist(), heavy.tolist())):
+    for place, (share, alone) in enumerate(zip(probability.tolist(), heavy.tolist())):
         if alone and mass > 0:
             ends.append(place)
             mass = 0.0
-        mass += own
+        mass += share
         if alone or mass >= least * (1 - 1e-9):
             ends.append(place + 1)
             mass = 0.0

@@ -17,18 +17,26 @@ from shardsynth.models.columns.relations import Relation, Values
 
 Codes = NDArray[np.int16]
 Floats = NDArray[np.float64]
-#: Uniform numbers float64[n] of a learned column, by its number; asked only where a column needs them.
+#: Gives the uniform numbers float64[n] of a learned column, by its number; called only for columns that need them.
 Places = Callable[[int], Floats]
 
 
 class Writer:
-    """Writes learned and computed columns.
+    """Turns codes into Arrow arrays of the learned and the computed columns.
 
     Args:
         columns: The learned columns.
-        relations: Computed columns, in order.
-        fits: Every column by name.
-        forms: Of every learned, computed and constant column.
+        relations: Computed columns; each comes after the computed columns that it needs.
+        fits: Every column, by its name.
+        forms: Storage form of every learned, computed and constant column, by its name.
+
+    Attributes:
+        columns: The learned columns.
+        forms: Storage forms by column name.
+        number: Number of each learned column, by its name.
+        tables: Computed columns that a table over the codes of their one parent gives, by name: the parent's number,
+            and per code of the parent the value and whether it is missing.
+        computed: The other computed columns.
     """
 
     def __init__(
@@ -40,7 +48,6 @@ class Writer:
     ) -> None:
         self.columns, self.forms, self._fits = tuple(columns), dict(forms), fits
         self.number = {column.name: i for i, column in enumerate(self.columns)}
-        #: Computed columns that a table of their one parent's codes gives: (parent, value by code, missing by code).
         self.tables: dict[str, tuple[int, NDArray[Any], NDArray[np.bool_]]] = {}
         self.computed: list[Relation] = []
         for relation in relations:
@@ -57,64 +64,76 @@ class Writer:
 
     def arrays(self, codes: Codes, places: Places) -> dict[str, pa.Array]:
         """Arrow arrays of the learned and computed columns, from codes [columns, n]."""
-        found: dict[str, pa.Array] = {}
+        arrays: dict[str, pa.Array] = {}
         for i, column in enumerate(self.columns):
-            own = codes[i]
-            missing = column.missing(own)
+            column_codes = codes[i]
+            missing = column.missing(column_codes)
             form = self.forms[column.name]
             if i in self._atoms:
-                held = np.minimum(own, len(column.ends) - 1) if column.nullable else own
-                values = self._atoms[i][held]
+                value_codes = np.minimum(column_codes, len(column.ends) - 1) if column.nullable else column_codes
+                values = self._atoms[i][value_codes]
             else:
-                values = form.of_raw(column.values(own, places(i)))
-            found[column.name] = form.array(np.ascontiguousarray(values), missing)
+                values = form.of_raw(column.values(column_codes, places(i)))
+            arrays[column.name] = form.array(np.ascontiguousarray(values), missing)
         for name, (parent, values, absent) in self.tables.items():
-            own = codes[parent]
-            mask = absent[own] if absent.any() else None
-            found[name] = self.forms[name].array(np.ascontiguousarray(values[own]), mask)
+            parent_codes = codes[parent]
+            mask = absent[parent_codes] if absent.any() else None
+            arrays[name] = self.forms[name].array(np.ascontiguousarray(values[parent_codes]), mask)
         for name, (raw, missing) in self.computed_values(codes, places).items():
             form = self.forms[name]
-            held = np.where(missing, raw.dtype.type(0), raw) if missing.any() else raw
+            filled = np.where(missing, raw.dtype.type(0), raw) if missing.any() else raw
             with np.errstate(invalid="ignore"):
-                found[name] = form.array(np.ascontiguousarray(form.of_raw(held)), missing)
-        return found
+                arrays[name] = form.array(np.ascontiguousarray(form.of_raw(filled)), missing)
+        return arrays
 
     def computed_values(self, codes: Codes, places: Places, names: Sequence[str] | None = None) -> dict[str, Values]:
-        """Category indices or axis values, and masks, of computed columns that no table gives."""
+        """Category indices or axis values of columns in ``computed``, and which are missing, by column name.
+
+        Args:
+            codes: Codes [columns, n] of the learned columns.
+            places: Gives uniform numbers.
+            names: The columns to compute; None: all.
+        """
         known: dict[str, Values] = {}
-        found: dict[str, Values] = {}
-        wanted = {relation.name for relation in self.computed} if names is None else set(names)
-        for relation in reversed(self.computed):  # those that others are computed from stand before them
-            wanted |= set(relation.parents) if relation.name in wanted else set()
+        computed: dict[str, Values] = {}
+        needed = {relation.name for relation in self.computed} if names is None else set(names)
+        for relation in reversed(self.computed):  # a parent comes before its children
+            needed |= set(relation.parents) if relation.name in needed else set()
         for relation in self.computed:
-            if relation.name not in wanted:
+            if relation.name not in needed:
                 continue
             for parent in relation.parents:
                 if parent not in known:
                     known[parent] = self.raw(parent, codes, places)
-            known[relation.name] = found[relation.name] = relation.apply(known)
-        return found
+            known[relation.name] = computed[relation.name] = relation.apply(known)
+        return computed
 
     def raw(self, name: str, codes: Codes, places: Places | None = None) -> Values:
-        """Category indices or axis values of a column not in ``computed``, as written, and which are missing."""
+        """Category indices or axis values, on the grid, of a column that is not in ``computed``; and which are missing.
+
+        Args:
+            name: The column: learned, constant, empty, or one of ``tables``.
+            codes: Codes [columns, n] of the learned columns.
+            places: Gives uniform numbers; None: each code stands for one of its values.
+        """
         n = codes.shape[1]
         if name in self.number:
             column = self.columns[self.number[name]]
-            own = codes[self.number[name]]
-            missing = column.missing(own)
+            column_codes = codes[self.number[name]]
+            missing = column.missing(column_codes)
             uniform = places(self.number[name]) if places is not None and column.spreads else None
-            values = column.values(own, uniform)
+            values = column.values(column_codes, uniform)
             raw = self._written(self._fits[name], values)
             return raw, np.zeros(n, np.bool_) if missing is None else missing
         if name in self.tables:
             parent, stored, absent = self.tables[name]
-            own = codes[parent]
+            parent_codes = codes[parent]
             form = self.forms[name]
             if form.column.categories is not None and form.stored is not None:
                 order = np.argsort(form.stored, kind="stable")
-                return order[np.searchsorted(form.stored, stored, sorter=order)][own], absent[own]
+                return order[np.searchsorted(form.stored, stored, sorter=order)][parent_codes], absent[parent_codes]
             raw = stored if form.column.categories is not None else form.axis(stored)
-            return raw[own], absent[own]
+            return raw[parent_codes], absent[parent_codes]
         fit = self._fits[name]
         if fit.marginal is None:
             return np.zeros(n), np.ones(n, np.bool_)
@@ -127,7 +146,7 @@ class Writer:
         return np.asarray((fit.precision or Precision()).snap(values))
 
     def _table(self, relation: Relation) -> tuple[int, NDArray[Any], NDArray[np.bool_]] | None:
-        """The computed column by its parent's code, where its one parent is learned and each code is one value."""
+        """Entry of ``tables``; None unless the column has one parent, which is learned and has one value per code."""
         if len(relation.parents) != 1 or relation.parents[0] not in self.number:
             return None
         number = self.number[relation.parents[0]]
@@ -137,5 +156,5 @@ class Writer:
         codes = np.arange(column.size)
         raw = self._written(column.fit, column.values(codes, None))
         values, missing = relation.apply({column.name: (raw, codes == len(column.ends))})
-        held = np.where(missing, values.dtype.type(0), values)
-        return number, np.ascontiguousarray(self.forms[relation.name].of_raw(held)), missing
+        filled = np.where(missing, values.dtype.type(0), values)
+        return number, np.ascontiguousarray(self.forms[relation.name].of_raw(filled)), missing

@@ -1,4 +1,4 @@
-"""Rows completed: what a row has stays, what it lacks is drawn given it, a column at a time."""
+"""Completing rows: a row keeps the values that it has; the others are drawn given these, one column after the other."""
 
 from __future__ import annotations
 
@@ -25,36 +25,39 @@ if TYPE_CHECKING:
 def complete(model: AutoregressiveParameters, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
     """Fill in the missing values of rows.
 
-    What is filled in is never missing. Given values stay what they are, also where the model holds them only within a
-    bin, or not at all (then the row is completed as if its value lay in the nearest bin; an unknown category is an
-    error). Computed columns are filled in from their parents.
+    A value that is filled in is never missing. A given value stays exactly as it is. For the model it stands for its
+    bin; a number outside all bins stands for the nearest one. An unknown category is an error. Computed columns are
+    filled in from their parents.
 
     Args:
-        model: Of ``order: any``.
-        rows: Some or all of the model's columns; those that are not there are missing everywhere.
+        model: A model of ``order: any``.
+        rows: Some or all of the model's columns; a column that is absent counts as missing in every row.
         seed: Any integer.
-        first_row: Global number of the first row: parts of a table can be completed on their own.
+        first_row: Global number of the first row, so that parts of a table can be completed one by one.
 
     Returns:
         The rows in the model's schema.
 
     Raises:
-        ConditionError: The model's order is fixed, or a value is none that it learned.
-        InputError: A column is not the model's, or not of its type.
+        ConditionError: The model's order is fixed, or it did not learn a category of the rows.
+        InputError: A column is not one of the model's, or has another type.
     """
     if model.options.order == "fixed":
-        raise ConditionError(f"model {model.name!r} learned one order of its columns: rows are completed by order: any")
+        raise ConditionError(
+            f"model {model.name!r} learned one order of its columns (order: fixed) and cannot complete rows; "
+            "fit a model of order: any"
+        )
     check_columns(model.schema, rows)
     n = rows.num_rows
     known = np.stack([_known(c, rows) for c in model.coding.columns])
     key = stream_key(seed, f"{model.name}/complete")
 
     def make(block: int) -> list[NDArray[Any]]:
-        own = np.full((len(known), BLOCK), -1, np.int16)
+        known_block = np.full((len(known), BLOCK), -1, np.int16)
         start, stop = max(block * BLOCK, first_row), min((block + 1) * BLOCK, first_row + n)
-        own[:, start - block * BLOCK : stop - block * BLOCK] = known[:, start - first_row : stop - first_row]
-        made: list[NDArray[Any]] = _block(model, key, block, own)
-        return made
+        known_block[:, start - block * BLOCK : stop - block * BLOCK] = known[:, start - first_row : stop - first_row]
+        block_arrays: list[NDArray[Any]] = _block(model, key, block, known_block)
+        return block_arrays
 
     codes, lanes = in_blocks(first_row, n, model.threads, make)
     drawn = model.assembled(model.writer.arrays(codes, lambda column: places(lanes[column])), first_row, n)
@@ -63,9 +66,9 @@ def complete(model: AutoregressiveParameters, rows: pa.Table, seed: int, first_r
         if name not in rows.column_names:
             arrays.append(array)
             continue
-        given = rows[name].combine_chunks()
-        given = given.chunk(0) if isinstance(given, pa.ChunkedArray) else given
-        arrays.append(_filled(given, array))
+        known_values = rows[name].combine_chunks()
+        known_values = known_values.chunk(0) if isinstance(known_values, pa.ChunkedArray) else known_values
+        arrays.append(_filled(known_values, array))
     return pa.Table.from_arrays(arrays, schema=model.schema)
 
 
@@ -73,32 +76,39 @@ def complete(model: AutoregressiveParameters, rows: pa.Table, seed: int, first_r
 def _block(
     model: AutoregressiveParameters, key: tuple[int, int], block: int, known: NDArray[np.int16]
 ) -> list[NDArray[Any]]:
-    """Codes and places of one block: the given columns enter first, then the others are drawn in schema order."""
+    """Codes and places of one block: the known codes enter first, then the others are drawn in schema order.
+
+    Args:
+        model: The model.
+        key: Key of the random stream.
+        block: Number of the block.
+        known: Codes int16[columns, BLOCK], -1 where a value is to be drawn.
+    """
     sampler, lanes = model.sampler, lanes_of(key, block, len(known))
     rows = sampler.begin(BLOCK)
-    given = torch.from_numpy(known)
+    known_codes = torch.from_numpy(known)
     for column in range(len(known)):
-        own = given[column]
-        embedding = sampler.embedding(column)[own.clamp(min=0).long()]
-        rows.context += torch.where(own[:, None] >= 0, embedding, torch.zeros_like(embedding))
+        column_codes = known_codes[column]
+        embedding = sampler.embedding(column)[column_codes.clamp(min=0).long()]
+        rows.context += torch.where(column_codes[:, None] >= 0, embedding, torch.zeros_like(embedding))
     shares = torch.from_numpy(lanes.codes)
     for column, coded in enumerate(model.coding.columns):
-        lacking = given[column] < 0
+        lacking = known_codes[column] < 0
         if not lacking.any():
-            rows.codes[column] = given[column]
+            rows.codes[column] = known_codes[column]
             continue
         present = torch.ones(coded.size)
         present[len(coded.ends) :] = 0.0
         before = rows.context.clone()
         sampler.draw(rows, column, shares[column], allowed=present)
         rows.context = torch.where(lacking[:, None], rows.context, before)
-        rows.codes[column] = torch.where(lacking, rows.codes[column], given[column])
-    found: list[NDArray[Any]] = [stacked(rows), lanes.places]
-    return found
+        rows.codes[column] = torch.where(lacking, rows.codes[column], known_codes[column])
+    arrays: list[NDArray[Any]] = [stacked(rows), lanes.places]
+    return arrays
 
 
 def _known(column: BinnedColumn, rows: pa.Table) -> NDArray[np.int16]:
-    """Codes int16[n] of a column's given values, -1 where it has none."""
+    """Codes int16[n] of a column's values, -1 where there is none."""
     if column.name not in rows.column_names:
         return np.full(rows.num_rows, -1, np.int16)
     array = rows[column.name].combine_chunks()
@@ -108,23 +118,23 @@ def _known(column: BinnedColumn, rows: pa.Table) -> NDArray[np.int16]:
         return np.where(missing, -1, column.codes_of_values(np.where(missing, 0.0, values))).astype(np.int16)
     plain = decoded(array)
     index = pc.index_in(plain, value_set=column.fit.categories.cast(plain.type))
-    found = np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
+    category = np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
     missing = np.asarray(plain.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), np.bool_)
-    if (found[~missing] < 0).any():
-        row = int(np.flatnonzero((found < 0) & ~missing)[0])
+    if (category[~missing] < 0).any():
+        row = int(np.flatnonzero((category < 0) & ~missing)[0])
         raise ConditionError(f"column {column.name!r}, row {row}: a category that the model did not learn")
-    return np.where(missing, -1, column.codes_of_values(np.maximum(found, 0))).astype(np.int16)
+    return np.where(missing, -1, column.codes_of_values(np.maximum(category, 0))).astype(np.int16)
 
 
-def _filled(given: pa.Array, drawn: pa.Array) -> pa.Array:
-    """The given values, and the drawn ones where there are none, in the given type."""
-    absent = given.is_null(nan_is_null=True)
-    if not pa.types.is_dictionary(given.type):
-        return pc.if_else(absent, drawn, given)
-    value_type = given.type.value_type
-    plain = pc.if_else(absent, drawn.cast(value_type), given.cast(value_type))
-    found = pc.index_in(plain, value_set=drawn.dictionary)
-    if found.null_count:  # values that the model does not hold
-        return plain.dictionary_encode().cast(given.type)
-    indices = found.cast(given.type.index_type)
-    return pa.DictionaryArray.from_arrays(indices, drawn.dictionary, ordered=given.type.ordered)
+def _filled(known: pa.Array, drawn: pa.Array) -> pa.Array:
+    """The known values, and drawn ones where they are missing, in the type of the known ones."""
+    absent = known.is_null(nan_is_null=True)
+    if not pa.types.is_dictionary(known.type):
+        return pc.if_else(absent, drawn, known)
+    value_type = known.type.value_type
+    plain = pc.if_else(absent, drawn.cast(value_type), known.cast(value_type))
+    position = pc.index_in(plain, value_set=drawn.dictionary)
+    if position.null_count:  # some values are not in the model's dictionary
+        return plain.dictionary_encode().cast(known.type)
+    indices = position.cast(known.type.index_type)
+    return pa.DictionaryArray.from_arrays(indices, drawn.dictionary, ordered=known.type.ordered)

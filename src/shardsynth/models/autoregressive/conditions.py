@@ -1,10 +1,12 @@
 """Rows of an autoregressive model under conditions.
 
-A test of a learned column is a factor in 0 to 1 for each of its codes: the share of the code that passes. The column is
-drawn with these factors, and the row is accepted with the probability of what passes, given the columns before it:
-rows then follow the model's own distribution given the conditions, exactly. Tested columns stand first (``order:
-any``), those that can have one code only at the very front, where nothing is left to accept; the others after them, the
-least probable first. A test of a computed column is met by drawing its parents until it holds.
+A test of a learned column is one factor in 0 to 1 per code: the share of the code that passes. The column is drawn with
+these factors. The row is then accepted with the probability that the column passes, given the columns before it. So the
+rows follow exactly the model's own distribution given the conditions.
+
+With ``order: any`` the tested columns are drawn first. Those that can have one code only come at the very front: all
+rows have it, so no row is rejected for it. Then come the others, the least probable first. For a test of a computed
+column, its parents are drawn until the test passes.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from shardsynth.models.autoregressive.columns import Writer
 from shardsynth.models.autoregressive.sampler import Drawing, Rows, in_blocks, lanes_of, places, stacked
 from shardsynth.models.columns.fitted import Marginal
 from shardsynth.models.columns.relations import Relation, Values
-from shardsynth.models.columns.selection import nearest_name, select
+from shardsynth.models.columns.selection import nearest_name, select, wanted_missing
 from shardsynth.sampling.conditions import Condition, Conditions
 
 if TYPE_CHECKING:
@@ -40,10 +42,10 @@ class Prepared:
     """Conditions compiled for one model.
 
     Attributes:
-        conditions: What was asked.
-        writer: Writes rows under them.
-        proposals: Proposals made so far.
-        accepted: Rows made so far.
+        conditions: The conditions.
+        writer: Turns codes into arrays under them.
+        proposals: Rows proposed since the last call of ``acceptance``.
+        accepted: Rows accepted since then.
     """
 
     def __init__(self, model: AutoregressiveParameters, conditions: Conditions) -> None:
@@ -64,16 +66,16 @@ class Prepared:
             model.sampler,
             [*self._front, *self._rest],
             calibrated=model.options.order == "fixed",  # only schema order is calibrated
-            plain=model.plain,
+            balance_weights=model.balance_weights,
             allowed=self._allowed,
         )
 
     @classmethod
     def of(cls, model: AutoregressiveParameters, conditions: Conditions) -> Prepared:
-        """Compile.
+        """Conditions in terms of a model.
 
         Raises:
-            ConditionError: They cannot be met; names what could be instead.
+            ConditionError: The conditions cannot be met; the error says what is possible instead.
         """
         return cls(model, conditions)
 
@@ -85,7 +87,11 @@ class Prepared:
         return counts
 
     def _ordered(self, parents: set[int]) -> list[int]:
-        """Columns up to the last that is tested, in the order of drawing."""
+        """Columns that are drawn until the tests can be made, in the order of drawing.
+
+        Args:
+            parents: Learned columns that a tested computed column depends on.
+        """
         model = self._model
         tested = {*self._allowed, *parents}
         if not tested:
@@ -94,7 +100,7 @@ class Prepared:
             return list(model.order)
 
         def rank(column: int) -> tuple[int, float, int]:
-            if column in model.plain:
+            if column in model.balance_weights:
                 return 0, 0.0, column
             if column not in self._allowed:
                 return 3, 0.0, column
@@ -102,13 +108,13 @@ class Prepared:
             mass = float((self._allowed[column] * share).sum())
             return (1 if self._single(column) else 2), mass, column
 
-        return sorted({*tested, *model.plain}, key=rank)
+        return sorted({*tested, *model.balance_weights}, key=rank)
 
     def _single(self, column: int) -> bool:
         return column in self._allowed and int(np.count_nonzero(self._allowed[column])) == 1
 
     def codes(self, key: tuple[int, int], first_row: int, n: int, threads: int) -> list[NDArray[Any]]:
-        """Codes [columns, n] and the 32-bit places [columns, n] of rows; see ``AutoregressiveParameters.draw``."""
+        """Codes int16[columns, n] and 32-bit places uint32[columns, n] of rows ``first_row`` and on."""
         return in_blocks(first_row, n, threads, lambda block: self._block(key, block))
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
@@ -117,22 +123,24 @@ class Prepared:
         sampler, count = self._model.sampler, len(self._model.coding.columns)
         lanes = lanes_of(key, block, count)
         shares = torch.from_numpy(lanes.codes)
-        held = lanes.places.copy()
+        block_places = lanes.places.copy()
         rows = sampler.begin(shares.shape[1])
         proposals, waiting = 0, np.arange(shares.shape[1])
         if self._front:
             front = np.array(self._front)
             rows.codes = {i: torch.zeros(shares.shape[1], dtype=torch.int16) for i in self._front}
             for attempt in range(_MOST_ATTEMPTS):
-                # The proposals of all waiting rows at once: who waits follows from the block alone.
-                own = lanes_of(key, block, len(self._front), 2 * attempt + 1)
+                # All waiting rows are proposed at once. Which rows wait depends on the block alone.
+                attempt_lanes = lanes_of(key, block, len(self._front), 2 * attempt + 1)
                 coins = lanes_of(key, block, len(self._front), 2 * attempt + 2).codes[:, waiting]
-                tried = sampler.begin(len(waiting))
-                passed = self._propose(tried, torch.from_numpy(own.codes[:, waiting]), torch.from_numpy(coins))
-                passed &= self._meets(tried, own.places[:, waiting])
+                candidates = sampler.begin(len(waiting))
+                passed = self._propose(
+                    candidates, torch.from_numpy(attempt_lanes.codes[:, waiting]), torch.from_numpy(coins)
+                )
+                passed &= self._meets(candidates, attempt_lanes.places[:, waiting])
                 chosen = waiting[passed]
-                rows.put(torch.from_numpy(chosen), tried.take(torch.from_numpy(np.flatnonzero(passed))))
-                held[front[:, None], chosen] = own.places[:, chosen]
+                rows.put(torch.from_numpy(chosen), candidates.take(torch.from_numpy(np.flatnonzero(passed))))
+                block_places[front[:, None], chosen] = attempt_lanes.places[:, chosen]
                 proposals += len(waiting)
                 waiting = waiting[~passed]
                 if not len(waiting):
@@ -147,40 +155,53 @@ class Prepared:
                 self.accepted += shares.shape[1]
         for number, column in enumerate(self._rest, len(self._front)):
             self._drawing.draw(rows, number, shares[column])
-        return [stacked(rows), held]
+        return [stacked(rows), block_places]
 
     def _propose(self, rows: Rows, shares: Tensor, coins: Tensor) -> Mask:
-        """Draw the front columns, by shares and coins [front columns, n]; which rows are accepted."""
+        """Draw the front columns; bool[n]: which rows are accepted.
+
+        Args:
+            rows: The columns are added to these.
+            shares: Uniform numbers [front columns, n] that choose the codes.
+            coins: Uniform numbers [front columns, n] that decide whether a row is accepted.
+        """
         passed = torch.ones(shares.shape[1], dtype=torch.bool)
-        known = True  # whether all columns so far can have one code only
+        all_certain = True  # whether every column so far can have one code only
         for number, column in enumerate(self._front):
             probability = self._drawing.draw(rows, number, shares[number])
-            given = known and self._single(column)
-            if probability is not None and not given:
-                # What all rows have in common is nothing to accept them by.
-                passed &= probability > 0 if known else coins[number] < probability
-            known = given
+            certain = all_certain and self._single(column)
+            if probability is not None and not certain:
+                # After columns that are the same in all rows, the probability is the same too: no row is rejected.
+                passed &= probability > 0 if all_certain else coins[number] < probability
+            all_certain = certain
         return np.asarray(passed.numpy())
 
     def _meets(self, rows: Rows, lanes: NDArray[np.uint32]) -> Mask:
-        """Which rows pass the tests of computed columns; 32-bit places [front columns, n]."""
+        """bool[n]: which rows pass the tests of computed columns; ``lanes`` are 32-bit places [front columns, n]."""
         count = lanes.shape[1]
         passed = np.ones(count, np.bool_)
         if not self._tests:
             return passed
         codes = np.zeros((len(self._model.coding.columns), count), np.int16)
-        for column, own in rows.codes.items():
-            codes[column] = own.numpy()
-        found = self.writer.computed_values(
+        for column, column_codes in rows.codes.items():
+            codes[column] = column_codes.numpy()
+        computed = self.writer.computed_values(
             codes, lambda column: places(lanes[self._front.index(column)]), tuple(self._tests)
         )
         for name, test in self._tests.items():
-            passed &= test(found[name])
+            passed &= test(computed[name])
         return passed
 
 
 class _Compiler:
-    """From tests of columns to factors of codes, cut columns, and tests of computed columns."""
+    """Turns conditions into factors of codes and tests of computed columns.
+
+    Attributes:
+        columns: The learned columns; those under a test have only the pieces of segments that pass it.
+        allowed: Per tested learned column, by number: float64[size], factors in 0 to 1 of its codes; the largest is 1.
+        tests: Per computed column that is drawn until it passes: bool[n] of its values.
+        drawn_for: Per such column: the learned columns that it depends on.
+    """
 
     def __init__(self, model: AutoregressiveParameters, conditions: Conditions) -> None:
         self._model = model
@@ -196,7 +217,7 @@ class _Compiler:
         for column, factors in self.allowed.items():
             if not factors.any():
                 raise ConditionError(f"{conditions}: contradictory: nothing is left of {self.columns[column].name!r}")
-            # Only ratios matter; a single value without a grid is a very small share of its code.
+            # Only ratios matter. A single value of a column without a grid is a very small share of its code.
             self.allowed[column] = factors / factors.max()
 
     def _enter(self, name: str, tests: Sequence[Condition]) -> None:
@@ -241,7 +262,7 @@ class _Compiler:
         self.allowed[number] = factors if known is None else known * (factors > 0)
 
     def _computed(self, name: str, want_missing: bool | None, tests: Sequence[Condition]) -> None:
-        """Tests of a computed column: factors of its one parent's codes, or rows that are drawn until they pass."""
+        """Enter the tests of a computed column: as factors of its one parent's codes, or as a test of drawn rows."""
         passes = self._passing(name, want_missing, tests)
         writer = self._model.writer
         if name in writer.tables:
@@ -259,14 +280,14 @@ class _Compiler:
         self.drawn_for[name] = self._parents(self._relations[name])
 
     def _parents(self, relation: Relation) -> set[int]:
-        """Learned columns that a computed one hangs on."""
-        found: set[int] = set()
+        """Numbers of the learned columns that a computed one depends on."""
+        numbers: set[int] = set()
         for name in relation.parents:
             if name in self._relations:
-                found |= self._parents(self._relations[name])
+                numbers |= self._parents(self._relations[name])
             elif name in self._model.writer.number:
-                found.add(self._model.writer.number[name])
-        return found
+                numbers.add(self._model.writer.number[name])
+        return numbers
 
     def _passing(self, name: str, want_missing: bool | None, tests: Sequence[Condition]) -> Callable[[Values], Mask]:
         fit, form = self._model.fits[name], self._model.forms[name]
@@ -288,18 +309,15 @@ class _Compiler:
         return passes
 
 
-def wanted_missing(tests: Sequence[Condition]) -> bool | None:
-    """Whether the tests want the value missing (True), present (False), or say nothing about it."""
-    wanted = {bool(test.values[0]) for test in tests if test.operator == "null"}
-    if len(wanted) == 2:
-        raise ConditionError(f"column {tests[0].column!r}: cannot be both missing and not missing")
-    return wanted.pop() if wanted else None
-
-
 def _cut(
     column: BinnedColumn, parts: dict[int, list[tuple[float, float, float]]]
 ) -> tuple[BinnedColumn, NDArray[np.float64]]:
-    """A column with only the pieces of its segments that pass, and the share float64[m] of each code that does."""
+    """A column with only the pieces of its segments that pass, and the share float64[m] of each code that passes.
+
+    Args:
+        column: The column.
+        parts: Per segment that passes at least in part: ``(low, high, share of the segment)`` of each piece.
+    """
     marginal = column.fit.marginal
     assert marginal is not None
     probability: list[float] = []
@@ -308,16 +326,16 @@ def _cut(
     ends, share = [], []
     first = 0
     for last in column.ends.tolist():
-        kept = 0.0
+        passing = 0.0
         for segment in range(first, last):
             for low, high, part in parts.get(segment, []):
-                own = float(marginal.probability[segment]) * part
-                kept += own
-                probability.append(own)
+                mass = float(marginal.probability[segment]) * part
+                passing += mass
+                probability.append(mass)
                 lo.append(low)
                 hi.append(high)
-        share.append(min(1.0, kept / float(marginal.probability[first:last].sum())))
-        if kept == 0.0:  # never drawn, but a code has to stand for something
+        share.append(min(1.0, passing / float(marginal.probability[first:last].sum())))
+        if passing == 0.0:  # this code is never drawn, but every code needs a segment
             probability.append(1e-12)
             lo.append(float(marginal.lo[first]))
             hi.append(float(marginal.lo[first]))

@@ -1,7 +1,7 @@
 """Fitting the autoregressive model under differential privacy: codes from noisy histograms, weights by DP-SGD.
 
-Everything else that the model holds comes from the metadata: cells, categories, id formats. Relations between columns
-are not used.
+All else that the model holds comes from the metadata: cells, categories, formats of identifiers. Relations between
+columns are not used.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from shardsynth.data.coding import TableCoder
-from shardsynth.errors import ModelError
-from shardsynth.models.autoregressive.codes import BinnedColumn, Coding, by_frequency
+from shardsynth.models.autoregressive.codes import Coding
 from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan
 from shardsynth.models.autoregressive.dp_training import train_with_dp
 from shardsynth.models.autoregressive.fit import WatchMaker, finished_model, identity_of, trained
@@ -28,8 +27,8 @@ from shardsynth.models.dp.columns import dp_columns
 from shardsynth.models.dp.tables import NoisyTables
 from shardsynth.models.training.device import choose_device
 
-#: Rows whose gradients are computed together.
-_PIECE = 2048
+#: Rows whose gradients are computed together, and numbers of the layers for them, at most.
+_MOST_ROWS = 2048
 _MOST_NUMBERS = 16 << 20
 
 
@@ -38,13 +37,13 @@ class DpFitting:
     """What a fit under differential privacy is given.
 
     Attributes:
-        setup: What every fit is given: the public codes, generators of no row. Its seed is that of the first weights
-            and the orders, not of the noise; its options are those of ``plan``.
+        setup: What every fit is given. Its codes are public and its generators know no row. Its seed is for the first
+            weights and the orders, not for the noise. Its options are not read: those of ``plan`` hold.
         plan: Sizes and steps.
-        spent: The noise, and what it costs.
+        spent: The noise, and the budget that it costs.
         tables: The noisy histograms.
         batches: The training rows.
-        count: How many there are; the model does not say.
+        count: Number of training rows. It is secret: the model does not hold it.
     """
 
     setup: FitSetup
@@ -55,20 +54,20 @@ class DpFitting:
     count: int
 
 
-def fit_with_dp(given: DpFitting) -> AutoregressiveModel:
-    """Fit the model; it has no loss history, which would cost more.
+def fit_with_dp(fitting: DpFitting) -> AutoregressiveModel:
+    """Fit the model. It has no loss history: that would cost part of the budget.
 
     Raises:
-        ModelError: Nothing can be learned.
-        InputError: A GPU was asked for, or given to this task, and cannot be used.
-        Saved: ``should_stop`` said so; run it again to go on.
+        ModelError: There is nothing to learn.
+        InputError: A GPU is wanted, or this task has one, and it cannot be used.
+        Saved: ``should_stop`` was true, and the state is saved; run it again to go on.
     """
-    setup, plan, options = given.setup, given.plan, given.plan.options
+    setup, plan, options = fitting.setup, fitting.plan, fitting.plan.options
     device = choose_device(options.device)
-    coding = dp_coding(plan, given.spent, given.tables, setup.coder, setup.schema)
-    table = encode_rows(coding, setup.coder, given.batches, given.count, setup.seed, setup.scratch, alone=True)
+    coding = dp_coding(plan, fitting.spent, fitting.tables, setup.coder, setup.schema)
+    table = encode_rows(coding, setup.coder, fitting.batches, fitting.count, setup.seed, setup.scratch, alone=True)
     width = len(coding.columns) * (plan.embedding + plan.hidden)
-    shape = Shape(plan.embedding, plan.hidden, max(1, min(_PIECE, _MOST_NUMBERS // width)))
+    shape = Shape(plan.embedding, plan.hidden, max(1, min(_MOST_ROWS, _MOST_NUMBERS // width)))
 
     def learn(watch: WatchMaker) -> tuple[Network, None]:
         network = train_with_dp(
@@ -78,7 +77,7 @@ def fit_with_dp(given: DpFitting) -> AutoregressiveModel:
             [column.places for column in coding.columns],
             options,
             shape,
-            given.spent,
+            fitting.spent,
             float(plan.batch),
             seed=setup.seed,
             device=device,
@@ -86,7 +85,7 @@ def fit_with_dp(given: DpFitting) -> AutoregressiveModel:
         )
         return network, None
 
-    identity = f"{identity_of(options, shape, coding, table, setup.seed)} {given.spent.to_json()}"
+    identity = f"{identity_of(options, shape, coding, table, setup.seed)} {fitting.spent.to_json()}"
     network, calibration, _ = trained(setup, options, coding, identity, learn)
     return finished_model(setup, options, coding, network, calibration, plan.rows, None)
 
@@ -99,19 +98,8 @@ def dp_coding(plan: DpTrainingPlan, spent: Spent, tables: NoisyTables, coder: Ta
     """
     orders = {i: np.arange(int(groups[-1])) for i, groups in enumerate(tables.groups)}
     columns = dp_columns(tables, coder, schema, orders)
-    most = plan.options.max_categories
-    for place, one in enumerate(columns):
-        if one.treatment == "latent" and one.categories is not None and len(one.categories) > most:
-            columns[place] = by_frequency(one)
-    learned = [
-        BinnedColumn.of(one, plan.bins if one.categories is None else most)
-        for one in columns
-        if one.treatment == "latent"
-    ]
-    if not learned:
-        raise ModelError("autoregressive: no column is left to learn (all are ids, personal, empty or constant)")
     note = (
         f"differentially private: epsilon {spent.epsilon:.4g}, delta {spent.delta:g}, {spent.steps} steps of about "
         f"{plan.batch:,} rows with noise of {spent.multiplier:.3g} clipping norms"
     )
-    return Coding(tuple(columns), tuple(learned), (), (note,))
+    return Coding.of(columns, plan.bins, plan.options.max_categories, notes=[note])

@@ -1,4 +1,7 @@
-"""Sizes, steps and noise of a private training, from public facts: the metadata, the number of rows, the budget."""
+"""Sizes, steps and noise of a training under differential privacy.
+
+They follow from public facts: the metadata, the number of rows, the budget.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +16,30 @@ from shardsynth.models.autoregressive.options import AutoregressiveOptions
 from shardsynth.models.dp.accounting import Spent, epsilon_of, histogram_noise, plan_training
 from shardsynth.models.dp.noise import Guarantee, scale_for
 
-#: What the options leave open: widths and bins for so many rows of a step to each clipping norm of noise on a weight,
-#: steps, and the learning rate of one unit of width.
+#: Used where the options say nothing. Width = rows of a step / (noise in clipping norms * this), within two limits;
+#: steps (of a width below 64); learning rate = this / width.
 _ROWS_TO_NOISE, _LEAST_WIDTH, _MOST_WIDTH, _STEPS, _LEARNING_RATE = 12.0, 8, 64, 400, 0.32
-#: Rows of a step: as many as are cheap, where the table has them.
+#: Rows of a step: rows of the table / ``_BATCHES``, within two limits.
 _LEAST_BATCH, _MOST_BATCH, _BATCHES = 2048, 8192, 24
-#: Length of a step's noise, in units of the longest gradient that its rows can have: at 1.6, 3,000 rows of Adult scored
-#: more than columns without any dependence (0.92 against 0.88), at 4.3 less (0.85).
+#: Largest length of a step's noise, in units of the longest gradient that its rows can have. With 3,000 rows of Adult,
+#: quality at 1.6 was better than that of independent columns (0.92 against 0.88), at 4.3 worse (0.85).
 _MOST_NOISE = 2.0
 
 
 @dataclass(frozen=True)
 class DpTrainingPlan:
-    """A private training before a row is read.
+    """A training under differential privacy, planned before a row is read.
 
     Attributes:
-        options: The model's, completed.
-        columns: Learned columns: so many histograms.
-        rows: Training rows, as publicly known.
-        bins: Codes of a numeric column.
+        options: The model's options, with a learning rate.
+        columns: Number of learned columns, which is also that of the histograms.
+        rows: Number of training rows, as publicly known.
+        bins: About how many codes a numeric column gets.
         embedding: Width of the context.
         hidden: Width of each column's hidden layer.
-        batch: Rows of a step in the mean.
-        steps: Steps.
-        weights: Weights of the network, about.
+        batch: Mean number of rows of a step.
+        steps: Number of steps.
+        weights: About how many weights the network has.
     """
 
     options: AutoregressiveOptions
@@ -50,30 +53,36 @@ class DpTrainingPlan:
     weights: int
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], coder: TableCoder, rows: int, epsilon: float, delta: float) -> DpTrainingPlan:
-        """Plan for a table: the more noise the budget wants, the fewer weights that share it.
+    def of(
+        cls, job_options: Mapping[str, Any], coder: TableCoder, rows: int, epsilon: float, delta: float
+    ) -> DpTrainingPlan:
+        """Plan for a table. The more noise the budget needs, the fewer weights the network gets.
 
         Args:
-            given: The model's options, as in the job.
+            job_options: The model's options, as in the job.
             coder: The public codes.
-            rows: Training rows, as publicly known.
-            epsilon: Budget.
-            delta: Budget.
+            rows: Number of training rows, as publicly known.
+            epsilon: The budget's epsilon.
+            delta: The budget's delta.
 
         Raises:
             JobError: An option is unknown or impossible.
-            ModelError: There is nothing to learn.
+            ModelError: There is no column or no row to learn from.
         """
-        options = AutoregressiveOptions.parse(given)
+        options = AutoregressiveOptions.parse(job_options)
         if not coder.columns or rows < 1:
             raise ModelError("privacy: no column or no row is left to learn from")
         batch = min(rows, options.batch_size or max(_LEAST_BATCH, min(rows // _BATCHES, _MOST_BATCH)))
-        # What the noise will be, nearly: that of all rows in all steps, but for the share that a step sees.
+        # An estimate of the noise: that of steps with all rows, times the share of the rows that a step sees.
         noise = scale_for(epsilon, delta, 2 * _STEPS).scale * batch / rows
         width = 2 ** round(math.log2(min(max(batch / noise / _ROWS_TO_NOISE, _LEAST_WIDTH), _MOST_WIDTH)))
         bins, embedding, hidden = options.bins or width, options.embedding or width, options.hidden or width
-        steps = math.ceil(options.max_epochs * rows / batch) if "max_epochs" in given else _STEPS * max(1, width // 32)
-        if "learning_rate" not in given:
+        steps = (
+            math.ceil(options.max_epochs * rows / batch)
+            if "max_epochs" in job_options
+            else _STEPS * max(1, width // 32)
+        )
+        if "learning_rate" not in job_options:
             options = options.model_copy(update={"learning_rate": _LEARNING_RATE / width})
         codes = sum(min(c.n_coarse, options.max_categories if c.is_category else bins + 1) for c in coder.columns)
         weights = codes * (2 * embedding + hidden + 1) + len(coder.columns) * (embedding + 1) * hidden
@@ -81,31 +90,42 @@ class DpTrainingPlan:
 
     @property
     def rate(self) -> float:
-        """Probability of each row to be in a step."""
+        """Probability that a row is in a step."""
         return self.batch / self.rows
 
     def spend(self, epsilon: float, delta: float, histograms: Guarantee) -> Spent:
-        """The least noise that keeps within the budget.
+        """The smallest noise that keeps within the budget.
+
+        Args:
+            epsilon: The budget's epsilon.
+            delta: The budget's delta.
+            histograms: What the noisy histograms have cost already.
 
         Raises:
-            ModelError: It would drown the gradients; says how large it is and what would help.
+            ModelError: The noise is too large for the gradients; the error says how large, and what would help.
         """
         spent = plan_training(epsilon, delta, histograms, self.steps, self.rate)
         least = math.sqrt(self.weights) / self.batch
         noise = spent.multiplier * least
         if noise > _MOST_NOISE:
-            # At a given budget, steps and rate, noise and gradients both are as long as they are: rows shorten it.
-            wanted = self._bearable_epsilon(_MOST_NOISE / least, epsilon, delta)
+            # With more rows at the same steps and rate, gradients get longer and the noise stays: so rows help.
+            enough = self._bearable_epsilon(_MOST_NOISE / least, epsilon, delta)
             raise ModelError(
                 f"privacy: epsilon {epsilon:.3g} at delta {delta:g} in {self.steps:,} steps needs noise of "
                 f"{spent.multiplier:.3g} clipping norms on each of {self.weights:,} weights, {noise:.1f} times as long "
                 f"as the gradients of {self.batch:,} rows can be: about {self.rows * noise / _MOST_NOISE:,.0f} rows, "
-                f"fewer columns or an epsilon of {math.ceil(10 * wanted) / 10:.1f} are needed"
+                f"fewer columns or an epsilon of {math.ceil(10 * enough) / 10:.1f} are needed"
             )
         return spent
 
     def _bearable_epsilon(self, multiplier: float, low: float, delta: float) -> float:
-        """Epsilon at which the noise is no more than this."""
+        """Smallest epsilon, within 2 %, at which the noise is at most ``multiplier`` clipping norms.
+
+        Args:
+            multiplier: Noise in clipping norms.
+            low: An epsilon that is too small.
+            delta: The budget's delta.
+        """
 
         def enough(epsilon: float) -> bool:
             histograms = histogram_noise(epsilon, delta, self.columns)

@@ -1,9 +1,10 @@
 """Training under differential privacy (DP-SGD, Abadi et al. 2016), on one page: draw rows, clip, add noise, step.
 
-How many steps, how many rows in each and how much noise follows from public facts before a row is read; nothing is
-looked at on the way: no held-out rows, no early stopping, no loss. Which rows a step sees and the noise come from a
-generator that the operating system seeds with 128 bits at every start: they are secret, stored nowhere, and other ones
-when a training goes on from its checkpoint (whose weights are private like every step's).
+The number of steps, the rows of a step and the noise follow from public facts, before a row is read. Training looks at
+nothing else on the way: no held-out rows, no early stopping, no loss. A generator that the operating system seeds with
+128 bits at every start chooses the rows of a step and the noise. Both are secret and stored nowhere; a training that
+goes on from its checkpoint draws other ones. The guarantee covers the weights in a checkpoint too, as those of every
+step.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from shardsynth.models.autoregressive.training import Shape, columns_of
 from shardsynth.models.dp.accounting import Spent
 from shardsynth.models.training.checkpoint import TrainingState, Watch
 
-#: Largest norm of one row's gradient; with Adam its size changes nothing but which rows are clipped.
+#: Largest norm of one row's gradient. Adam divides by the size of gradients, so this only decides which are clipped.
 CLIP = 1.0
 _WARM_UP = 20
 
@@ -42,23 +43,23 @@ def train_with_dp(
     device: torch.device,
     watch: Callable[[int, int], Watch],
 ) -> Network:
-    """Train on rows in codes, as the accountant was told.
+    """Train on rows in codes, with the steps, the rate and the noise that the accountant counted.
 
     Args:
-        table: int8 or int16 [rows, columns]; a row's codes are its own alone. May be mapped from a file.
-        sizes: Codes of each column.
-        shares: Their shares, by column, of noisy counts.
-        places: Their places in the order of a numeric column; see ``Network``.
-        options: Hyper-parameters.
-        shape: Sizes of the network; rows that are looked at together.
+        table: int8 or int16 [rows, columns]; a row's codes depend on no other row. May be mapped from a file.
+        sizes: Number of codes of each column.
+        shares: float64[size] per column, share of each code by noisy counts.
+        places: Per column, places of the codes in the order; see ``Network``.
+        options: How to train.
+        shape: Sizes of the network, and the rows whose gradients are computed together.
         spent: Steps, sampling rate and noise.
-        expected: Rows of a step in the mean, of the public number of rows.
-        seed: Of the first weights and the orders; not of the noise.
+        expected: Mean number of rows of a step, by the public number of rows.
+        seed: Seed of the first weights and the orders, not of the noise.
         device: Where to train.
         watch: Makes the watch from the number of steps and of steps per epoch.
 
     Raises:
-        Saved: Asked to stop; the checkpoint has everything but randomness.
+        Saved: Asked to stop; the checkpoint has all but the secret randomness.
     """
     fixed = options.order == "fixed"
     secret = np.random.default_rng()
@@ -72,14 +73,14 @@ def train_with_dp(
     watching = watch(spent.steps, max(1, round(1 / spent.rate)))
     watching.begin(state)
     while state.step < spent.steps:
-        # One order for all rows of a step: what a row adds must not depend on which others were drawn.
-        own = torch.Generator().manual_seed(seed + 7_919 * (state.step + 1))
-        order = draw_orders(2, len(sizes), own, fixed=fixed)[state.step % 2].to(device)
+        # One order for all rows of a step: a row's gradient must not depend on which other rows were drawn.
+        seeded = torch.Generator().manual_seed(seed + 7_919 * (state.step + 1))
+        order = draw_orders(2, len(sizes), seeded, fixed=fixed)[state.step % 2].to(device)
         sums = {name: torch.zeros_like(weight) for name, weight in network.named_parameters()}
         for chosen in torch.from_numpy(_drawn(len(table), spent.rate, secret)).split(shape.batch):
             codes = columns_of(everything[chosen.to(everything.device)], device)
-            for name, found in clipped_sums(network, codes, order, CLIP)[0].items():
-                sums[name] += found
+            for name, clipped in clipped_sums(network, codes, order, CLIP)[0].items():
+                sums[name] += clipped
         for name, weight in network.named_parameters():
             noise = torch.from_numpy(secret.standard_normal(weight.shape, np.float32)).to(device)
             weight.grad = (sums[name] + CLIP * spent.multiplier * noise) / expected
@@ -93,10 +94,10 @@ def train_with_dp(
 
 
 def _drawn(rows: int, rate: float, secret: np.random.Generator) -> NDArray[np.int64]:
-    """Numbers of the rows of a step, each row with probability ``rate``, whatever the others."""
+    """Numbers of the rows of a step: each row has probability ``rate``, independently of the others."""
     return secret.choice(rows, secret.binomial(rows, rate), replace=False, shuffle=False)
 
 
 def _scale(step: int, steps: int) -> float:
-    """Factor of the learning rate: up within a few steps, then down to zero along a cosine."""
+    """Factor of the learning rate: it rises within a few steps, then falls to zero along a cosine."""
     return min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1.0 + math.cos(math.pi * step / steps))

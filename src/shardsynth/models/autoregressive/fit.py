@@ -1,4 +1,4 @@
-"""Fitting the autoregressive model: code the columns, train the network, settle the frequencies, hand over."""
+"""Fitting the autoregressive model: code the columns, train the network, calibrate the frequencies."""
 
 from __future__ import annotations
 
@@ -27,36 +27,41 @@ from shardsynth.models.training.checkpoint import Watch
 from shardsynth.models.training.device import available_memory, choose_device
 from shardsynth.models.training.torch_threads import torch_threads
 
+#: Rows that are drawn to calibrate the frequencies.
 CALIBRATION_ROWS = 32_768
 
+#: Makes the watch of a training from the number of all its steps and of the steps of an epoch.
+WatchMaker = Callable[[int, int], Watch]
+Extra = TypeVar("Extra")
 
-def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
-    """Fit the model; its ``loss`` is the history by check.
+
+def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
+    """Fit the model; its ``loss`` has one row per check.
 
     Raises:
         JobError: An option is unknown or impossible.
-        ModelError: A column cannot be learned, or the device is too small.
-        InputError: A GPU was asked for, or given to this task, and cannot be used.
-        Saved: ``should_stop`` said so; run it again to go on.
+        ModelError: A column cannot be learned, or the device has too little memory.
+        InputError: A GPU is wanted, or this task has one, and it cannot be used.
+        Saved: ``should_stop`` was true, and the state is saved; run it again to go on.
     """
-    setup = given.setup
+    setup = fitting.setup
     options = AutoregressiveOptions.parse(setup.options)
     device = choose_device(options.device)
-    count = given.training_rows
+    count = fitting.training_rows
     coding = Coding.fit(
-        given.profile,
+        fitting.profile,
         setup.coder,
-        given.counts,
+        fitting.counts,
         FitOptions(rare=options.rare, extremes=options.extremes),
         bins=options.bins or bins_of(count),
         most_categories=options.max_categories,
-        relations=given.relations,
+        relations=fitting.relations,
     )
     _check_balance(options, coding)
     shape = Shape.of(options, count, len(coding.columns))
     in_memory = 0 if setup.scratch is not None and device.type == "cpu" else count
     setup.tell(_check_memory(coding, shape, count, in_memory, available_memory(device), str(device)))
-    table = encode_rows(coding, setup.coder, given.batches(), count, setup.seed, setup.scratch)
+    table = encode_rows(coding, setup.coder, fitting.batches(), count, setup.seed, setup.scratch)
 
     def learn(watch: WatchMaker) -> tuple[Network, Tensor]:
         shares = [column.share for column in coding.columns]
@@ -73,12 +78,7 @@ def fit_autoregressive(given: Fitting) -> AutoregressiveModel:
             "gap": history[:, 2].numpy(),
         }
     )
-    return finished_model(setup, options, coding, network, calibration, given.counts.rows, loss)
-
-
-#: Makes the watch of a training of so many steps in all, and so many an epoch.
-WatchMaker = Callable[[int, int], Watch]
-Trained = TypeVar("Trained")
+    return finished_model(setup, options, coding, network, calibration, fitting.counts.rows, loss)
 
 
 def trained(
@@ -86,19 +86,19 @@ def trained(
     options: AutoregressiveOptions,
     coding: Coding,
     identity: str,
-    learn: Callable[[WatchMaker], tuple[Network, Trained]],
-) -> tuple[Network, Tensor, Trained]:
-    """Train under the setup's threads and checkpoint, then settle the frequencies.
+    learn: Callable[[WatchMaker], tuple[Network, Extra]],
+) -> tuple[Network, Tensor, Extra]:
+    """Train with the setup's threads and checkpoint, then calibrate the frequencies.
 
     Args:
         setup: What the fit was given.
-        options: How it trains.
+        options: How to train.
         coding: The columns.
         identity: Says which training a checkpoint belongs to.
-        learn: Trains, watched; gives the network and what else it has to tell.
+        learn: Trains under a watch; returns the network and one more thing, such as the losses.
 
     Returns:
-        The network, its calibration float32[all codes], and what else ``learn`` told.
+        The network, its calibration float32[all codes], and the second thing that ``learn`` returned.
     """
 
     def watch(total: int, steps_per_epoch: int) -> Watch:
@@ -106,12 +106,12 @@ def trained(
         return Watch(total, steps_per_epoch, setup.checkpoint, identity, every, setup.should_stop, setup.progress)
 
     with torch_threads(setup.threads):
-        network, told = learn(watch)
+        network, extra = learn(watch)
         calibration = torch.zeros(sum(coding.sizes))
         if options.calibrate:
             shares = [column.share for column in coding.columns]
             calibration = calibrated_biases(network, shares, CALIBRATION_ROWS, setup.seed)
-    return network, calibration, told
+    return network, calibration, extra
 
 
 def finished_model(
@@ -123,7 +123,7 @@ def finished_model(
     rows: int,
     loss: pa.Table | None,
 ) -> AutoregressiveModel:
-    """The model that a training gave."""
+    """The model of a trained network; ``rows`` and ``loss`` are what the model says of its training."""
     return AutoregressiveModel(
         setup.schema,
         options,
@@ -140,7 +140,7 @@ def finished_model(
 
 
 def _check_balance(options: AutoregressiveOptions, coding: Coding) -> None:
-    """JobError for a column that cannot be balanced, before anything is trained."""
+    """Raise JobError for a column that cannot be balanced, before anything is trained."""
     categories = [c.name for c in coding.columns if c.fit.categories is not None]
     if options.balance and options.balance not in categories:
         raise JobError(
@@ -148,19 +148,28 @@ def _check_balance(options: AutoregressiveOptions, coding: Coding) -> None:
             f"{nearest_name(options.balance, categories)}"
         )
     if options.balance and options.order == "fixed" and coding.columns[0].name != options.balance:
-        raise JobError(f"autoregressive: balance: {options.balance!r} wants order: any")
+        raise JobError(
+            f"autoregressive: balance: {options.balance!r} is not the first column that is learned; "
+            "this needs order: any, found order: fixed"
+        )
 
 
-def _check_memory(coding: Coding, shape: Shape, rows: int, held: int, available: int, device: str) -> str:
-    """What training on so many rows will need, as a line for the log; ModelError if it is more than the device has.
+def _check_memory(coding: Coding, shape: Shape, rows: int, rows_in_memory: int, available: int, device: str) -> str:
+    """The memory that training will need, as a line for the log; ModelError if it is more than the device has.
 
-    ``held`` is how many of the rows are in memory.
+    Args:
+        coding: The columns.
+        shape: Sizes of the network and of a step.
+        rows: Number of training rows.
+        rows_in_memory: How many of them have their codes in the device's memory.
+        available: Bytes that the device has.
+        device: Its name.
     """
     sizes, columns = sum(coding.sizes), len(coding.columns)
     width = shape.embedding + shape.hidden
     parameters = sizes * shape.embedding + columns * shape.embedding * shape.hidden + int(1.3 * sizes * width)
     step = 4 * shape.batch * (6 * columns * width + 4 * int(1.3 * sizes))
-    total = 20 * parameters + step + 2 * held * columns + 16 * rows
+    total = 20 * parameters + step + 2 * rows_in_memory * columns + 16 * rows
     line = (
         f"autoregressive: {columns} columns of {sizes} codes, {parameters / 1e6:.1f} M parameters, batches of "
         f"{shape.batch}, about {total / 2**30:.2f} GiB of {available / 2**30:.1f} on {device}"
@@ -171,9 +180,12 @@ def _check_memory(coding: Coding, shape: Shape, rows: int, held: int, available:
 
 
 def identity_of(options: AutoregressiveOptions, shape: Shape, coding: Coding, table: Table, seed: int) -> str:
-    """Says which training a checkpoint belongs to: options, sizes, columns, data and seed."""
-    aside = {"device": "", "checkpoint_minutes": 0.0, "temperature": 1.0, "top_p": 1.0, "balance": ""}
-    same = options.model_copy(update={**aside, "calibrate": True})
+    """Hash of all that a training depends on: options, sizes, columns, rows and seed.
+
+    A checkpoint with another one belongs to another training and is not used.
+    """
+    ignored = {"device": "", "checkpoint_minutes": 0.0, "temperature": 1.0, "top_p": 1.0, "balance": ""}
+    same = options.model_copy(update={**ignored, "calibrate": True})
     parts = [same.to_json(), [shape.embedding, shape.hidden, shape.batch], list(coding.sizes), seed]
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
     for block in blocks(table):

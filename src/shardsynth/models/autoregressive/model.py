@@ -29,8 +29,8 @@ class AutoregressiveModel(AutoregressiveParameters):
         Args:
             seed: Any integer.
             first_row: Global number of the first row, from 0.
-            n: Rows; 32,768 and more at a time are fast.
-            conditions: Draw from the distribution given these; ``prepare`` them once when drawing repeatedly.
+            n: Number of rows; calls of 32,768 and more are the fastest per row.
+            conditions: Draw from the distribution given these; ``prepare`` them once for repeated calls.
 
         Returns:
             A batch whose schema equals ``schema``, metadata included.
@@ -47,28 +47,29 @@ class AutoregressiveModel(AutoregressiveParameters):
             writer, drawing = self.writer, self.drawing
 
             def make(block: int) -> list[Any]:
-                own = lanes_of(key, block, len(self.coding.columns))
-                return [drawing.block(own), own.places]
+                block_lanes = lanes_of(key, block, len(self.coding.columns))
+                return [drawing.block(block_lanes), block_lanes.places]
 
             codes, lanes = in_blocks(first_row, n, self.threads, make)
         arrays = writer.arrays(codes, lambda column: places(lanes[column]))
         return self.assembled(arrays, first_row, n)
 
     def prepare(self, conditions: Conditions | PreparedConditions) -> Prepared:
-        """Conditions in terms of this model: cheap to draw under, and they count their proposals.
+        """Conditions in terms of this model, for repeated calls of ``draw``; they count their proposals.
 
         Raises:
-            ConditionError: They cannot be met; names the nearest that can.
+            ConditionError: The conditions cannot be met; the error says what is possible instead.
         """
         if isinstance(conditions, Prepared):
             return conditions
         return Prepared.of(self, conditions if isinstance(conditions, Conditions) else conditions.conditions)
 
     def complete(self, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
-        """The rows with their missing values filled in, given the values that they have; see ``completion``."""
+        """Rows with their missing values filled in, given the values that they have; see ``completion.complete``."""
         return complete(self, rows, seed, first_row)
 
     @cached_property
     def drawing(self) -> Drawing:
-        """Draws rows under no conditions."""
-        return Drawing(self.sampler, self.order, calibrated=not self.plain, plain=self.plain)
+        """Draws rows without conditions."""
+        weights = self.balance_weights
+        return Drawing(self.sampler, self.order, calibrated=not weights, balance_weights=weights)

@@ -1,9 +1,9 @@
 """The network: p(row) as a product over columns, each given the columns before it in any order.
 
 A column's context is the sum of the embeddings of the codes before it (as in NADE, Larochelle & Murray 2011; any order:
-Uria, Murray & Larochelle 2014), so that a row costs time and memory linear in its columns. Each column has a hidden
-layer of its own on the context, and logits from both: all columns are a few batched products, columns of similar size
-side by side.
+Uria, Murray & Larochelle 2014), so a row costs time and memory linear in the number of columns. Each column has its own
+hidden layer on the context, and its logits come from both. Columns of similar size form a group, so that all columns
+together take a few batched products.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from torch.nn import functional
 
 #: Logit of a position that pads a column to the width of its group.
 _NEVER = -1e9
-#: Smooth functions of a numeric column.
+#: Number of smooth functions of a numeric column.
 _COSINES = 12
-#: Up to so many columns, contexts are a product; beyond, running sums.
+#: Up to so many columns the contexts are a matrix product, which is faster; beyond that, running sums.
 _FEW_COLUMNS = 256
-#: A group's widest column has at most so many times the codes of its narrowest (or 4 codes).
+#: A group's widest column has at most so many times the codes of its narrowest one (4 codes are always allowed).
 _SPREAD = 1.5
 
 
 class Network(nn.Module):  # type: ignore[misc]
     """Conditional distributions of every column.
 
-    The codes of a numeric column are in order. Besides what each code learns for itself, such a column learns smooth
-    functions of the order, a few cosines, for its embeddings and for its logits: with few rows to a bin these carry the
-    dependence. ``folded`` adds them up; a folded network is a plain one.
+    The codes of a numeric column have an order. Such a column learns one embedding and one set of logit weights per
+    code, and besides these the weights of a few cosines of the order. Where bins have few rows, the cosines carry the
+    dependence. ``folded`` adds both up; a folded network has no cosines.
 
     Args:
         sizes: Codes of each column.
         embedding: Width of the context.
         hidden: Width of each column's hidden layer.
-        places: Per column float64[size], the place of each code in the order in 0 to 1, NaN for missing; None for
-            columns without order. None: no column has one.
+        places: Per column float64[size], the place of each code in the order, 0 to 1, NaN for missing; None for a
+            column without an order. None instead of a list: no column has an order.
     """
 
     def __init__(
@@ -77,16 +77,16 @@ class Network(nn.Module):  # type: ignore[misc]
         for number, (columns, widest) in enumerate(self.groups):
             basis = torch.zeros(len(columns), widest, _COSINES)
             for row, column in enumerate(columns):
-                own = places[column]
-                if own is not None:
-                    basis[row, : len(own)] = torch.from_numpy(_cosines(own)).float()
+                column_places = places[column]
+                if column_places is not None:
+                    basis[row, : len(column_places)] = torch.from_numpy(_cosines(column_places)).float()
             self.register_buffer(f"basis_{number}", basis, persistent=False)
 
     def start(self, shares: Sequence[NDArray[np.float64]], random: torch.Generator) -> Network:
-        """Random weights, and biases that give the columns' own frequencies; returns the network.
+        """Random weights, and biases that give each column its frequencies; returns the network.
 
         Args:
-            shares: float64[size] per column.
+            shares: float64[size] per column, share of each code.
             random: The source of randomness.
         """
         scale = 1.5 / math.sqrt(len(self.sizes))
@@ -100,13 +100,13 @@ class Network(nn.Module):  # type: ignore[misc]
                     ordered = self.basis(number).abs().sum((1, 2), keepdim=True) > 0
                     self.embeddings[number].mul_(torch.where(ordered, 0.1, 1.0))
                 for place, column in enumerate(columns):
-                    own = torch.from_numpy(np.log(shares[column] + 1e-6)).to(self.bias[number])
-                    self.bias[number][place, 0, : self.sizes[column]] = own
+                    log_shares = torch.from_numpy(np.log(shares[column] + 1e-6)).to(self.bias[number])
+                    self.bias[number][place, 0, : self.sizes[column]] = log_shares
         return self
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def folded(self) -> Network:
-        """The same distributions without smooth functions, on the CPU."""
+        """A network of the same distributions without smooth functions, on the CPU."""
         plain = Network(self.sizes, self.width, self.hidden)
         plain.inner.copy_(self.inner)
         plain.inner_bias.copy_(self.inner_bias)
@@ -119,22 +119,22 @@ class Network(nn.Module):  # type: ignore[misc]
 
     def basis(self, number: int) -> Tensor:
         """Smooth functions of a group's codes, float32[columns, widest, functions]; 0 for columns without order."""
-        found: Tensor = getattr(self, f"basis_{number}")
-        return found
+        basis: Tensor = getattr(self, f"basis_{number}")
+        return basis
 
     def _embeddings(self, number: int) -> Tensor:
         """Embeddings of a group's codes, float32[columns, widest, width]."""
-        own: Tensor = self.embeddings[number]
+        embeddings: Tensor = self.embeddings[number]
         if not self.smooth:
-            return own
-        return torch.baddbmm(own, self.basis(number), self.smooth_embeddings[number])
+            return embeddings
+        return torch.baddbmm(embeddings, self.basis(number), self.smooth_embeddings[number])
 
     def outer_weights(self, number: int) -> Tensor:
         """Weights of a group's logits, float32[columns, hidden + width, widest]."""
-        own: Tensor = self.outer[number]
+        weights: Tensor = self.outer[number]
         if not self.smooth:
-            return own
-        return torch.baddbmm(own, self.smooth_outer[number], self.basis(number).transpose(1, 2))
+            return weights
+        return torch.baddbmm(weights, self.smooth_outer[number], self.basis(number).transpose(1, 2))
 
     def losses(
         self, codes: Tensor, orders: Tensor, dropout: float = 0.0, random: torch.Generator | None = None
@@ -143,44 +143,52 @@ class Network(nn.Module):  # type: ignore[misc]
 
         Args:
             codes: int64[columns, rows].
-            orders: int64[g, columns]: g divides the rows; each share of them is seen in one order.
-            dropout: Share of the context's and the hidden layer's numbers left out.
-            random: Draws them.
+            orders: int64[g, columns]. g divides the number of rows; the first rows / g rows are seen in the first
+                order, the next in the second, and so on.
+            dropout: Share of the numbers of the context and of the hidden layer that are left out.
+            random: Draws which ones.
         """
-        # Columns stand as their groups do: a group is then a slice, and nothing is copied to get at it.
+        # Columns of a group are put side by side: then a group is a slice, and is not copied.
         codes, orders = codes[self.by_group], self.place_by_group[orders]
         context = _thinned(self.summed(self.embedded(codes, self.starts[self.by_group]), orders), dropout, random)
         bias, inner = self.inner_bias[self.by_group], self.inner[self.by_group]
         hidden = _thinned(torch.relu(torch.baddbmm(bias, context, inner)), dropout, random)
         counts = [len(columns) for columns, _ in self.groups]
         parts = zip(self.groups, hidden.split(counts), context.split(counts), codes.split(counts))
-        found: list[Tensor] = []
-        for number, ((columns, widest), own_hidden, own_context, wanted) in enumerate(parts):
+        losses: list[Tensor] = []
+        for number, ((columns, widest), group_hidden, group_context, targets) in enumerate(parts):
             outer = self.outer_weights(number)
-            logits = torch.baddbmm(self.bias[number], own_hidden, outer[:, : self.hidden])
-            logits = logits.baddbmm_(own_context, outer[:, self.hidden :])
-            loss = functional.cross_entropy(logits.view(-1, widest), wanted.reshape(-1), reduction="none")
-            found.append(loss.view(len(columns), -1))
-        return torch.cat(found)[self.place_by_group]
+            logits = torch.baddbmm(self.bias[number], group_hidden, outer[:, : self.hidden])
+            logits = logits.baddbmm_(group_context, outer[:, self.hidden :])
+            loss = functional.cross_entropy(logits.view(-1, widest), targets.reshape(-1), reduction="none")
+            losses.append(loss.view(len(columns), -1))
+        return torch.cat(losses)[self.place_by_group]
 
     def contexts(self, codes: Tensor, orders: Tensor) -> Tensor:
-        """Sum of the embeddings of the columns before each, float32[columns, rows, width]."""
+        """Sum of the embeddings of the columns before each, float32[columns, rows, width]; arguments as ``losses``."""
         return self.summed(self.embedded(codes, self.starts), orders)
 
     def embedded(self, codes: Tensor, starts: Tensor) -> Tensor:
         """Embeddings of codes int64[columns, rows], float32[columns, rows, width].
 
-        The columns may stand in any arrangement: ``starts`` int64[columns, 1] says where their codes begin.
+        Args:
+            codes: The codes, columns in any arrangement.
+            starts: int64[columns, 1], where the codes of these columns begin in the table of all embeddings.
         """
         tables = [self._embeddings(number).view(-1, self.width) for number in range(len(self.groups))]
         return torch.cat(tables)[codes + starts]
 
     def summed(self, embedded: Tensor, orders: Tensor) -> Tensor:
-        """Sums of the columns before each, in the orders of ``losses``, of embeddings as ``embedded`` gives them."""
+        """Sum of the embeddings of the columns before each, float32[columns, rows, width].
+
+        Args:
+            embedded: float32[columns, rows, width].
+            orders: As in ``losses``.
+        """
         count, rows = embedded.shape[:2]
         groups = len(orders)
         place = torch.argsort(orders, dim=1)
-        if count <= _FEW_COLUMNS:  # one product with the matrix of who stands before whom
+        if count <= _FEW_COLUMNS:  # one product with the matrix that says which column comes before which
             before = (place[:, None, :] < place[:, :, None]).to(embedded.dtype)
             parts = embedded.view(count, groups, -1).transpose(0, 1)
             return torch.bmm(before, parts).transpose(0, 1).reshape(count, rows, self.width)
@@ -207,7 +215,7 @@ class Network(nn.Module):  # type: ignore[misc]
 
 
 def _thinned(values: Tensor, dropout: float, random: torch.Generator | None) -> Tensor:
-    """The values, a share of them (in 256ths) left out and the others grown for that."""
+    """The values with dropout: a share of them (in 256ths) is 0, and the others are scaled up to keep the mean."""
     lost = round(256 * dropout)
     if not lost:
         return values
@@ -217,14 +225,14 @@ def _thinned(values: Tensor, dropout: float, random: torch.Generator | None) -> 
 
 
 def _cosines(place: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64[size, _COSINES]: cosines of rising frequency and falling size; 0 for missing."""
+    """float64[size, _COSINES]: cosines of rising frequency and falling amplitude; 0 for missing."""
     order = np.arange(1, _COSINES + 1)
     values = np.cos(np.pi * place[:, None] * order) / np.sqrt(order)
     return np.where(np.isnan(values), 0.0, values)
 
 
 def _groups(sizes: Sequence[int]) -> list[tuple[list[int], int]]:
-    """Columns of similar size, and the size of the widest of each group."""
+    """Groups of columns of similar size: the columns' numbers, and the size of the widest one."""
     order = np.argsort(sizes, kind="stable")
     groups: list[tuple[list[int], int]] = []
     first = 0
@@ -238,10 +246,16 @@ def _groups(sizes: Sequence[int]) -> list[tuple[list[int], int]]:
 
 
 def draw_orders(count: int, columns: int, random: torch.Generator, *, fixed: bool) -> Tensor:
-    """Orders to train in, int64[count, columns]: as columns will be drawn.
+    """Orders to train in, int64[count, columns]: those in which columns will be drawn later.
 
-    Half of them are the schema's; in the other half a random set of columns, more often a small one, stands first in
-    random order, as the columns of conditions will, and the rest follows in the schema's.
+    Half of them are the schema's order. In the other half a random set of columns, more often a small one, comes first
+    in random order, like the columns of conditions; the rest follows in the schema's order.
+
+    Args:
+        count: Number of orders.
+        columns: Number of columns.
+        random: The source of randomness.
+        fixed: All orders are the schema's.
     """
     plain = torch.arange(columns)
     if fixed or columns < 2:

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field, StrictBool
 
-from shardsynth.models.training.options import Trained
+from shardsynth.models.training.options import TrainedOptions
 from shardsynth.options import Number, Text, Whole
 
 
-class AutoregressiveOptions(Trained):
-    """How an autoregressive model is built, trained and sampled. 0 means "by the table"."""
+class AutoregressiveOptions(TrainedOptions):
+    """How an autoregressive model is built, trained and sampled. A size of 0 follows from the table."""
 
     order: Literal["any", "fixed"] = Field("any", description="Orders of the columns that are learned, see below.")
     bins: Whole = Field(0, ge=0, le=1000, description="Codes of a numeric column; 0: by the table.")
@@ -34,12 +34,20 @@ class AutoregressiveOptions(Trained):
 
     @classmethod
     def parse(cls, options: Mapping[str, Any] | None = None) -> AutoregressiveOptions:
-        """Options from a model's entry in a job file; JobError as of ``checked``."""
+        """Options from a model's entry in a job file.
+
+        Raises:
+            JobError: An option is unknown or has a wrong value.
+        """
         return cls.checked("autoregressive", options or {})
 
     def sampled(self, temperature: float | None, top_p: float | None, balance: str | None) -> AutoregressiveOptions:
-        """The same, sampled otherwise; what is None stays. JobError as of ``checked``."""
-        asked = {"temperature": temperature, "top_p": top_p, "balance": balance}
-        given = {key: value for key, value in asked.items() if value is not None}
-        parsed = self.parse(given)
-        return self.model_copy(update={key: getattr(parsed, key) for key in given})
+        """The same options, but for those of sampling; an argument that is None changes nothing.
+
+        Raises:
+            JobError: A value is out of range.
+        """
+        sampling = {"temperature": temperature, "top_p": top_p, "balance": balance}
+        changed = {key: value for key, value in sampling.items() if value is not None}
+        parsed = self.parse(changed)
+        return self.model_copy(update={key: getattr(parsed, key) for key in changed})

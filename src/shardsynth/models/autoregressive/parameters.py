@@ -35,22 +35,20 @@ from shardsynth.models.columns.relations import relation_from_json
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    pass
-
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class AutoregressiveParameters(ColumnModel):
-    """A trained model that can be sampled, saved and loaded.
+    """The parts of a trained model, which can be saved and loaded; ``AutoregressiveModel`` draws rows from them.
 
     Attributes:
         schema: Arrow schema of the input, and of every batch drawn.
         options: How it was trained, and how it is sampled.
         coding: Its columns.
-        network: The conditional distributions.
+        network: The conditional distributions of the columns.
         calibration: float32[all codes], see ``calibrated_biases``.
-        rows: Training rows.
+        rows: Number of training rows.
         generators: By column name, for ids and personal data (see ``sampling.identifiers``).
         formats: By column name, for datetimes held as text or integers.
         name: Part of the key of its random stream.
@@ -81,20 +79,20 @@ class AutoregressiveParameters(ColumnModel):
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def with_threads(self, threads: int) -> Self:
-        """The same model, making so many blocks at the same time."""
+        """The same model; it makes ``threads`` blocks of rows at the same time."""
         return replace(self, threads=threads)
 
     def with_sampling(
         self, *, temperature: float | None = None, top_p: float | None = None, balance: str | None = None
     ) -> Self:
-        """The same model, sampled otherwise; what is None stays.
+        """The same model with other options of sampling; an argument that is None changes nothing.
 
         Raises:
             JobError: A number is out of range.
             ModelError: ``balance`` names no category column that the model learned, or the order is fixed.
         """
         changed = replace(self, options=self.options.sampled(temperature, top_p, balance))
-        _ = changed.order  # says what cannot be
+        _ = changed.order  # raises ModelError if the column cannot be balanced
         return changed
 
     @property
@@ -119,17 +117,17 @@ class AutoregressiveParameters(ColumnModel):
 
     @cached_property
     def order(self) -> tuple[int, ...]:
-        """Learned columns in the order in which they are drawn under no conditions."""
-        plain = list(range(len(self.coding.columns)))
-        for column in self.plain:
-            plain = [column, *(c for c in plain if c != column)]
-        if self.options.order == "fixed" and plain != sorted(plain):
+        """Numbers of the learned columns in the order in which they are drawn without conditions."""
+        order = list(range(len(self.coding.columns)))
+        for column in self.balance_weights:
+            order = [column, *(c for c in order if c != column)]
+        if self.options.order == "fixed" and order != sorted(order):
             raise ModelError(f"balance: {self.options.balance}: wants a model of order: any")
-        return tuple(plain)
+        return tuple(order)
 
     @cached_property
-    def plain(self) -> dict[int, Tensor]:
-        """The balanced column and its weights, if there is one."""
+    def balance_weights(self) -> dict[int, Tensor]:
+        """Number of the column that ``balance`` names -> float32[size], weights of its codes; empty without one."""
         name = self.options.balance
         if not name:
             return {}
@@ -142,17 +140,17 @@ class AutoregressiveParameters(ColumnModel):
 
     @cached_property
     def fits(self) -> dict[str, FittedColumn]:
-        """Every column by name."""
+        """Every column of the schema, by its name."""
         return {c.name: c for c in self.coding.table}
 
     @cached_property
     def writer(self) -> Writer:
-        """From codes to arrays."""
+        """Turns codes into arrays."""
         return Writer(self.coding.columns, self.coding.relations, self.fits, self.forms)
 
     @cached_property
     def sampler(self) -> Sampler:
-        """Draws columns."""
+        """Draws columns by the network, with the model's temperature and top-p."""
         return Sampler(self.network, self.calibration, temperature=self.options.temperature, top_p=self.options.top_p)
 
     def save(self, folder: Path) -> None:
@@ -181,10 +179,10 @@ class AutoregressiveParameters(ColumnModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what ``save`` wrote. Runs no code of the folder's.
+        """Read what ``save`` wrote. No code from the folder is run.
 
         Raises:
-            ModelError: No such model there, or one of a later format.
+            ModelError: The folder holds no such model, or one of a later format.
         """
         card, tensors, arrays = read_files(folder, ["autoregressive"], "an autoregressive model", _FORMAT)
         table = tuple(column_of(column, i, arrays) for i, column in enumerate(card["columns"]))

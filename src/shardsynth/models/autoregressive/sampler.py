@@ -1,8 +1,9 @@
-"""Codes of rows by their global numbers, a column at a time: the same whatever range, batch or thread asks for them.
+"""Codes of rows by their global numbers, one column after the other.
 
-Rows are made in blocks of ``BLOCK`` whose first row is a multiple of it, each always whole and by one thread: the
-matrix products see the same shapes every time, so that a row's bits depend on nothing but the model, the seed and its
-number (on one kind of processor). A row's randomness is its own words of a counter-based stream.
+Rows are made in blocks of ``BLOCK`` rows; a block starts at a multiple of ``BLOCK`` and is always made whole, by one
+thread. So the matrix products have the same shapes every time, and a row depends, to the last bit, only on the model,
+the seed and its number (on one kind of processor), not on the range or the thread. Each row has its own words of a
+counter-based random stream.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from shardsynth.sampling.streams import random_words
 #: Rows that are made together.
 BLOCK = 4_096
 _LANE = 2.0**-32
-#: Beginnings of a row whose next column has a table, and entries of such a table at most.
+#: A beginning is a combination of codes of the first columns. At most so many have a table of the next column, and a
+#: table has at most so many entries.
 _MOST_BEGINNINGS = 1_024
 _MOST_ENTRIES = 1 << 17
 
@@ -36,8 +38,8 @@ class Lanes:
     """A block's random numbers.
 
     Attributes:
-        codes: float32[columns, n], in (0, 1): chooses the code of each column.
-        places: uint32[columns, n]: place within the code.
+        codes: float32[columns, n] in (0, 1), chooses the code of each column.
+        places: uint32[columns, n], the place within the code; ``places`` makes uniform numbers of them.
     """
 
     codes: NDArray[np.float32]
@@ -45,7 +47,7 @@ class Lanes:
 
 
 def lanes_of(key: tuple[int, int], block: int, columns: int, layer: int = 0) -> Lanes:
-    """Random numbers of one whole block; ``layer`` as in ``random_words``."""
+    """Random numbers of one whole block, for so many columns; ``layer`` as in ``random_words``."""
     words = random_words(key, block * BLOCK, BLOCK, columns, layer=layer)
     small = words.astype("<u8", copy=False).view("<u4").T
     shares = ((small[:columns] >> np.uint32(8)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-24)
@@ -53,13 +55,21 @@ def lanes_of(key: tuple[int, int], block: int, columns: int, layer: int = 0) -> 
 
 
 def places(lanes: NDArray[np.uint32]) -> NDArray[np.float64]:
-    """Uniform numbers float64[n] in (0, 1) of 32-bit lanes."""
+    """Uniform numbers float64[n] in (0, 1) of 32-bit lanes uint32[n]."""
     return (lanes.astype(np.float64) + 0.5) * _LANE
 
 
 @dataclass(frozen=True)
 class _Head:
-    """One column's weights: inner [width, hidden], outer [size, hidden + width], embedding [size, width]."""
+    """Weights of one column.
+
+    Attributes:
+        inner: float32[width, hidden].
+        inner_bias: float32[hidden].
+        outer: float32[size, hidden + width].
+        bias: float32[size, 1].
+        embedding: float32[size, width].
+    """
 
     inner: Tensor
     inner_bias: Tensor
@@ -70,12 +80,12 @@ class _Head:
 
 @dataclass
 class Rows:
-    """Rows being made.
+    """Rows of which some columns are drawn.
 
     Attributes:
         codes: Column -> int16[n].
-        context: float32[n, width].
-        entry: int64[n], which of the beginnings of ``Drawing`` each is.
+        context: float32[n, width], the sum of the embeddings of these codes.
+        entry: int64[n], which of the beginnings of ``Drawing`` each row has.
     """
 
     codes: dict[int, Tensor]
@@ -83,12 +93,12 @@ class Rows:
     entry: Tensor = field(repr=False)
 
     def take(self, chosen: Tensor) -> Rows:
-        """Some of the rows."""
-        codes = {column: own[chosen] for column, own in self.codes.items()}
+        """The rows of these numbers int64[m]."""
+        codes = {column: column_codes[chosen] for column, column_codes in self.codes.items()}
         return Rows(codes, self.context[chosen], self.entry[chosen])
 
     def put(self, chosen: Tensor, other: Rows) -> None:
-        """Replace some of the rows."""
+        """Put the rows of ``other`` in the place of the rows of these numbers int64[m]."""
         for column, codes in other.codes.items():
             self.codes[column][chosen] = codes
         self.context[chosen], self.entry[chosen] = other.context, other.entry
@@ -98,10 +108,10 @@ class Sampler:
     """Draws columns of many rows.
 
     Args:
-        network: Trained.
+        network: The trained network.
         calibration: float32[all codes], added to the biases where columns are drawn in schema order.
-        temperature: Logits are divided by it.
-        top_p: Only the most probable codes that together hold this probability.
+        temperature: Logits are divided by this.
+        top_p: Only the most probable codes that together have this probability are drawn.
         device: Where to compute.
     """
 
@@ -131,8 +141,8 @@ class Sampler:
                     embedding.contiguous(),
                 )
                 self._heads.append(head)
-                own = calibration[first : first + size, None].to(self.device)
-                self._calibration.append((own / temperature).contiguous())
+                biases = calibration[first : first + size, None].to(self.device)
+                self._calibration.append((biases / temperature).contiguous())
                 first += size
 
     def embedding(self, column: int) -> Tensor:
@@ -140,7 +150,7 @@ class Sampler:
         return self._heads[column].embedding
 
     def begin(self, n: int) -> Rows:
-        """Rows of which nothing is known."""
+        """Rows [n] without any column."""
         return Rows(
             {},
             torch.zeros(n, self.width, device=self.device),
@@ -148,7 +158,7 @@ class Sampler:
         )
 
     def weights(self, rows: Rows, column: int, *, calibrated: bool = False) -> Tensor:
-        """Unnormalised probabilities of a column's codes, float32[size, n], the largest of each row being 1."""
+        """Probabilities of a column's codes, float32[size, n], not normalised: the largest of each row is 1."""
         head, context = self._heads[column], rows.context
         bias = head.bias + self._calibration[column] if calibrated else head.bias
         hidden = torch.addmm(head.inner_bias, context, head.inner).relu_()
@@ -158,7 +168,7 @@ class Sampler:
         return _nucleus(weights, self.top_p) if self.top_p < 1.0 else weights
 
     def enter(self, rows: Rows, column: int, codes: Tensor) -> None:
-        """Let the rows have these codes int16[n] in a column."""
+        """Add a column of these codes int16[n] to the rows."""
         rows.codes[column] = codes
         rows.context += self._heads[column].embedding.index_select(0, codes.int())
 
@@ -170,23 +180,23 @@ class Sampler:
         *,
         calibrated: bool = False,
         allowed: Tensor | None = None,
-        plain: Tensor | None = None,
+        balance_weights: Tensor | None = None,
     ) -> Tensor | None:
         """Draw a column.
 
         Args:
-            rows: To which the column is added.
-            column: Which.
+            rows: The column is added to these.
+            column: Number of the column.
             uniform: float32[n] in (0, 1).
-            calibrated: Whether the columns are drawn in schema order, nothing being given.
+            calibrated: Whether to add the calibration: columns are drawn in schema order, without conditions.
             allowed: float32[size] or [size, n], factors in 0 to 1 of the codes' probabilities.
-            plain: float32[size], weights to draw by instead of the network's.
+            balance_weights: float32[size], weights to draw by in place of the network's.
 
         Returns:
-            With ``allowed``, the probability float32[n] of what is allowed, given the columns before.
+            With ``allowed``, float32[n]: the probability of the allowed codes, given the columns before; else None.
         """
-        if plain is not None:
-            weights = plain[:, None].expand(-1, len(uniform)).clone()
+        if balance_weights is not None:
+            weights = balance_weights[:, None].expand(-1, len(uniform)).clone()
         else:
             weights = self.weights(rows, column, calibrated=calibrated)
         probability = None
@@ -200,13 +210,13 @@ class Sampler:
 
 @dataclass(frozen=True)
 class _Table:
-    """How a column is drawn after each of the beginnings of a row that there are.
+    """How a column is drawn after each beginning. An entry is a beginning followed by a code that can come after it.
 
     Attributes:
-        codes: int16[entries], code of each entry: a beginning followed by a code that it can have.
-        cdf: float64[entries], number of the beginning + cumulative probability: one ascending vector, so that a
-            uniform number finds its entry.
-        probability: float32[beginnings], of what is allowed.
+        codes: int16[entries], code of each entry.
+        cdf: float64[entries], number of the beginning + cumulative probability. The vector ascends, so one search
+            finds the entry for the number of the beginning + a uniform number.
+        probability: float32[beginnings], probability of the allowed codes.
     """
 
     codes: Tensor
@@ -215,13 +225,13 @@ class _Table:
 
 
 class Drawing:
-    """Columns drawn in one order. The first of them, while few beginnings of a row are possible, from tables.
+    """Draws columns in one order. The first columns, as long as few beginnings are possible, are drawn from tables.
 
     Args:
-        sampler: Of the model.
-        order: Columns.
+        sampler: Draws columns of the model.
+        order: Numbers of the columns.
         calibrated: See ``Sampler.draw``.
-        plain: Weights of columns that are not drawn by the network's.
+        balance_weights: By column, float32[size], weights to draw by in place of the network's.
         allowed: By column, float64[size], factors in 0 to 1 of its codes' probabilities.
     """
 
@@ -231,10 +241,11 @@ class Drawing:
         order: Sequence[int],
         *,
         calibrated: bool = False,
-        plain: Mapping[int, Tensor] | None = None,
+        balance_weights: Mapping[int, Tensor] | None = None,
         allowed: Mapping[int, NDArray[np.float64]] | None = None,
     ) -> None:
-        self.sampler, self.order, self._calibrated, self._plain = sampler, tuple(order), calibrated, dict(plain or {})
+        self.sampler, self.order, self._calibrated = sampler, tuple(order), calibrated
+        self._balance_weights = dict(balance_weights or {})
         self._allowed = {c: torch.from_numpy(a.astype(np.float32)) for c, a in (allowed or {}).items()}
         self._allowed = {c: factors.to(sampler.device) for c, factors in self._allowed.items()}
         self._tables: list[_Table] = []
@@ -248,15 +259,15 @@ class Drawing:
             self._contexts = rows.context
 
     def draw(self, rows: Rows, number: int, uniform: Tensor) -> Tensor | None:
-        """Draw a column, those before it in the order being drawn.
+        """Draw a column; those before it in the order are drawn already.
 
         Args:
-            rows: To which it is added.
-            number: Its place in the order.
+            rows: The column is added to these.
+            number: Place of the column in the order.
             uniform: float32[n] in (0, 1).
 
         Returns:
-            The probability float32[n] of what is allowed, given the columns before; None where everything is.
+            float32[n]: the probability of the allowed codes, given the columns before; None if all are allowed.
         """
         column = self.order[number]
         allowed = self._allowed.get(column)
@@ -268,12 +279,14 @@ class Drawing:
             if number + 1 == len(self._tables):
                 rows.context = self._contexts[rows.entry]
             return probability
-        plain = self._plain.get(column)
-        return self.sampler.draw(rows, column, uniform, calibrated=self._calibrated, allowed=allowed, plain=plain)
+        weights = self._balance_weights.get(column)
+        return self.sampler.draw(
+            rows, column, uniform, calibrated=self._calibrated, allowed=allowed, balance_weights=weights
+        )
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def block(self, lanes: Lanes) -> Codes:
-        """Codes int16[columns, BLOCK] of a block, all columns being in the order and everything allowed."""
+        """Codes int16[columns, BLOCK] of a block; the order has to hold all columns, and nothing may be excluded."""
         shares = torch.from_numpy(lanes.codes).to(self.sampler.device)
         rows = self.sampler.begin(shares.shape[1])
         for number, column in enumerate(self.order):
@@ -281,26 +294,26 @@ class Drawing:
         return stacked(rows)
 
     def _tabulate(self, rows: Rows, column: int) -> Rows:
-        """Add the table of a column after these beginnings; returns the beginnings that it leads to."""
+        """Add the table of a column after these beginnings; returns the beginnings that are one column longer."""
         n = len(rows.context)
-        plain, allowed = self._plain.get(column), self._allowed.get(column)
-        if plain is None:
+        balance_weights, allowed = self._balance_weights.get(column), self._allowed.get(column)
+        if balance_weights is None:
             weights = self.sampler.weights(rows, column, calibrated=self._calibrated).double().t()
         else:
-            weights = plain.to(self.sampler.device).double().expand(n, -1)
+            weights = balance_weights.to(self.sampler.device).double().expand(n, -1)
         total = weights.sum(1)
         weights = weights if allowed is None else weights * allowed
-        left = weights.sum(1)
-        if allowed is not None:  # too improbable for float32: what is given is given all the same
-            weights = torch.where(left[:, None] > 0, weights, allowed.double())
+        allowed_total = weights.sum(1)
+        if allowed is not None:  # where float32 gives the allowed codes no weight, they are drawn by their factors
+            weights = torch.where(allowed_total[:, None] > 0, weights, allowed.double())
         beginning, code = torch.nonzero(weights > 0, as_tuple=True)
         share = weights.cumsum(1) / weights.sum(1, keepdim=True)
-        share[share >= share[:, -1:]] = 1.0  # rounding leaves nothing beyond the last
+        share[share >= share[:, -1:]] = 1.0  # rounding must leave no gap after the last code
         codes = code.to(torch.int16)
-        self._tables.append(_Table(codes, beginning + share[beginning, code], (left / total).float()))
-        found = rows.take(beginning)
-        self.sampler.enter(found, column, codes)
-        return found
+        self._tables.append(_Table(codes, beginning + share[beginning, code], (allowed_total / total).float()))
+        longer = rows.take(beginning)
+        self.sampler.enter(longer, column, codes)
+        return longer
 
 
 def stacked(rows: Rows) -> Codes:
@@ -309,27 +322,27 @@ def stacked(rows: Rows) -> Codes:
 
 
 def in_blocks(first_row: int, n: int, threads: int, make: Callable[[int], Sequence[NDArray]]) -> list[NDArray]:  # type: ignore[type-arg]
-    """Arrays whose last axis is rows, of rows ``first_row`` to ``first_row + n - 1``, from whole blocks.
+    """Arrays of rows ``first_row`` to ``first_row + n - 1``, cut from whole blocks. Their last axis is rows.
 
     Args:
         first_row: Global number of the first row.
-        n: Rows.
+        n: Number of rows.
         threads: Blocks made at the same time.
-        make: Arrays of one block.
+        make: Makes the arrays of one block, by its number.
     """
     blocks = range(first_row // BLOCK, -(-(first_row + n) // BLOCK))
     with torch_threads(1):
         if threads <= 1 or len(blocks) <= 1:
-            made = [make(block) for block in blocks]
+            arrays = [make(block) for block in blocks]
         else:
             with ThreadPoolExecutor(min(threads, len(blocks))) as pool:
-                made = list(pool.map(make, blocks))
+                arrays = list(pool.map(make, blocks))
     skip = first_row - blocks.start * BLOCK
-    return [np.concatenate(parts, axis=-1)[..., skip : skip + n] for parts in zip(*made)]
+    return [np.concatenate(parts, axis=-1)[..., skip : skip + n] for parts in zip(*arrays)]
 
 
 def _chosen(weights: Tensor, uniform: Tensor) -> Tensor:
-    """int16[n]: codes drawn by weights [size, n], which it overwrites."""
+    """int16[n]: codes drawn by weights [size, n] and uniform numbers [n]; the weights are overwritten."""
     size = weights.shape[0]
     cdf = weights  # added up in place, one code after the other
     for k in range(1, size):
@@ -339,41 +352,44 @@ def _chosen(weights: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _nucleus(weights: Tensor, top_p: float) -> Tensor:
-    """Weights [size, n] without the least probable codes beyond ``top_p`` of the probability."""
+    """Weights [size, n] of the most probable codes that together have the share ``top_p``; 0 for the others.
+
+    Holtzman et al. 2020, "The curious case of neural text degeneration" (nucleus sampling).
+    """
     ordered, place = torch.sort(weights, dim=0, descending=True, stable=True)
     before = ordered.cumsum(0) - ordered
-    kept = before < top_p * ordered.sum(0)
-    return torch.zeros_like(weights).scatter_(0, place, torch.where(kept, ordered, torch.zeros_like(ordered)))
+    likeliest = before < top_p * ordered.sum(0)
+    return torch.zeros_like(weights).scatter_(0, place, torch.where(likeliest, ordered, torch.zeros_like(ordered)))
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
 def calibrated_biases(network: Network, shares: Sequence[NDArray[np.float64]], rows: int, seed: int) -> Tensor:
     """What to add to the biases, float32[all codes], so that rows drawn in schema order have the counted frequencies.
 
-    Each column is drawn given the columns before it as they come out of the calibrated model; its bias is then moved by
-    the log ratio of the counted to the mean predicted probability, twice.
+    Columns are drawn one after the other by the calibrated model. The bias of each is moved twice by the logarithm of
+    counted share / mean predicted probability.
 
     Args:
-        network: Trained.
-        shares: Counted share of each code, by column.
-        rows: Rows to draw.
-        seed: Of their randomness.
+        network: The trained network.
+        shares: float64[size] per column, counted share of each code.
+        rows: Largest number of rows to draw; with very many codes fewer are drawn.
+        seed: Seed of these rows.
     """
     widest = max(network.sizes)
     rows = max(1024, min(rows, (32 << 20) // widest))
     sampler = Sampler(network, torch.zeros(sum(network.sizes)))
     random = torch.Generator().manual_seed(seed)
-    drawn, found = sampler.begin(rows), []
+    drawn, shifts = sampler.begin(rows), []
     for column, share in enumerate(shares):
         weights = sampler.weights(drawn, column)
-        wanted = torch.from_numpy(share).float()
-        moved = torch.zeros(len(share))
+        counted = torch.from_numpy(share).float()
+        shift = torch.zeros(len(share))
         for _ in range(2):
             predicted = (weights / weights.sum(0)).mean(1)
-            step = torch.log((wanted / predicted.clamp(min=1e-9)).clamp(math.exp(-2), math.exp(2)))
-            step[wanted <= 0] = 0.0
-            moved += step
+            step = torch.log((counted / predicted.clamp(min=1e-9)).clamp(math.exp(-2), math.exp(2)))
+            step[counted <= 0] = 0.0
+            shift += step
             weights *= torch.exp(step)[:, None]
         sampler.enter(drawn, column, _chosen(weights, torch.rand(rows, generator=random)))
-        found.append(moved)
-    return torch.cat(found)
+        shifts.append(shift)
+    return torch.cat(shifts)

@@ -29,16 +29,16 @@ def encode_rows(
     *,
     alone: bool = False,
 ) -> Table:
-    """Code the training rows: a byte a row and column (two where a column has more than 127 codes).
+    """Code the training rows: one byte per row and column, two if any column has more than 127 codes.
 
     Args:
         coding: The columns.
         coder: What the columns were coded with.
         batches: The rows, with the coder's columns.
-        rows: How many there are in all.
-        seed: Draws the order, and stand-ins for protected categories.
-        scratch: Folder for a file to map, so that the codes need not fit into memory.
-        alone: Whether a row's codes must depend on no other row: nothing is drawn for it then.
+        rows: Number of all rows.
+        seed: For the order, and for codes in place of protected categories.
+        scratch: Folder for a file that is mapped, so that the codes need not fit into memory.
+        alone: Whether a row's codes may depend on no other row. Then protected categories get the most frequent code.
 
     Returns:
         int8 or int16 [rows, columns], in random order.
@@ -48,8 +48,8 @@ def encode_rows(
     """
     table = new_array(scratch, "codes", (rows, len(coding.columns)), np.int8 if max(coding.sizes) <= 127 else np.int16)
     place = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).argsort().numpy()
-    for part, (own, piece) in enumerate(pieces(batches, rows)):
-        table[place[own]] = coding.encode(coder, piece, None if alone else seed, part)
+    for part, (numbers, piece) in enumerate(pieces(batches, rows)):
+        table[place[numbers]] = coding.encode(coder, piece, None if alone else seed, part)
     return table
 
 

@@ -1,12 +1,12 @@
 """Training of the autoregressive network, on one page: steps, checks on held-out rows, and when to stop.
 
-The learning rate stays where it is until the loss on the held-out rows has not improved for ``patience`` checks; then
-training goes back to the best weights and brings the rate down to zero, over three quarters of the time that it took to
-get there. The weights that did best on the held-out rows are the model.
+The learning rate stays constant until the loss on the held-out rows has not improved for ``patience`` checks. Then
+training goes back to the best weights and lowers the rate to zero, over three quarters of the time that it took to get
+these weights. The weights with the smallest loss on the held-out rows become the model.
 
-Weights under which rows that are trained on do better than held-out ones, by more than chance would have it, are not
-taken: whoever has the model could tell by it who was in the table, and its rows lie closer to those that made it. (The
-first check's are, where no later ones do better: of a small table of many columns they may lie beyond.)
+Weights are refused if training rows have a smaller loss than held-out rows by more than ``widest_gap`` standard errors.
+With such a model one could find out who was in the table, and its rows are closer to the training rows. (The weights of
+the first check are taken if no later ones do better: on a small table of many columns their gap may be wider.)
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from shardsynth.models.autoregressive.options import AutoregressiveOptions
 from shardsynth.models.autoregressive.table import Table
 from shardsynth.models.training.checkpoint import TrainingState, Watch
 
-#: Steps between two checks at most.
+#: Largest number of steps between two checks.
 _ROUND = 1000
-#: Orders in one step; the rows of a step are shared out among them.
+#: Orders in one step; the rows of a step are divided among them.
 _ORDERS = 8
 _WARM_UP = 50
-#: Share of the widest gap at which the rate begins to fall: the rest is for the steps after that.
+#: Share of the widest gap at which the rate begins to fall: the gap still grows in the steps after that.
 _TURN = 0.75
 _CHECKED_ROWS = 20_000
-#: Numbers of a hidden layer of one step, all columns together, that the batch size is kept under.
+#: Largest number of activations in one step, all columns together; the batch size is lowered to keep within it.
 _MOST_NUMBERS = 32 << 20
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes that the table decides where the options do not.
+    """Sizes of the network and of a step: from the options, or from the size of the table.
 
     Attributes:
         embedding: Width of the context.
@@ -54,7 +54,7 @@ class Shape:
 
     @classmethod
     def of(cls, options: AutoregressiveOptions, rows: int, columns: int) -> Shape:
-        """Shape for a training sample of so many rows and learned columns."""
+        """Shape for so many training rows and learned columns."""
         embedding = options.embedding or (64 if rows < 200_000 else 128)
         hidden = options.hidden or (64 if rows < 200_000 or columns > 300 else 128)
         batch = options.batch_size or _power_of_two(rows / 40, 32, 512)
@@ -65,12 +65,12 @@ class Shape:
 
 
 def bins_of(rows: int) -> int:
-    """Codes of a numeric column for so many rows: finer bins for more rows."""
+    """About how many codes a numeric column gets for so many rows: finer bins for more rows."""
     return _power_of_two(0.7 * math.sqrt(rows), 16, 128)
 
 
-def _power_of_two(wanted: float, least: int, most: int) -> int:
-    return int(min(max(2 ** round(math.log2(max(wanted, 1.0))), least), most))
+def _power_of_two(size: float, least: int, most: int) -> int:
+    return int(min(max(2 ** round(math.log2(max(size, 1.0))), least), most))
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Schedule:
     """Where training stands, as a function of the losses of the checks so far.
 
     Attributes:
-        turn: Check after which the rate comes down; None while it stays.
-        end: Check after which training is over.
-        best: Number of the check, from 0, whose weights are the best so far.
+        turn: Number of checks after which the rate begins to fall; None as long as it is constant.
+        end: Number of checks after which training is over.
+        best: Index of the check, from 0, whose weights are the best so far.
     """
 
     turn: int | None
@@ -92,11 +92,11 @@ class Schedule:
         """Schedule after these checks.
 
         Args:
-            losses: On the held-out rows, so far.
-            gaps: By how many standard errors rows that are trained on did better.
-            patience: Checks without improvement that are waited.
-            most: Checks at most.
-            widest: Gap up to which the weights of the second check and later ones may become the model.
+            losses: Losses on the held-out rows, one per check so far.
+            gaps: By how many standard errors the loss on training rows was smaller, one per check.
+            patience: Checks without improvement after which the rate falls.
+            most: Largest number of checks.
+            widest: Largest gap with which weights may become the model; the first check's always may.
         """
         best, turn, end = 0, None, most
         forced = math.ceil(most * 4 / 7)
@@ -109,7 +109,7 @@ class Schedule:
         return cls(turn, end, best)
 
     def scale(self, rounds: float) -> float:
-        """Factor of the learning rate after so many rounds."""
+        """Factor of the learning rate, 0 to 1, after so many rounds (a round is the steps between two checks)."""
         if self.turn is None:
             return 1.0
         return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (rounds - self.turn) / max(self.end - self.turn, 1))))
@@ -130,22 +130,23 @@ def train(
     """Train on rows in codes.
 
     Args:
-        table: int8 or int16 [rows, columns], in random order: the first are held out. May be mapped from a file.
-        sizes: Codes of each column.
-        shares: Their shares, by column.
-        places: Their places in the order of a numeric column; see ``Network``.
-        options: Hyper-parameters.
+        table: int8 or int16 [rows, columns], in random order: the first rows are held out. May be mapped from a file.
+        sizes: Number of codes of each column.
+        shares: float64[size] per column, share of each code.
+        places: Per column, places of the codes in the order; see ``Network``.
+        options: How to train.
         shape: Sizes of the network and of a step.
         seed: Everything random follows from it.
         device: Where to train.
-        watch: Makes the watch from the number of steps at most and of steps per epoch.
+        watch: Makes the watch from the largest number of steps and the number of steps per epoch.
 
     Returns:
-        The network with the best weights, and float32[checks, 3] on the CPU, after each check: mean loss of the steps
-        and loss on the held-out rows, in nats per row; and by how many standard errors trained rows did better.
+        The network with the best weights, and float32[checks, 3] on the CPU. Per check: mean loss of the steps, loss
+        on the held-out rows (both in nats per row), and by how many standard errors the loss on training rows is
+        smaller.
 
     Raises:
-        Saved: Asked to stop; the checkpoint has everything.
+        Saved: Asked to stop; all that the next step needs is in the checkpoint.
     """
     fixed = options.order == "fixed"
     everything = torch.from_numpy(table)
@@ -179,12 +180,12 @@ def train(
     order_of_rows: Tensor | None = None
     while state.step < schedule.end * per_round:
         epoch, place = divmod(state.step, steps_per_epoch)
-        if order_of_rows is None or place == 0:  # follows from the epoch's number: resuming finds it again
-            own = torch.Generator().manual_seed(seed + 1_000_003 * (epoch + 1))
-            order_of_rows = torch.randperm(rows, generator=own).to(device)
+        if order_of_rows is None or place == 0:  # the seed is the epoch's: a resumed training finds it
+            seeded = torch.Generator().manual_seed(seed + 1_000_003 * (epoch + 1))
+            order_of_rows = torch.randperm(rows, generator=seeded).to(device)
         chosen = columns_of(learned[order_of_rows[place * batch : (place + 1) * batch]], device)
-        own = torch.Generator().manual_seed(seed + 7_919 * (state.step + 1))
-        orders = draw_orders(parts, len(sizes), own, fixed=fixed).to(device)
+        seeded = torch.Generator().manual_seed(seed + 7_919 * (state.step + 1))
+        orders = draw_orders(parts, len(sizes), seeded, fixed=fixed).to(device)
         rate = options.learning_rate * min(1.0, (state.step + 1) / _WARM_UP) * schedule.scale(state.step / per_round)
         for group in adam.param_groups:
             group["lr"] = rate
@@ -198,9 +199,11 @@ def train(
         state.history[number, 0] += loss.detach() / per_round
         state.step += 1
         if state.step % per_round == 0:
-            new, old = (losses_of(network, rows, fixed=fixed, batch=max(batch, 256)) for rows in (checked, known))
-            state.history[number, 1] = new.mean()
-            state.history[number, 2] = _gap(new, old)
+            unseen, trained = (
+                losses_of(network, part, fixed=fixed, batch=max(batch, 256)) for part in (checked, known)
+            )
+            state.history[number, 1] = unseen.mean()
+            state.history[number, 2] = _gap(unseen, trained)
             schedule = _schedule(state, options, per_round, most)
             if schedule.best == number:
                 best.load_state_dict(network.state_dict())
@@ -220,20 +223,20 @@ def _schedule(state: TrainingState, options: AutoregressiveOptions, per_round: i
     return Schedule.of(losses, gaps, options.patience, most, options.widest_gap)
 
 
-def _gap(new: Tensor, old: Tensor) -> Tensor:
-    """By how many standard errors of the difference rows that are trained on have the smaller mean loss."""
-    error = torch.sqrt(new.var(correction=0) / len(new) + old.var(correction=0) / len(old))
-    return (new.mean() - old.mean()) / error.clamp(min=1e-9)
+def _gap(unseen: Tensor, trained: Tensor) -> Tensor:
+    """By how many standard errors of the difference the mean loss of training rows is smaller than of held-out rows."""
+    error = torch.sqrt(unseen.var(correction=0) / len(unseen) + trained.var(correction=0) / len(trained))
+    return (unseen.mean() - trained.mean()) / error.clamp(min=1e-9)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def losses_of(network: Network, codes: Tensor, *, fixed: bool, batch: int) -> Tensor:
-    """Nats float32[n] of rows [columns, n], in orders that are the same at every check."""
-    found: list[Tensor] = []
+    """Losses of rows int64[columns, n], float32[n], in nats; the orders are the same at every check."""
+    losses: list[Tensor] = []
     for first in range(0, codes.shape[1], batch):
         part = codes[:, first : first + batch]
         parts = _ORDERS if part.shape[1] % _ORDERS == 0 else 1
-        own = torch.Generator().manual_seed(first + 1)
-        orders = draw_orders(parts, len(network.sizes), own, fixed=fixed).to(codes.device)
-        found.append(network.losses(part, orders).sum(0))
-    return torch.cat(found)
+        seeded = torch.Generator().manual_seed(first + 1)
+        orders = draw_orders(parts, len(network.sizes), seeded, fixed=fixed).to(codes.device)
+        losses.append(network.losses(part, orders).sum(0))
+    return torch.cat(losses)

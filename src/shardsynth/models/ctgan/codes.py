@@ -1,7 +1,7 @@
 """The table as a deep model sees it: where each column lies in a row of the networks, and the rows in compact codes.
 
-A network row is, column after column and as in the ctgan package: one tanh position and the one-hot mode of a numeric
-column, the one-hot code of a category column. One-hot rows exist only inside a batch; at rest a row is one small
+A network row holds column after column, as in the ctgan package: for a numeric column one tanh position and the one-hot
+mode, for a category column the one-hot code. Rows are one-hot only inside a batch. Outside of it, a row is one small
 integer per one-hot span and one float32 per numeric column.
 """
 
@@ -25,14 +25,14 @@ from shardsynth.summaries.profile import Profile
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions in a row of the networks.
+    """Positions in a row of the networks. A span is the one-hot positions of one column.
 
     Attributes:
         width: Length of a row.
-        start: int64[s], first position of each one-hot span, in column order.
-        size: int64[s], its length.
+        start: int64[s], first position of each span, in column order.
+        size: int64[s], length of each span.
         tanh: int64[c], position of each numeric column's place.
-        conditional: int64[d], the spans that condition vectors choose from: those of category columns.
+        conditional: int64[d], numbers of the spans that condition vectors choose from: those of category columns.
     """
 
     width: int
@@ -58,7 +58,7 @@ class Layout:
 
     @cached_property
     def segment(self) -> Integers:
-        """int64[width]: the span of each position; each tanh position is one of its own, after the spans."""
+        """int64[width]: segment of each position. Segments are the spans, then one for each tanh position."""
         owner = np.empty(self.width, np.int64)
         owner[self.tanh] = len(self.start) + np.arange(len(self.tanh))
         for number, (first, size) in enumerate(zip(self.start, self.size)):
@@ -104,19 +104,21 @@ class DeepCoding:
         """Choose modes and codes from the counts of all training rows; no row is read.
 
         Raises:
-            ModelError: Nothing can be learned, or a column cannot be under the protections.
+            ModelError: There is nothing to learn, or a column cannot be learned under the protections.
         """
         if counts.rows == 0:
             raise ModelError("there is no training row: a smaller evaluate.holdout leaves some")
         table: dict[str, FittedColumn] = {}
         learned: list[ModeColumn] = []
         notes: list[str] = []
-        for one, hist in zip(coder.columns, counts.hist):
-            if one.is_category:
-                fitted, column, more = code_category(one, hist, options, nullable=schema.field(one.name).nullable)
+        for column_coder, hist in zip(coder.columns, counts.hist):
+            if column_coder.is_category:
+                fitted, column, more = code_category(
+                    column_coder, hist, options, nullable=schema.field(column_coder.name).nullable
+                )
             else:
-                fitted, column, more = code_axis(one, hist, profile[one.name], options)
-            table[one.name] = fitted
+                fitted, column, more = code_axis(column_coder, hist, profile[column_coder.name], options)
+            table[column_coder.name] = fitted
             learned += [column] if column is not None else []
             notes += more
         if not learned:
@@ -130,7 +132,7 @@ class DeepCoding:
 
 
 def needed_bytes(layout: Layout, options: DeepOptions, rows: int) -> Mapping[str, int]:
-    """Bytes that training wants on its device: ``parameters`` (with Adam's), ``batch`` and ``table``."""
+    """Bytes that training needs on its device: ``parameters`` (with Adam's state), ``batch`` and ``table``."""
     w, c, b = layout.width, layout.condition_width, options.batch_size
 
     def chain(width: int, hidden: Sequence[int], out: int, *, residual: bool = False) -> int:
@@ -153,17 +155,17 @@ def needed_bytes(layout: Layout, options: DeepOptions, rows: int) -> Mapping[str
 
 
 def check_memory(columns: Sequence[ModeColumn], options: DeepOptions, rows: int, available: int, device: str) -> str:
-    """The width and memory that training will need, as a line for the log.
+    """The width of a row and the memory that training will need, as a line for the log.
 
     Args:
-        columns: What is learned.
+        columns: The learned columns.
         options: Sizes of the networks and of a batch.
         rows: Rows whose codes lie in the device's memory.
-        available: Its bytes.
+        available: Bytes that the device has.
         device: Its name.
 
     Raises:
-        ModelError: More than the device has; names the widest columns and what to change.
+        ModelError: The device has too little memory; the error names the widest columns and what to change.
     """
     layout = Layout.of(columns)
     need = needed_bytes(layout, options, rows)
@@ -178,6 +180,6 @@ def check_memory(columns: Sequence[ModeColumn], options: DeepOptions, rows: int,
         names = ", ".join(f"{column.name!r} ({column.size})" for column in widest)
         raise ModelError(
             f"{line}: too much. The widest columns are {names}: lower max_categories (now {options.max_categories}) "
-            "or batch_size, call them ids in the metadata, or take a device with more memory"
+            "or batch_size, make them ids in the metadata, or take a device with more memory"
         )
     return line

@@ -1,7 +1,7 @@
-"""One column of a deep model: what the networks see of it, and how it is written again.
+"""One column of a deep model: what the networks see of it, and how codes become values again.
 
-A category column is one code: its learned categories, one token for all the folded ones, and missing. A numeric column
-is a mode and a place in it, missing being one more mode: who is missing what stays correlated with everything else.
+A category column has one code per learned category, one token for all folded categories, and one for missing. A numeric
+value is a mode and a place in it. Missing is one more mode, so the networks learn how it depends on other columns.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
 from shardsynth.data.coding import ColumnCoder
 from shardsynth.models.columns.column_options import EMPIRICAL
@@ -29,24 +30,24 @@ Mask = NDArray[np.bool_]
 
 #: Probabilities are kept this far from 0 and 1 before they become normal scores.
 _EDGE = 1e-6
-#: Least standard deviation of a mode, in grid units: its places then all round to one value.
+#: Smallest standard deviation of a mode, in grid units. All places of such a mode round to one value.
 _FLOOR = 0.1
 
 
 @dataclass(frozen=True)
 class ModeColumn:
-    """A learned column, coded.
+    """A learned column in codes.
 
     Attributes:
-        fit: The column under the protections; only what stands here goes into the model file.
+        fit: The column under the protections.
         share: float64[codes], share of the rows of each code; sums to 1. The last code is missing if ``nullable``.
         nullable: Whether there is a code for missing.
-        modes: Of an axis; None for categories.
-        normal: Whether the axis holds normal scores (CopulaGAN).
-        learned: int64[h], category of each of the first codes.
-        folded: int64[t], categories behind the code h; empty if there is none.
+        modes: The modes of a numeric column; None for categories.
+        normal: Whether the modes are those of normal scores (CopulaGAN).
+        learned: int64[h], category of each of the first h codes; None for a numeric column.
+        folded: int64[t], categories that share the code h, the token; empty if there is none.
         folded_share: float64[t], their shares, summing to 1.
-        coin: Share of values that are lost by chance, whatever the networks say (imported from SDV).
+        coin: Probability that a value is missing by chance, whatever the networks say (imported from SDV).
     """
 
     fit: FittedColumn
@@ -61,7 +62,7 @@ class ModeColumn:
 
     @property
     def stochastic(self) -> bool:
-        """Whether a value takes a uniform number of its own."""
+        """Whether a value needs its own uniform number."""
         return self.coin > 0 or (self.folded is not None and len(self.folded) > 0)
 
     @property
@@ -71,16 +72,21 @@ class ModeColumn:
 
     @property
     def is_axis(self) -> bool:
-        """Whether the column is a mode and a place."""
+        """Whether a value is a mode and a place: a numeric column."""
         return self.modes is not None
 
     @property
     def size(self) -> int:
-        """Codes, missing included."""
+        """Number of codes, the one for missing included."""
         return len(self.share)
 
     def missing(self, codes: NDArray[Any], uniform: Floats | None = None) -> Mask | None:
-        """Which rows, of codes [n] and, if stochastic, uniform numbers float64[n], are missing; None if none can be."""
+        """bool[n]: which rows are missing; None if the column never is.
+
+        Args:
+            codes: Codes [n].
+            uniform: Uniform numbers float64[n]; needed if ``stochastic``.
+        """
         absent = codes == self.size - 1 if self.nullable else None
         if self.coin > 0 and uniform is not None:
             lost = uniform < self.coin
@@ -88,44 +94,42 @@ class ModeColumn:
         return absent
 
     def values(self, codes: NDArray[Any], places: NDArray[Any] | None, uniform: Floats | None) -> NDArray[Any]:
-        """Category indices int64[n], or axis values float64[n], of codes; something harmless where missing.
+        """Category indices int64[n] or axis values float64[n] of codes; some valid value where missing.
 
         Args:
             codes: Codes [n].
-            places: Places within the modes [n]; for an axis.
-            uniform: Uniform numbers float64[n]; if stochastic.
+            places: Places within the modes [n]; needed for a numeric column.
+            uniform: Uniform numbers float64[n]; needed if ``stochastic``.
         """
         if self.modes is None:
             assert self.learned is not None
             last = len(self.learned) - 1
-            found: NDArray[Any] = self.learned[np.minimum(codes, max(last, 0))]
+            categories: NDArray[Any] = self.learned[np.minimum(codes, max(last, 0))]
             if self.folded is not None and len(self.folded):
                 assert self.folded_share is not None and uniform is not None
                 token = codes == last + 1
                 cdf = np.cumsum(self.folded_share)
                 place = np.searchsorted(cdf, uniform[token] * cdf[-1], side="right")
-                found[token] = self.folded[np.minimum(place, len(self.folded) - 1)]
-            return found
+                categories[token] = self.folded[np.minimum(place, len(self.folded) - 1)]
+            return categories
         assert places is not None
         values = self.modes.decode(np.minimum(codes, len(self.modes) - 1), np.clip(places, -1.0, 1.0))
         marginal = self.fit.marginal
         assert marginal is not None
         if self.normal:
-            from scipy.special import ndtr
-
             return marginal.quantile(ndtr(values))
         return np.clip(values, marginal.lo[0], marginal.hi[-1])
 
     def encode(
         self, coder: ColumnCoder, codes: NDArray[Any], axis: Floats | None, rng: np.random.Generator
     ) -> tuple[Integers, NDArray[np.float32] | None]:
-        """Codes int64[n], and for an axis places float32[n] (0 where missing), of training rows.
+        """Codes int64[n] of training rows, and for a numeric column places float32[n] (0 where missing).
 
         Args:
             coder: The column's coder.
             codes: Its fine codes [n].
             axis: Axis values float64[n], NaN where missing; None for categories.
-            rng: Draws modes, and categories for rows whose own is protected.
+            rng: Draws modes, and categories in place of protected ones.
         """
         absent = codes == coder.missing
         out = np.full(len(codes), self.size - 1, np.int64)
@@ -141,10 +145,10 @@ class ModeColumn:
         return out, places
 
     def _category_codes(self, coder: ColumnCoder, codes: NDArray[Any], rng: np.random.Generator) -> Integers:
-        """Codes of fine codes none of which is missing."""
+        """Codes int64[n] of fine codes [n]; none of them is missing."""
         assert self.learned is not None and self.folded is not None
         assert coder.values is not None and self.fit.categories is not None
-        # What is protected stands with the folded, with "other", or anywhere.
+        # A protected category gets the token if there is one, else "other" if there is one, else a random code.
         token = len(self.learned) if len(self.folded) else -1
         code_of = np.full(len(self.fit.categories), token, np.int64)
         code_of[self.learned] = np.arange(len(self.learned))
@@ -152,14 +156,14 @@ class ModeColumn:
         index = np.asarray(pc.fill_null(known, -1).to_numpy(zero_copy_only=False), np.int64)
         table = np.where(index >= 0, code_of[np.maximum(index, 0)], -1)
         if token < 0 and len(self.fit.categories) > int((index >= 0).sum()):
-            token = int(code_of[-1])  # the category "other", which was none of the data's
+            token = int(code_of[-1])  # the last category is "other", which no row had
         table = np.append(np.where(table < 0, token, table), [token, token])
-        found = table[np.minimum(codes, len(table) - 1)]
-        lost = found < 0
+        learned_codes = table[np.minimum(codes, len(table) - 1)]
+        lost = learned_codes < 0
         if lost.any():
             shares = self.share[: len(self.learned)]
-            found[lost] = rng.choice(len(shares), int(lost.sum()), p=shares / shares.sum())
-        return np.asarray(found, np.int64)
+            learned_codes[lost] = rng.choice(len(shares), int(lost.sum()), p=shares / shares.sum())
+        return np.asarray(learned_codes, np.int64)
 
 
 def _plain(values: pa.Array) -> pa.Array:
@@ -167,9 +171,7 @@ def _plain(values: pa.Array) -> pa.Array:
 
 
 def to_normal(marginal: Marginal, values: Floats) -> Floats:
-    """Normal scores of axis values float64[n]: the middle of an atom's probabilities stands for the atom."""
-    from scipy.special import ndtri
-
+    """Normal scores float64[n] of axis values float64[n]; an atom gets the score of its middle probability."""
     ends = marginal.cumulative
     starts = np.concatenate([[0.0], ends[:-1]])
     k = np.minimum(np.searchsorted(marginal.hi, values, side="left"), len(ends) - 1)
@@ -182,7 +184,7 @@ def to_normal(marginal: Marginal, values: Floats) -> Floats:
 def code_category(
     coder: ColumnCoder, hist: Integers, options: DeepOptions, *, nullable: bool
 ) -> tuple[FittedColumn, ModeColumn | None, list[str]]:
-    """A category column: its protected form, its codes if it is learned, and notes.
+    """A category column under the protections; its codes, None if it is not learned; and notes for the report.
 
     Args:
         coder: The column's coder.
@@ -219,12 +221,12 @@ def code_category(
 def code_axis(
     coder: ColumnCoder, hist: Integers, tally: Tally, options: DeepOptions
 ) -> tuple[FittedColumn, ModeColumn | None, list[str]]:
-    """A column of numbers or instants: its protected form, its modes if it is learned, and notes.
+    """A numeric or datetime column under the protections; its modes, None if it is not learned; and notes.
 
     Args:
         coder: The column's coder.
         hist: int64[n_codes], rows by fine code, missing last.
-        tally: Its extremes.
+        tally: Its summary in the profile, for minimum and maximum.
         options: ``max_clusters``, ``weight_threshold``, CopulaGAN's marginals and the protections.
     """
     empirical, notes = fit_axis(coder, hist, tally, options.protection)

@@ -1,10 +1,11 @@
-"""Rows of a deep model under conditions: one condition steers the generator, all are met by rejection.
+"""Rows of a deep model under conditions: one condition goes into the condition vector, all are met by rejection.
 
-CTGAN and CopulaGAN are told one category through their condition vector, the rarest that is asked for by equality;
-every other test, and all tests of a TVAE, accept or reject proposed rows. The rows under conditions are cut into chunks
-of ``CHUNK``; each has a stream of proposals of its own and keeps the first that pass, so that a row depends on its
-number alone and a task makes its chunks without those before. Whether there is hope is judged once, on a pilot that
-every task repeats: all of them decide alike.
+The condition vector of CTGAN and CopulaGAN can hold one category. It gets the rarest category that is asked for by
+equality. All other tests, and all tests of a TVAE, accept or reject proposed rows. The rows under conditions are cut
+into chunks of ``CHUNK`` rows. Each chunk has its own stream of proposals and takes the first that pass, so a row
+depends on its number alone, and a task can make a chunk without the chunks before it.
+
+A pilot decides whether enough proposals pass. Every task draws the same pilot, so all decide the same.
 """
 
 from __future__ import annotations
@@ -30,21 +31,21 @@ Mask = NDArray[np.bool_]
 
 #: Rows under conditions that share a stream of proposals.
 CHUNK = 16_384
-#: The pilot ends with so many accepted, or after so many proposals; with fewer accepted than ``_LEAST`` all hope ends.
+#: The pilot ends with so many accepted rows or after so many proposals. Fewer accepted than ``_LEAST`` are an error.
 _PILOT_ACCEPTED, _PILOT_PROPOSALS, _LEAST = 400, 1 << 18, 13
 _MOST_AT_ONCE = 32 * BLOCK
 
 
 @dataclass(frozen=True)
 class Test:
-    """What one learned column has to be.
+    """The test of one learned column.
 
     Attributes:
-        number: Place among the learned columns.
-        missing: True: it has to be missing; False: it has to be there.
-        categories: bool[categories], those that pass; None: any, or an axis.
-        intervals: Closed intervals of the axis; None: any, or a category.
-        step: Grid of the axis; 0 without one.
+        number: Number of the column among the learned ones.
+        missing: True: the value has to be missing; False: it must not be.
+        categories: bool[categories], those that pass; None: all, or a numeric column.
+        intervals: Closed intervals of axis values that pass; None: all, or a category column.
+        step: Step of the column's grid; 0 without one.
     """
 
     number: int
@@ -54,14 +55,20 @@ class Test:
     step: float = 0.0
 
     def passes(self, form: StorageForm, raw: NDArray[Any], absent: Mask | None) -> Mask:
-        """bool[n] of category indices or axis values [n], and of which are missing."""
+        """bool[n]: which rows pass.
+
+        Args:
+            form: Storage form of the column.
+            raw: Category indices or axis values [n].
+            absent: bool[n], which are missing; None if none is.
+        """
         if self.missing:
             return np.zeros(len(raw), np.bool_) if absent is None else absent
         mask = np.ones(len(raw), np.bool_) if absent is None else ~absent
         if self.categories is not None:
             mask &= self.categories[raw]
         elif self.intervals is not None:
-            values, slack = form.axis(form.of_raw(raw)), 0.25 * self.step  # as it will be written
+            values, slack = form.axis(form.of_raw(raw)), 0.25 * self.step  # rounded as in the output
             inside = np.zeros(len(raw), np.bool_)
             for low, high in self.intervals:
                 inside |= (values >= low - slack) & (values <= high + slack)
@@ -73,9 +80,12 @@ class DeepConditions:
     """Conditions compiled for one model.
 
     Attributes:
-        conditions: What was asked.
+        conditions: The conditions.
         rate: Share of the proposals that the pilot accepted.
-        flat: Position in the condition vector that proposals are made under; None: as without conditions.
+        flat: Position in the condition vector that is set for all proposals; None: it is drawn, as without conditions.
+
+    Raises:
+        ConditionError: The conditions cannot be met, or too few rows of the pilot met them.
     """
 
     def __init__(self, model: DeepParameters, conditions: Conditions) -> None:
@@ -92,7 +102,7 @@ class DeepConditions:
         if accepted < _LEAST:
             raise ConditionError(
                 f"{conditions}: of {proposed:,} rows that {model.name!r} ({model.options.family}) proposed, "
-                f"{'none meets' if not accepted else f'only {accepted} meet'} this: relax a test, or ask a "
+                f"{'none meets' if not accepted else f'only {accepted} meet'} this: relax a test, or use a "
                 "gaussian_copula, which rejects no rows"
             )
         self.rate = accepted / proposed
@@ -106,7 +116,7 @@ class DeepConditions:
         return counts
 
     def draw(self, seed: int, first_row: int, n: int) -> Drawn:
-        """Rows ``first_row`` to ``first_row + n - 1`` of those under the conditions."""
+        """Rows ``first_row`` to ``first_row + n - 1`` of the rows under the conditions."""
         parts = []
         for chunk in range(first_row // CHUNK, -(-(first_row + n) // CHUNK)):
             start = chunk * CHUNK
@@ -114,20 +124,20 @@ class DeepConditions:
             parts.append(self._chunk(seed, chunk, last).slice(first, last))
         return Drawn.joined(parts) if parts else self._propose((0, 0), 0, 0)
 
-    def _chunk(self, seed: int, chunk: int, wanted: int) -> Drawn:
-        """The first rows of a chunk, at least ``wanted``; it is kept, since the next range often goes on in it."""
+    def _chunk(self, seed: int, chunk: int, needed: int) -> Drawn:
+        """The first rows of a chunk, at least ``needed``; they are kept: the next range often needs the same chunk."""
         key = stream_key(seed, f"{self._name}: chunk {chunk}")
         rows, proposed = self._last[1:] if self._last is not None and self._last[0] == key else (None, 0)
         parts: list[Drawn] = [] if rows is None else [rows]
         accepted = sum(part.codes.shape[1] for part in parts)
-        while accepted < wanted:
-            blocks = int(1.05 * (wanted - accepted) / self.rate) // BLOCK + 1
+        while accepted < needed:
+            blocks = int(1.05 * (needed - accepted) / self.rate) // BLOCK + 1
             drawn = self._propose(key, proposed, min(blocks * BLOCK, _MOST_AT_ONCE))
-            kept = np.flatnonzero(self._mask(drawn))
-            parts.append(drawn.take(kept))
-            accepted += len(kept)
+            passing = np.flatnonzero(self._mask(drawn))
+            parts.append(drawn.take(passing))
+            accepted += len(passing)
             proposed += drawn.codes.shape[1]
-            self._accepted += len(kept)
+            self._accepted += len(passing)
             self._proposed += drawn.codes.shape[1]
         rows = Drawn.joined(parts)
         self._last = key, rows, proposed
@@ -137,7 +147,7 @@ class DeepConditions:
         return self._model.sampler.draw(key, first, n, flat=self.flat, threads=self._model.threads)
 
     def _mask(self, drawn: Drawn) -> Mask:
-        """bool[n]: proposals that pass all tests."""
+        """bool[n]: which proposals pass all tests."""
         mask = np.ones(drawn.codes.shape[1], np.bool_)
         for test in self._tests:
             form = self._model.forms[self._model.coding.columns[test.number].name]
@@ -146,12 +156,12 @@ class DeepConditions:
 
 
 def _compile(model: DeepParameters, conditions: Conditions) -> list[Test]:
-    """Tests of learned columns; those of other columns are met or refused here."""
+    """Tests of learned columns. Conditions on other columns are checked here: they always hold, or are an error."""
     table = {column.name: column for column in model.coding.table}
     learned = {column.name: number for number, column in enumerate(model.coding.columns)}
     tests = []
     for name in conditions.columns:
-        own = conditions.on(name)
+        column_tests = conditions.on(name)
         if name not in table:
             raise ConditionError(f"no column {name!r}{nearest_name(name, list(table))}")
         treatment = table[name].treatment
@@ -159,7 +169,7 @@ def _compile(model: DeepParameters, conditions: Conditions) -> list[Test]:
             raise ConditionError(
                 f"column {name!r} is made from the row number, not learned: it cannot be conditioned on"
             )
-        missing, values = wanted_missing(own), [test for test in own if test.operator != "null"]
+        missing, values = wanted_missing(column_tests), [test for test in column_tests if test.operator != "null"]
         if missing and values:
             raise ConditionError(f"column {name!r}: cannot be missing and have a value")
         if treatment == "empty":
@@ -169,9 +179,9 @@ def _compile(model: DeepParameters, conditions: Conditions) -> list[Test]:
         column = model.coding.columns[learned[name]] if name in learned else None
         if missing and (column is None or not (column.nullable or column.coin > 0)):
             raise ConditionError(f"column {name!r} is never missing in the model: drop isnull({name})")
-        found = _test(model, learned.get(name, -1), model.forms[name], values, bool(missing))
+        compiled = _test(model, learned.get(name, -1), model.forms[name], values, bool(missing))
         if name in learned:
-            tests.append(found)
+            tests.append(compiled)
     return tests
 
 
@@ -179,7 +189,7 @@ def _test(model: DeepParameters, number: int, form: StorageForm, values: Sequenc
     if not values:
         return Test(number, missing)
     column = form.column
-    parts = select(column, form, values).parts  # refuses what the column cannot be
+    parts = select(column, form, values).parts  # ConditionError if no value of the column passes
     if column.categories is not None:
         assert column.marginal is not None
         passing = np.zeros(len(column.categories), np.bool_)
@@ -190,7 +200,7 @@ def _test(model: DeepParameters, number: int, form: StorageForm, values: Sequenc
 
 
 def _steering(model: DeepParameters, tests: Sequence[Test]) -> int | None:
-    """Position in the condition vector of the rarest code that a single category, or missing, stands for."""
+    """Position in the condition vector of the rarest code that a test asks for; None if no test asks for one code."""
     layout, best = model.coding.layout, None
     place = {int(span): int(start) for span, start in zip(layout.conditional, layout.condition_start)}
     for test in tests:
@@ -202,8 +212,8 @@ def _steering(model: DeepParameters, tests: Sequence[Test]) -> int | None:
             code = column.size - 1
         elif test.categories is not None and int(test.categories.sum()) == 1:
             assert column.learned is not None
-            found = np.flatnonzero(column.learned == int(np.flatnonzero(test.categories)[0]))
-            code = int(found[0]) if len(found) else len(column.learned)  # a folded one stands behind the token
+            positions = np.flatnonzero(column.learned == int(np.flatnonzero(test.categories)[0]))
+            code = int(positions[0]) if len(positions) else len(column.learned)  # a folded category has the token
         if code >= 0 and (best is None or column.share[code] < best[0]):
             best = float(column.share[code]), place[test.number] + code
     return None if best is None else best[1]

@@ -1,6 +1,6 @@
 """Training CTGAN and CopulaGAN (Xu et al. 2019, "Modeling Tabular Data using Conditional GAN"), from top to bottom.
 
-CopulaGAN differs in its columns only: their values are normal scores before they get modes.
+A CopulaGAN differs only in its columns: numeric values become normal scores before they get modes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from shardsynth.models.training.early_stopping import QualityCheck
 
 @dataclass(frozen=True)
 class Conditions:
-    """Training by sampling: conditions drawn evenly over columns, and rows that meet them.
+    """Training by sampling: conditions that are drawn evenly over columns, and rows that meet them.
+
+    Xu et al. 2019, section 4.3.
 
     Attributes:
-        cdf: float64[condition width], ``d`` + the cumulative probability of a category within column ``d``: one
-            ascending vector, so that a uniform number finds its place in all columns at once.
+        cdf: float64[condition width], ``d`` + the cumulative probability of a category within column ``d``. The vector
+            ascends, so one search finds column and category.
         column: int64[condition width], column of each position.
         category: int64[condition width], category of each position within its column.
         first: int64[condition width], place in ``order`` of the first row that has the category.
-        rows: int64[condition width], how many have it.
+        rows: int64[condition width], number of rows that have it.
         order: int32[columns * rows], per column, row numbers sorted by category.
-        columns: How many.
+        columns: Number of category columns.
     """
 
     cdf: Tensor
@@ -49,13 +51,13 @@ class Conditions:
     def of(
         cls, codes: Tensor, layout: Layout, *, log_frequency: bool, order: Tensor | None = None
     ) -> Conditions | None:
-        """Conditions for training rows int[n, spans]; None without a category column.
+        """Conditions for training rows; None without a category column.
 
         Args:
-            codes: The rows.
+            codes: int[n, spans], the rows.
             layout: Where columns lie.
-            log_frequency: Whether categories are drawn by the log of their counts.
-            order: int32[columns * rows] to put the order in, where that is too large for memory.
+            log_frequency: Whether categories are drawn by the logarithm of their counts.
+            order: int32[columns * rows], a mapped array for the order; None: it is made in memory.
         """
         if not len(layout.conditional):
             return None
@@ -64,18 +66,18 @@ class Conditions:
         if order is None:
             order = torch.empty(len(layout.conditional) * n, dtype=torch.int32, device=codes.device)
         for number, span in enumerate(layout.conditional.tolist()):
-            own = codes[:, span].long()
+            span_codes = codes[:, span].long()
             size = int(layout.size[span])
-            count = torch.bincount(own, minlength=size)
+            count = torch.bincount(span_codes, minlength=size)
             weight = torch.log1p(count.double()) if log_frequency else count.double()
             share = torch.cumsum(weight / weight.sum(), 0)
-            share[share >= share[-1]] = 1.0  # what comes after the last category that occurs is never drawn
+            share[share >= share[-1]] = 1.0  # categories after the last one that occurs are never drawn
             cdf.append(number + share)
             column.append(torch.full_like(count, number))
             category.append(torch.arange(size, device=codes.device))
             first.append(number * n + torch.cumsum(count, 0) - count)
             rows.append(count)
-            order[number * n : (number + 1) * n] = torch.argsort(own, stable=True)
+            order[number * n : (number + 1) * n] = torch.argsort(span_codes, stable=True)
         return cls(
             torch.cat(cdf),
             torch.cat(column),
@@ -87,12 +89,12 @@ class Conditions:
         )
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """int64[n]: positions in the condition vector, the column even, the category by its weight."""
+        """int64[n]: positions in the condition vector; columns are equally likely, categories go by their weight."""
         uniform = torch.rand(n, generator=generator, device=self.cdf.device, dtype=torch.float64)
         return torch.searchsorted(self.cdf, uniform * self.columns, right=True).clamp_(max=len(self.cdf) - 1)
 
     def matching_rows(self, flat: Tensor, generator: torch.Generator) -> Tensor:
-        """int64[n]: for each position, a row of the training data that has that category."""
+        """int64[n]: for each position of ``flat`` int64[n], the number of a training row that has the category."""
         uniform = torch.rand(len(flat), generator=generator, device=flat.device, dtype=torch.float64)
         return self.order[self.first[flat] + (uniform * self.rows[flat]).long()].long()
 
@@ -112,18 +114,18 @@ def train_ctgan(
     Args:
         table: Training rows in codes.
         layout: Where columns lie.
-        options: Hyper-parameters.
+        options: How to train.
         seed: Everything random follows from it.
         device: Where to train.
         watch: Makes the watch from the number of steps and of steps per epoch.
         check: Scores the generator every few epochs, and may end the training.
 
     Returns:
-        The generator (the best one, if it was checked), and float32[epochs done, 2] on the CPU: both losses at each
-        epoch's last step, the generator's first.
+        The generator, the best one if there is a check; and float32[epochs done, 2] on the CPU: the losses of generator
+        and discriminator at each epoch's last step.
 
     Raises:
-        Saved: Asked to stop; the checkpoint has everything.
+        Saved: Asked to stop; all that the next step needs is in the checkpoint.
     """
     random = torch.Generator(device).manual_seed(seed)
     batch, latent = options.batch_size, options.embedding_dim
@@ -134,12 +136,12 @@ def train_ctgan(
     conditions = Conditions.of(
         codes, layout, log_frequency=options.log_frequency, order=None if order is None else torch.from_numpy(order)
     )
-    wide = layout.condition_width
+    condition_width = layout.condition_width
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        generator = Generator(latent + wide, options.generator_dim, layout.width).to(device)
-        discriminator = Discriminator(layout.width, options.discriminator_dim, options.pac, wide).to(device)
+        generator = Generator(latent + condition_width, options.generator_dim, layout.width).to(device)
+        discriminator = Discriminator(layout.width, options.discriminator_dim, options.pac, condition_width).to(device)
     adam = {"betas": (0.5, 0.9), "fused": True, "capturable": device.type == "cuda"}
     generator_adam = torch.optim.Adam(
         generator.parameters(), lr=options.generator_lr, weight_decay=options.generator_decay, **adam
@@ -164,11 +166,11 @@ def train_ctgan(
         average.begin(state.step)
 
     def products() -> torch.autocast:
-        """Within it, matrix products are computed as ``precision`` says; all else in float32."""
+        """A context in which matrix products have the ``precision`` of the options; all else is float32."""
         return torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16")
 
     def generated() -> tuple[Tensor, Tensor, Tensor | None]:
-        """Raw rows, rows, and the conditions they were made under, as positions in the condition vector."""
+        """Raw rows, rows, and their conditions int64[batch] as positions in the condition vector."""
         noise = torch.randn(batch, latent, generator=random, device=device)
         flat = None if conditions is None else conditions.draw(batch, random)
         with products():
@@ -176,7 +178,7 @@ def train_ctgan(
         return raw, activate(raw, gumbel(batch, layout.width, random, device), spans), flat
 
     def step() -> tuple[Tensor, Tensor]:
-        """Teach the discriminator, then the generator; returns their losses, the generator's first."""
+        """Update the discriminator, then the generator; returns their losses, the generator's first."""
         for left in reversed(range(options.discriminator_steps)):
             with torch.set_grad_enabled(options.reuse_rows and left == 0):
                 raw, fake, flat = generated()
@@ -184,7 +186,7 @@ def train_ctgan(
                 both = None
                 if conditions is None or flat is None:
                     chosen = torch.randint(len(table), (batch,), generator=random, device=device)
-                else:  # real rows meet the same conditions in another order: a pack never sees a pair of them
+                else:  # real rows have the same conditions, shuffled: packs of real and generated rows do not match
                     shuffled = flat[torch.rand(batch, generator=random, device=device).argsort()]
                     chosen = conditions.matching_rows(shuffled, random)
                     both = torch.cat([flat, shuffled])
@@ -200,7 +202,7 @@ def train_ctgan(
             (critic_loss + penalty).backward()
             discriminator_adam.step()
 
-        discriminator.requires_grad_(False)  # its weights get no gradient in the generator's step
+        discriminator.requires_grad_(False)  # the generator's step needs no gradient of these weights
         if not options.reuse_rows:
             raw, fake, flat = generated()
         with products():
@@ -218,7 +220,7 @@ def train_ctgan(
         return generator_loss.detach(), critic_loss.detach()
 
     generator.train()
-    wanted: Generator = generator if average is None else average.network
+    result: Generator = generator if average is None else average.network
     run = Recorded(step, random) if device.type == "cuda" else step
     while state.step < total and not (check is not None and check.stopped):
         generator_loss, critic_loss = run()
@@ -227,23 +229,24 @@ def train_ctgan(
             epoch = state.step // steps_per_epoch - 1
             state.history[epoch, 0], state.history[epoch, 1] = generator_loss, critic_loss
             if check is not None:
-                check.after_epoch(epoch, wanted)
+                check.after_epoch(epoch, result)
         watching.after(state)
     if check is not None:
-        check.keep_best(wanted)
-    return wanted.eval(), state.history[: state.step // steps_per_epoch].cpu()
+        check.keep_best(result)
+    return result.eval(), state.history[: state.step // steps_per_epoch].cpu()
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def settle_normalisation(generator: Generator, noise: Callable[[int], Tensor], chunks: int) -> None:
-    """Re-estimate batch normalisation on generated rows, so that in ``eval`` mode a row does not depend on its batch.
+    """Set the statistics of batch normalisation from generated rows, for ``eval`` mode.
 
-    Layer after layer, each with the layers before it settled: mean and variance over all chunks.
+    In ``eval`` mode a row does not depend on its batch. Mean and variance are taken over all chunks, layer after layer:
+    the layers before it are settled already.
 
     Args:
         generator: Changed in place; left in ``eval`` mode.
-        noise: Gives the generator's input [n, embedding + conditions] for the number of a chunk.
-        chunks: How many there are.
+        noise: Gives the generator's input [n, embedding + conditions] of a chunk, by its number.
+        chunks: Number of chunks.
     """
     generator.eval()
     layers = list(generator.seq)[:-1]

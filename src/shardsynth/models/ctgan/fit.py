@@ -1,4 +1,4 @@
-"""Fitting a native CTGAN, CopulaGAN or TVAE: code the columns, check the device, train, settle, hand over."""
+"""Fitting a native CTGAN, CopulaGAN or TVAE: code the columns, check the device, train, settle the normalisation."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from shardsynth.models.training.torch_threads import torch_threads
 _CHUNK = 10_000
 
 
-def fit_deep(family: str, given: Fitting, *, device: str | None = None) -> DeepModel:
-    """Fit a deep model; its ``loss`` is the history by epoch.
+def fit_deep(family: str, fitting: Fitting, *, device: str | None = None) -> DeepModel:
+    """Fit a deep model; its ``loss`` has one row per epoch.
 
     Args:
         family: ``ctgan``, ``copulagan`` or ``tvae``.
-        given: Its options as mappings (see ``DeepOptions.parse``), or parsed. Modes, categories and their frequencies
-            come from the counts; the networks are trained on ``rows``, or on the row sample. ``score`` is wanted with
-            ``check_epochs``.
-        device: ``auto``, ``cpu`` or ``cuda``; the option of that name if None.
+        fitting: What the fit is given. Its options are a mapping (see ``DeepOptions.parse``) or parsed. Modes,
+            categories and their frequencies come from the counts; the networks are trained on ``rows``, or on the row
+            sample. The option ``check_epochs`` needs ``score``.
+        device: ``auto``, ``cpu`` or ``cuda``; None: the option ``device``.
 
     Raises:
         JobError: An option is unknown or impossible.
-        ModelError: A column cannot be learned, or the device is too small.
-        InputError: A GPU was asked for, or given to this task, and cannot be used.
-        Saved: ``should_stop`` said so; run it again to go on.
+        ModelError: A column cannot be learned, or the device has too little memory.
+        InputError: A GPU is wanted, or this task has one, and it cannot be used.
+        Saved: ``should_stop`` was true, and the state is saved; run it again to go on.
     """
-    setup = given.setup
+    setup = fitting.setup
     options = setup.options if isinstance(setup.options, DeepOptions) else DeepOptions.parse(family, setup.options)
-    where = choose_device(device or options.device)
-    coding = DeepCoding.fit(given.profile, setup.coder, given.counts, options, setup.schema)
-    in_memory = 0 if setup.scratch is not None and where.type == "cpu" else given.training_rows
-    setup.tell(check_memory(coding.columns, options, in_memory, available_memory(where), str(where)))
+    torch_device = choose_device(device or options.device)
+    coding = DeepCoding.fit(fitting.profile, setup.coder, fitting.counts, options, setup.schema)
+    in_memory = 0 if setup.scratch is not None and torch_device.type == "cpu" else fitting.training_rows
+    setup.tell(check_memory(coding.columns, options, in_memory, available_memory(torch_device), str(torch_device)))
     for note in coding.notes:
         setup.tell(note)
-    table = encode_rows(coding, setup.coder, given.batches(), given.training_rows, setup.seed, setup.scratch)
+    table = encode_rows(coding, setup.coder, fitting.batches(), fitting.training_rows, setup.seed, setup.scratch)
     identity = _identity(options, coding, table, setup.seed)
-    rows, name = given.counts.rows, setup.name or family
+    rows, name = fitting.counts.rows, setup.name or family
 
     def model(network: Network, loss: pa.Table | None = None) -> DeepModel:
         generators, threads = dict(setup.generators), max(1, setup.threads)
@@ -69,33 +69,35 @@ def fit_deep(family: str, given: Fitting, *, device: str | None = None) -> DeepM
     def measure(network: Any) -> float:
         trial = copy.deepcopy(network)
         if options.is_gan:
-            settle(trial, coding, options, rows, setup.seed, where, most=_CHUNK)
-        assert given.score is not None
+            settle(trial, coding, options, rows, setup.seed, torch_device, most=_CHUNK)
+        assert fitting.score is not None
         drawn = replace(model(trial.cpu().eval()), name=f"{name}: check").draw(setup.seed, 0, options.check_rows)
-        quality = given.score(drawn)
+        quality = fitting.score(drawn)
         setup.tell(f"quality {quality:.4f}")
         return quality
 
-    if options.check_epochs and given.score is None:
-        raise JobError(f"{family}: check_epochs wants a run's counts to score the rows by")
+    if options.check_epochs and fitting.score is None:
+        raise JobError(f"{family}: check_epochs needs the counts of a run to score rows; set it to 0")
     check = QualityCheck(options.check_epochs, options.patience, measure) if options.check_epochs else None
     with torch_threads(setup.threads):
         train = train_ctgan if options.is_gan else train_tvae
-        network, losses = train(table, coding.layout, options, seed=setup.seed, device=where, watch=watch, check=check)
+        network, losses = train(
+            table, coding.layout, options, seed=setup.seed, device=torch_device, watch=watch, check=check
+        )
         if options.is_gan:
-            settle(network, coding, options, rows, setup.seed, where)
+            settle(network, coding, options, rows, setup.seed, torch_device)
     return model(network.cpu(), _history(options, losses, check))
 
 
 def _history(options: DeepOptions, losses: Tensor, check: QualityCheck | None) -> pa.Table:
-    """Losses by epoch, and the quality where it was looked at."""
+    """Losses by epoch, and the quality at the epochs that were checked."""
     names = ("generator_loss", "discriminator_loss") if options.is_gan else ("loss",)
     history: dict[str, Any] = {"epoch": np.arange(len(losses))}
     history.update({name: losses[:, i].numpy() for i, name in enumerate(names)})
     if check is not None:
         scores: list[float | None] = [None] * len(losses)
-        for number, found in enumerate(check.scores):
-            scores[(number + 1) * check.every - 1] = found
+        for number, score in enumerate(check.scores):
+            scores[(number + 1) * check.every - 1] = score
         history["quality"] = pa.array(scores, pa.float64())
     return pa.table(history)
 
@@ -110,7 +112,17 @@ def settle(
     *,
     most: int = 10**9,
 ) -> None:
-    """Settle a generator's batch normalisation on rows generated under the conditions of sampling."""
+    """Settle a generator's batch normalisation on rows generated under the conditions of sampling.
+
+    Args:
+        network: The generator; changed in place.
+        coding: The columns.
+        options: How it was trained.
+        rows: Number of training rows, for ``condvec: log``.
+        seed: Seed of the generated rows.
+        device: Where the generator is.
+        most: Largest number of rows to generate.
+    """
     cdf = torch.from_numpy(condition_cdf(coding, log_rows=rows if options.condvec == "log" else None)).to(device)
     total = min(options.normalisation_rows, most)
     size = min(_CHUNK, total)
@@ -129,7 +141,10 @@ def settle(
 
 
 def _identity(options: DeepOptions, coding: DeepCoding, table: DeepTable, seed: int) -> str:
-    """Says which training a checkpoint belongs to: options, columns, data and seed."""
+    """Hash of all that a training depends on: options, columns, rows and seed.
+
+    A checkpoint with another one belongs to another training and is not used.
+    """
     same = options.model_copy(update={"device": "", "checkpoint_minutes": 0.0, "condvec": "", "decode": ""})
     digest = hashlib.blake2b(json.dumps([same.to_json(), seed], sort_keys=True).encode(), digest_size=16)
     for column in coding.columns:

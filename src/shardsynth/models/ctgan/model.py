@@ -10,9 +10,7 @@ import pyarrow as pa
 
 from shardsynth.errors import ConditionError
 from shardsynth.models.base import PreparedConditions
-from shardsynth.models.columns.files import (
-    unlearned_array,
-)
+from shardsynth.models.columns.files import unlearned_array
 from shardsynth.models.ctgan.conditions import DeepConditions
 from shardsynth.models.ctgan.parameters import DeepParameters
 from shardsynth.models.ctgan.sampler import Drawn
@@ -32,8 +30,8 @@ class DeepModel(DeepParameters):
         Args:
             seed: Any integer.
             first_row: Global number of the first row, from 0.
-            n: Rows; 32,768 and more at a time are fast.
-            conditions: Draw rows that meet these; ``prepare`` them once when drawing repeatedly.
+            n: Number of rows; calls of 32,768 and more are the fastest per row.
+            conditions: Draw rows that meet these; ``prepare`` them once for repeated calls.
 
         Returns:
             A batch whose schema equals ``schema``, metadata included.
@@ -55,30 +53,34 @@ class DeepModel(DeepParameters):
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def prepare(self, conditions: Conditions | PreparedConditions) -> DeepConditions:
-        """Conditions in terms of this model: a pilot says what share of the proposals will be accepted.
+        """Conditions in terms of this model; a pilot measures what share of the proposals they accept.
 
         Raises:
-            ConditionError: They cannot be met, or hardly; says how many rows of the pilot met them.
+            ConditionError: The conditions cannot be met, or too few rows of the pilot met them.
         """
         if isinstance(conditions, DeepConditions):
             return conditions
         return DeepConditions(self, conditions if isinstance(conditions, Conditions) else conditions.conditions)
 
     def complete(self, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
-        """ConditionError: these networks make whole rows."""
+        """Not possible: these networks make whole rows.
+
+        Raises:
+            ConditionError: Always.
+        """
         raise ConditionError(f"{self.options.family} cannot complete rows; gaussian_copula and autoregressive can")
 
     def _learned(self, drawn: Drawn) -> dict[str, pa.Array]:
-        """Arrow arrays of the learned columns, as many at a time as there are threads."""
+        """Arrow arrays of the learned columns by name; each thread makes one at a time."""
 
         def array(number: int) -> pa.Array:
             raw, missing = self.raw(drawn, number)
             form = self.forms[self.coding.columns[number].name]
             return form.array(np.ascontiguousarray(form.of_raw(raw)), missing)
 
-        # Imported models: SDV's networks see columns without a value, too.
-        wanted = {c.name: i for i, c in enumerate(self.coding.columns) if c.fit.treatment != "empty"}
+        # SDV's networks, in an imported model, also learn columns that are always missing.
+        numbers = {c.name: i for i, c in enumerate(self.coding.columns) if c.fit.treatment != "empty"}
         if self.threads <= 1:
-            return {name: array(number) for name, number in wanted.items()}
+            return {name: array(number) for name, number in numbers.items()}
         with ThreadPoolExecutor(self.threads) as pool:
-            return dict(zip(wanted, pool.map(array, wanted.values())))
+            return dict(zip(numbers, pool.map(array, numbers.values())))

@@ -1,8 +1,8 @@
 """Modes of a numeric column: a one-dimensional Gaussian mixture fitted on its histogram.
 
 CTGAN's mode-specific normalisation (Xu et al. 2019, "Modeling Tabular Data using Conditional GAN", section 4.2): a
-value is a mode and its place in it, ``(v - mean) / (4 std)``. Inference runs on at most some thousand
-weighted points whatever the number of rows, so that it takes milliseconds.
+value is a mode and its place in it, ``(v - mean) / (4 std)``. The fit sees a few thousand weighted points at most,
+however many rows there are, so it takes milliseconds.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import digamma
 
 Floats = NDArray[np.float64]
 
-#: A value lies within -1 and 1 of its mode with 99.99 % probability.
+#: A place of 1 is so many standard deviations from the mean: 99.99 % of a mode's values have places within -1 and 1.
 STDS = 4.0
-#: Places are kept within this at encoding, so that tanh can reach them.
+#: Encoded places are clipped to this, because tanh never reaches 1.
 LIMIT = 0.99
 _STEPS = 300
 _TOLERANCE = 1e-5
-#: Of the Dirichlet process: small, few components.
+#: Concentration of the Dirichlet process; a small one gives few components.
 _CONCENTRATION = 1e-3
 
 
@@ -50,10 +51,10 @@ class Modes:
         return np.asarray(log / log.sum(axis=1, keepdims=True))
 
     def encode(self, values: Floats, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """A mode drawn for each value by its responsibilities, and the place in it.
+        """A mode for each value, drawn by its responsibilities, and the place in it.
 
         Args:
-            values: float64[n], none missing.
+            values: float64[n], without missing values.
             rng: Draws the modes.
 
         Returns:
@@ -67,7 +68,7 @@ class Modes:
         return modes, np.clip(places, -LIMIT, LIMIT).astype(np.float32)
 
     def decode(self, modes: NDArray[Any], places: NDArray[Any]) -> Floats:
-        """float64[n] of modes [n] and places [n] within -1 and 1."""
+        """Values float64[n] of modes [n] and places [n] in -1 to 1."""
         return np.asarray(self.mean[modes] + (STDS * self.std[modes]) * places)
 
 
@@ -81,23 +82,21 @@ def fit_modes(
     lightest: float = 0.005,
     floor: float = 0.0,
 ) -> Modes:
-    """Mixture of weighted points by variational inference under a Dirichlet process.
+    """Fit a mixture to weighted points by variational inference under a Dirichlet process.
 
-    Blei and Jordan 2006, "Variational inference for Dirichlet process mixtures", in one dimension, with the priors of
-    the stock package (concentration 0.001, the data's own mean and variance as one observation): components that are
-    not needed lose their weight, and those with less than ``lightest`` are dropped.
+    Blei and Jordan 2006, "Variational inference for Dirichlet process mixtures", in one dimension. The priors are those
+    of the ctgan package: concentration 0.001, and mean and variance of the points as one observation. Components that
+    are not needed lose their weight; those with a share below ``lightest`` are dropped.
 
     Args:
         points: Middle of each bin, float64[m].
         weight: Share of each bin, float64[m].
-        spread: Width of each bin (0: an atom), over which its values are even, float64[m].
-        rows: Rows that the shares are of.
-        most: Components at most.
-        lightest: Least share of a component.
-        floor: Least standard deviation.
+        spread: Width of each bin, float64[m]; values are uniform over it; 0 for an atom.
+        rows: Number of rows that the shares are of.
+        most: Largest number of components.
+        lightest: Smallest share of a component.
+        floor: Smallest standard deviation.
     """
-    from scipy.special import digamma
-
     weight = weight / weight.sum()
     centre = float(weight @ points)
     scale = float(np.sqrt(weight @ ((points - centre) ** 2 + spread**2 / 12.0))) or 1.0
@@ -114,7 +113,7 @@ def fit_modes(
         mean = count * middle / strength
         variance = (1.0 + square + count / strength * middle**2) / freedom
         std = np.maximum(np.sqrt(variance), least)
-        # Posterior of the sticks broken off for the components, in their order.
+        # Posterior of the stick-breaking weights, in the order of the components.
         first, rest = 1.0 + count, _CONCENTRATION + np.append(np.cumsum(count[::-1])[-2::-1], 0.0)
         whole = digamma(first + rest)
         stick = digamma(first) - whole + np.append(0.0, np.cumsum(digamma(rest) - whole)[:-1])
@@ -133,11 +132,11 @@ def fit_modes(
 
 
 def _start(x: Floats, weight: Floats, k: int) -> Floats:
-    """float64[m, k]: each point in the nearest of k groups, by Lloyd's iterations from even quantiles."""
+    """float64[m, k] of 0 and 1: each point in one of at most k groups, by Lloyd's algorithm from even quantiles."""
     order = np.argsort(x, kind="stable")
     cdf = np.cumsum(weight[order])
     centres = np.unique(x[order][np.minimum(np.searchsorted(cdf, (np.arange(k) + 0.5) / k), len(x) - 1)])
-    if len(centres) < k:  # heavy atoms took several: the others are spread over the range
+    if len(centres) < k:  # heavy atoms took several quantiles: spread the missing centres over the range
         centres = np.unique(np.concatenate([centres, np.linspace(x.min(), x.max(), k - len(centres) + 2)[1:-1]]))
     for _ in range(20):
         nearest = np.abs(x[:, None] - centres).argmin(axis=1)
@@ -145,5 +144,5 @@ def _start(x: Floats, weight: Floats, k: int) -> Floats:
         used = total > 0
         centres = (np.bincount(nearest, weight * x, len(centres))[used]) / total[used]
     nearest = np.abs(x[:, None] - centres).argmin(axis=1)
-    by_weight = np.argsort(-np.bincount(nearest, weight, len(centres)), kind="stable")  # heavy sticks are broken first
+    by_weight = np.argsort(-np.bincount(nearest, weight, len(centres)), kind="stable")  # the heaviest group comes first
     return np.asarray(nearest[:, None] == by_weight, np.float64)

@@ -1,8 +1,8 @@
 """Networks and losses of CTGAN and TVAE (Xu et al. 2019), over whole batches: no loop over columns.
 
-Layers and parameter names are those of the ctgan package, so that weights go both ways (a discriminator's only without
-conditions, whose weights are a table of their own here); what is computed of them agrees with it to 1e-5
-(``tests/models/test_ctgan.py``, ``test_tvae.py``).
+Layers and parameter names are those of the ctgan package, so weights go both ways. (Those of a discriminator only
+without conditions: here the weights of condition vectors are in a table.) A test holds the results to those of the
+ctgan package, within 1e-5.
 """
 
 # mypy: disable-error-code="misc"
@@ -21,7 +21,7 @@ from shardsynth.models.ctgan.codes import Layout
 warnings.filterwarnings("ignore", r"index_reduce\(\) is in beta")
 #: Temperature of the Gumbel softmax.
 TAU = 0.2
-#: Slope of the leaky rectifier under zero.
+#: Slope of the leaky rectifier below zero.
 SLOPE = 0.2
 DROPOUT = 0.5
 
@@ -30,7 +30,7 @@ class Spans:
     """A layout as tensors on a device, and the operations on all its one-hot spans at once.
 
     Args:
-        layout: Positions.
+        layout: Where columns lie.
         device: Where the tensors are.
     """
 
@@ -59,12 +59,12 @@ class Spans:
         return torch.zeros(len(flat), self.condition_width, device=flat.device).scatter_(1, flat[:, None], 1.0)
 
     def top(self, x: Tensor) -> Tensor:
-        """[segments, b]: largest value of each span of [width, b], without gradient."""
+        """[segments, b]: largest value of each segment of x [width, b], without gradient."""
         low = torch.full((self.member.shape[1], x.shape[1]), -torch.inf, dtype=x.dtype, device=x.device)
         return low.index_reduce_(0, self.segment, x.detach(), "amax")
 
     def logsumexp(self, x: Tensor) -> Tensor:
-        """[b, s]: log of the sum of exponentials over each one-hot span of [b, width]."""
+        """[b, s]: log of the sum of exponentials over each one-hot span of x [b, width]."""
         low = torch.full((len(x), self.member.shape[1]), -torch.inf, dtype=x.dtype, device=x.device)
         top = low.scatter_reduce_(1, self.segment.expand(len(x), -1), x.detach(), "amax")
         sums = torch.exp(x - top.index_select(1, self.segment)) @ self.member
@@ -72,11 +72,11 @@ class Spans:
 
 
 class _Activate(torch.autograd.Function):
-    """tanh on places; softmax of (x + noise) / tau over each one-hot span."""
+    """``activate``, with a derivative that runs over all spans at once."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, noise: Tensor, spans: Spans, tau: float) -> Tensor:
-        # Position by position: a span's rows lie together, which is several times as fast as its columns.
+        # Transposed, each position is a row of memory: reducing over rows is several times as fast as over columns.
         sharp = (x + noise).t().contiguous().div_(tau)
         soft = sharp.sub_(spans.top(sharp).index_select(0, spans.segment)).exp_()
         soft /= (spans.member.t() @ soft).index_select(0, spans.segment)
@@ -91,33 +91,35 @@ class _Activate(torch.autograd.Function):
         (y,) = ctx.saved_tensors
         spans: Spans = ctx.spans
         product = gradients[0] * y
-        found = (product - y * ((product @ spans.member) @ spans.member.t())).div_(ctx.tau)
+        gradient = (product - y * ((product @ spans.member) @ spans.member.t())).div_(ctx.tau)
         place = y[:, spans.tanh]
-        found[:, spans.tanh] = gradients[0][:, spans.tanh] * (1 - place * place)
-        return found, None, None, None
+        gradient[:, spans.tanh] = gradients[0][:, spans.tanh] * (1 - place * place)
+        return gradient, None, None, None
 
 
 def activate(x: Tensor, noise: Tensor, spans: Spans, tau: float = TAU) -> Tensor:
-    """Generator output [b, width] as network rows: tanh places, Gumbel-softmax spans.
+    """Generator output [b, width] as network rows: tanh of places, softmax of (x + noise) / tau over one-hot spans.
+
+    Jang et al. 2017, "Categorical reparameterization with Gumbel-softmax".
 
     Args:
-        x: Raw output.
+        x: Raw output [b, width].
         noise: Gumbel noise [b, width].
-        spans: Where things are.
-        tau: Temperature (Jang et al. 2017).
+        spans: The layout.
+        tau: Temperature.
     """
     result: Tensor = _Activate.apply(x, noise, spans, tau)
     return result
 
 
 def gumbel(rows: int, width: int, generator: torch.Generator, device: torch.device | str) -> Tensor:
-    """Gumbel noise float32[rows, width]."""
+    """Standard Gumbel noise float32[rows, width]."""
     uniform = torch.rand(rows, width, generator=generator, device=device)
     return uniform.clamp_(min=1e-20).log_().neg_().log_().neg_()
 
 
 class Residual(nn.Module):
-    """A layer, batch-normalised and rectified, put in front of its input."""
+    """CTGAN's residual layer: linear, batch normalisation, rectifier; the input is appended to the output."""
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()
@@ -139,9 +141,9 @@ def _sums_by_condition(rows: Tensor, flat: Tensor, conditions: int) -> Tensor:
 
 
 class _Conditioned(torch.autograd.Function):
-    """A linear layer of [*parts, noise, one-hot vectors], none of them put together.
+    """A linear layer on [*parts, noise, one-hot vectors], without concatenating them.
 
-    What it makes of a vector is a row of its weights. The noise, which nothing is learned from, gets no derivative.
+    The product with a one-hot vector is a row of the weights. The noise needs no derivative.
     """
 
     @staticmethod
@@ -152,11 +154,11 @@ class _Conditioned(torch.autograd.Function):
         sizes = [part.shape[1] for part in known]
         *dense, table = weight.split([*sizes, weight.shape[1] - sum(sizes)], dim=1)
         out = nn.functional.embedding(flat, table.t().contiguous()).add_(bias)
-        for part, own in zip(known, dense):
+        for part, block in zip(known, dense):
             if half:
-                out += part @ own.bfloat16().t()
+                out += part @ block.bfloat16().t()
             else:
-                out.addmm_(part, own.t())
+                out.addmm_(part, block.t())
         ctx.save_for_backward(flat, weight, *known)
         ctx.sizes, ctx.half = sizes, half
         return out
@@ -168,13 +170,13 @@ class _Conditioned(torch.autograd.Function):
         rounded = d_out.bfloat16() if ctx.half else d_out
         d_weight, d_parts, first = torch.empty_like(weight), [], 0
         for part, size in zip(known, ctx.sizes):
-            own = slice(first, first + size)
+            block = slice(first, first + size)
             if ctx.half:
-                d_weight[:, own] = rounded.t() @ part
+                d_weight[:, block] = rounded.t() @ part
             else:
-                torch.mm(rounded.t(), part, out=d_weight[:, own])
+                torch.mm(rounded.t(), part, out=d_weight[:, block])
             if first + size < sum(ctx.sizes):
-                d_parts.append((rounded @ weight[:, own].to(rounded.dtype)).float())
+                d_parts.append((rounded @ weight[:, block].to(rounded.dtype)).float())
             first += size
         d_weight[:, first:] = _sums_by_condition(d_out, flat, weight.shape[1] - first).t()
         return None, None, d_weight, d_out.sum(0), None, *d_parts
@@ -196,8 +198,8 @@ class Generator(nn.Module):
         """Raw output [b, width], before ``activate``.
 
         Args:
-            x: Noise and condition vectors [b, embedding + conditions]; or the noise alone.
-            flat: Then int64[b], hot position of each condition vector.
+            x: Noise and condition vectors [b, embedding + conditions]; with ``flat``, the noise alone.
+            flat: int64[b], hot position of each condition vector.
         """
         half = torch.is_autocast_enabled(x.device.type)
         if flat is None:
@@ -206,8 +208,8 @@ class Generator(nn.Module):
         *residuals, last = self.seq
         learned: list[Tensor] = []
         for layer in residuals:
-            made = _Conditioned.apply(x, flat, layer.fc.weight, layer.fc.bias, half, *learned)
-            learned.insert(0, torch.relu(layer.bn(made)))
+            linear = _Conditioned.apply(x, flat, layer.fc.weight, layer.fc.bias, half, *learned)
+            learned.insert(0, torch.relu(layer.bn(linear)))
         raw: Tensor = _Conditioned.apply(x, flat, last.weight, last.bias, half, *learned)
         return raw
 
@@ -219,22 +221,24 @@ class Discriminator(nn.Module):
         input_dim: Width of a row.
         discriminator_dim: Widths of the layers.
         pac: Rows judged together.
-        wide: Length of a row's condition vector. Being one-hot, it has a table of weights for itself.
+        condition_width: Length of a row's condition vector. It is one-hot, so its weights are a separate table.
     """
 
-    def __init__(self, input_dim: int, discriminator_dim: Sequence[int], pac: int = 10, wide: int = 0) -> None:
+    def __init__(
+        self, input_dim: int, discriminator_dim: Sequence[int], pac: int = 10, condition_width: int = 0
+    ) -> None:
         super().__init__()
-        self.pac, self.pacdim, self.wide = pac, input_dim * pac, wide
+        self.pac, self.pacdim, self.condition_width = pac, input_dim * pac, condition_width
         layers: list[nn.Module] = []
         width = self.pacdim
         for size in discriminator_dim:
             layers += [nn.Linear(width, size), nn.LeakyReLU(SLOPE), nn.Dropout(DROPOUT)]
             width = size
         self.seq = nn.Sequential(*layers, nn.Linear(width, 1))
-        if wide:  # random as one layer of rows with their vectors would be
+        if condition_width:  # random as in one layer on rows with their condition vectors
             first = self.linears[0]
-            self.table = nn.Parameter(torch.empty(pac * wide, len(first.bias)))
-            bound = 1 / math.sqrt(pac * (input_dim + wide))
+            self.table = nn.Parameter(torch.empty(pac * condition_width, len(first.bias)))
+            bound = 1 / math.sqrt(pac * (input_dim + condition_width))
             for weights in (first.weight, first.bias, self.table):
                 nn.init.uniform_(weights, -bound, bound)
 
@@ -244,23 +248,24 @@ class Discriminator(nn.Module):
         return [layer for layer in self.seq if isinstance(layer, nn.Linear)]
 
     def first(self, rows: Tensor, flat: Tensor | None = None) -> Tensor:
-        """What the first layer makes of rows, before its rectifier.
+        """Output of the first linear layer, [b / pac, size], before the rectifier.
 
         Args:
             rows: Rows [b, input].
-            flat: int64[b], hot position of each row's condition vector, if they have one.
-
-        Returns:
-            [b / pac, size].
+            flat: int64[b], hot position of each row's condition vector; None without conditions.
         """
         dense: Tensor = self.linears[0](rows.reshape(-1, self.pacdim)).float()
         if flat is None:
             return dense
-        place = flat.view(-1, self.pac) + torch.arange(self.pac, device=flat.device) * self.wide
+        place = flat.view(-1, self.pac) + torch.arange(self.pac, device=flat.device) * self.condition_width
         return dense + nn.functional.embedding_bag(place, self.table, mode="sum")
 
     def judge(self, first: Tensor, generator: torch.Generator | None) -> tuple[list[Tensor], Tensor]:
-        """Judge what ``first`` gave; dropout is drawn from ``generator``, or left out where there is none.
+        """The layers after the first one.
+
+        Args:
+            first: Output of ``first`` [b / pac, size].
+            generator: Draws the dropout; None: no dropout.
 
         Returns:
             ``(slopes, scores)``: per hidden layer, the factor [b / pac, size] by which each unit was multiplied (leaky
@@ -291,16 +296,16 @@ class Discriminator(nn.Module):
     ) -> Tensor:
         """WGAN-GP's penalty (Gulrajani et al. 2017): squared distance from 1 of the input gradient's norm.
 
-        The discriminator is piecewise linear: where its units are switched as they are, its gradient is a product of
-        weights and slopes, written out here. That spares differentiating twice and gives the same derivatives. What
-        the first layer makes of a point between two rows lies as far between what it makes of them.
+        The discriminator is piecewise linear: its gradient is a product of weights and slopes, which is written out
+        here. The derivatives are the same as those of differentiating twice, at less cost. The first layer is linear,
+        so its output at a point between two rows is interpolated from its outputs at the rows.
 
         Args:
-            first_real: What ``first`` gave for real rows [b / pac, size].
-            first_fake: And for generated rows.
-            alpha: Uniform numbers [b / pac, 1], where between the two to look.
-            generator: For dropout.
-            weight: Of the penalty.
+            first_real: Output of ``first`` [b / pac, size] for real rows.
+            first_fake: The same for generated rows.
+            alpha: Uniform numbers [b / pac, 1]: where between the two rows the gradient is taken.
+            generator: Draws the dropout; None: no dropout.
+            weight: Weight of the penalty.
         """
         with torch.no_grad():
             slopes, _ = self.judge(torch.lerp(first_fake, first_real, alpha), generator)
@@ -310,13 +315,13 @@ class Discriminator(nn.Module):
             behind = gradient * slope
             gradient = (behind @ linear.weight).float()
         square = gradient.square().sum(1)
-        if self.wide:
+        if self.condition_width:
             square = square + (behind @ self.table.t()).float().square().sum(1)
         return ((square.clamp(min=1e-24).sqrt() - 1) ** 2).mean() * weight
 
 
 def coins(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Zeros and ones float32 of a shape, as often the one as the other: which units dropout leaves."""
+    """float32 of a shape, zeros and ones with equal probability: which units dropout of 0.5 keeps."""
     numbers = math.prod(shape)
     words = torch.empty(-(-numbers // 8), dtype=torch.uint8, device=generator.device).random_(256, generator=generator)
     bits = (words[:, None] >> torch.arange(8, dtype=torch.uint8, device=generator.device)) & 1
@@ -324,13 +329,13 @@ def coins(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def condition_loss(raw: Tensor, column: Tensor, category: Tensor, spans: Spans) -> Tensor:
-    """Cross-entropy between the generator's raw rows and the categories that it was asked for.
+    """Mean cross-entropy between the generator's raw rows and the categories of their condition vectors.
 
     Args:
-        raw: [b, width].
+        raw: Raw rows [b, width].
         column: int64[b], number of the conditional span.
         category: int64[b], position within it.
-        spans: Where things are.
+        spans: The layout.
     """
     span = spans.conditional[column]
     others = spans.segment != span[:, None]
@@ -378,15 +383,17 @@ class Decoder(nn.Module):
 def elbo(
     raw: Tensor, real: Tensor, sigma: Tensor, mean: Tensor, log_variance: Tensor, spans: Spans, factor: float
 ) -> tuple[Tensor, Tensor]:
-    """TVAE's two losses, means over the batch: weighted reconstruction, and divergence from the standard normal.
+    """TVAE's two losses, means over the batch: reconstruction and divergence (Xu et al. 2019, section 4.5).
+
+    The second is the Kullback-Leibler divergence of the latent distribution from the standard normal one.
 
     Args:
         raw: Decoder's rows [b, width].
         real: The rows that were encoded [b, width].
         sigma: Standard deviations [width].
-        mean: Of the latent [b, embedding].
-        log_variance: Of the latent [b, embedding].
-        spans: Where things are.
+        mean: Mean of the latent [b, embedding].
+        log_variance: Log variance of the latent [b, embedding].
+        spans: The layout.
         factor: Weight of the reconstruction.
     """
     rows = len(real)

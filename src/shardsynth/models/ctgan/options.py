@@ -10,17 +10,17 @@ from pydantic.fields import FieldInfo
 
 from shardsynth.errors import JobError
 from shardsynth.models.columns.options import Distributions, check_named
-from shardsynth.models.training.options import Trained
+from shardsynth.models.training.options import TrainedOptions
 from shardsynth.options import Number, Options, Share, Whole, Widths, keys, unknown
 
 FAMILIES = ("ctgan", "copulagan", "tvae")
 
 
 class Gan(Options):
-    """Options of CTGAN and CopulaGAN."""
+    """Options of CTGAN and CopulaGAN alone."""
 
     generator_dim: Widths = Field((256, 256), description="Widths of the generator's residual layers.")
-    # the penalty on the critic's gradient wants a hidden layer
+    # the gradient penalty needs a hidden layer
     discriminator_dim: Widths = Field((256, 256), min_length=1, description="Widths of the discriminator's layers.")
     generator_lr: Number = Field(2e-4, gt=0, description="Adam's learning rate of the generator.")
     generator_decay: Number = Field(1e-6, ge=0, description="Adam's weight decay of the generator.")
@@ -38,7 +38,7 @@ class Gan(Options):
 
 
 class Vae(Options):
-    """Options of TVAE."""
+    """Options of TVAE alone."""
 
     compress_dims: Widths = Field((128, 128), description="Widths of the encoder's layers.")
     decompress_dims: Widths = Field((128, 128), description="Widths of the decoder's layers.")
@@ -47,8 +47,8 @@ class Vae(Options):
     decode: Literal["sample", "argmax"] = Field("sample", description="Categories are drawn, or the likeliest taken.")
 
 
-class Deep(Trained):
-    """Options of CTGAN, CopulaGAN and TVAE."""
+class Deep(TrainedOptions):
+    """Options that CTGAN, CopulaGAN and TVAE share."""
 
     embedding_dim: Whole = Field(128, ge=1, description="Size of the latent noise.")
     batch_size: Whole = Field(500, ge=1, description="Rows of a step.")
@@ -73,9 +73,9 @@ class Deep(Trained):
 
     @model_validator(mode="before")
     @classmethod
-    def _where(cls, given: Any) -> Any:
-        kept = {key: value for key, value in given.items() if key != "enable_gpu"}
-        return {**kept, "device": "cpu"} if given.get("enable_gpu") is False else kept
+    def _where(cls, options: Any) -> Any:
+        others = {key: value for key, value in options.items() if key != "enable_gpu"}
+        return {**others, "device": "cpu"} if options.get("enable_gpu") is False else others
 
 
 class DeepOptions(Deep, Gan, Vae, Distributions):
@@ -89,10 +89,10 @@ class DeepOptions(Deep, Gan, Vae, Distributions):
 
         Args:
             family: ``ctgan``, ``copulagan`` or ``tvae``.
-            options: Those of the family, see ``options_of``.
+            options: Options of the family by name, see ``options_of``.
 
         Raises:
-            JobError: An unknown or impossible option, with the nearest valid one.
+            JobError: An option is unknown (the error names the nearest valid one) or impossible.
         """
         valid = options_of(family)
         for key in options or {}:
@@ -109,11 +109,15 @@ class DeepOptions(Deep, Gan, Vae, Distributions):
                 f"together; take batch_size {down or self.pac} or another pac"
             )
         if self.is_gan and self.batch_size < 2:
-            raise ValueError("batch_size is 1; batch normalisation wants at least 2")
+            raise ValueError("batch_size is 1; batch normalisation needs at least 2")
         return self
 
     def check_columns(self, names: Collection[str]) -> None:
-        """JobError if a marginal is given for a column that is not there."""
+        """Check that the columns of ``marginals`` are among ``names``, the numeric columns.
+
+        Raises:
+            JobError: One is not.
+        """
         check_named(self.family, names, marginals=self.marginals)
 
     @property
@@ -123,11 +127,11 @@ class DeepOptions(Deep, Gan, Vae, Distributions):
 
 
 def options_of(family: str) -> dict[str, FieldInfo]:
-    """Options that a family takes, by the names that a job file gives them."""
+    """Options that a family takes, by their names in a job file."""
     return keys(Deep, Vae if family == "tvae" else Gan, *((Distributions,) if family == "copulagan" else ()))
 
 
 def option_names(family: str) -> tuple[str, ...]:
-    """Names of the options that say how a family is built and trained."""
+    """Names of the options that say how a family's networks are built and trained."""
     named = keys(Distributions)
     return tuple(key for key, info in options_of(family).items() if not info.exclude and key not in named)

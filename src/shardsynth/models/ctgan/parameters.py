@@ -14,13 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import schema_from_text, schema_to_text
-from shardsynth.models.columns.files import (
-    column_arrays,
-    column_card,
-    column_of,
-    read_files,
-    write_files,
-)
+from shardsynth.models.columns.files import column_arrays, column_card, column_of, read_files, write_files
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.ragged import Ragged
@@ -30,29 +24,28 @@ from shardsynth.models.ctgan.modes import Modes
 from shardsynth.models.ctgan.networks import Decoder, Generator
 from shardsynth.models.ctgan.options import DeepOptions
 from shardsynth.models.ctgan.sampler import Drawn, Sampler
+from shardsynth.models.training.device import choose_device
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    pass
 
 _FORMAT = 1
 Network = Union[Generator, Decoder]
 
 
 def make_network(options: DeepOptions, layout: Layout) -> Network:
-    """The network that rows come out of, untrained."""
+    """The network that makes rows, generator or decoder, untrained."""
     if options.is_gan:
         return Generator(options.embedding_dim + layout.condition_width, options.generator_dim, layout.width)
     return Decoder(options.embedding_dim, options.decompress_dims, layout.width)
 
 
 def condition_cdf(coding: DeepCoding, *, log_rows: int | None = None) -> NDArray[np.float64]:
-    """float64[condition width]: what conditions are drawn by at sampling; see ``ctgan.Conditions.cdf``.
+    """float64[condition width]: the probabilities of conditions at sampling, cumulated as ``ctgan.Conditions.cdf``.
 
     Args:
         coding: Columns with the true shares of their codes.
-        log_rows: Draw by the log of frequencies among so many rows, as the stock package does; None: by frequencies.
+        log_rows: Draw by the logarithm of counts in so many rows, as the ctgan package does; None: by frequency.
     """
     parts = []
     for number, column in enumerate(c for c in coding.columns if not c.is_axis):
@@ -65,14 +58,14 @@ def condition_cdf(coding: DeepCoding, *, log_rows: int | None = None) -> NDArray
 
 @dataclass(frozen=True)
 class DeepParameters(ColumnModel):
-    """A trained model that can be sampled, saved and loaded.
+    """The parts of a trained model, which can be saved and loaded; ``DeepModel`` draws rows from them.
 
     Attributes:
         schema: Arrow schema of the input, and of every batch drawn.
         options: How it was trained.
         coding: Its columns.
         network: Generator (batch normalisation settled) or decoder.
-        rows: Training rows.
+        rows: Number of training rows.
         generators: By column name, for ids and personal data (see ``sampling.identifiers``).
         formats: By column name, for datetimes held as text or integers.
         name: Part of the key of its random stream.
@@ -94,7 +87,7 @@ class DeepParameters(ColumnModel):
     device: str = "cpu"
 
     def on_device(self, device: str) -> Self:
-        """The same model, making its rows there.
+        """The same model; it makes its rows on the device.
 
         Args:
             device: ``cpu``, ``cuda``, or ``auto``: a GPU where this process has one.
@@ -102,12 +95,10 @@ class DeepParameters(ColumnModel):
         Raises:
             InputError: A GPU is wanted, or Slurm gave this task one, and it cannot be used.
         """
-        from shardsynth.models.training.device import choose_device
-
         return replace(self, device=choose_device(device).type)
 
     def with_threads(self, threads: int) -> Self:
-        """The same model, making so many blocks at the same time."""
+        """The same model; it makes ``threads`` blocks of rows at the same time."""
         return replace(self, threads=threads)
 
     @property
@@ -127,7 +118,7 @@ class DeepParameters(ColumnModel):
 
     @cached_property
     def sampler(self) -> Sampler:
-        """Makes rows in codes."""
+        """Makes rows in codes, with the model's options of sampling."""
         log_rows = self.rows if self.options.condvec == "log" else None
         cdf = condition_cdf(self.coding, log_rows=log_rows) if self.options.is_gan else np.zeros(0)
         return Sampler(
@@ -146,7 +137,7 @@ class DeepParameters(ColumnModel):
         return [c.name for c in self.coding.columns if c.stochastic]
 
     def raw(self, drawn: Drawn, number: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Category indices or axis values [n] of a learned column, and which are missing."""
+        """Category indices or axis values [n] of a learned column, by its number; and which are missing."""
         column, codes = self.coding.columns[number], drawn.codes[number]
         places = drawn.places[self._axes[number]] if column.is_axis else None
         uniform = drawn.uniform[self._stochastic.index(column.name)] if column.stochastic else None
@@ -154,7 +145,7 @@ class DeepParameters(ColumnModel):
 
     @cached_property
     def _axes(self) -> NDArray[np.int64]:
-        """Which of the places each learned column has."""
+        """int64[learned columns]: number of the column among the numeric ones; meaningless for the others."""
         return np.cumsum([column.is_axis for column in self.coding.columns]) - 1
 
     def save(self, folder: Path) -> None:
@@ -182,10 +173,10 @@ class DeepParameters(ColumnModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what ``save`` wrote. Runs no code of the folder's.
+        """Read what ``save`` wrote. No code from the folder is run.
 
         Raises:
-            ModelError: No such model there, or one of a later format.
+            ModelError: The folder holds no such model, or one of a later format.
         """
         card, tensors, ragged = read_files(folder, ("ctgan", "copulagan", "tvae"), "a native deep model", _FORMAT)
         table = tuple(column_of(column, i, ragged) for i, column in enumerate(card["columns"]))
@@ -208,6 +199,7 @@ class DeepParameters(ColumnModel):
         )
 
 
+#: Arrays of a ``ModeColumn`` in the model file.
 _CODE_KEYS = {
     "share": np.float64,
     "mean": np.float64,
@@ -220,25 +212,24 @@ _CODE_KEYS = {
 
 
 def _arrays(coding: DeepCoding) -> dict[str, Ragged]:
-    """The arrays of all columns, as few tensors."""
+    """The arrays of all columns, one tensor per kind of array."""
     none = np.zeros(0)
-    found: dict[str, list[NDArray[Any]]] = {}
-    found["share"] = [c.share for c in coding.columns]
+    arrays: dict[str, list[NDArray[Any]]] = {"share": [c.share for c in coding.columns]}
     for key in ("mean", "std", "weight"):
-        found[key] = [none if c.modes is None else getattr(c.modes, key) for c in coding.columns]
+        arrays[key] = [none if c.modes is None else getattr(c.modes, key) for c in coding.columns]
     for key in ("learned", "folded", "folded_share"):
-        found[key] = [none if c.is_axis else getattr(c, key) for c in coding.columns]
+        arrays[key] = [none if c.is_axis else getattr(c, key) for c in coding.columns]
     return {
         **column_arrays(coding.table),
-        **{key: Ragged.of(found[key], dtype) for key, dtype in _CODE_KEYS.items()},
+        **{key: Ragged.of(arrays[key], dtype) for key, dtype in _CODE_KEYS.items()},
     }
 
 
 def _deep_column(card: Mapping[str, Any], index: int, fitted: FittedColumn, ragged: Mapping[str, Ragged]) -> ModeColumn:
-    """A learned column of its card and arrays."""
-    own = {key: ragged[key][index] for key in _CODE_KEYS}
-    if len(own["mean"]):
-        modes = Modes(own["mean"], own["std"], own["weight"])
-        return ModeColumn(fitted, own["share"], card["nullable"], modes, card["normal"], coin=card.get("coin", 0.0))
-    codes = (own["learned"], own["folded"], own["folded_share"])
-    return ModeColumn(fitted, own["share"], card["nullable"], None, False, *codes)
+    """A learned column from its entry in the card and the arrays."""
+    arrays = {key: ragged[key][index] for key in _CODE_KEYS}
+    if len(arrays["mean"]):
+        modes = Modes(arrays["mean"], arrays["std"], arrays["weight"])
+        return ModeColumn(fitted, arrays["share"], card["nullable"], modes, card["normal"], coin=card.get("coin", 0.0))
+    codes = (arrays["learned"], arrays["folded"], arrays["folded_share"])
+    return ModeColumn(fitted, arrays["share"], card["nullable"], None, False, *codes)

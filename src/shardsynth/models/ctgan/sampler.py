@@ -1,11 +1,13 @@
-"""Rows of a deep model by their global numbers: the same row whatever range, batch or thread asks for it.
+"""Rows of a deep model by their global numbers.
 
-Rows are made in blocks of ``BLOCK`` whose first row is a multiple of it, each always whole and by one thread: the
-matrix products see the same shapes every time, so that a row's bits depend on nothing but the model, the seed and its
-number (on one kind of processor). A row's randomness is its own words of a counter-based stream.
+Rows are made in blocks of ``BLOCK`` rows; a block starts at a multiple of ``BLOCK`` and is always made whole, by one
+thread. So the matrix products have the same shapes every time, and a row depends, to the last bit, only on the model,
+the seed and its number (on one kind of processor), not on the range or the thread. Each row has its own words of a
+counter-based random stream.
 
-A condition vector, being one-hot, is a row of a table: a CTGAN row on Adult costs 0.46 MFLOP instead of 0.60. Outputs
-are padded to a multiple of ``_PAD`` columns: products of other widths take up to 1.6 times as long on a CPU.
+A condition vector is one-hot, so its product with weights is a row of a table: a CTGAN row on Adult costs 0.46 MFLOP
+instead of 0.60. Outputs are padded to a multiple of ``_PAD`` columns: matrix products of other widths take up to 1.6
+times as long on a CPU.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import ndtri
 from torch import Tensor, nn
 
 from shardsynth.models.ctgan.codes import Layout
@@ -30,21 +33,23 @@ from shardsynth.sampling.streams import lanes, random_words, uniforms
 
 #: Rows that are made together.
 BLOCK = 4_096
-#: Spans longer than this are searched by cumulative sums rather than walked.
+#: In longer spans the code is found by cumulative sums, in shorter ones by a loop over the codes.
 _WALK = 64
+#: Values of a 16-bit lane.
 _LANES = 65_536
-#: Columns that the networks put out are a multiple of this.
+#: The number of outputs is padded to a multiple of this.
 _PAD = 16
-#: Rows of a block on a GPU at most, and numbers that the layers put out for them.
+#: A CPU with AMX multiplies so many bfloat16 numbers of a row at a time; those beyond the width are multiplied by 0. In
+#: memory that was never written they can be NaN, and NaN times 0 is NaN.
+_TILE = 32
+#: Largest number of rows of a block on a GPU, and of activations for them.
 _MOST_ON_A_GPU = 1 << 18
 _NUMBERS_ON_A_GPU = 1 << 28
 
 
 @lru_cache(maxsize=1)
 def normal_table() -> NDArray[np.float32]:
-    """float32[65536]: the standard normal quantile at the middle of each 65,536th."""
-    from scipy.special import ndtri
-
+    """float32[65536]: standard normal quantiles at ``(k + 0.5) / 65536``."""
     return np.asarray(ndtri((np.arange(_LANES) + 0.5) / _LANES), np.float32)
 
 
@@ -55,7 +60,7 @@ class Drawn:
     Attributes:
         codes: int16[s, n], position within each one-hot span.
         places: float32[c, n], place within the mode of each numeric column, in -1 to 1.
-        uniform: float64[f, n], one uniform number per column that wants one.
+        uniform: float64[f, n], uniform numbers of the columns that are ``stochastic``.
     """
 
     codes: NDArray[np.int16]
@@ -67,7 +72,7 @@ class Drawn:
         return Drawn(self.codes[:, first:last], self.places[:, first:last], self.uniform[:, first:last])
 
     def take(self, rows: NDArray[np.int64]) -> Drawn:
-        """The rows of these numbers."""
+        """The rows of these numbers int64[m]."""
         return Drawn(self.codes[:, rows], self.places[:, rows], self.uniform[:, rows])
 
     @classmethod
@@ -92,13 +97,13 @@ def fold(generator: Generator) -> list[tuple[Tensor, Tensor]]:
 
 
 def _padded(weight: Tensor, bias: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-    """Last layer's weight [out, in] and bias [out] in the sampler's order, with outputs of zero behind."""
+    """Last layer's weight [out, in] and bias [out] in the sampler's order, padded with outputs that are 0."""
     more = -len(order) % _PAD
     return nn.functional.pad(weight[order], (0, 0, 0, more)), nn.functional.pad(bias[order], (0, more))
 
 
 class _GeneratorForward:
-    """CTGAN's generator without its concatenations: products of a layer with all later ones are one product."""
+    """CTGAN's generator without concatenations: one matrix product takes a layer's output to all later layers."""
 
     def __init__(self, generator: Generator, embedding: int, order: Tensor) -> None:
         layers = fold(generator)
@@ -136,7 +141,7 @@ class _GeneratorForward:
 
 
 class _HalfGeneratorForward:
-    """CTGAN's generator with products in bfloat16: sums are rounded once a layer, so a layer is one product."""
+    """CTGAN's generator with products in bfloat16: a layer is one product, so that its sums are rounded once."""
 
     def __init__(self, generator: Generator, embedding: int, order: Tensor) -> None:
         layers = fold(generator)
@@ -148,8 +153,8 @@ class _HalfGeneratorForward:
         for weight, bias in layers:
             # [hidden i-1, ..., hidden 0, noise, condition] as [noise, hidden 0, ..., hidden i-1], condition.
             *latest, noise, condition = weight.split([*reversed(sizes), embedding, conditions], dim=1)
-            own = torch.cat([noise, *reversed(latest)], dim=1).bfloat16().t().contiguous()
-            self.layers.append((own, (condition.t() + bias).contiguous() if conditions else bias[None].contiguous()))
+            dense = torch.cat([noise, *reversed(latest)], dim=1).bfloat16().t().contiguous()
+            self.layers.append((dense, (condition.t() + bias).contiguous() if conditions else bias[None].contiguous()))
             sizes.append(len(bias))
 
     def __call__(self, noise: Tensor, flat: Tensor | None) -> Tensor:
@@ -159,16 +164,17 @@ class _HalfGeneratorForward:
         known = noise.new_zeros(len(noise), len(self.layers[-1][0]), dtype=torch.bfloat16)
         known[:, : self.embedding] = noise
         for weight, table in self.layers:
-            made = table[flat] if flat is not None else table.expand(len(noise), -1).clone()
-            done = len(weight)
-            made += known[:, :done] @ weight
-            if done < known.shape[1]:
-                known[:, done : done + made.shape[1]] = made.relu_()
-        return made[:, : self.width].t().contiguous()
+            sums = table[flat] if flat is not None else table.expand(len(noise), -1).clone()
+            width = len(weight)
+            known[:, width : width + -width % _TILE] = 0.0
+            sums += known[:, :width] @ weight
+            if width < known.shape[1]:
+                known[:, width : width + sums.shape[1]] = sums.relu_()
+        return sums[:, : self.width].t().contiguous()
 
 
 class _DecoderForward:
-    """TVAE's decoder, its products in float32 or bfloat16."""
+    """TVAE's decoder with products in float32 or bfloat16."""
 
     def __init__(self, decoder: Decoder, order: Tensor, *, half: bool = False) -> None:
         linears = [layer for layer in decoder.seq if isinstance(layer, nn.Linear)]
@@ -193,10 +199,9 @@ class Sampler:
         network: A trained generator (batch normalisation settled) or decoder.
         layout: Where columns lie.
         embedding: Size of the noise.
-        cdf: float64[condition width], as ``Conditions.cdf``, of the distribution to draw from; empty without
-            conditions.
-        stochastic: How many columns want a uniform number.
-        argmax: Take each span's largest output rather than draw from its softmax.
+        cdf: float64[condition width], from ``condition_cdf``; empty without condition vectors.
+        stochastic: Number of columns that need a uniform number.
+        argmax: Take each span's largest output instead of drawing from its softmax.
         half: Compute matrix products in bfloat16.
         device: Where to compute.
     """
@@ -215,15 +220,15 @@ class Sampler:
     ) -> None:
         self.layout, self.embedding, self.cdf, self.stochastic = layout, embedding, cdf, stochastic
         self.argmax, self.device = argmax, torch.device(device)
-        #: Rows of a block. A GPU makes many in the time of few, as far as its memory goes.
+        #: Rows of a block. A GPU needs large blocks to be fast; its memory limits them.
         self.block_rows = BLOCK
         self._cdf = torch.from_numpy(cdf).to(self.device)
         self._normal = torch.from_numpy(normal_table()).to(self.device)
         # Positions in the sampler's order: places first, then spans of equal length side by side.
         self.order_of_spans = np.argsort(layout.size, kind="stable")
         sizes = layout.size[self.order_of_spans]
-        found, counts = np.unique(sizes, return_counts=True)
-        self.groups = list(zip(found.tolist(), counts.tolist()))
+        distinct, counts = np.unique(sizes, return_counts=True)
+        self.groups = list(zip(distinct.tolist(), counts.tolist()))
         positions = [layout.tanh, *(layout.start[s] + np.arange(layout.size[s]) for s in self.order_of_spans)]
         order = torch.from_numpy(np.concatenate(positions)).to(self.device)
         self.sigma: Tensor | None = None
@@ -245,28 +250,28 @@ class Sampler:
         """Rows ``first_row`` to ``first_row + n - 1``.
 
         Args:
-            key: Of the stream.
+            key: Key of the random stream.
             first_row: Global number of the first row.
-            n: Rows.
-            flat: Position in the condition vector that all rows are made under; None: drawn.
+            n: Number of rows.
+            flat: Position in the condition vector that is set for all rows; None: it is drawn.
             threads: Blocks made at the same time.
         """
-        own = self.block_rows
-        blocks = range(first_row // own, -(-(first_row + n) // own))
-        made = [d for b, d in zip(blocks, self._blocks(key, blocks, flat, threads))]
-        if made:
-            self._last = (key, flat, blocks[-1]), made[-1]
-        skip = first_row - blocks.start * own
-        if not made:
-            made = [self.block(key, 0, flat)]
-        return Drawn.joined(made).slice(skip, skip + n)
+        size = self.block_rows
+        blocks = range(first_row // size, -(-(first_row + n) // size))
+        drawn = list(self._blocks(key, blocks, flat, threads))
+        if drawn:
+            self._last = (key, flat, blocks[-1]), drawn[-1]
+        skip = first_row - blocks.start * size
+        if not drawn:
+            drawn = [self.block(key, 0, flat)]
+        return Drawn.joined(drawn).slice(skip, skip + n)
 
     def _blocks(self, key: tuple[int, int], blocks: range, flat: int | None, threads: int) -> Sequence[Drawn]:
-        known = self._last  # ranges that follow each other share a block: the second need not make it again
+        last = self._last  # the next range often begins in the last block of this one, which is then at hand
 
         def make(block: int) -> Drawn:
-            if known is not None and known[0] == (key, flat, block):
-                return known[1]
+            if last is not None and last[0] == (key, flat, block):
+                return last[1]
             drawn: Drawn = self.block(key, block, flat)
             return drawn
 
@@ -279,25 +284,25 @@ class Sampler:
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def block(self, key: tuple[int, int], number: int, flat: int | None = None) -> Drawn:
         """One whole block."""
-        noise, share, own, uniform = self._random(key, number * self.block_rows, self.block_rows)
+        noise, share, place_noise, uniform = self._random(key, number * self.block_rows, self.block_rows)
         raw = self.forward(noise, self._conditions(uniform, flat))
         numbers = len(self.layout.tanh)
         places = torch.tanh_(raw[:numbers])
         if self.sigma is not None:
-            places = (places + self.sigma * own).clamp_(-1.0, 1.0)
+            places = (places + self.sigma * place_noise).clamp_(-1.0, 1.0)
         chances = np.ascontiguousarray(uniform[:, : self.stochastic].cpu().numpy().T)
         return Drawn(self._codes(raw[numbers:], share), places.cpu().numpy(), chances)
 
     def _random(self, key: tuple[int, int], first: int, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What rows take from their words, on the device.
+        """Random numbers of rows, from their words, on the device.
 
         Returns:
-            Latent noise float32[n, embedding], a uniform number of each span float32[s, n], noise of each place
-            float32[c, n] (where places have some), and uniform numbers float64[n, w].
+            Latent noise float32[n, embedding]; a uniform number per span float32[s, n]; noise per place float32[c, n]
+            (TVAE only); and uniform numbers float64[n, w] for stochastic columns and the condition.
         """
-        wide, spans = self._whole + -(-self._lanes // 4), len(self.layout.size)
+        width, spans = self._whole + -(-self._lanes // 4), len(self.layout.size)
         if self.device.type == "cpu":
-            words = random_words(key, first, n, wide)
+            words = random_words(key, first, n, width)
             small = lanes(np.ascontiguousarray(words[:, self._whole :]))
             whole = torch.from_numpy(uniforms(words[:, : self._whole]))
             normal = [
@@ -306,7 +311,7 @@ class Sampler:
             ]
             chosen = torch.from_numpy(np.ascontiguousarray(small[:, self.embedding :][:, :spans].T).astype(np.float32))
         else:
-            words = device_streams.random_words(key, first, n, wide, self.device)
+            words = device_streams.random_words(key, first, n, width, self.device)
             cut = device_streams.lanes(words[:, self._whole :])
             whole = device_streams.uniforms(words[:, : self._whole])
             normal = [
@@ -317,7 +322,7 @@ class Sampler:
         return normal[0], (chosen + 0.5) / _LANES, normal[1], whole
 
     def _conditions(self, uniform: Tensor, flat: int | None) -> Tensor | None:
-        """int64[n]: positions in the condition vector."""
+        """int64[n]: positions in the condition vector; None without condition vectors."""
         if not len(self.cdf):
             return None
         if flat is not None:
@@ -336,14 +341,14 @@ class Sampler:
                 out.copy_(block.max(1).indices)
             elif size > 1:
                 weight = torch.sub(block, block.amax(1, keepdim=True)).exp_()
-                wanted = weight.sum(1).mul_(share[span : span + count])
+                threshold = weight.sum(1).mul_(share[span : span + count])
                 if size > _WALK or self.device.type != "cpu":
-                    out.copy_((weight.cumsum(1) < wanted[:, None]).sum(1).clamp_(max=size - 1))
+                    out.copy_((weight.cumsum(1) < threshold[:, None]).sum(1).clamp_(max=size - 1))
                 else:
                     cdf = weight[:, 0]
-                    passed = torch.zeros(wanted.shape, dtype=torch.int8)
+                    passed = torch.zeros(threshold.shape, dtype=torch.int8)
                     for k in range(1, size):
-                        passed += (cdf < wanted).view(torch.int8)
+                        passed += (cdf < threshold).view(torch.int8)
                         cdf += weight[:, k]
                     out.copy_(passed)
             position, span = position + size * count, span + count

@@ -1,4 +1,4 @@
-"""Training rows in compact codes: in memory, or in files that are mapped into it where all rows are trained on."""
+"""Training rows in compact codes: in memory, or in mapped files where all rows are trained on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DeepTable:
     """Training rows in codes.
 
     Attributes:
-        codes: int8 or int16 [n, s], the position within each one-hot span.
+        codes: int8 or int16 [n, s], position within each one-hot span.
         places: float32[n, c], place within the mode of each numeric column, 0 where missing.
         scratch: Folder of the files that the arrays are mapped from; None in memory.
     """
@@ -34,7 +34,7 @@ class DeepTable:
         return len(self.codes)
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """One more array, kept where the table is."""
+        """A new array of zeros, in memory or in a mapped file as the table."""
         return new_array(self.scratch, name, shape, dtype)
 
     def blocks(self) -> Iterable[NDArray[Any]]:
@@ -58,9 +58,9 @@ def encode_rows(
         coding: The columns.
         coder: What the columns were coded with.
         batches: The rows, with the coder's columns.
-        rows: How many there are in all.
-        seed: Draws modes where several fit, and stand-ins for protected categories.
-        scratch: Folder for the files to map.
+        rows: Number of all rows.
+        seed: For modes, and for categories in place of protected ones.
+        scratch: Folder for the files that are mapped; None: the table is in memory.
 
     Raises:
         ValueError: The batches hold another number of rows.
@@ -69,13 +69,13 @@ def encode_rows(
     widest = max(column.size for column in coding.columns)
     codes = new_array(scratch, "codes", (rows, len(coding.columns)), np.int8 if widest <= 127 else np.int16)
     places = new_array(scratch, "places", (rows, len(coding.layout.tanh)), np.float32)
-    for own, piece in pieces(batches, rows):
+    for numbers, piece in pieces(batches, rows):
         encoded = coder.encode(piece)
         axis = 0
         for number, column in enumerate(coding.columns):
             i = coder.index[column.name]
-            codes[own, number], inside = column.encode(coder.columns[i], encoded.codes[i], encoded.axis[i], rng)
+            codes[numbers, number], inside = column.encode(coder.columns[i], encoded.codes[i], encoded.axis[i], rng)
             if inside is not None:
-                places[own, axis] = inside
+                places[numbers, axis] = inside
                 axis += 1
     return DeepTable(codes, places, scratch)

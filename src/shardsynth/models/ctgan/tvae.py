@@ -1,4 +1,4 @@
-"""Training TVAE (Xu et al. 2019, "Modeling Tabular Data using Conditional GAN", section 4.4), from top to bottom."""
+"""Training TVAE (Xu et al. 2019, "Modeling Tabular Data using Conditional GAN", section 4.5), from top to bottom."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def train_tvae(
     Args:
         table: Training rows in codes.
         layout: Where columns lie.
-        options: Hyper-parameters.
+        options: How to train.
         seed: Everything random follows from it.
         device: Where to train.
         watch: Makes the watch from the number of steps and of steps per epoch.
         check: Scores the decoder every few epochs, and may end the training.
 
     Returns:
-        The decoder (the best one, if it was checked), and float32[epochs done, 1] on the CPU: each epoch's mean loss.
+        The decoder, the best one if there is a check; and float32[epochs done, 1] on the CPU: each epoch's mean loss.
 
     Raises:
-        Saved: Asked to stop; the checkpoint has everything.
+        Saved: Asked to stop; all that the next step needs is in the checkpoint.
     """
     random = torch.Generator(device).manual_seed(seed)
     batch, rows = options.batch_size, len(table)
@@ -72,7 +72,7 @@ def train_tvae(
     watching.begin(state)
 
     def step(chosen: Tensor) -> tuple[Tensor]:
-        """Learn rows of these numbers int64[n]; returns their loss."""
+        """One step on the rows of these numbers int64[n]; returns their loss."""
         real = spans.one_hot(codes[chosen], places[chosen])
         mean, std, log_variance = encoder(real)
         noise = torch.randn(std.shape, generator=random, device=device)
@@ -86,17 +86,17 @@ def train_tvae(
             decoder.sigma.clamp_(0.01, 1.0)
         return (loss.detach(),)
 
-    held = torch.zeros(min(batch, rows), dtype=torch.int64, device=device)
-    recorded = Recorded(lambda: step(held), random) if device.type == "cuda" else None
+    recorded_rows = torch.zeros(min(batch, rows), dtype=torch.int64, device=device)
+    recorded = Recorded(lambda: step(recorded_rows), random) if device.type == "cuda" else None
     shuffled: Tensor | None = None
     while state.step < total and not (check is not None and check.stopped):
         epoch, place = divmod(state.step, steps_per_epoch)
-        if shuffled is None or place == 0:  # the order of an epoch follows from its number: resuming finds it again
+        if shuffled is None or place == 0:  # the seed is the epoch's: a resumed training finds it
             order = torch.Generator(device).manual_seed(seed + 1_000_003 * (epoch + 1))
             shuffled = torch.randperm(rows, generator=order, device=device)
         chosen = shuffled[place * batch : (place + 1) * batch]
-        if recorded is not None and len(chosen) == len(held):
-            held.copy_(chosen)
+        if recorded is not None and len(chosen) == len(recorded_rows):
+            recorded_rows.copy_(chosen)
             (loss,) = recorded()
         else:
             (loss,) = step(chosen)

@@ -1,4 +1,4 @@
-"""SDV's own synthesizers as an engine; native models as theirs, and theirs as native ones.
+"""SDV's own synthesizers as an engine; export of native models to SDV, and import of SDV's models.
 
-The folder of ``models`` that imports sdv, rdt, copulas and ctgan; it may import every family.
+Only this folder of ``models`` imports sdv, rdt, copulas and ctgan; it may import every family.
 """

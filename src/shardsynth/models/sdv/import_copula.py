@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from shardsynth.data.columns import Column, role_of_sdtype
 from shardsynth.data.values import Precision
+from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
+from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.models.copula.nearest import nearest_correlation
-from shardsynth.models.sdv.marginals import univariate_functions
-from shardsynth.models.sdv.stock_objects import (
-    _IS_NULL,
+from shardsynth.models.sdv.import_columns import (
     arrow_type,
     axis_grid,
     categories_of,
@@ -24,10 +26,53 @@ from shardsynth.models.sdv.stock_objects import (
     tabulated,
     unlearned,
 )
+from shardsynth.models.sdv.marginals import univariate_functions
+from shardsynth.models.sdv.synthesizers import StockModel
+
+_IS_NULL = ".is_null"
+
+
+def import_copula(synthesizer: Any, state: Mapping[str, Any] | None, path: Path) -> GaussianCopula:
+    """Native model of an opened pickle.
+
+    Args:
+        synthesizer: SDV's object.
+        state: What this project's stock engine saved beside it; None for SDV's own pickle.
+        path: The pickle, for errors.
+
+    Raises:
+        ModelError: It is no copula of SDV, not fitted, or has constraints or transformers that a native model cannot
+            follow.
+    """
+    _check(synthesizer, path)
+    if state is not None:
+        stock = StockModel(synthesizer, dict(state))
+        columns, schema, generators = stock.columns, stock.schema, stock.generators
+    else:
+        columns, generators = _columns(synthesizer)
+        schema = pa.schema([(column.name, column.type) for column in columns])
+    fit = _fit(synthesizer, columns, state or {})
+    return GaussianCopula.from_fit(fit, schema, columns, generators=generators)
+
+
+def _check(synthesizer: Any, path: Path) -> None:
+    from copulas.multivariate import GaussianMultivariate
+    from sdv.single_table import GaussianCopulaSynthesizer
+
+    if not isinstance(synthesizer, GaussianCopulaSynthesizer):
+        raise ModelError(
+            f"{path}: holds a {type(synthesizer).__name__}, not a synthesizer of SDV that has a native family"
+        )
+    if not synthesizer._fitted or not isinstance(synthesizer._model, GaussianMultivariate):
+        raise ModelError(f"{path}: the synthesizer is not fitted; fit it in SDV first")
+    if synthesizer.get_constraints():
+        raise ModelError(
+            f"{path}: the synthesizer has constraints, which its copula alone does not meet; fit one without them"
+        )
 
 
 def _columns(synthesizer: Any) -> tuple[list[Column], dict[str, dict[str, Any]]]:
-    """Columns of the table that the synthesizer was fitted to, and generators of those that it does not learn."""
+    """Columns of the table that SDV was fitted to, and generators, by name, of those that it did not learn."""
     processor = synthesizer._data_processor
     described = processor.metadata.columns
     columns: list[Column] = []
@@ -56,7 +101,7 @@ def _is_uniform(transformer: Any) -> bool:
 
 
 def _fit(synthesizer: Any, columns: list[Column], state: Mapping[str, Any]) -> CopulaFit:
-    """The copula of the synthesizer, in terms of ``columns``."""
+    """The synthesizer's copula as one over ``columns``."""
     model = synthesizer._model
     univariates = dict(zip(model.columns, model.univariates))
     transformers = synthesizer._data_processor._hyper_transformer.field_transformers
@@ -73,17 +118,17 @@ def _fit(synthesizer: Any, columns: list[Column], state: Mapping[str, Any]) -> C
         univariate = univariates[column.name]
         nan = column.name in state.get("nan", ())
         if _is_uniform(transformer):
-            made = _category(column, transformer, univariate, nan)
+            fitted_column = _category(column, transformer, univariate, nan)
         else:
             absent = _missing_share(transformer, univariates.get(column.name + _IS_NULL))
-            made = _axis(column, transformer, formatters.get(column.name), univariate, absent, nan)
+            fitted_column = _axis(column, transformer, formatters.get(column.name), univariate, absent, nan)
             if absent > 0 and column.name + _IS_NULL in univariates:
                 latents.append(Latent("missing", (place,), absent))
                 sources.append(column.name + _IS_NULL)
             elif absent > 0:
                 coins.append(Latent("missing", (place,), absent))
-        fitted.append(made)
-        if made.treatment == "latent":
+        fitted.append(fitted_column)
+        if fitted_column.treatment == "latent":
             latents.append(Latent("value", (place,)))
             sources.append(column.name)
     matrix = np.eye(len(latents) + len(coins))
@@ -94,7 +139,10 @@ def _fit(synthesizer: Any, columns: list[Column], state: Mapping[str, Any]) -> C
 
 
 def _category(column: Column, transformer: Any, univariate: Any, nan: bool) -> FittedColumn:
-    """Intervals of SDV's uniform latent, through its distribution; missing is the code -1."""
+    """A category column: each interval of SDV's uniform encoding has the probability that SDV's distribution gives it.
+
+    Missing is the code -1.
+    """
     intervals = [(label, edges) for label, edges in transformer.intervals.items() if edges[1] > edges[0]]
     labels = [label for label, _ in intervals if not is_missing(label)]
     inner = np.array([edges[1] for _, edges in intervals[:-1]], dtype=np.float64)
@@ -115,7 +163,7 @@ def _category(column: Column, transformer: Any, univariate: Any, nan: bool) -> F
 
 
 def _learned(univariate: Any) -> dict[str, Any]:
-    """SDV's own words for a distribution."""
+    """A distribution as SDV's ``get_learned_distributions`` shows it."""
     from sdv.single_table import GaussianCopulaSynthesizer
 
     names = {kind.__name__: name for name, kind in GaussianCopulaSynthesizer._DISTRIBUTIONS.items()}
@@ -136,7 +184,7 @@ def _missing_share(transformer: Any, is_null: Any) -> float:
 
 
 def _axis(column: Column, transformer: Any, formatter: Any, univariate: Any, absent: float, nan: bool) -> FittedColumn:
-    """A number or date: SDV's distribution, clipped and rounded as SDV does."""
+    """A number or date: SDV's distribution, clipped and rounded as SDV does it."""
     from rdt.transformers import FloatFormatter
 
     if not (type(transformer) is FloatFormatter or is_datetime(transformer)):

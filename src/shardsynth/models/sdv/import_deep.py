@@ -1,9 +1,8 @@
 """A fitted stock CTGAN, CopulaGAN or TVAE synthesizer as a native model: the same networks, sampled at disk speed.
 
-Modes, categories and weights carry over exactly, a GPU's pickle onto a CPU, too. Two things are made as native models
-have them: conditions are drawn by the true frequencies (SDV draws them by their logarithms: ``condvec: log`` in the
-model card would give those), and the normalisation of a generator is settled on generated rows, where SDV takes the
-statistics of each batch of 500.
+Modes, categories and weights are exact, also from a GPU's pickle on a CPU. Two things are as in native models:
+conditions are drawn by the true frequencies (SDV draws them by logarithms of counts, as ``condvec: log`` does), and a
+generator's normalisation is settled on generated rows (SDV takes the statistics of each batch of 500).
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ from shardsynth.models.ctgan.model import DeepModel
 from shardsynth.models.ctgan.modes import STDS, Modes
 from shardsynth.models.ctgan.options import DeepOptions, option_names
 from shardsynth.models.ctgan.parameters import make_network
-from shardsynth.models.sdv.marginals import univariate_functions
-from shardsynth.models.sdv.stock_objects import (
+from shardsynth.models.sdv.import_columns import (
     arrow_type,
     axis_grid,
     categories_of,
@@ -41,6 +39,7 @@ from shardsynth.models.sdv.stock_objects import (
     tabulated,
     unlearned,
 )
+from shardsynth.models.sdv.marginals import univariate_functions
 from shardsynth.models.sdv.synthesizers import StockModel
 
 _NONE = np.zeros(0, np.int64)
@@ -51,8 +50,8 @@ def import_deep(synthesizer: Any, state: Mapping[str, Any] | None, path: Path) -
 
     Args:
         synthesizer: SDV's object.
-        state: What this project's stock engine kept beside it; None for SDV's own pickle.
-        path: Where it lay, for errors.
+        state: What this project's stock engine saved beside it; None for SDV's own pickle.
+        path: The pickle, for errors.
 
     Raises:
         ModelError: Not fitted, with constraints, or with transformers that a native model cannot follow.
@@ -63,7 +62,9 @@ def import_deep(synthesizer: Any, state: Mapping[str, Any] | None, path: Path) -
     if not synthesizer._fitted or inner is None:
         raise ModelError(f"{path}: the synthesizer is not fitted; fit it in SDV first")
     if synthesizer.get_constraints():
-        raise ModelError(f"{path}: the synthesizer has constraints, which its networks alone do not meet")
+        raise ModelError(
+            f"{path}: the synthesizer has constraints, which its networks alone do not meet; fit one without them"
+        )
     is_gan = family != "tvae"
     infos = {
         str(i.column_name): i for i in (inner._transformer if is_gan else inner.transformer)._column_transform_info_list
@@ -89,25 +90,25 @@ def import_deep(synthesizer: Any, state: Mapping[str, Any] | None, path: Path) -
             table.append(unlearned(column, state or {}))
             continue
         if info.column_type == "discrete":
-            made = _category(column, info, sampler, number[column.name], nan)
+            mode_column = _category(column, info, sampler, number[column.name], nan)
         else:
-            made = _axis(synthesizer, column, info, nan)
-        learned.append(made)
-        table.append(made.fit)
+            mode_column = _axis(synthesizer, column, info, nan)
+        learned.append(mode_column)
+        table.append(mode_column.fit)
     options = _options(family, synthesizer)
     coding = DeepCoding(tuple(table), tuple(learned), (f"imported from a stock {type(synthesizer).__name__}",))
     network = make_network(options, coding.layout)
     stored = inner._generator if is_gan else inner.decoder
     network.load_state_dict(_weights(stored.state_dict(), options, coding, list(infos)))
     rows = int(sampler._data_length) if sampler is not None else 0
-    if is_gan and stored.training:  # SDV leaves it so; one that was exported from here is settled already
+    if is_gan and stored.training:  # SDV leaves it in this mode; an exported native model is settled already
         settle(network, coding, options, rows, 0, torch.device("cpu"))
     formats = {c.name: str(c.options["datetime_format"]) for c in columns if c.options.get("datetime_format")}
     return DeepModel(schema, options, coding, network.eval(), rows, generators, formats, family)
 
 
 def _columns(synthesizer: Any, infos: Mapping[str, Any]) -> tuple[list[Column], dict[str, dict[str, Any]]]:
-    """Columns of the table that SDV saw, and generators of those that it does not learn."""
+    """Columns of the table that SDV was fitted to, and generators, by name, of those that it did not learn."""
     processor = synthesizer._data_processor
     described = processor.metadata.columns
     columns: list[Column] = []
@@ -131,7 +132,7 @@ def _columns(synthesizer: Any, infos: Mapping[str, Any]) -> tuple[list[Column], 
 
 
 def _category(column: Column, info: Any, sampler: Any, number: int, nan: bool) -> ModeColumn:
-    """Categories in SDV's order, missing last, with the frequencies that SDV trained on."""
+    """A category column: categories in SDV's order, missing last, with the frequencies that SDV trained on."""
     encoder = info.transform
     nullable = bool(encoder._dummy_na)
     size = info.output_dimensions
@@ -155,7 +156,7 @@ def _category(column: Column, info: Any, sampler: Any, number: int, nan: bool) -
 
 
 def _axis(synthesizer: Any, column: Column, info: Any, nan: bool) -> ModeColumn:
-    """Modes in the column's own unit, clipped and rounded as SDV does."""
+    """A number or date: modes in the unit of the column's axis, clipped and rounded as SDV does it."""
     from rdt.transformers import FloatFormatter
 
     processor = synthesizer._data_processor
@@ -196,18 +197,25 @@ def _axis(synthesizer: Any, column: Column, info: Any, nan: bool) -> ModeColumn:
 
 def _options(family: str, synthesizer: Any) -> DeepOptions:
     known = set(option_names(family))
-    given = {
+    sdv_options = {
         key: value
         for key, value in synthesizer.get_parameters().items()
         if key in known and (key, value) != ("epochs", 0)
     }
-    return DeepOptions.parse(family, {**given, "device": "cpu"})
+    return DeepOptions.parse(family, {**sdv_options, "device": "cpu"})
 
 
 def _weights(
     stored: Mapping[str, torch.Tensor], options: DeepOptions, coding: DeepCoding, order: list[str]
 ) -> dict[str, torch.Tensor]:
-    """SDV's weights with positions in the order of the schema's columns."""
+    """SDV's weights, their positions in the order of the schema's columns.
+
+    Args:
+        stored: SDV's ``state_dict``.
+        options: The model's options.
+        coding: The columns in schema order.
+        order: Names of the learned columns in SDV's order.
+    """
     by_name = {column.name: column for column in coding.columns}
     theirs = Layout.of([by_name[name] for name in order])
     place = {name: k for k, name in enumerate(order)}
@@ -229,6 +237,6 @@ def _weights(
     if options.is_gan and vector:
         inputs = torch.from_numpy(np.concatenate(vector))
         for key in [key for key in weights if key.endswith("fc.weight")] + [f"seq.{last}.weight"]:
-            before, own = weights[key].split([weights[key].shape[1] - len(inputs), len(inputs)], dim=1)
-            weights[key] = torch.cat([before, own.index_select(1, inputs)], dim=1)
+            before, vectors = weights[key].split([weights[key].shape[1] - len(inputs), len(inputs)], dim=1)
+            weights[key] = torch.cat([before, vectors.index_select(1, inputs)], dim=1)
     return weights

@@ -6,32 +6,30 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from shardsynth.errors import ModelError
-from shardsynth.models.sdv.import_copula import _columns, _fit
+from shardsynth.models.sdv.import_columns import family_of
+from shardsynth.models.sdv.import_copula import import_copula
+from shardsynth.models.sdv.import_deep import import_deep
 from shardsynth.models.sdv.state import silenced
-from shardsynth.models.sdv.synthesizers import STATE, StockModel, unpickle
+from shardsynth.models.sdv.synthesizers import STATE, unpickle
 
 
 def import_stock(path: str | Path, trust: bool = False, sha256: str | None = None) -> Any:
-    """Native model of a stock synthesizer's pickle, SDV's own or this project's: a copula, or see ``deep_import``.
+    """Native model of a stock synthesizer's pickle, SDV's own or this project's.
 
-    SDV's encoding carries over exactly: a category is an interval of a uniform latent, a number may be missing by an
-    independent coin or by its ``is_null`` latent; distributions of numbers are tabulated. Ids and personal columns
-    get generators of their own (formats as in SDV's metadata).
+    A copula's encoding is kept exactly: a category is an interval of a uniform latent; a number is missing by chance or
+    by its ``is_null`` latent. Distributions of numbers are tabulated. For the other families see ``import_deep``. Ids
+    and personal columns get generators with the formats of SDV's metadata.
 
     Args:
         path: The pickle. Opening it runs the code that it names.
-        trust: Open it whatever it is.
+        trust: Open it, whatever it is.
         sha256: Open it if it has this checksum.
 
     Raises:
-        ModelError: Not trusted, not a fitted synthesizer of a native family, or one with constraints or transformers
-            that a native model cannot follow.
+        ModelError: The pickle is not trusted or cannot be read; it is no fitted synthesizer of a native family; or it
+            has constraints or transformers that a native model cannot follow.
     """
-    from shardsynth.models.copula.model import GaussianCopula
-
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -43,33 +41,6 @@ def import_stock(path: str | Path, trust: bool = False, sha256: str | None = Non
         )
     synthesizer = unpickle(data, str(path))
     state = synthesizer.__dict__.pop(STATE, None) if hasattr(synthesizer, "__dict__") else None
-    from shardsynth.models.sdv.import_deep import import_deep
-    from shardsynth.models.sdv.stock_objects import family_of
-
-    if family_of(synthesizer) is not None:
-        with silenced():
-            return import_deep(synthesizer, state, path)
-    _check(synthesizer, path)
+    import_family = import_copula if family_of(synthesizer) is None else import_deep
     with silenced():
-        if state is not None:
-            stock = StockModel(synthesizer, state)
-            columns, schema, generators = stock.columns, stock.schema, stock.generators
-        else:
-            columns, generators = _columns(synthesizer)
-            schema = pa.schema([(column.name, column.type) for column in columns])
-        fit = _fit(synthesizer, columns, {} if state is None else state)
-    return GaussianCopula.from_fit(fit, schema, columns, generators=generators)
-
-
-def _check(synthesizer: Any, path: Path) -> None:
-    from copulas.multivariate import GaussianMultivariate
-    from sdv.single_table import GaussianCopulaSynthesizer
-
-    if not isinstance(synthesizer, GaussianCopulaSynthesizer):
-        raise ModelError(
-            f"{path}: holds a {type(synthesizer).__name__}, not a synthesizer of SDV that has a native family"
-        )
-    if not synthesizer._fitted or not isinstance(synthesizer._model, GaussianMultivariate):
-        raise ModelError(f"{path}: the synthesizer is not fitted; fit it in SDV first")
-    if synthesizer.get_constraints():
-        raise ModelError(f"{path}: the synthesizer has constraints, which its copula alone does not meet")
+        return import_family(synthesizer, state, path)

@@ -1,4 +1,4 @@
-"""A quantile function as one of SDV's univariate distributions, as near as they come."""
+"""A native marginal as the nearest of SDV's univariate distributions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from shardsynth.models.columns.marginals import Cells, grid_unit
 
 Floats = NDArray[np.float64]
 
-#: A named family is taken when it is so near.
+#: A distribution is near enough if its KS distance is at most this.
 _NEAR = 0.01
+#: Largest number of knots of a kernel density. An atom with the share of a knot or more is heavy.
 _KNOTS = 200
-#: Knots that stand for what has no heavy atoms: SDV's sampling time is proportional to them.
+#: Largest number of knots for all but the heavy atoms: SDV's sampling time is proportional to it.
 _FILLED = 100
-#: A number of so many values is drawn as a category.
+#: A number of at most so many values is drawn as a category.
 _LISTED = 2_000
+#: Quantiles at which distributions are compared.
 _POINTS = 4_000
+#: Bins that named families are fitted to.
 _CELLS = 256
+#: Named families in the order in which they are tried.
 _TRIED = ("norm", "uniform", "beta", "gamma", "truncnorm")
 
 
@@ -33,9 +37,9 @@ class StockMarginal:
 
     Attributes:
         univariate: Instance of a ``copulas.univariate`` class.
-        low: Values are clipped to this (in SDV's unit),
-        high: and to this.
-        digits: Values are rounded to so many decimals; None: not.
+        low: Smaller values are clipped to this, in SDV's unit.
+        high: Larger values are clipped to this.
+        digits: Values are rounded to so many decimals; None: not rounded.
         distance: KS distance to the native marginal, rounding and clipping included.
     """
 
@@ -57,47 +61,47 @@ def stock_marginal(
     """The nearest of SDV's distributions to a marginal of kind ``axis``.
 
     Args:
-        marginal: The native one.
-        column: Its column: precision, and the distribution if it was a named one.
-        factor: SDV's units (nanoseconds) in one unit of the axis.
-        dtype: In which SDV gives the values back.
-        named_only: No kernel density, whose quantile function cannot pass a NaN through.
+        marginal: The native marginal.
+        column: Its column, for the precision, and for the distribution if that is a named one.
+        factor: Number of SDV's units (nanoseconds) in one unit of the axis.
+        dtype: NumPy's type in which SDV returns the values.
+        named_only: Take no kernel density: its quantile function fails for NaN.
     """
     precision = column.precision or Precision()
     u = (np.arange(_POINTS) + 0.5) / _POINTS
-    wanted = (precision.snap(marginal.quantile(u)) * factor).astype(dtype)
+    native_values = (precision.snap(marginal.quantile(u)) * factor).astype(dtype)
     low, high = (float(v) for v in precision.snap(np.array([marginal.lo[0], marginal.hi[-1]])) * factor)
     digits = digits_of(precision, factor)
 
     def judged(univariate: Any) -> StockMarginal:
         values = np.clip(univariate.percent_point(u), low, high)
         values = (np.round(values, digits) if digits is not None else values).astype(dtype)
-        return StockMarginal(univariate, low, high, digits, ks_distance(wanted, values))
+        return StockMarginal(univariate, low, high, digits, ks_distance(native_values, values))
 
     named = column.distribution.get("distribution")
     if named in FAMILIES and named != "gaussian_kde" and "transform" not in column.distribution and factor == 1:
         return judged(_univariate(column.distribution))
     heavy = _heavy_atoms(marginal)
     if (named_only or not heavy.any()) and low < high:
-        cells, tried = _cells(wanted.astype(np.float64)), []
+        cells, candidates = _cells(native_values.astype(np.float64)), []
         for name in _TRIED:
-            found = fit_family(name, cells, (low, high), Precision())
-            tried.append(judged(_univariate(found)))
-            if tried[-1].distance <= _NEAR:
-                return tried[-1]
+            distribution = fit_family(name, cells, (low, high), Precision())
+            candidates.append(judged(_univariate(distribution)))
+            if candidates[-1].distance <= _NEAR:
+                return candidates[-1]
         if named_only:
-            return min(tried, key=lambda made: made.distance)
+            return min(candidates, key=lambda made: made.distance)
     return _density(marginal, heavy, factor, precision, judged)
 
 
 def listed(marginal: Marginal, column: FittedColumn) -> tuple[Floats, Floats] | None:
-    """All values that a marginal can have, in order, and their probabilities; None when there are too many."""
+    """All values float64[m] of a marginal, ascending, and their probabilities; None if there are too many."""
     precision = column.precision or Precision()
     unit = grid_unit(precision)
-    wide = marginal.hi > marginal.lo
-    if wide.any() and not unit:
+    spread = marginal.hi > marginal.lo
+    if spread.any() and not unit:
         return None
-    counts = np.where(wide, np.rint((marginal.hi - marginal.lo) / unit) if unit else 1, 1).astype(np.int64)
+    counts = np.where(spread, np.rint((marginal.hi - marginal.lo) / unit) if unit else 1, 1).astype(np.int64)
     counts = np.maximum(counts, 1)
     if counts.sum() > _LISTED:
         return None
@@ -109,16 +113,21 @@ def listed(marginal: Marginal, column: FittedColumn) -> tuple[Floats, Floats] | 
     return points, np.asarray(share, dtype=np.float64)
 
 
-def ks_distance(one: Floats, other: Floats) -> float:
-    """Two-sample Kolmogorov-Smirnov distance."""
-    points = np.concatenate([one, other])
-    left = np.searchsorted(np.sort(one), points, side="right") / len(one)
-    right = np.searchsorted(np.sort(other), points, side="right") / len(other)
+def ks_distance(first: Floats, second: Floats) -> float:
+    """Two-sample Kolmogorov-Smirnov distance: the largest difference of the two distribution functions, 0 to 1."""
+    points = np.concatenate([first, second])
+    left = np.searchsorted(np.sort(first), points, side="right") / len(first)
+    right = np.searchsorted(np.sort(second), points, side="right") / len(second)
     return float(np.abs(left - right).max(initial=0.0))
 
 
 def digits_of(precision: Precision, factor: int) -> int | None:
-    """Decimals that SDV rounds to; None: not."""
+    """Decimals to which SDV has to round a column, negative for tens and hundreds; None: it does not round.
+
+    Args:
+        precision: Grid of the column.
+        factor: As for ``stock_marginal``.
+    """
     if factor != 1:
         return None
     if precision.kind == "integer":
@@ -140,7 +149,7 @@ def _heavy_atoms(marginal: Marginal) -> NDArray[np.bool_]:
 
 
 def _cells(values: Floats) -> Cells:
-    """Equal shares of sorted values as bins that touch."""
+    """Bins with about equal shares of the values, without gaps."""
     edges = np.unique(np.quantile(values, np.linspace(0.0, 1.0, _CELLS + 1)))
     count = np.histogram(values, edges)[0]
     used = count > 0
@@ -150,7 +159,15 @@ def _cells(values: Floats) -> Cells:
 def _density(
     marginal: Marginal, heavy: NDArray[np.bool_], factor: int, precision: Precision, judged: Any
 ) -> StockMarginal:
-    """Kernel density over weighted knots: heavy atoms stand for themselves, the rest for equal shares."""
+    """Kernel density over weighted knots: one per heavy atom, and knots of equal weight for the rest.
+
+    Args:
+        marginal: The native marginal.
+        heavy: bool[m], which of its segments are heavy atoms.
+        factor: As for ``stock_marginal``.
+        precision: Grid of the column.
+        judged: Makes a ``StockMarginal`` of a univariate.
+    """
     knots, weights = _knots(marginal, heavy)
     knots = knots * factor
     if len(np.unique(knots)) == 1:
@@ -161,10 +178,10 @@ def _density(
     widths = [narrow] if heavy.any() else [0.1 * spread, 0.03 * spread, 0.01 * spread, 0.003 * spread, narrow]
     best: StockMarginal | None = None
     for width in widths:
-        made: StockMarginal = judged(_kernel(knots, weights, width / spread))
-        if made.distance <= _NEAR:
-            return made
-        best = made if best is None or made.distance < best.distance else best
+        candidate: StockMarginal = judged(_kernel(knots, weights, width / spread))
+        if candidate.distance <= _NEAR:
+            return candidate
+        best = candidate if best is None or candidate.distance < best.distance else best
     assert best is not None
     return best
 
@@ -196,7 +213,7 @@ def _constant(value: float) -> Any:
 
 
 def univariate_functions(univariate: Any) -> tuple[Any, Any]:
-    """Distribution function and quantile function of a fitted univariate of SDV's, fast where it is a named one."""
+    """Distribution function and quantile function of a fitted univariate of SDV's; those of named families are fast."""
     from sdv.single_table import GaussianCopulaSynthesizer
 
     univariate = getattr(univariate, "_instance", None) or univariate

@@ -1,6 +1,6 @@
-"""Options of SDV's own synthesizers, by SDV's names, so that a job can be checked where sdv is not imported.
+"""Options of SDV's own synthesizers, by SDV's names, so that a job can be checked without importing sdv.
 
-Names and defaults are what ``inspect.signature`` says of SDV 2.0's classes; a test holds them equal to the installed.
+Names and defaults are those of the classes of SDV 2.0; a test compares them with the installed ones.
 """
 
 # ruff: noqa: UP045
@@ -104,16 +104,16 @@ _FORMER_NAMES = {"cuda": "enable_gpu", "field_distributions": "numerical_distrib
 
 
 def validate_options(family: str, options: dict[str, Any], columns: Collection[str] | None = None) -> dict[str, Any]:
-    """Options as SDV's constructor takes them, checked; lists of layer sizes become tuples.
+    """Check options; returns them as SDV's constructor takes them, with tuples for lists of layer sizes.
 
     Args:
         family: ``gaussian_copula``, ``copulagan``, ``ctgan`` or ``tvae``.
-        options: By SDV's names; what is not given keeps SDV's default.
-        columns: The table's column names, to check those of ``numerical_distributions``.
+        options: By SDV's names; the others have SDV's defaults.
+        columns: The table's column names, to check those of ``numerical_distributions``; None: not checked.
 
     Raises:
-        JobError: An unknown family or option (with the nearest valid one), a value of the wrong type, or values that
-            cannot be combined.
+        JobError: A family or option is unknown (the error names the nearest valid one), a value has the wrong type, or
+            two values cannot be combined.
     """
     if family not in OPTIONS:
         hint = f"; families: {', '.join(OPTIONS)}{did_you_mean(family, OPTIONS)}"

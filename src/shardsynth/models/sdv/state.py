@@ -1,7 +1,7 @@
-"""Every source of randomness, noise and threads inside a stock synthesizer, held.
+"""Control of what a stock synthesizer does on the side: randomness, output, threads, GPU.
 
-A synthesizer of SDV draws from the global generators of Python, NumPy and torch, from its model's own and from those of
-each RDT transformer; it prints, warns and shows progress; and a deep one moves to a GPU when it is opened.
+A synthesizer of SDV draws from the global generators of Python, NumPy and torch, from those of its model and from those
+of each RDT transformer. It prints, warns and shows progress. A deep one moves to a GPU when it is opened.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 
 
 def seed_synthesizer(synthesizer: Any, seed: int, *, deep: bool) -> None:
-    """Seed all that draws at random in a fitted synthesizer, by name: nothing keeps state from an earlier draw.
+    """Seed every generator in a fitted synthesizer; nothing depends on an earlier draw.
 
     Args:
         synthesizer: SDV's object.
-        seed: Any integer; other seeds give other streams (512 bits of state each).
-        deep: Whether its model draws from torch.
+        seed: Any integer; each seed gives its own streams (512 bits of state each).
+        deep: Whether the model draws from torch.
     """
     state: Any = np.random.RandomState(_words(seed, "model"))
     if deep:
@@ -38,13 +38,13 @@ def seed_synthesizer(synthesizer: Any, seed: int, *, deep: bool) -> None:
 
 
 def _words(seed: int, name: str) -> list[int]:
-    """Sixteen 32-bit words to seed a Mersenne twister with: 512 bits, so that no two chunks meet."""
+    """Sixteen 32-bit words to seed a Mersenne twister with: 512 bits, so that no two chunks get the same stream."""
     digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=64).digest()
     return [int(word) for word in np.frombuffer(digest, dtype="<u4")]
 
 
 def _torch_generator(seed: int) -> Any:
-    """Torch's generator for a chunk. It takes 32 bits of a seed; 20 more choose how many numbers are skipped."""
+    """Torch's generator for a chunk. Its seed has only 32 bits; 20 more bits choose how many numbers are skipped."""
     import torch
 
     first, second, *_ = _words(seed, "torch")
@@ -54,7 +54,7 @@ def _torch_generator(seed: int) -> Any:
 
 
 def _transformers(synthesizer: Any) -> Iterator[tuple[str, Any]]:
-    """Every RDT transformer inside a synthesizer that has random states, under a name of its own."""
+    """Every RDT transformer of a synthesizer that has random states, with a unique name."""
     normalizer = getattr(synthesizer, "_gaussian_normalizer_hyper_transformer", None)
     for kind, hyper in (("data", synthesizer._data_processor._hyper_transformer), ("normal", normalizer)):
         if hyper is not None:
@@ -69,7 +69,7 @@ def _transformers(synthesizer: Any) -> Iterator[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Neither SDV's warnings nor its prints nor its progress bars."""
+    """A context without SDV's warnings, prints and progress bars."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -81,7 +81,7 @@ def silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def isolated(seed: int) -> Iterator[None]:
-    """Silence, and global random states that follow from the seed inside and are restored outside."""
+    """``silenced``, with global random states that follow from the seed; the old states are restored afterwards."""
     import torch
 
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -100,7 +100,7 @@ def isolated(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held_threads(threads: int) -> Iterator[None]:
-    """Torch and BLAS held to a thread count, and given back what they had."""
+    """A context in which torch and BLAS use so many threads."""
     from threadpoolctl import threadpool_limits
 
     from shardsynth.models.training.torch_threads import torch_threads
@@ -111,7 +111,7 @@ def held_threads(threads: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_gpu() -> Iterator[None]:
-    """Loading a stock deep model: onto the CPU whatever it was saved from, and not onto a GPU if there is one."""
+    """A context in which a stock deep model is loaded onto the CPU, whatever device it was saved from."""
     import torch
 
     available, from_bytes = torch.cuda.is_available, torch.storage._load_from_bytes

@@ -1,8 +1,8 @@
-"""Stock engine: SDV's own synthesizers, fitted and sampled through SDV's own code, under this project's promises.
+"""Stock engine: SDV's own synthesizers, fitted and sampled by SDV's own code, with this project's promises.
 
-What SDV leaves open is closed here. A stock synthesizer starts every sampling from one fixed seed and its ids from 0,
-so that parallel tasks emit the same rows (SDV issues 1483 and 2265); here every chunk seeds each source of randomness
-from its own seed, and ids and personal columns, which SDV never sees, are made from the global row number.
+In SDV itself every sampling starts from one fixed seed, and ids from 0, so parallel tasks make the same rows (SDV
+issues 1483 and 2265). Here every chunk seeds each source of randomness from its own seed. Ids and personal columns,
+which SDV never sees, are made from the global row number.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 
 __all__ = ["StockModel", "fit_stock", "validate_options"]
 
-#: Rows that SDV samples at a time: bounds memory, whatever the chunk.
+#: Rows that SDV samples at a time, so that memory does not grow with the chunk.
 BATCH_ROWS = 50_000
 #: Attribute under which a stock pickle carries this project's own state.
 STATE = "_shardsynth"
-#: Decimal places from which SDV means that values are not rounded.
+#: SDV does not round values with so many decimal places or more.
 _UNROUNDED = 14
 _LEARNED = ("category", "number", "datetime")
 
 
 class StockModel:
-    """A fitted stock synthesizer, with all that its draws need to have the input's exact schema.
+    """A fitted stock synthesizer, with all that is needed to draw rows of the input's exact schema.
 
     Attributes:
         family: ``gaussian_copula``, ``copulagan``, ``ctgan`` or ``tvae``.
         schema: The input's Arrow schema.
         columns: One ``Column`` per field.
         generators: Column name -> identifier generator (see ``identifiers``).
-        synthesizer: SDV's object; None when no column needed a model.
-        versions: Package -> version that it was fitted with.
+        synthesizer: SDV's object; None if no column needs a model.
+        versions: Package -> version with which it was fitted.
     """
 
     def __init__(self, synthesizer: Any, state: dict[str, Any]) -> None:
@@ -71,19 +71,19 @@ class StockModel:
     def draw(self, chunk_seed: int, first_row: int, n: int) -> pa.RecordBatch:
         """Rows of one chunk.
 
-        The same arguments give the same rows in any process, whatever was drawn before; another ``chunk_seed`` gives
-        other rows. Computed on one thread of the CPU: the last bits of a product depend on how many share it.
+        The same arguments give the same rows in any process, whatever was drawn before. Another ``chunk_seed`` gives
+        other rows. Computed on one thread of the CPU: the last bits of a matrix product depend on the thread count.
 
         Args:
             chunk_seed: Seed of the chunk, from ``streams.chunk_seed``.
-            first_row: Global number of the chunk's first row: identifiers are made from it.
-            n: Rows.
+            first_row: Global number of the chunk's first row, for identifiers.
+            n: Number of rows.
 
         Returns:
-            n rows, of the input's schema.
+            n rows of the input's schema.
 
         Raises:
-            ModelError: SDV cannot sample, or what it samples does not fit a column's type.
+            ModelError: SDV cannot sample, or a sampled value does not fit its column's type.
         """
         import pandas as pd
         import torch
@@ -126,7 +126,7 @@ class StockModel:
         return frame.reset_index(drop=True)
 
     def losses(self) -> pa.Table | None:
-        """Training loss by epoch, where the family has one (SDV's ``get_loss_values``)."""
+        """Training loss by epoch (SDV's ``get_loss_values``); None for a family without a training."""
         if not hasattr(self.synthesizer, "get_loss_values"):
             return None
         return pa.Table.from_pandas(self.synthesizer.get_loss_values(), preserve_index=False)
@@ -140,6 +140,9 @@ class StockModel:
 
     def save(self, path: str | Path) -> str:
         """Write SDV's own pickle, which also holds this object's state; plain SDV loads it too.
+
+        Args:
+            path: The file. It is written in place: a task gives a temporary name and renames it when it commits.
 
         Returns:
             SHA-256 of the file in hexadecimal, for ``load``.
@@ -158,15 +161,15 @@ class StockModel:
 
     @classmethod
     def load(cls, path: str | Path, sha256: str | None = None, trust: bool = False) -> StockModel:
-        """Inverse of ``save``. Unpickling runs code that the file names: only a file known by its hash is opened.
+        """Read what ``save`` wrote. Opening a pickle runs code in it, so only a file with a known hash is opened.
 
         Args:
             path: The pickle.
-            sha256: What ``save`` returned, as the run recorded it.
-            trust: Open the file without, or against, the hash.
+            sha256: The hash that ``save`` returned and the run recorded.
+            trust: Open the file whatever its hash is.
 
         Raises:
-            ModelError: The file is missing, not the one that was recorded, or not a model of this project.
+            ModelError: The file is missing, has another hash, or is not a model of this project.
         """
         path = Path(path)
         try:
@@ -179,18 +182,22 @@ class StockModel:
                 "that this run wrote; fit again, or give --trust-pickle if you know where it comes from"
             )
         synthesizer = unpickle(data, str(path))
-        held = synthesizer if isinstance(synthesizer, dict) else getattr(synthesizer, "__dict__", {})
-        if STATE not in held:
+        attributes = synthesizer if isinstance(synthesizer, dict) else getattr(synthesizer, "__dict__", {})
+        if STATE not in attributes:
             raise ModelError(f"{path}: not a stock model of a run; `shardsynth import-model` takes plain SDV pickles")
-        state = held.pop(STATE)
+        state = attributes.pop(STATE)
         return cls(None if isinstance(synthesizer, dict) else synthesizer, state)
 
 
 def unpickle(data: bytes, source: str) -> Any:
-    """A pickle's object, with SDV silent and without touching a GPU; the caller has checked where it comes from.
+    """The object in a pickle, on the CPU. The caller has to check first that the pickle can be trusted.
+
+    Args:
+        data: The pickle.
+        source: Its file, for the error.
 
     Raises:
-        ModelError: It cannot be opened here.
+        ModelError: It cannot be opened with the installed packages.
     """
     with silenced(), no_gpu():
         try:
@@ -214,8 +221,8 @@ def fit_stock(
 ) -> StockModel:
     """Fit one of SDV's synthesizers to a table.
 
-    SDV sees the columns that are learned and vary; ids, personal and empty columns and constants never reach it. Its
-    metadata are reduced to what it models with: sdtypes, decimal places and the order of ordinal categories.
+    SDV sees only columns that are learned and vary, no ids, personal columns, empty columns or constants. Its metadata
+    are reduced to what its models use: sdtypes, decimal places and the order of ordinal categories.
 
     Args:
         family: ``gaussian_copula``, ``copulagan``, ``ctgan`` or ``tvae``.
@@ -225,8 +232,8 @@ def fit_stock(
         metadata: SDV V2 metadata of the input.
         seed: Everything random follows from it; on a CPU the fit is reproducible for one thread count.
         threads: CPU threads of torch and BLAS.
-        schema: The input's schema, that of every draw; without it, the table's fields with the columns' types (a row
-            sample has lost nullability and field metadata).
+        schema: The input's schema, which every draw has. None: the table's fields with the columns' types; a row
+            sample no longer has nullability and field metadata.
 
     Raises:
         JobError: An unknown or wrong option.
@@ -304,7 +311,11 @@ def _fitted(family: str, options: dict[str, Any], frame: pd.DataFrame, columns: 
 
 
 def _described(column: Column, series: pd.Series[Any]) -> dict[str, Any]:
-    """What SDV is told of a column. Its ranges and categories are left to SDV, which learns them from the rows."""
+    """SDV's metadata of a column, without ranges and categories, which SDV learns from the rows.
+
+    Raises:
+        MetadataError: The values do not fit ``decimal_places`` or ``range_values``.
+    """
     if column.role == "datetime" and series.dtype.kind != "M":
         return {"sdtype": "numerical"}
     described: dict[str, Any] = {"sdtype": column.sdtype}
@@ -318,10 +329,12 @@ def _described(column: Column, series: pd.Series[Any]) -> dict[str, Any]:
         described["decimal_places"] = places
     order = column.options.get("range_values")
     if column.sdtype == "ordinal" and order and order != sorted(order, key=lambda v: (str(type(v)), v)):
-        seen = set(series.dropna().unique())
-        if not seen <= set(order):
-            raise MetadataError(f"column {column.name!r}: {len(seen - set(order))} values are not in its range_values")
-        described["range_values"] = [value for value in order if value in seen]
+        present_values = set(series.dropna().unique())
+        if not present_values <= set(order):
+            raise MetadataError(
+                f"column {column.name!r}: {len(present_values - set(order))} values are not in its range_values"
+            )
+        described["range_values"] = [value for value in order if value in present_values]
     return described
 
 
@@ -333,14 +346,14 @@ def _check_finite(frame: pd.DataFrame) -> None:
 
 
 def _categories(column: Column, values: pa.ChunkedArray) -> list[Any]:
-    """Canonical order of the categories that occur: by value, ordinal ones as the metadata list them."""
+    """The categories that occur, sorted by value; ordinal ones in the order of the metadata."""
     distinct = pc.unique(decoded(values).drop_null())
     distinct = distinct.take(pc.sort_indices(distinct))
-    found = list(distinct.to_pylist())
+    categories = list(distinct.to_pylist())
     order = column.options.get("range_values") or []
-    if column.ordered and set(found) <= set(order):
-        found.sort(key=order.index)
-    return found
+    if column.ordered and set(categories) <= set(order):
+        categories.sort(key=order.index)
+    return categories
 
 
 def _writes_nan(values: pa.ChunkedArray) -> bool:

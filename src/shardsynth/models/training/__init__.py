@@ -1,4 +1,4 @@
-"""What trainings share: checkpoints, early stopping, threads, device, averaged weights.
+"""Parts that all trained models share: checkpoints, early stopping, threads, device, averaged weights.
 
 Imports no family.
 """

@@ -1,8 +1,8 @@
-"""Weights averaged over the last part of a training: a GAN circles about what it looks for, its average lies inside.
+"""Weights averaged over the last part of a training. A GAN's weights move around an optimum; their average is nearer.
 
-Yazici et al. 2019, "The unusual effectiveness of averaging in GAN training". Older steps count less by polynomial
-decay (Shamir and Zhang 2013, "Stochastic gradient descent for non-smooth optimization", section 4), whose window grows
-with the steps done: short trainings and long ones want no other number.
+Yazici et al. 2019, "The unusual effectiveness of averaging in GAN training". Older steps count less, by polynomial
+decay (Shamir and Zhang 2013, "Stochastic gradient descent for non-smooth optimization", section 4). Its window grows
+with the steps done, so one ``share`` suits short and long trainings.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ class WeightAverage(Generic[Module]):
     """A network whose weights are the running average of another's.
 
     Args:
-        network: The one that is trained.
-        share: Of the steps so far, in (0, 1]: 1 is their plain mean; with 0.1 the last tenth has two thirds of the
-            weight, the last fifth nine tenths.
+        network: The network that is trained.
+        share: Share of the steps so far, in (0, 1], that the average is over. 1 is the plain mean of all steps. With
+            0.1 the last tenth of the steps has two thirds of the weight, and the last fifth nine tenths.
+
+    Attributes:
+        network: The averaged network.
     """
 
     def __init__(self, network: Module, share: float) -> None:
@@ -31,13 +34,13 @@ class WeightAverage(Generic[Module]):
         self._steps = torch.zeros((), device=next(network.parameters()).device)
 
     def begin(self, step: int) -> None:
-        """Go on after so many steps."""
+        """Start, or resume, after so many steps."""
         self._steps.fill_(step)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def update(self, network: Module) -> None:
-        """To be called after a step; makes no copy to the host, so that CUDA graphs can hold it."""
+        """Call after each step. Copies nothing to the host, so that a CUDA graph can record it."""
         weight = 1.0 / (1.0 + self._share * self._steps)
         self._steps += 1
-        for own, other in zip(self.network.parameters(), network.parameters()):
-            own.lerp_(other, weight)
+        for average, current in zip(self.network.parameters(), network.parameters()):
+            average.lerp_(current, weight)

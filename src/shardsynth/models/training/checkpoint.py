@@ -1,7 +1,7 @@
-"""What happens between two training steps: progress, checkpoints, stopping; and resuming as if never stopped.
+"""Between two training steps: progress, checkpoints, stopping. A resumed training gives the same model.
 
 A checkpoint is a safetensors file: weights, Adam's moments, the random state, the loss history and the step. It is
-written beside itself and renamed, so that there is always a whole one.
+written under a temporary name and renamed, so there is always a complete one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from shardsynth.errors import Saved
@@ -29,8 +31,8 @@ class TrainingState:
         modules: Networks by name.
         optimisers: Optimisers by name.
         generator: The one source of randomness.
-        history: Losses, float32[epochs, losses], on the device.
-        step: Steps done.
+        history: float32[epochs or checks, figures], on the device.
+        step: Number of steps done.
         check: The quality check; None without one.
     """
 
@@ -43,18 +45,18 @@ class TrainingState:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state as named tensors on the CPU."""
-        found: dict[str, Tensor] = {"history": self.history, "random": self.generator.get_state()}
+        tensors: dict[str, Tensor] = {"history": self.history, "random": self.generator.get_state()}
         for name, module in self.modules.items():
-            found.update({f"module.{name}.{key}": value for key, value in module.state_dict().items()})
+            tensors.update({f"module.{name}.{key}": value for key, value in module.state_dict().items()})
         for name, optimiser in self.optimisers.items():
             for number, moments in optimiser.state_dict()["state"].items():
-                found.update({f"optimiser.{name}.{number}.{key}": value for key, value in moments.items()})
+                tensors.update({f"optimiser.{name}.{number}.{key}": value for key, value in moments.items()})
         if self.check is not None:
-            found.update(self.check.tensors())
-        return {key: value.detach().cpu().contiguous().clone() for key, value in found.items()}
+            tensors.update(self.check.tensors())
+        return {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Set the state to what ``tensors`` gave."""
+        """Set the state to what ``tensors`` returned, after so many steps."""
         for name, module in self.modules.items():
             prefix = f"module.{name}."
             module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
@@ -78,19 +80,15 @@ def save_checkpoint(path: Path, state: TrainingState, identity: str) -> None:
     Args:
         path: The file; its folder is made.
         state: What to save.
-        identity: Says which training this is: options, data, seed.
+        identity: Hash of options, data and seed: says which training this is.
     """
-    from safetensors.torch import save_file
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_file(state.tensors(), temporary, {"step": str(state.step), "identity": identity})
 
 
 def load_checkpoint(path: Path, state: TrainingState, identity: str) -> bool:
-    """Restore the state from a checkpoint of the same training; False where there is none."""
-    from safetensors import SafetensorError, safe_open
-
+    """Restore the state from a checkpoint of the same training; False if there is none that can be read."""
     if not path.is_file():
         return False
     try:
@@ -107,17 +105,17 @@ def load_checkpoint(path: Path, state: TrainingState, identity: str) -> bool:
 
 @dataclass
 class Watch:
-    """Called after every step: tells progress, saves when it is time, and stops when asked to.
+    """Called after every step: reports progress, saves checkpoints, and stops the training when asked to.
 
     Attributes:
-        total: Steps of the whole training.
-        steps_per_epoch: To tell epochs.
-        path: Checkpoint file; None for none.
-        identity: Of the training.
+        total: Number of steps of the whole training.
+        steps_per_epoch: Number of steps of an epoch, for the progress.
+        path: Checkpoint file; None: no checkpoints.
+        identity: Hash of options, data and seed; a checkpoint with another one is not used.
         every: Seconds between two checkpoints.
-        should_stop: Asked after each step.
+        should_stop: Called after each step; True stops the training.
         progress: Gets a line every ten seconds.
-        rows_per_step: To tell rows a second.
+        steps_per_second: Speed since ``begin``.
     """
 
     total: int
@@ -130,17 +128,17 @@ class Watch:
     steps_per_second: float = field(default=0.0, init=False)
 
     def begin(self, state: TrainingState) -> None:
-        """Resume from the checkpoint if there is one."""
+        """Start the clock; resume from the checkpoint if there is one."""
         if self.path is not None and load_checkpoint(self.path, state, self.identity):
             self._tell(f"resumed at step {state.step} of {self.total}")
-        self._saved = self._told = self._begun = time.perf_counter()
+        self._saved = self._reported = self._begun = time.perf_counter()
         self._first = state.step
 
     def after(self, state: TrainingState) -> None:
-        """To be called when a step is done and counted.
+        """Call when a step is done and counted in the state.
 
         Raises:
-            Saved: Asked to stop; the state is saved, or there is no place to save it.
+            Saved: Asked to stop. The state is saved, if there is a checkpoint file.
         """
         now = time.perf_counter()
         if self.should_stop is not None and self.should_stop():
@@ -151,8 +149,8 @@ class Watch:
             save_checkpoint(self.path, state, self.identity)
             self._saved = time.perf_counter()
         self.steps_per_second = (state.step - self._first) / max(now - self._begun, 1e-9)
-        if now - self._told >= _PROGRESS_SECONDS:
-            self._told = now
+        if now - self._reported >= _PROGRESS_SECONDS:
+            self._reported = now
             left = (self.total - state.step) / max(self.steps_per_second, 1e-9)
             self._tell(
                 f"epoch {state.step / self.steps_per_epoch:.1f} of {self.total // self.steps_per_epoch}, "

@@ -1,4 +1,4 @@
-"""A training step on a GPU as one CUDA graph: hundreds of kernels are launched at once, not one by one from Python."""
+"""A training step on a GPU as one CUDA graph: hundreds of kernels are launched by one call from Python."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: Steps before the recording: libraries set themselves up, optimisers make their states.
+#: Steps before the recording, in which libraries initialise and optimisers allocate their state.
 _FIRST = 3
 
 
 class Recorded:
-    """Calls a step: the first times as it is, then from its recording.
+    """A training step; the first calls run it, all later ones replay a recording.
 
     Args:
-        step: Changes tensors in place, always of the same shapes, and returns tensors that the next call overwrites.
-        random: The generator that it draws from.
+        step: Changes tensors in place, always of the same shapes, and returns tensors. The next call overwrites these.
+        random: The generator that the step draws from.
     """
 
     def __init__(self, step: Callable[[], tuple[Tensor, ...]], random: torch.Generator) -> None:
@@ -27,7 +27,7 @@ class Recorded:
         self._results: tuple[Tensor, ...] = ()
 
     def __call__(self) -> tuple[Tensor, ...]:
-        """One step."""
+        """One step; returns what ``step`` returns."""
         if self._done < _FIRST:
             self._done += 1
             self._stream.wait_stream(torch.cuda.current_stream())

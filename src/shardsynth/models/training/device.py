@@ -1,4 +1,4 @@
-"""Where a training runs, and the memory that it may use."""
+"""The device of a training or a sampler, and the memory that it may use."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from shardsynth.errors import InputError
 
 
 def choose_device(device: str) -> torch.device:
-    """The device to train on.
+    """The device to compute on.
 
     Args:
         device: ``auto`` (a GPU where this process has one), ``cpu`` or ``cuda``.
 
     Raises:
-        InputError: A GPU is wanted, or Slurm gave this task one, and it cannot be used: says why.
+        InputError: A GPU is wanted, or Slurm gave this task one, and it cannot be used; the error says why.
     """
-    given = [v for v in ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE") if os.environ.get(v)]
-    if device == "cpu" or (device == "auto" and not given and not torch.cuda.is_available()):
+    gpu_variables = [v for v in ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE") if os.environ.get(v)]
+    if device == "cpu" or (device == "auto" and not gpu_variables and not torch.cuda.is_available()):
         return torch.device("cpu")
     reason = _unusable_gpu()
     if reason is None:
         return torch.device("cuda")
-    asked = "there is a GPU here"
+    claim = "there is a GPU here"
     if device == "cuda":
-        asked = "device: cuda was asked for"
-    elif given:
-        asked = f"this task was given a GPU ({given[0]})"
-    raise InputError(f"{asked}, but it cannot be used: {reason}; or write device: cpu")
+        claim = "device: cuda was asked for"
+    elif gpu_variables:
+        claim = f"this task was given a GPU ({gpu_variables[0]})"
+    raise InputError(f"{claim}, but it cannot be used: {reason}; or write device: cpu")
 
 
 def _unusable_gpu() -> str | None:
@@ -62,33 +62,44 @@ def _unusable_gpu() -> str | None:
 def runs_on(built: Sequence[str], major: int, minor: int) -> bool:
     """Whether torch built for these architectures runs on a device of a compute capability.
 
-    Machine code (``sm_86``) runs on the same major version and a minor one that is no older; code that the driver
-    compiles (``compute_90``) on whatever is no older.
+    Machine code (``sm_86``) runs on devices of the same major version and the same or a later minor one. Code that the
+    driver compiles (``compute_90``) runs on every device of the same or a later version. Machine code with a suffix
+    (``sm_90a``) runs on the same version only.
+
+    Args:
+        built: Names of the architectures, as of ``torch.cuda.get_arch_list``.
+        major: Major version of the compute capability.
+        minor: Minor version.
     """
     for name in built:
         kind, _, number = name.partition("_")
         digits = number.rstrip("af")
         if not digits.isdigit():
             continue
-        found = int(digits[:-1]), int(digits[-1])
-        if kind == "compute" and found <= (major, minor):
+        version = int(digits[:-1]), int(digits[-1])
+        if kind == "compute" and version <= (major, minor):
             return True
-        if kind == "sm" and (number == digits or found == (major, minor)) and found[0] == major and found[1] <= minor:
+        if (
+            kind == "sm"
+            and (number == digits or version == (major, minor))
+            and version[0] == major
+            and version[1] <= minor
+        ):
             return True
     return False
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that training may use: free on the GPU, or of the machine and its control group."""
+    """Bytes that training may use: free ones of the GPU; else of the machine, within its control group's limit."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path, pick in (
         ("/proc/meminfo", lambda text: int(text.split("MemAvailable:")[1].split()[0]) * 1024),
         ("/sys/fs/cgroup/memory.max", int),
     ):
         try:
-            found.append(pick(Path(path).read_text(encoding="ascii")))
+            limits.append(pick(Path(path).read_text(encoding="ascii")))
         except (OSError, ValueError, IndexError):
             continue
-    return min(found)
+    return min(limits)

@@ -1,4 +1,4 @@
-"""Stopping a training early: every few epochs the rows it would give are scored, and the best weights are kept."""
+"""Early stopping: every few epochs, rows of the network are drawn and scored; the best weights become the model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class QualityCheck:
     Attributes:
         every: Epochs between two checks.
         patience: Checks without a better score after which training stops.
-        measure: Score of a network, the higher the better; changes nothing about it.
-        scores: So far, in order.
-        best: Weights of the best one.
+        measure: Score of a network, higher is better; it does not change the network.
+        scores: Scores of the checks so far.
+        best: Weights of the best check.
     """
 
     every: int
@@ -29,11 +29,11 @@ class QualityCheck:
 
     @property
     def stopped(self) -> bool:
-        """Whether it has not become better for too long."""
+        """Whether the last ``patience`` checks gave no better score."""
         return bool(self.scores) and len(self.scores) - 1 - self.scores.index(max(self.scores)) >= self.patience
 
     def after_epoch(self, epoch: int, network: nn.Module) -> None:
-        """To be called at the end of each epoch, counted from 0."""
+        """Call at the end of each epoch; ``epoch`` counts from 0."""
         if (epoch + 1) % self.every:
             return
         score = self.measure(network)
@@ -42,17 +42,17 @@ class QualityCheck:
         self.scores.append(score)
 
     def keep_best(self, network: nn.Module) -> None:
-        """Give the network its best weights back."""
+        """Load the best weights into the network."""
         if self.best:
             network.load_state_dict(self.best)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, for a checkpoint."""
-        found = {f"check.best.{key}": value for key, value in self.best.items()}
-        return {**found, "check.scores": torch.tensor(self.scores, dtype=torch.float64)}
+        weights = {f"check.best.{key}": value for key, value in self.best.items()}
+        return {**weights, "check.scores": torch.tensor(self.scores, dtype=torch.float64)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Inverse of ``tensors``."""
+        """Set the state to what ``tensors`` returned."""
         prefix = "check.best."
         self.scores = [float(score) for score in tensors["check.scores"]]
         self.best = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}

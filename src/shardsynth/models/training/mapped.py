@@ -1,4 +1,4 @@
-"""Training rows on their way into arrays, which lie in memory or in files that are mapped into it."""
+"""Training rows become arrays, in memory or in mapped files."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-#: Rows that are coded, or read, at a time, whatever batches they come in.
+#: Rows that are coded, or read, at a time.
 PIECE_ROWS = 65_536
 
 
 def pieces(
     batches: Iterable[pa.RecordBatch | pa.Table], rows: int
 ) -> Iterator[tuple[slice, pa.RecordBatch | pa.Table]]:
-    """Places in the arrays and the rows that belong there, at most ``PIECE_ROWS`` at a time.
+    """Pieces of at most ``PIECE_ROWS`` rows; each with the slice of row numbers that it has.
+
+    Args:
+        batches: The rows.
+        rows: Number of all rows.
 
     Raises:
-        ValueError: The batches hold another number of rows than ``rows``.
+        ValueError: The batches hold another number of rows.
     """
     done = 0
     for batch in batches:
@@ -35,7 +39,7 @@ def pieces(
 
 
 def new_array(scratch: Path | None, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """An array of zeros, mapped from a new file ``.<name>.tmp`` of the folder ``scratch`` if there is one."""
+    """An array of zeros: mapped from a new file ``.<name>.tmp`` in the folder ``scratch``, or in memory without one."""
     if scratch is None or 0 in shape:
         return np.zeros(shape, dtype)
     return np.memmap(scratch / f".{name}.tmp", dtype, "w+", shape=shape)

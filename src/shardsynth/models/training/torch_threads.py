@@ -1,4 +1,4 @@
-"""How many threads torch computes on, for as long as it matters."""
+"""The number of torch's threads, set for a while."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import torch
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Within it, torch computes on so many threads. How many decides in which order it sums, and so the last bits."""
+    """A context in which torch computes on so many threads.
+
+    The number decides the order in which torch sums, and so the last bits of a result.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, threads))
     try:

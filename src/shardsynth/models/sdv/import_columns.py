@@ -1,4 +1,4 @@
-"""What both importers read off SDV's fitted transformers: types, generators, categories, grids."""
+"""What both imports read from SDV's fitted transformers: types, generators, categories, grids."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
+from shardsynth.data import frames
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
+from shardsynth.models.columns.marginals import grid_unit
+from shardsynth.models.sdv.options import CLASSES
 from shardsynth.sampling import identifiers
 
 Floats = NDArray[np.float64]
 
-
-_IS_NULL = ".is_null"
-
-
+#: Segments of a tabulated distribution.
 _SEGMENTS = 1_024
-
-
+#: A grid of fewer points is tabulated point by point.
 _GRID_POINTS = 2_048
-
-
+#: Nanoseconds of the unit of each sign in a datetime format.
 _NANOSECONDS = {"f": 1, "S": 10**9, "M": 60 * 10**9, "H": 3_600 * 10**9, "d": 86_400 * 10**9}
 
 
 def foreign(name: str, transformer: Any) -> ModelError:
-    """A column that SDV makes in a way of its own."""
+    """The error for a column with a transformer that a native model has no counterpart of."""
     return ModelError(
         f"column {name!r}: SDV transforms it by {type(transformer).__name__}, which a native model cannot follow; "
         "fit the synthesizer with SDV's default transformers"
@@ -39,7 +38,7 @@ def foreign(name: str, transformer: Any) -> ModelError:
 
 
 def arrow_type(dtype: Any, labels: list[Any]) -> pa.DataType:
-    """Arrow's type of a pandas dtype; of a column of objects, that of its labels."""
+    """Arrow's type for a pandas dtype; for a column of objects, the type of its labels."""
     if dtype.kind == "M":
         return pa.timestamp("ns")
     if dtype.kind == "O" or str(dtype) in ("category", "string"):
@@ -54,7 +53,13 @@ def arrow_type(dtype: Any, labels: list[Any]) -> pa.DataType:
 
 
 def generator_of(column: Column, transformer: Any, unique: bool) -> dict[str, Any]:
-    """Generator of a column that SDV makes up: by regex, by Faker, or by counting."""
+    """Generator of a column that SDV generates: by regex, by Faker, or by counting.
+
+    Args:
+        column: The column.
+        transformer: SDV's generator.
+        unique: Whether the column is a key.
+    """
     empty = pa.array([], column.type)
     regex = getattr(transformer, "regex_format", None)
     if regex is not None:
@@ -62,21 +67,26 @@ def generator_of(column: Column, transformer: Any, unique: bool) -> dict[str, An
         return identifiers.learn(column, empty, {"unique": True})
     if column.role == "pii":
         return identifiers.learn(column, empty, {"unique": unique, "locales": getattr(transformer, "locales", None)})
-    made = getattr(transformer, "function_kwargs", {}).get("text")
-    text = pa.array([str(made).replace("?", "a")] if made else [], pa.string()).cast(pa.string())
+    pattern = getattr(transformer, "function_kwargs", {}).get("text")
+    text = pa.array([str(pattern).replace("?", "a")] if pattern else [], pa.string()).cast(pa.string())
     sample = text if pa.types.is_string(column.type) else empty
     return identifiers.learn(Column(column.name, column.type, "id", "id", {}), sample, {"unique": unique})
 
 
 def is_datetime(transformer: Any) -> bool:
-    """Whether SDV holds the column as instants."""
+    """Whether the transformer is the one for datetimes."""
     from rdt.transformers import UnixTimestampEncoder
 
     return type(transformer) is UnixTimestampEncoder
 
 
 def unlearned(column: Column, state: Mapping[str, Any]) -> FittedColumn:
-    """A column that never reached SDV: an id, or one that holds one value."""
+    """A column that SDV did not learn: generated, constant or empty.
+
+    Args:
+        column: The column.
+        state: What the stock engine saved beside the synthesizer; empty for SDV's own pickle.
+    """
     constants = state.get("constants")
     if column.role in ("id", "pii"):
         return FittedColumn(column.name, column.role, column.role)
@@ -91,18 +101,14 @@ def unlearned(column: Column, state: Mapping[str, Any]) -> FittedColumn:
         )  # fmt: skip
     number = float(value.value if hasattr(value, "value") else value)
     if column.role == "datetime" and hasattr(value, "value"):
-        from shardsynth.data.frames import nanoseconds_of
-
-        number = float(value.value // nanoseconds_of(column))
+        number = float(value.value // frames.nanoseconds_of(column))
     marginal = Marginal("axis", one, np.array([number]), np.array([number]))
     return FittedColumn(column.name, column.role, "constant", marginal, None, Precision())
 
 
 def categories_of(column: Column, labels: list[Any]) -> pa.Array:
-    """Labels of SDV's encoder as the column's categories."""
+    """Labels of SDV's encoder as an Arrow array of the column's value type."""
     import pandas as pd
-
-    from shardsynth.data import frames
 
     plain = Column(column.name, column.value_type, column.sdtype, "category", {})
     frame = pd.DataFrame({column.name: pd.Series(labels, dtype=object)})
@@ -111,22 +117,30 @@ def categories_of(column: Column, labels: list[Any]) -> pa.Array:
 
 
 def is_missing(label: Any) -> bool:
-    """Whether a category of SDV's is the missing one."""
+    """Whether a label of SDV's means missing: None or NaN."""
     return label is None or (isinstance(label, float) and np.isnan(label))
 
 
 def axis_grid(
     column: Column, transformer: Any, formatter: Any
 ) -> tuple[Precision, tuple[float | None, float | None], float, float]:
-    """Grid of a number or date, where SDV clips it, SDV's units in one of ours, and what SDV's cutting shifts it by."""
+    """Grid, ends and unit of a number or date.
+
+    Args:
+        column: The column.
+        transformer: Its ``FloatFormatter`` or ``UnixTimestampEncoder``.
+        formatter: SDV's formatter of the column, for the rounding; None without one.
+
+    Returns:
+        The grid; the two values to which SDV clips, in SDV's unit, None where it does not; the number of SDV's units in
+        one unit of the axis; and the shift, in units of the axis, that comes from SDV's truncation of datetimes.
+    """
     low, high = (float(v) if v is not None else None for v in (transformer._min_value, transformer._max_value))
     factor, shift, precision = 1.0, 0.0, Precision()
     if is_datetime(transformer):
-        from shardsynth.data.frames import nanoseconds_of
-
-        factor = float(nanoseconds_of(column))
+        factor = float(frames.nanoseconds_of(column))
         unit = max(1, int(_finest(transformer.datetime_format) // factor))
-        precision, shift = Precision("integer", 0, unit), 0.5 * (unit - 1)  # SDV cuts a format's last digit off
+        precision, shift = Precision("integer", 0, unit), 0.5 * (unit - 1)  # SDV truncates to the format's finest part
     else:
         digits = getattr(formatter, "_rounding_digits", None)
         digits = transformer._rounding_digits if digits is None else digits
@@ -151,19 +165,15 @@ def tabulated(
     precision: Precision,
     p_missing: float,
 ) -> Marginal:
-    """A distribution as a quantile function: point by point on a grid of few points, else on knots even in z.
+    """A distribution as a marginal: point by point on a grid of few points, else with knots at even normal scores.
 
     Args:
         cdf: Distribution function.
         ppf: Quantile function.
-        ends: Values are clipped to these; None: not.
+        ends: Values are clipped to these; None: not clipped.
         precision: Grid of the values.
         p_missing: Share of missing values.
     """
-    from scipy.special import ndtr
-
-    from shardsynth.models.columns.marginals import grid_unit
-
     u = np.concatenate([[0.0], ndtr(np.linspace(-6.0, 6.0, _SEGMENTS - 1)), [1.0]])
     knots = np.asarray(ppf(np.clip(u, 1e-9, 1 - 1e-9)), dtype=np.float64)
     finite = np.isfinite(knots)
@@ -184,9 +194,9 @@ def tabulated(
     return Marginal("axis", np.diff(u), knots[:-1], knots[1:], p_missing)
 
 
-_FAMILIES = {"CTGANSynthesizer": "ctgan", "CopulaGANSynthesizer": "copulagan", "TVAESynthesizer": "tvae"}
+_DEEP_FAMILIES = {name: family for family, name in CLASSES.items() if family != "gaussian_copula"}
 
 
 def family_of(synthesizer: Any) -> str | None:
-    """The deep family of a synthesizer of SDV; None if it is none."""
-    return _FAMILIES.get(type(synthesizer).__name__)
+    """``ctgan``, ``copulagan`` or ``tvae`` for a deep synthesizer of SDV; None for anything else."""
+    return _DEEP_FAMILIES.get(type(synthesizer).__name__)

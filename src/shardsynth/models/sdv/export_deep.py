@@ -1,11 +1,12 @@
 """A native CTGAN, CopulaGAN or TVAE as a stock SDV synthesizer: a pickle that SDV loads and samples.
 
-A stock synthesizer is built around rows that the native model drew (no real row is near) without being trained; then
-its modes, categories, frequencies and weights are replaced by the model's. What carries over exactly: networks, modes
-(missing is one more, whose mean is NaN), categories, and the frequencies that conditions are drawn by; the generator
-stays in ``eval`` mode with its settled normalisation. What does not, and is told: categories that share a token come
-out as the most frequent of them, a CopulaGAN's empirical marginals become SDV's nearest ones, and SDV takes a TVAE's
-likeliest category where the native model draws one.
+A stock synthesizer is made from rows that the native model drew (no real row is used), without training. Then its
+modes, categories, frequencies and weights are replaced by those of the model.
+
+Exact are: networks, modes (missing is one more mode, with mean NaN), categories, and the frequencies by which
+conditions are drawn. The generator stays in ``eval`` mode with its settled normalisation. Not exact, and reported, are:
+categories that share a token (all come out as the most frequent of them), a CopulaGAN's empirical marginals (they
+become SDV's nearest ones), and a TVAE's categories (SDV takes the most probable one where the native model draws one).
 """
 
 from __future__ import annotations
@@ -27,28 +28,34 @@ from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.ctgan.columns import ModeColumn
 from shardsynth.models.ctgan.model import DeepModel
 from shardsynth.models.ctgan.parameters import condition_cdf
-from shardsynth.models.sdv.copula_export import column_of, described, ensure_both, labels_of, set_axis
+from shardsynth.models.sdv.export_columns import (
+    DRAWN_ROWS,
+    column_of,
+    described,
+    ensure_both,
+    labels_of,
+    save_pickle,
+    set_axis,
+)
 from shardsynth.models.sdv.marginals import StockMarginal, digits_of, stock_marginal
 from shardsynth.models.sdv.options import CLASSES, OPTIONS
 from shardsynth.models.sdv.state import silenced
-from shardsynth.standalone.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ROWS = 400
-#: Share of a category that the networks do not know: SDV must not leave its place out, and never draws it.
+#: Share of a category that the networks do not know: SDV keeps its position, but almost never draws it.
 _NEVER = 1e-12
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a column lies in SDV's rows.
+    """A column in the rows of SDV's networks.
 
     Attributes:
-        info: SDV's entry of the column.
-        column: The learned column; None for a constant or an empty one, which SDV learns, too.
-        number: Its place among the learned columns, or -1.
+        info: SDV's ``ColumnTransformInfo`` of the column.
+        column: The learned column; None for a constant or an empty one, which SDV learns too.
+        number: Its number among the learned columns, or -1.
     """
 
     info: Any
@@ -64,29 +71,28 @@ def export(model: DeepModel, path: str | Path) -> list[str]:
         path: File to write.
 
     Returns:
-        What is lost, a line each.
+        Lines that say what is not exact.
     """
     synthesizer, lost = to_stock(model)
-    with silenced(), replacing(Path(path)) as temporary:
-        synthesizer.save(str(temporary))
+    save_pickle(synthesizer, Path(path))
     return lost
 
 
 def to_stock(model: DeepModel) -> tuple[Any, list[str]]:
-    """The stock synthesizer of a model, and what is lost."""
+    """The stock synthesizer of a model, and lines that say what is not exact."""
     columns = [column_of(model, i) for i in range(len(model.fitted))]
-    batch = model.draw(0, 0, _ROWS)
+    batch = model.draw(0, 0, DRAWN_ROWS)
     frame = frames.to_pandas(pa.Table.from_batches([batch]), columns)
     with silenced():
         synthesizer = _skeleton(model, columns, frame)
         lost = list(_parametrised(synthesizer, model, columns, frame))
     if model.options.family == "tvae" and model.options.decode == "sample":
-        lost.append("SDV takes a TVAE's likeliest category and mode where the native model draws one")
+        lost.append("SDV takes a TVAE's most probable category and mode where the native model draws one")
     return synthesizer, lost
 
 
 def _skeleton(model: DeepModel, columns: Sequence[Column], frame: pd.DataFrame) -> Any:
-    """A stock synthesizer around drawn rows, right in every part but what training gives."""
+    """A stock synthesizer made from drawn rows: all but what a training learns is as it has to be."""
     import sdv.single_table
     from rdt.transformers import FloatFormatter, UnixTimestampEncoder
     from sdv.metadata import Metadata
@@ -96,33 +102,37 @@ def _skeleton(model: DeepModel, columns: Sequence[Column], frame: pd.DataFrame) 
     for fitted in model.fitted:
         if fitted.treatment in ("latent", "constant"):
             ensure_both(frame, fitted.name, 1.0 if fitted.name in nullable else 0.0)
-    given = model.options.to_json()
-    options = {key: given[key] for key in OPTIONS[model.options.family] if key in given and key != "epochs"}
-    made = getattr(sdv.single_table, CLASSES[model.options.family])(
+    native_options = model.options.to_json()
+    options = {
+        key: native_options[key] for key in OPTIONS[model.options.family] if key in native_options and key != "epochs"
+    }
+    synthesizer = getattr(sdv.single_table, CLASSES[model.options.family])(
         Metadata.load_from_dict({"tables": {TABLE: table}, "METADATA_SPEC_VERSION": "V2"}),
         epochs=0,
         enable_gpu=False,
         **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()},
         **({"default_distribution": "norm"} if model.options.family == "copulagan" else {}),
     )
-    made.auto_assign_transformers({TABLE: frame})
-    kept: dict[str, Any] = {}
+    synthesizer.auto_assign_transformers({TABLE: frame})
+    transformers: dict[str, Any] = {}
     for column in columns:  # NaN comes out of the networks as such, and is left as it is
         if column.role in ("number", "datetime"):
             settings: dict[str, Any] = {"missing_value_generation": None, "enforce_min_max_values": True}
-            kept[column.name] = (
+            transformers[column.name] = (
                 UnixTimestampEncoder(**settings)
                 if frame[column.name].dtype.kind == "M"
                 else FloatFormatter(**settings, learn_rounding_scheme=True)
             )
-    made.update_transformers(kept)
-    made.fit({TABLE: frame})
-    made.epochs = made._model_kwargs["epochs"] = model.options.epochs  # as it was trained, not as it was put together
-    return made
+    synthesizer.update_transformers(transformers)
+    synthesizer.fit({TABLE: frame})
+    synthesizer.epochs = synthesizer._model_kwargs["epochs"] = (
+        model.options.epochs
+    )  # as it was trained, not as it was put together
+    return synthesizer
 
 
 def _parametrised(synthesizer: Any, model: DeepModel, columns: Sequence[Column], frame: pd.DataFrame) -> Iterator[str]:
-    """Put the model's parameters in; yields what is lost."""
+    """Replace the parameters by the model's; yields lines that say what is not exact."""
     processor, inner = synthesizer._data_processor, synthesizer._model
     transformer = inner._transformer if model.options.is_gan else inner.transformer
     learned = {column.name: (number, column) for number, column in enumerate(model.coding.columns)}
@@ -146,10 +156,10 @@ def _parametrised(synthesizer: Any, model: DeepModel, columns: Sequence[Column],
         _set_ends(processor, name, fitted[name], factor, series)
         if column.normal:
             assert column.fit.marginal is not None and normals is not None
-            made = stock_marginal(column.fit.marginal, column.fit, factor, named_only=column.nullable)
-            normals.field_transformers[name]._univariate = made.univariate
-            if made.distance > 0.005:
-                yield f"column {name!r}: KS distance {made.distance:.3f} to the native marginal"
+            stock = stock_marginal(column.fit.marginal, column.fit, factor, named_only=column.nullable)
+            normals.field_transformers[name]._univariate = stock.univariate
+            if stock.distance > 0.005:
+                yield f"column {name!r}: KS distance {stock.distance:.3f} to the native marginal"
         places.append(_Place(_modes(info, column, 1 if column.normal else factor), column, number))
     transformer._column_transform_info_list = [place.info for place in places]
     transformer.output_info_list = [place.info.output_info for place in places]
@@ -158,7 +168,7 @@ def _parametrised(synthesizer: Any, model: DeepModel, columns: Sequence[Column],
 
 
 def _of_one(info: Any) -> Any:
-    """A column of one value as SDV fitted it, its spans cut to one mode: no choice is left."""
+    """SDV's entry of a column of one value, with a single mode, so that nothing is drawn."""
     if info.column_type == "discrete":
         return info
     from ctgan.data_transformer import SpanInfo
@@ -208,15 +218,15 @@ def _set_mixture(normalizer: Any, mean: NDArray[Any], std: NDArray[Any], weight:
 
 
 def _set_ends(processor: Any, name: str, fitted: FittedColumn, factor: int, series: pd.Series[Any]) -> None:
-    """Where SDV clips and how it rounds."""
+    """Set where SDV clips a column, and how it rounds."""
     assert fitted.marginal is not None and fitted.precision is not None
     ends = fitted.precision.snap(np.array([fitted.marginal.lo[0], fitted.marginal.hi[-1]])) * factor
-    made = StockMarginal(None, float(ends[0]), float(ends[1]), digits_of(fitted.precision, factor), 0.0)
-    set_axis(processor._hyper_transformer.field_transformers[name], processor.formatters.get(name), made, series)
+    marginal = StockMarginal(None, float(ends[0]), float(ends[1]), digits_of(fitted.precision, factor), 0.0)
+    set_axis(processor._hyper_transformer.field_transformers[name], processor.formatters.get(name), marginal, series)
 
 
 def _set_network(inner: Any, model: DeepModel, places: Sequence[_Place]) -> None:
-    """The model's weights, its positions in SDV's order."""
+    """Replace the network by the model's, with positions in SDV's order."""
     layout = model.coding.layout
     rows: list[int] = []  # SDV's position -> ours, -1 where the networks have none
     conditions: list[int] = []
@@ -239,9 +249,9 @@ def _set_network(inner: Any, model: DeepModel, places: Sequence[_Place]) -> None
             rows += [int(layout.tanh[axes[place.number]]), *range(first, first + size - 1)]
             continue
         rows += range(first, first + size)
-        own = start[place.number]
-        conditions += range(own, own + size)
-        shares.append(np.maximum(share[own : own + size], _NEVER))
+        first_condition = start[place.number]
+        conditions += range(first_condition, first_condition + size)
+        shares.append(np.maximum(share[first_condition : first_condition + size], _NEVER))
     weights = {key: value.detach().clone() for key, value in model.network.state_dict().items()}
     last = max(int(key.split(".")[1]) for key in weights if key.startswith("seq."))
     for key in (f"seq.{last}.weight", f"seq.{last}.bias"):
@@ -256,11 +266,11 @@ def _set_network(inner: Any, model: DeepModel, places: Sequence[_Place]) -> None
         return
     from ctgan.synthesizers.ctgan import Generator
 
-    wide = layout.condition_width
+    condition_width = layout.condition_width
     for key in [key for key in weights if key.endswith("fc.weight")] + [f"seq.{last}.weight"]:
         before, vector = (
-            weights[key][:, : weights[key].shape[1] - wide],
-            weights[key][:, weights[key].shape[1] - wide :],
+            weights[key][:, : weights[key].shape[1] - condition_width],
+            weights[key][:, weights[key].shape[1] - condition_width :],
         )
         weights[key] = torch.cat([before, _taken(vector, conditions, 1)], dim=1)
     inner._generator = Generator(model.options.embedding_dim + len(conditions), model.options.generator_dim, len(rows))
@@ -270,7 +280,7 @@ def _set_network(inner: Any, model: DeepModel, places: Sequence[_Place]) -> None
 
 
 def _taken(tensor: torch.Tensor, positions: Sequence[int], dim: int) -> torch.Tensor:
-    """The tensor's entries of the positions along a dimension, zero where a position is -1."""
+    """The tensor's entries at the positions along a dimension; 0 where a position is -1."""
     index = torch.tensor([max(p, 0) for p in positions], dtype=torch.long)
     missing = torch.tensor([p < 0 for p in positions])
     if not tensor.shape[dim]:
@@ -281,7 +291,7 @@ def _taken(tensor: torch.Tensor, positions: Sequence[int], dim: int) -> torch.Te
 
 
 def _set_sampler(sampler: Any, shares: Sequence[NDArray[Any]]) -> None:
-    """What SDV draws condition vectors by."""
+    """Set the probabilities by which SDV draws condition vectors; ``shares`` has one array per category column."""
     sizes = [len(share) for share in shares]
     probability = np.zeros((len(shares), max(sizes, default=0)))
     for number, share in enumerate(shares):

@@ -1,12 +1,13 @@
 """A native Gaussian copula as a stock SDV ``GaussianCopulaSynthesizer``: a pickle that SDV loads and samples.
 
-A stock synthesizer is fitted to rows that the native model drew (no real row is near), so that every part of it is as
-SDV makes it; then its learned parameters are replaced by the model's. What carries over exactly: categories (a uniform
-latent cut into intervals), the correlations, missing numbers and dates (SDV's ``is_null`` columns are latents too,
-shared as in the model). What does not: an empirical marginal becomes the nearest named family if that is near enough,
-else a kernel density over at most 200 weighted knots of its quantile function, and the KS distance is told; a missing
-category becomes one more category; a computed column becomes a correlated one, unless it is a function of one
-category.
+A stock synthesizer is fitted to rows that the native model drew (no real row is used), so that every part of it is as
+SDV makes it. Then its learned parameters are replaced by those of the model.
+
+Exact are: categories (a uniform latent that is cut into intervals), the correlations, and missing numbers and dates
+(SDV's ``is_null`` columns are latents too, shared as in the model). Not exact are: an empirical marginal, which becomes
+the nearest named family if that is near enough, else a kernel density over at most 200 weighted knots of its quantile
+function (the KS distance is reported); a missing category, which becomes one more category; and a computed column,
+which becomes a correlated one unless it is a function of one category.
 """
 
 from __future__ import annotations
@@ -24,32 +25,38 @@ from numpy.typing import NDArray
 from shardsynth.data import frames
 from shardsynth.data.columns import Column
 from shardsynth.data.metadata import TABLE
-from shardsynth.data.values import kind_of
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.sdv.derived import Derived, derive
-from shardsynth.models.sdv.import_model import import_stock
-from shardsynth.models.sdv.marginals import StockMarginal, listed, stock_marginal, uniform
+from shardsynth.models.sdv.export_columns import (
+    DRAWN_ROWS,
+    column_of,
+    described,
+    ensure_both,
+    labels_of,
+    save_pickle,
+    set_axis,
+)
+from shardsynth.models.sdv.marginals import listed, stock_marginal, uniform
 from shardsynth.models.sdv.state import silenced
-from shardsynth.standalone.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from shardsynth.models.copula.model import GaussianCopula
-    from shardsynth.models.ctgan.model import DeepModel
-
-__all__ = ["export", "import_stock", "to_stock"]
 
 Floats = NDArray[np.float64]
 
-_SDTYPES = {"category": "categorical", "number": "numerical", "datetime": "datetime", "empty": "categorical"}
-_FITTED_ROWS = 400
 _IS_NULL = ".is_null"
 
 
 @dataclass(frozen=True)
 class _Output:
-    """One column of SDV's copula: its distribution, and the latents that it is in terms of the extended matrix."""
+    """One column of SDV's copula.
+
+    Attributes:
+        univariate: Its distribution.
+        latent: Its row in ``Derived.correlation``; -1: independent of all others.
+    """
 
     univariate: Any
     latent: int
@@ -63,32 +70,23 @@ def export(model: GaussianCopula, path: str | Path) -> dict[str, float]:
         path: File to write.
 
     Returns:
-        What is lost: per number or date, the KS distance of its marginal to the native one.
+        By name of each number or date: the KS distance of its marginal in SDV to the native one.
     """
     synthesizer, lost = to_stock(model)
-    with silenced(), replacing(Path(path)) as temporary:
-        synthesizer.save(str(temporary))
+    save_pickle(synthesizer, Path(path))
     return lost
 
 
 def to_stock(model: GaussianCopula) -> tuple[Any, dict[str, float]]:
-    """The stock synthesizer of a model, and the KS distance per number or date."""
+    """The stock synthesizer of a model; and by name of each number or date, the KS distance of its marginals."""
     columns = [column_of(model, i) for i in range(len(model.columns))]
     derived = derive(model)
     columns = [_as_category(column) if column.name in derived.functions else column for column in columns]
-    batch = model.draw(0, 0, _FITTED_ROWS)
+    batch = model.draw(0, 0, DRAWN_ROWS)
     frame = frames.to_pandas(pa.Table.from_batches([batch]), columns)
     with silenced():
         synthesizer = _skeleton(model, columns, frame)
         return synthesizer, _parametrised(synthesizer, model, columns, frame, derived)
-
-
-def column_of(model: GaussianCopula | DeepModel, index: int) -> Column:
-    """A column as SDV's metadata describe it."""
-    fitted, field = model.fitted[index], model.schema.field(index)
-    options = {"datetime_format": model.formats[fitted.name]} if fitted.name in model.formats else {}
-    role = "empty" if fitted.treatment == "empty" else fitted.role
-    return Column(fitted.name, field.type, _SDTYPES.get(role, role), role, options)
 
 
 def _as_category(column: Column) -> Column:
@@ -96,7 +94,7 @@ def _as_category(column: Column) -> Column:
 
 
 def _skeleton(model: GaussianCopula, columns: Sequence[Column], frame: pd.DataFrame) -> Any:
-    """A stock synthesizer fitted to drawn rows: right in every part but its parameters."""
+    """A stock synthesizer fitted to drawn rows: all but its parameters is as it has to be."""
     from rdt.transformers import FloatFormatter, UnixTimestampEncoder
     from sdv.metadata import Metadata
     from sdv.single_table import GaussianCopulaSynthesizer
@@ -124,42 +122,6 @@ def _skeleton(model: GaussianCopula, columns: Sequence[Column], frame: pd.DataFr
     return synthesizer
 
 
-def described(model: GaussianCopula | DeepModel, columns: Sequence[Column], frame: pd.DataFrame) -> dict[str, Any]:
-    """SDV's metadata of the exported table."""
-    entries: dict[str, Any] = {}
-    table: dict[str, Any] = {"columns": entries}
-    for column in columns:
-        generator = model.generators.get(column.name, {})
-        entries[column.name] = {"sdtype": column.sdtype}
-        if column.role == "datetime" and frame[column.name].dtype.kind != "M":
-            entries[column.name] = {"sdtype": "numerical"}
-        elif generator.get("kind") == "pii":
-            entries[column.name] = {"sdtype": generator["function"], "pii": True}
-        elif column.role in ("id", "pii"):
-            entries[column.name] = {"sdtype": "id"}
-            if generator.get("kind") == "string":
-                entries[column.name]["regex_format"] = _plain_regex(generator["regex"])
-            frame[column.name] = _stand_in(frame[column.name], column)
-            if "cycle" in generator:  # part of a composite key, which SDV's synthesizers do not know
-                continue
-            if "primary_key" not in table:
-                table["primary_key"] = column.name
-            elif generator.get("kind") != "string":
-                table.setdefault("alternate_keys", []).append(column.name)
-    return table
-
-
-def _plain_regex(regex: str) -> str:
-    """What SDV's generator can read: it knows no alternation, of which the first branch is the most frequent."""
-    return regex[3:-1].split("|", maxsplit=1)[0] if regex.startswith("(?:") and regex.endswith(")") else regex
-
-
-def _stand_in(series: pd.Series[Any], column: Column) -> Any:
-    """A key without gaps, for fitting."""
-    numbers = np.arange(1, len(series) + 1)
-    return numbers if kind_of(column.type) != "text" else [f"k{number}" for number in numbers]
-
-
 def _missing_shares(model: GaussianCopula) -> dict[str, float]:
     shares = {column.name: 0.0 for column in model.columns if column.treatment in ("latent", "relation", "constant")}
     for latent in model.latents:
@@ -168,22 +130,10 @@ def _missing_shares(model: GaussianCopula) -> dict[str, float]:
     return shares
 
 
-def ensure_both(frame: pd.DataFrame, name: str, share: float) -> None:
-    """See to it that a column that can be missing is so in some fitted row, and has a value in another."""
-    gaps = frame[name].isna()
-    if share > 0 and not gaps.any():
-        frame[name] = frame[name].where(np.arange(len(frame)) > 0)
-    elif gaps.all():
-        import pandas as pd
-
-        stand_in: Any = pd.Timestamp("2000-01-01") if frame[name].dtype.kind == "M" else 0.0
-        frame.loc[0, name] = stand_in if frame[name].dtype.kind in "Mf" else "0"
-
-
 def _parametrised(
     synthesizer: Any, model: GaussianCopula, columns: Sequence[Column], frame: pd.DataFrame, derived: Derived
 ) -> dict[str, float]:
-    """Put the model's parameters in; returns the KS distances."""
+    """Replace the parameters by the model's; returns the KS distances by column."""
     values = {model.columns[x.columns[0]].name: k for k, x in enumerate(model.latents) if x.kind == "value"}
     values.update(derived.latents)
     gaps = {model.columns[i].name: k for k, x in enumerate(model.latents) if x.kind == "missing" for i in x.columns}
@@ -214,21 +164,21 @@ def _parametrised(
             _encode(hyper, column.name, frame[column.name].dtype, *points)
             continue
         narrow = _narrow(column, fitted)
-        made = stock_marginal(marginal, fitted, factor, narrow or np.float64)
-        lost[column.name] = made.distance
-        outputs[column.name] = _Output(made.univariate, latent)
-        set_axis(transformer, synthesizer._data_processor.formatters.get(column.name), made, frame[column.name])
+        stock = stock_marginal(marginal, fitted, factor, narrow or np.float64)
+        lost[column.name] = stock.distance
+        outputs[column.name] = _Output(stock.univariate, latent)
+        set_axis(transformer, synthesizer._data_processor.formatters.get(column.name), stock, frame[column.name])
         if narrow is not None:
             _set_dtype(synthesizer._data_processor, column.name, np.dtype(narrow))
         if column.name + _IS_NULL in synthesizer._model.columns:
-            # Uniform on [p - 1/2, p + 1/2], and SDV takes more than 1/2 for missing.
+            # Uniform on [p - 1/2, p + 1/2]; SDV takes values above 1/2 as missing.
             outputs[column.name + _IS_NULL] = _Output(uniform(share - 0.5, 1.0), gaps.get(column.name, -1))
     _set_copula(synthesizer, outputs, derived.correlation)
     return lost
 
 
 def _intervals(column: Column, fitted: FittedColumn, share: float, derived: Derived) -> dict[Any, list[float]]:
-    """Category -> interval of the uniform latent, in latent order; missing last."""
+    """Category -> ``[start, end]`` of its interval of the uniform latent, in latent order; None: missing, last."""
     if fitted.name in derived.functions:
         function = derived.functions[fitted.name]
         shown = labels_of(column, pa.array([value for value in function if value is not None], column.value_type))
@@ -250,21 +200,24 @@ def _intervals(column: Column, fitted: FittedColumn, share: float, derived: Deri
     return intervals
 
 
-def labels_of(column: Column, values: pa.Array) -> list[Any]:
-    """Categories as ``frames`` shows them to SDV."""
-    return list(frames.to_pandas(pa.table([values], [column.name]), [column])[column.name].tolist())
-
-
 def _set_intervals(transformer: Any, intervals: Mapping[Any, list[float]]) -> None:
     transformer._set_fitted_parameters(transformer.columns[0], dict(intervals), transformer.dtype)
     transformer.frequencies = {label: interval[1] - interval[0] for label, interval in intervals.items()}
 
 
 def _encode(hyper: Any, name: str, dtype: Any, values: Floats, share: Floats) -> None:
-    """Have a number of few values drawn as categories are: exact, and much faster than by a density."""
+    """Make SDV draw a number of few values as a category: exact, and much faster than a density.
+
+    Args:
+        hyper: SDV's ``HyperTransformer``.
+        name: The column.
+        dtype: Its type in the frame.
+        values: float64[m], its values.
+        share: float64[m], their probabilities.
+    """
     from rdt.transformers import UniformEncoder
 
-    encoder, former = UniformEncoder(), hyper.field_transformers[name]
+    encoder, replaced = UniformEncoder(), hyper.field_transformers[name]
     ends = np.cumsum(share) / share.sum()
     starts = np.concatenate([[0.0], ends[:-1]])
     shown = values.astype(dtype).tolist()
@@ -272,38 +225,28 @@ def _encode(hyper: Any, name: str, dtype: Any, values: Floats, share: Floats) ->
     encoder._set_fitted_parameters(name, {v: [a, b] for v, a, b in zip(shown, starts, ends)}, dtype)
     encoder.frequencies = dict(zip(shown, (ends - starts).tolist()))
     hyper.field_transformers[name] = encoder
-    hyper._transformers_sequence = [encoder if x is former else x for x in hyper._transformers_sequence]
-
-
-def set_axis(transformer: Any, formatter: Any, made: StockMarginal, series: pd.Series[Any]) -> None:
-    """Where SDV clips a number or date, and how it rounds."""
-    transformer._min_value, transformer._max_value = made.low, made.high
-    if series.dtype.kind == "M":
-        return
-    transformer._rounding_digits = made.digits
-    transformer.learn_rounding_scheme = made.digits is not None
-    if formatter is not None:
-        formatter._min_value, formatter._max_value = made.low, made.high
-        formatter._rounding_digits = made.digits
-        formatter.enforce_rounding = made.digits is not None
+    hyper._transformers_sequence = [encoder if x is replaced else x for x in hyper._transformers_sequence]
 
 
 def _narrow(column: Column, fitted: FittedColumn) -> Any:
-    """The float type of a narrow column without a grid: values as near as its atoms' kernels become the atoms in it."""
+    """NumPy's type of a float32 or float16 column without a grid; else None.
+
+    Rounding to this type turns the narrow kernels around atoms into the atoms.
+    """
     kind = column.value_type
     ungridded = fitted.precision is None or fitted.precision.kind == "float"
     return kind.to_pandas_dtype() if pa.types.is_floating(kind) and kind.bit_width < 64 and ungridded else None
 
 
 def _set_dtype(processor: Any, name: str, dtype: Any) -> None:
-    """Have SDV give a column back in a type of its own."""
+    """Make SDV return a column in this type."""
     processor._dtypes[name] = dtype
     processor._hyper_transformer.field_transformers[name]._dtype = dtype
     processor.formatters[name]._dtype = dtype
 
 
 def _set_copula(synthesizer: Any, outputs: Mapping[str, _Output], correlation: Floats) -> None:
-    """Replace the fitted Gaussian by the model's, in the order of SDV's columns."""
+    """Replace the fitted Gaussian copula by the model's, in the order of SDV's columns."""
     from copulas.multivariate import GaussianMultivariate
 
     names = list(synthesizer._model.columns)
@@ -311,16 +254,16 @@ def _set_copula(synthesizer: Any, outputs: Mapping[str, _Output], correlation: F
     matrix = np.eye(len(names))
     scale = np.sqrt(np.diag(correlation))
     unit = correlation / np.outer(scale, scale)
-    for i, one in enumerate(places):
-        for j, other in enumerate(places[:i]):
-            if one >= 0 and other >= 0:
-                matrix[i, j] = matrix[j, i] = unit[one, other]
+    for i, latent in enumerate(places):
+        for j, other_latent in enumerate(places[:i]):
+            if latent >= 0 and other_latent >= 0:
+                matrix[i, j] = matrix[j, i] = unit[latent, other_latent]
     univariates = [outputs[name].univariate for name in names]
-    found = GaussianMultivariate.from_dict(
+    gaussian = GaussianMultivariate.from_dict(
         {"columns": names, "univariates": [u.to_dict() for u in univariates], "correlation": matrix.tolist()}
     )
-    found.univariates = univariates  # a dictionary does not carry a density's bandwidth and weights
+    gaussian.univariates = univariates  # ``to_dict`` drops a density's bandwidth and weights
     with contextlib.suppress(AttributeError):
-        found.distribution = {name: type(u) for name, u in zip(names, univariates)}
-    synthesizer._model = found
+        gaussian.distribution = {name: type(u) for name, u in zip(names, univariates)}
+    synthesizer._model = gaussian
     synthesizer.reset_sampling()
