@@ -43,7 +43,7 @@ from shardsynth.data.metadata import keys_of  # noqa: E402
 from shardsynth.data.shards import open_shards, read_batches  # noqa: E402
 from shardsynth.data.writer import PartWriter  # noqa: E402
 from shardsynth.models.columns.guess_relations import guess_relations  # noqa: E402
-from shardsynth.models.copula.arrays import NumpyArrays  # noqa: E402
+from shardsynth.models.copula.arrays import Arrays  # noqa: E402
 from shardsynth.models.copula.fit import fit_copula  # noqa: E402
 from shardsynth.models.copula.model import GaussianCopula  # noqa: E402
 from shardsynth.sampling.identifiers import learn_all  # noqa: E402
@@ -180,8 +180,8 @@ def write_on_all_cores(folder: Path, rows: int, target: Path, turns: int = 10) -
 
 def where_the_time_goes(model: GaussianCopula, rows: int) -> str:
     """Seconds per million rows of each part, on this core."""
-    kernel = model._sampler(None)[1]
-    layout, key, xp = kernel.layout, stream_key(0, model.name), NumpyArrays()
+    kernel = model._sampler[1]
+    layout, key, xp = kernel.layout, stream_key(0, model.name), Arrays()
     step = xp.batch_rows(len(model.latents))
     words = random_words(key, 0, step, layout.words)
     bits = lanes(words)[:, 2 * layout.spreads : 2 * layout.spreads + layout.deviates]

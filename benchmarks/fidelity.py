@@ -49,7 +49,7 @@ from shardsynth.data.metadata import columns as columns_of  # noqa: E402
 from shardsynth.data.metadata import keys_of  # noqa: E402
 from shardsynth.data.shards import open_shards, read_batches  # noqa: E402
 from shardsynth.metrics.quality import quality as our_quality  # noqa: E402
-from shardsynth.models.base import FitSetup, Fitting, Model  # noqa: E402
+from shardsynth.models.base import FitSetup, Fitting, NativeModel  # noqa: E402
 from shardsynth.models.columns.guess_relations import guess_relations  # noqa: E402
 from shardsynth.models.families import NATIVE  # noqa: E402
 from shardsynth.sampling.identifiers import learn_all  # noqa: E402
@@ -138,7 +138,7 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
-def fit_ours(name: str, source: Source, table: pa.Table, seed: int) -> tuple[Model, float]:
+def fit_ours(name: str, source: Source, table: pa.Table, seed: int) -> tuple[NativeModel, float]:
     """A native model, and the seconds of profile, count and fit."""
     family, options = OURS[name]
     started = time.perf_counter()

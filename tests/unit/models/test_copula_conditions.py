@@ -43,7 +43,7 @@ def test_any_split_gives_the_same_rows(adult, cuts, first):
 @pytest.mark.parametrize(
     ("where", "why"),
     [
-        ("sex == 'Femal'", "nearest is 'Female'"),
+        ("sex == 'Femal'", "did you mean 'Female'"),
         ("sex in ['Female', 'x']", "no category 'x'"),
         ("gender == 'Female'", "no column 'gender'"),
         ("Age > 30", "did you mean 'age'"),

@@ -26,8 +26,8 @@ from shardsynth.models.dp.columns import check_dp_columns
 from shardsynth.models.dp.noise import Guarantee, l2_sensitivity, scale_for, with_noise
 from shardsynth.models.dp.tables import (
     NoisyTables,
-    _folded,
-    _joined,
+    _by_coarse_code,
+    _join_groups,
     draw_tables,
     groups_for,
     number_of_tables,
@@ -43,7 +43,7 @@ pytest.importorskip("opendp")
 def everything(counts: Counts, coder: TableCoder) -> np.ndarray:
     """All counts that get noise, without the groups (joining cells cannot lengthen a difference of +1 and -1)."""
     d = len(coder.columns)
-    parts = [_folded(c, h) for c, h in zip(coder.columns, counts.hist)]
+    parts = [_by_coarse_code(c, h) for c, h in zip(coder.columns, counts.hist)]
     parts += [counts.pair(i, j).ravel() for j in range(d) for i in range(j)]
     return np.concatenate(parts)
 
@@ -126,14 +126,14 @@ def test_codes_come_from_the_metadata_alone() -> None:
         {"n": [-9, -3, 0, 9, 99], "x": [-1.0, 0.0, 5.0, 10.0, 11.0], "c": ["a", "b", "c", "a", "z"], "d": [True] * 5}
     ).cast(SCHEMA)
     counts = counted(coder, table)
-    whole = _folded(coder.columns[0], counts.hist[0])
+    whole = _by_coarse_code(coder.columns[0], counts.hist[0])
     assert len(whole) == 13 + 1 and whole[0] == 2 and whole[3] == 1 and whole[12] == 2
     cells = public_cells(COLUMNS[1])
     assert cells.lo[0] == cells.hi[0] == 0.0 and cells.hi[-1] == 10.0
-    spread = _folded(coder.columns[1], counts.hist[1])
+    spread = _by_coarse_code(coder.columns[1], counts.hist[1])
     assert spread[0] == 2 and spread[-2] == 2 and spread.sum() == 5
     assert counts.hist[2].tolist() == [2, 1, 1, 0]
-    joined = _joined(np.array([[1, 2], [3, 4], [5, 6]]), np.array([0, 0, 1]))
+    joined = _join_groups(np.array([[1, 2], [3, 4], [5, 6]]), np.array([0, 0, 1]))
     assert joined.tolist() == [[4, 6], [5, 6]]
 
 

@@ -12,7 +12,7 @@ from shardsynth.models.ctgan.networks import Discriminator, Generator
 
 def test_condition_vectors_by_their_positions_are_the_same_products() -> None:
     torch.manual_seed(0)
-    generator, critic = Generator(14, (32, 24), 13), Discriminator(13, (32, 24), pac=5, wide=6)
+    generator, critic = Generator(14, (32, 24), 13), Discriminator(13, (32, 24), pac=5, condition_width=6)
     noise, rows, flat = torch.randn(50, 8), torch.randn(50, 13), torch.randint(0, 6, (50,))
     vectors = torch.nn.functional.one_hot(flat, 6).float()
     table = vectors.reshape(10, 30) @ critic.table
@@ -33,7 +33,7 @@ def test_condition_vectors_by_their_positions_are_the_same_products() -> None:
 
 def test_the_penalty_of_rows_under_conditions_is_that_of_one_layer_for_both() -> None:
     torch.manual_seed(0)
-    critic, whole = Discriminator(13, (32, 24), pac=5, wide=6), Discriminator(13 + 6, (32, 24), pac=5)
+    critic, whole = Discriminator(13, (32, 24), pac=5, condition_width=6), Discriminator(13 + 6, (32, 24), pac=5)
     with torch.no_grad():
         for mine, its in zip(critic.linears[1:], whole.linears[1:]):
             its.load_state_dict(mine.state_dict())

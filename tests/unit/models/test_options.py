@@ -7,11 +7,11 @@ import pytest
 
 from shardsynth.errors import JobError, ModelError, did_you_mean
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
-from shardsynth.models.columns.asked import Asked
+from shardsynth.models.columns.column_options import ColumnOptions
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.ctgan.options import FAMILIES, DeepOptions
 from shardsynth.models.sdv.options import _MODELS
-from shardsynth.models.training.options import Trained
+from shardsynth.models.training.options import TrainedOptions
 from shardsynth.options import Options, keys, wanted
 
 STORED = {
@@ -53,7 +53,7 @@ STORED = {
 }
 
 
-def text(options: Trained) -> str:
+def text(options: TrainedOptions) -> str:
     return json.dumps(options.to_json(), sort_keys=True)
 
 
@@ -114,12 +114,12 @@ def test_a_column_may_be_called_as_an_option_is() -> None:
         JobError, match="gaussian_copula: columns.min: no option is called 'maximum'; did you mean 'max'"
     ):
         FitOptions.parse({"columns": {"min": {"maximum": 3}}})
-    assert FitOptions.parse({"columns": {2020: {"min": 1}}}).asked("2020") == Asked(min=1)
+    assert FitOptions.parse({"columns": {2020: {"min": 1}}}).column_options("2020") == ColumnOptions(min=1)
     with pytest.raises(JobError, match="no option is called '2020'"):
         FitOptions.parse({2020: 1})  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize("model", [DeepOptions, AutoregressiveOptions, FitOptions, Asked, *_MODELS.values()])
+@pytest.mark.parametrize("model", [DeepOptions, AutoregressiveOptions, FitOptions, ColumnOptions, *_MODELS.values()])
 def test_every_option_is_described(model: type[Options]) -> None:
     for key, info in keys(model).items():
         assert key == "family" or info.description, key

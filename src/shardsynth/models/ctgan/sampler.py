@@ -40,8 +40,6 @@ _LANES = 65_536
 #: The number of outputs is padded to a multiple of this.
 _PAD = 16
 #: A CPU with AMX multiplies so many bfloat16 numbers of a row at a time; those beyond the width are multiplied by 0. In
-#: memory that was never written they can be NaN, and NaN times 0 is NaN.
-_TILE = 32
 #: Largest number of rows of a block on a GPU, and of activations for them.
 _MOST_ON_A_GPU = 1 << 18
 _NUMBERS_ON_A_GPU = 1 << 28
@@ -166,7 +164,6 @@ class _HalfGeneratorForward:
         for weight, table in self.layers:
             sums = table[flat] if flat is not None else table.expand(len(noise), -1).clone()
             width = len(weight)
-            known[:, width : width + -width % _TILE] = 0.0
             sums += known[:, :width] @ weight
             if width < known.shape[1]:
                 known[:, width : width + sums.shape[1]] = sums.relu_()
