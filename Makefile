@@ -19,7 +19,7 @@ help:
 	@echo "make check   lint, and the quick tests: two minutes on two cores"
 	@echo "make test    all tests (PYTEST_ARGS='-m runs -k import'); what needs a tool that is not here skips"
 	@echo "make image   shardsynth.sif, with Apptainer (containers/README.md)"
-	@echo "make lint    ruff, ruff format, mypy"
+	@echo "make lint    ruff, ruff format, mypy, lint-imports"
 	@echo "make bars    all benchmarks, one after the other: long"
 	@echo "make slurm-up, make slurm-down   a Slurm of four nodes on this machine, to play with (Debian packages, root)"
 	@echo "make clean   remove $(VENV), caches and builds; runs/ stays"
@@ -64,6 +64,7 @@ lint: setup-lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 bars: setup-test
 	@failed=; for bar in $$(grep -l __main__ benchmarks/*.py); do \

@@ -12,12 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from shardsynth.models.sdv.export_copula import export, to_stock
 from tests.tables.copula import folder_table, native, profiled
 
 from shardsynth.data import frames
 from shardsynth.errors import ModelError
 from shardsynth.models.copula.model import GaussianCopula
+from shardsynth.models.sdv.export_copula import export, to_stock
 from shardsynth.models.sdv.import_model import import_stock
 from shardsynth.models.sdv.marginals import ks_distance
 from shardsynth.models.sdv.synthesizers import fit_stock

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from shardsynth.models.ctgan.codes import Layout
+from shardsynth.models.ctgan.conditioned import conditioned_linear
 
 warnings.filterwarnings("ignore", r"index_reduce\(\) is in beta")
 #: Temperature of the Gumbel softmax.
@@ -131,57 +132,6 @@ class Residual(nn.Module):
         return torch.cat([torch.relu(self.bn(self.fc(x))), x], dim=1)
 
 
-def _sums_by_condition(rows: Tensor, flat: Tensor, conditions: int) -> Tensor:
-    """Sums of the rows [b, n] of each condition: [conditions, n], the same bits whenever the device is the same."""
-    if rows.device.type == "cpu":
-        return rows.new_zeros(conditions, rows.shape[1]).index_add_(0, flat, rows)
-    # A GPU adds into a place in any order; a product has one order.
-    one_hot = rows.new_zeros(len(rows), conditions).scatter_(1, flat[:, None], 1.0)
-    return one_hot.t() @ rows
-
-
-class _Conditioned(torch.autograd.Function):
-    """A linear layer on [*parts, noise, one-hot vectors], without concatenating them.
-
-    The product with a one-hot vector is a row of the weights. The noise needs no derivative.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, noise: Tensor, flat: Tensor, weight: Tensor, bias: Tensor, half: bool, *parts: Tensor
-    ) -> Tensor:
-        known = [part.bfloat16() if half else part for part in (*parts, noise)]
-        sizes = [part.shape[1] for part in known]
-        *dense, table = weight.split([*sizes, weight.shape[1] - sum(sizes)], dim=1)
-        out = nn.functional.embedding(flat, table.t().contiguous()).add_(bias)
-        for part, block in zip(known, dense):
-            if half:
-                out += part @ block.bfloat16().t()
-            else:
-                out.addmm_(part, block.t())
-        ctx.save_for_backward(flat, weight, *known)
-        ctx.sizes, ctx.half = sizes, half
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        flat, weight, *known = ctx.saved_tensors
-        d_out = gradients[0]
-        rounded = d_out.bfloat16() if ctx.half else d_out
-        d_weight, d_parts, first = torch.empty_like(weight), [], 0
-        for part, size in zip(known, ctx.sizes):
-            block = slice(first, first + size)
-            if ctx.half:
-                d_weight[:, block] = rounded.t() @ part
-            else:
-                torch.mm(rounded.t(), part, out=d_weight[:, block])
-            if first + size < sum(ctx.sizes):
-                d_parts.append((rounded @ weight[:, block].to(rounded.dtype)).float())
-            first += size
-        d_weight[:, first:] = _sums_by_condition(d_out, flat, weight.shape[1] - first).t()
-        return None, None, d_weight, d_out.sum(0), None, *d_parts
-
-
 class Generator(nn.Module):
     """CTGAN's generator: noise and condition vector [b, embedding + conditions] to raw rows [b, width]."""
 
@@ -208,10 +158,9 @@ class Generator(nn.Module):
         *residuals, last = self.seq
         learned: list[Tensor] = []
         for layer in residuals:
-            linear = _Conditioned.apply(x, flat, layer.fc.weight, layer.fc.bias, half, *learned)
+            linear = conditioned_linear(x, flat, layer.fc.weight, layer.fc.bias, half, *learned)
             learned.insert(0, torch.relu(layer.bn(linear)))
-        raw: Tensor = _Conditioned.apply(x, flat, last.weight, last.bias, half, *learned)
-        return raw
+        return conditioned_linear(x, flat, last.weight, last.bias, half, *learned)
 
 
 class Discriminator(nn.Module):

@@ -39,7 +39,6 @@ _WALK = 64
 _LANES = 65_536
 #: The number of outputs is padded to a multiple of this.
 _PAD = 16
-#: A CPU with AMX multiplies so many bfloat16 numbers of a row at a time; those beyond the width are multiplied by 0. In
 #: Largest number of rows of a block on a GPU, and of activations for them.
 _MOST_ON_A_GPU = 1 << 18
 _NUMBERS_ON_A_GPU = 1 << 28
