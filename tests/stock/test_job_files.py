@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 
+import pyarrow as pa
 import pytest
 from tests.tools import ROOT
 
@@ -22,6 +23,6 @@ def test_options_are_ones_that_the_engine_knows():
     for path in JOBS:
         for model in Job.load(path).models.values():
             if model.engine == "native":
-                NATIVE[model.model].check(model.options)
+                NATIVE[model.model].check(model.options, pa.schema([]), None)
                 continue
             assert set(model.options) <= set(inspect.signature(synthesizers[model.model]).parameters), path.name

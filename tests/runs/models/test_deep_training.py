@@ -98,7 +98,7 @@ def test_a_stopped_check_goes_on_where_it_was(prepared: Prepared, tmp_path: Path
 def test_a_check_without_a_score_is_refused(prepared: Prepared) -> None:
     with pytest.raises(JobError, match="check_epochs"):
         fit("tvae", prepared, {**OPTIONS["tvae"], "check_epochs": 1})
-    with pytest.raises(JobError, match="check_epochs is -1"):
+    with pytest.raises(JobError, match="check_epochs: wanted not below 0, found -1"):
         fit("tvae", prepared, {**OPTIONS["tvae"], "check_epochs": -1})
 
 

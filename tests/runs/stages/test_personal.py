@@ -130,5 +130,5 @@ def test_rows_are_unique_in_a_composite_key_on_any_tasks(folder, engine):
     both["primary_key"] = ["visit", "age"]
     described["visit"] = {"sdtype": "numerical"}
     (folder / "m.json").write_text(json.dumps({"tables": {"table": both}, "METADATA_SPEC_VERSION": "V2"}))
-    with pytest.raises(MetadataError, match="its columns are all learned, so that rows would repeat"):
+    with pytest.raises(MetadataError, match="all its columns are learned, so rows would repeat"):
         plan_job(job(folder, **asked, output=str(folder / "other")))

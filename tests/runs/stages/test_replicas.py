@@ -71,5 +71,5 @@ def test_a_lost_candidate_is_trained_again_to_the_same_choice(run):
 
 
 def test_no_candidate_is_refused(data, tmp_path):
-    with pytest.raises(JobError, match="replicas is 0; wanted at least 1"):
+    with pytest.raises(JobError, match="replicas: wanted at least 1, found 0"):
         run_job(job(data, tmp_path / "r", 0))
