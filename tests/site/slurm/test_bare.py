@@ -48,8 +48,8 @@ def test_parents_that_the_controller_has_forgotten_are_not_waited_for(bare_clust
     said = shardsynth("status", root)
     assert "no accounting here: why some elements ended is not known" in said
     assert "nothing is queued: shardsynth resume" in said
-    before = len(recorded(run.dir, run.plan)["count"])
+    left = 4 - len(recorded(run.dir, run.plan)["count"])  # 0 where the cancelling came late
     said = shardsynth("resume", root)
-    assert "profile" not in said and f"count: {4 - before} tasks in 1 elements" in said
+    assert "profile" not in said and (not left or f"count: {left} tasks in 1 elements" in said)
     wait_until("the counts", lambda: recorded(run.dir, run.plan)["count_merge"], 60, 0.1)
     shardsynth("cancel", root)

@@ -30,7 +30,7 @@ def test_plain_scripts_do_the_same_as_submit(idle, make_job, undisturbed, tmp_pa
     for path in (parts[3], parts[17]):
         path.unlink()
     environment = {**os.environ, "SHARDSYNTH_PYTHON": sys.executable}
-    command = ["sbatch", "--array=0-2", f"--output={tmp_path}/%a.log", str(SLURM / "sample.sbatch"), str(root)]
+    command = ["sbatch", "--array=0-2", f"--output={tmp_path}/%a.log", str(SLURM / "stage.sbatch"), str(root), "sample"]
     subprocess.run(command, cwd=SLURM.parent, env=environment, check=True, capture_output=True)
     wait_until("the end", lambda: idle.command("squeue", "-h") == "", 60, 0.5)
     assert outcome(root) == undisturbed
@@ -45,3 +45,18 @@ def test_plain_scripts_for_a_hostile_path_are_clean(cluster, make_job, tmp_path)
     shardsynth("sbatch", make_job(root), cwd=tmp_path)
     folder = root / "private" / "sbatch"
     assert_shellcheck(*folder.glob("*.sbatch"), folder / "submit.sh")
+
+
+def test_the_scripts_under_slurm_do_all_stages_of_a_run(idle, make_job, undisturbed, tmp_path):
+    root = tmp_path / "run"
+    shardsynth("sbatch", make_job(root), cwd=tmp_path)
+    environment = {**os.environ, "SHARDSYNTH_PYTHON": sys.executable}
+    done = subprocess.run(
+        ["bash", str(SLURM / "submit.sh"), str(root)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 9, done.stderr
+    wait_until("the end", lambda: idle.command("squeue", "-h") == "", 300, 0.5)
+    assert outcome(root) == undisturbed, [p.read_text() for p in tmp_path.glob("*.log")]
+    logs = {path.name.split("-")[1] for path in tmp_path.glob("shardsynth-*.log")}
+    assert logs == {path.name for path in (root / "tasks").iterdir()}, "logs are named for their stages"
