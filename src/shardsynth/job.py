@@ -221,7 +221,7 @@ class Cluster(_Options):
     executor: Literal["auto", "local", "submitit", "slurm", "debug"] = Field(
         "auto",
         description="`local`: our own pool of worker processes, one per core; `submitit`: submitit's local executor; "
-        "`debug`: submitit's debug executor, in this process; `slurm`: Slurm arrays; `auto`: local.",
+        "`debug`: submitit's debug executor, in this process; `slurm`: Slurm arrays, by `submit` alone; `auto`: local.",
     )
     workers: Optional[int] = Field(
         None, ge=1, description="CPUs to use on this machine (default: those this process may use)."

@@ -268,7 +268,7 @@ def exit_status(text: str) -> tuple[int, int]:
     """Exit code, and number of the signal, of an element as squeue or sacct prints them.
 
     Args:
-        text: ``28:0`` or ``0:9`` (sacct; squeue since Slurm 23.11), or one number coded as by wait(2) (squeue before).
+        text: ``28:0`` or ``0:9`` (sacct; squeue of Slurm 24.11), or one number coded as by wait(2) (squeue of 22.05).
 
     Returns:
         The code and the signal, 0 where there is none.
