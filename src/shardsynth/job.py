@@ -27,6 +27,7 @@ _DP_OPTIONS = {
     "gaussian_copula": {"locales"},
 }
 _ROWS = re.compile(r"^\d+(\.\d+)?([eE]\+?\d+)?$")
+_BASE_60 = re.compile(r"^[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?$")
 _TIMES = re.compile(r"^(\d+(\.\d+)?)\s*x$")
 
 
@@ -193,7 +194,9 @@ class Resources(_Options):
     )
     mem_gb: Optional[float] = Field(None, gt=0, description="Memory of one task in GB (Slurm).")
     gpus: Optional[Union[int, str]] = Field(None, description="GPUs of one task, a number or Slurm's `a100:1` (Slurm).")
-    time: Optional[str] = Field(None, description='Time limit in Slurm\'s notation, such as "4:00:00" (Slurm).')
+    time: Optional[str] = Field(
+        None, description="Time limit as Slurm reads it: minutes, or such as `4:00:00` or `2-12:00:00` (Slurm)."
+    )
     partition: Optional[str] = Field(None, description="Partition (Slurm).")
     account: Optional[str] = Field(None, description="Account that is charged (Slurm).")
     qos: Optional[str] = Field(None, description="Quality of service (Slurm).")
@@ -205,6 +208,12 @@ class Resources(_Options):
         "one without a value (Slurm).",
     )
 
+    @field_validator("time", mode="before")
+    @classmethod
+    def _minutes(cls, value: Any) -> Any:
+        """Whole minutes may be a number."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
 
 class Cluster(_Options):
     """Where the tasks run."""
@@ -212,7 +221,7 @@ class Cluster(_Options):
     executor: Literal["auto", "local", "submitit", "slurm", "debug"] = Field(
         "auto",
         description="`local`: our own pool of worker processes, one per core; `submitit`: submitit's local executor; "
-        "`debug`: submitit's debug executor, in this process; `slurm`: Slurm arrays; `auto`: local.",
+        "`debug`: submitit's debug executor, in this process; `slurm`: Slurm arrays, by `submit` alone; `auto`: local.",
     )
     workers: Optional[int] = Field(
         None, ge=1, description="CPUs to use on this machine (default: those this process may use)."
@@ -443,7 +452,7 @@ class Job(_Options):
             raise JobError(f"no job file at {path}; `shardsynth init DATA -o {path}` writes one") from None
         except (OSError, UnicodeDecodeError) as error:
             raise JobError(f"{path}: cannot be read as text: {error}") from None
-        return cls.parse(apply_overrides(_load_yaml(text, str(path)), overrides or []), str(path))
+        return cls.parse(apply_overrides(load_yaml(text, str(path)), overrides or []), str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `parse` turns into an equal job."""
@@ -457,7 +466,15 @@ class Job(_Options):
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML loader that refuses a key that is there twice; YAML itself would keep the last one."""
+    """YAML loader that refuses a key that is there twice (YAML itself would keep the last one), and keeps times as text.
+
+    YAML 1.1 takes ``2:00:00`` for a number to the base 60: 7200, which Slurm would read as minutes.
+    """
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
+        if kind is yaml.ScalarNode and implicit[0] and _BASE_60.match(value):
+            return self.DEFAULT_SCALAR_TAG
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
@@ -473,7 +490,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _load_yaml(text: str, source: str) -> Any:
+def load_yaml(text: str, source: str) -> Any:
+    """Plain data of a YAML text; JobError, with the source, line and column, if it is none."""
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except RecursionError:
@@ -502,7 +520,7 @@ def apply_overrides(data: Any, overrides: list[str]) -> Any:
             if not isinstance(node.get(part), dict):
                 node[part] = {}
             node = node[part]
-        node[parts[-1]] = _load_yaml(value, f"--set {key}") if value.strip() else value
+        node[parts[-1]] = load_yaml(value, f"--set {key}") if value.strip() else value
     return data
 
 

@@ -92,3 +92,16 @@ def test_row_counts():
 def test_the_reference_is_generated():
     page = ROOT / "docs" / "job-file.md"
     assert page.read_text() == reference(), "run: python -m shardsynth.commands.reference docs/*.md"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("2:00:00", "2:00:00"), ("1:30", "1:30"), ("30", "30"), ("'30'", "30"), ("1-12:00", "1-12:00")],
+)
+def test_a_time_limit_is_read_as_slurm_reads_it(tmp_path, written, read):
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        f"input: x\noutput: y\nmodels: {{gaussian_copula: {{}}}}\ncluster: {{stages: {{fit: {{time: {written}}}}}}}\n"
+    )
+    assert Job.load(path).cluster.stages["fit"].time == read
+    assert Job.load(path, [f"cluster.stages.sample.time={written}"]).cluster.stages["sample"].time == read

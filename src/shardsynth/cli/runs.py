@@ -21,6 +21,8 @@ def run(
     from shardsynth.job import Job
 
     loaded = Job.load(job, overrides)
+    if here and loaded.cluster.executor == "slurm":
+        loaded = Job.load(job, [*(overrides or []), "cluster.executor=local"])
     refuse_on_login_node(loaded, here=here)
     print_summary(run_job(loaded, console=progress_console(), debug=debug))
 

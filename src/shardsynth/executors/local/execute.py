@@ -12,6 +12,7 @@ from rich.table import Table
 
 from shardsynth.errors import InputError, JobError, TaskError
 from shardsynth.executors.local.pool import Outcome, Pool
+from shardsynth.executors.slurm.login_node import FOR_SLURM
 from shardsynth.job import STAGES
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.rundir import RunDir
@@ -121,7 +122,7 @@ def execute(run: RunDir, plan: Plan, *, console: Console, debug: bool = False, v
 
     Raises:
         InputError: All failed tasks failed because the input is wrong.
-        JobError: The job names an executor that is not known here.
+        JobError: The job is for Slurm.
         TaskError: A task failed. All tasks that do not need it have run.
     """
     tasks = missing_tasks(plan, run, verify=verify)
@@ -146,7 +147,7 @@ def execute(run: RunDir, plan: Plan, *, console: Console, debug: bool = False, v
 
             outcomes = execute_with_submitit(run, plan, tasks, executor, progress.start, progress.end)
         else:
-            raise JobError(f"cluster.executor: `run` does not know {executor!r}; choose auto, local, submitit or debug")
+            raise JobError(FOR_SLURM)
     finally:
         if progress.live is not None:
             progress.live.stop()

@@ -249,20 +249,35 @@ def at_controller(name_prefix: str) -> list[tuple[str, Element]]:
     for line in text.splitlines():
         job, number, state, reason, node, restarts, status, name = (word.strip() for word in line.split("|")[:8])
         if name.startswith(name_prefix):
-            wait_status = int(status) if status.isdigit() else 0  # coded as by wait(2)
-            by_signal = wait_status & 127
+            code, by_signal = exit_status(status)
             element = Element(
                 int(job),
                 _number(number),
                 state.split()[0],
                 reason,
-                exit_code=0 if by_signal else wait_status >> 8,
+                exit_code=code,
                 killed_by=by_signal,
                 restarts=max(0, _number(restarts)),
                 node=node,
             )
             elements.append((name, element))
     return elements
+
+
+def exit_status(text: str) -> tuple[int, int]:
+    """Exit code, and number of the signal, of an element as squeue or sacct prints them.
+
+    Args:
+        text: ``28:0`` or ``0:9`` (sacct; squeue of Slurm 24.11), or one number coded as by wait(2) (squeue of 22.05).
+
+    Returns:
+        The code and the signal, 0 where there is none.
+    """
+    code, colon, by_signal = text.strip().partition(":")
+    if colon:
+        return max(0, _number(code)), max(0, _number(by_signal))
+    wait_status = max(0, _number(code))
+    return (0, wait_status & 127) if wait_status & 127 else (wait_status >> 8, 0)
 
 
 def with_peaks(controller: Known, accounting: Known) -> Known:
@@ -314,13 +329,13 @@ def in_accounting(jobs: Iterable[int]) -> Known:
                 if before is not None:
                     elements[int(job), index] = _with_peak(before, _bytes(peak))
                 continue
-            status, _, by_signal = code.partition(":")
+            status, by_signal = exit_status(code)
             elements[int(job), index] = Element(
                 int(job),
                 index,
                 state.split()[0] if state else "UNKNOWN",
-                exit_code=int(status or 0),
-                killed_by=int(by_signal or 0),
+                exit_code=status,
+                killed_by=by_signal,
                 restarts=before.restarts + 1 if before else 0,
                 node=node,
             )

@@ -11,12 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional  # noqa: UP035 - evaluated at run time on Python 3.9
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm.commands import Limits
-from shardsynth.job import STAGES, Cluster, Resources
+from shardsynth.job import STAGES, Cluster, Resources, load_yaml
 
 
 class SiteLimits(BaseModel):
@@ -102,9 +101,10 @@ def load_site(name: str | None) -> Site:
     if path is None:
         return Site()
     try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise JobError(f"{path}: cannot be read as YAML: {error}") from None
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobError(f"{path}: cannot be read: {error}") from None
+    data = load_yaml(text, str(path)) or {}
     try:
         site = Site.model_validate(data)
     except ValidationError as error:
