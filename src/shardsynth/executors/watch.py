@@ -32,8 +32,6 @@ def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
         lines.append("all done")
     elif not status.submitted:
         lines.append(f"{left} tasks are left: shardsynth resume {run.root}")
-    elif not status.answered:
-        lines.append(f"{left} tasks are left; whether Slurm runs any of them is not known")
     elif status.live:
         lines.append(f"{left} tasks are left; Slurm holds some of them")
     else:
@@ -117,9 +115,6 @@ def _duration(seconds: float) -> str:
 def wait(run: RunDir, plan: Plan, *, seconds: float | None = None, pause: float = 10.0, show: Any = None) -> RunStatus:
     """Look at a submitted run until everything is committed or nothing is queued any more.
 
-    While the controller does not answer, nothing is known of the queue, and the waiting goes on: a controller that is
-    restarted is away for a minute, and the jobs run on.
-
     Args:
         run: The run directory.
         plan: The plan.
@@ -139,7 +134,7 @@ def wait(run: RunDir, plan: Plan, *, seconds: float | None = None, pause: float 
         status = read_status(run, plan)
         if show is not None:
             show(status)
-        quiet_looks = quiet_looks + 1 if status.answered and not status.live else 0
+        quiet_looks = quiet_looks + 1 if not status.live else 0
         if status.done or quiet_looks > 1:  # between two elements the accounting may lag
             return status
         if end is not None and time.monotonic() > end:
