@@ -75,6 +75,8 @@ class Cluster:
         cpus: int = 1,
         min_job_age: int = 300,
         attached: bool = True,
+        settings: str = "",
+        partitions: str = "",
     ) -> None:
         self.folder = Path(folder).resolve()
         self.accounting = accounting
@@ -83,6 +85,8 @@ class Cluster:
         self.cpus = cpus
         self.min_job_age = min_job_age
         self.attached = attached  # the daemons end with the process that started them, however that ends
+        self.settings = settings  # lines of slurm.conf before the nodes; they win over the lines of this file
+        self.partitions = partitions  # further partitions, as lines of slurm.conf
         self.conf = self.folder / "slurm.conf"
         self.host = socket.gethostname().split(".")[0]
 
@@ -171,8 +175,7 @@ class Cluster:
                 f"AccountingStoragePass={self.munge_socket}\n"
                 "AccountingStorageTRES=gres/gpu"
             )
-        self.conf.write_text(
-            f"""ClusterName=shardsynth
+        text = f"""ClusterName=shardsynth
 SlurmctldHost={self.host}(127.0.0.1)
 SlurmctldPort={ports[4]}
 SlurmUser=root
@@ -212,8 +215,11 @@ PartitionName=DEFAULT MaxTime=UNLIMITED DefMemPerCPU=900
 PartitionName=cpu Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
 {gpu}
 PartitionName=urgent Nodes=ALL PriorityTier=9 PreemptMode=OFF
+{self.partitions}
 """
-        )
+        own = {line.partition("=")[0] for line in self.settings.splitlines()}
+        lines = [line for line in text.splitlines() if line.partition("=")[0] not in own]
+        self.conf.write_text("\n".join([self.settings, *lines]) + "\n")
         (self.folder / "gres.conf").write_text("NodeName=n[3-4] Name=gpu Type=a100 File=/dev/null\n" if gpu else "")
         dbd = self.folder / "slurmdbd.conf"
         dbd.touch(mode=0o600)

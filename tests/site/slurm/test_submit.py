@@ -46,7 +46,8 @@ def test_submit_makes_the_same_bytes_as_run_in_a_path_that_is_hostile(
     assert "all done" in shardsynth("resume", root)
     assert not list(tmp_path.rglob("pwned")), "the path was executed"
     names = idle.command("sacct", "-X", "-n", "-P", "-S", "now-1hour", "--format=JobName,Comment,AdminComment")
-    assert "shardsynth-" in names and "touch" not in names and "age" not in names
+    assert "shardsynth-" in names and "touch" not in names
+    assert not re.search(r"\bage\b", names), "a column's name"
 
 
 def test_more_elements_than_one_array_holds(idle, make_job, tmp_path):
