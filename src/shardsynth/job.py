@@ -12,8 +12,13 @@ from typing import Any, Dict, List, Literal, Optional, Union
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from shardsynth.cluster import STAGES, Cluster, Resources
 from shardsynth.errors import JobError, did_you_mean
-from shardsynth.options import Options, Rare
+from shardsynth.options import Options, Rare, parse_rows, row_count
+
+#: The section `cluster` stands in a module of its own; this one is the door to the whole job file.
+__all__ = ["FAMILIES", "STAGES", "STOCK_FAMILIES", "Cluster", "Job", "ModelEntry", "Resources", "Sample"]
+__all__ += ["apply_overrides", "load_yaml", "parse_rows"]
 
 #: The model families; each has an entry in models/families.py.
 FAMILIES = ("autoregressive", "gaussian_copula", "copulagan", "ctgan", "tvae")
@@ -26,36 +31,12 @@ _DP_OPTIONS = {
     },
     "gaussian_copula": {"locales"},
 }
-_ROWS = re.compile(r"^\d+(\.\d+)?([eE]\+?\d+)?$")
 _BASE_60 = re.compile(r"^[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?$")
 _TIMES = re.compile(r"^(\d+(\.\d+)?)\s*x$")
 
 
 class _Options(Options):
     model_config = ConfigDict(populate_by_name=True)
-
-
-def parse_rows(value: Any) -> int:
-    """Row count from an int or text such as ``1e6`` or ``1_000_000``.
-
-    Raises:
-        JobError: The value is not a whole number from 0 to 2^63 - 1.
-    """
-    if isinstance(value, bool):
-        raise JobError("a row count was wanted, a true/false was found")
-    text = str(value).replace("_", "").replace(",", "").strip()
-    if not _ROWS.match(text) or not float(text) < 2**63 or float(text) != int(float(text)):
-        raise JobError(
-            f"{str(value)[:40]!r} is not a row count (0 to 2^63 - 1); write a whole number such as 1000000 or 1e6"
-        )
-    return int(text) if text.isdigit() else int(float(text))
-
-
-def _rows(value: Any) -> int:
-    try:
-        return parse_rows(value)
-    except JobError as error:  # pydantic adds the key to a ValueError
-        raise ValueError(str(error)) from None
 
 
 class Fit(_Options):
@@ -86,7 +67,7 @@ class Quota(_Options):
     @field_validator("rows", mode="before")
     @classmethod
     def _row_count(cls, value: Any) -> Any:
-        return None if value is None else _rows(value)
+        return None if value is None else row_count(value)
 
     @model_validator(mode="after")
     def _check(self) -> Quota:
@@ -127,7 +108,7 @@ class Sample(_Options):
     def _row_count(cls, value: Any) -> Any:
         if value is None or (isinstance(value, str) and _TIMES.match(value)):
             return value
-        return _rows(value)
+        return row_count(value)
 
     @model_validator(mode="after")
     def _check(self) -> Sample:
@@ -184,112 +165,6 @@ class Evaluate(_Options):
             names.update({"survival.time": self.survival.time, "survival.event": self.survival.event})
         names.update({f"sensitive[{place}]": name for place, name in enumerate(self.sensitive or [])})
         return {option: name for option, name in names.items() if name is not None}
-
-
-class Resources(_Options):
-    """Resources of the tasks of one stage."""
-
-    cpus: Optional[int] = Field(
-        None, ge=1, description="CPUs of one task; for deep models also the thread count in the plan."
-    )
-    mem_gb: Optional[float] = Field(None, gt=0, description="Memory of one task in GB (Slurm).")
-    gpus: Optional[Union[int, str]] = Field(None, description="GPUs of one task, a number or Slurm's `a100:1` (Slurm).")
-    time: Optional[str] = Field(
-        None, description="Time limit as Slurm reads it: minutes, or such as `4:00:00` or `2-12:00:00` (Slurm)."
-    )
-    partition: Optional[str] = Field(None, description="Partition (Slurm).")
-    account: Optional[str] = Field(None, description="Account that is charged (Slurm).")
-    qos: Optional[str] = Field(None, description="Quality of service (Slurm).")
-    constraint: Optional[str] = Field(None, description="Node features, such as `icelake` (Slurm).")
-    gres: Optional[str] = Field(None, description="Generic resources, such as `gpu:a100:1`, instead of `gpus` (Slurm).")
-    options: Dict[str, Union[str, int, float, bool]] = Field(
-        default_factory=dict,
-        description="Any other sbatch option by its long name without dashes, such as `reservation: course`; `true` for "
-        "one without a value (Slurm).",
-    )
-
-    @field_validator("time", mode="before")
-    @classmethod
-    def _minutes(cls, value: Any) -> Any:
-        """Whole minutes may be a number."""
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-class Cluster(_Options):
-    """Where the tasks run."""
-
-    executor: Literal["auto", "local", "submitit", "slurm", "debug"] = Field(
-        "auto",
-        description="`local`: our own pool of worker processes, one per core; `submitit`: submitit's local executor; "
-        "`debug`: submitit's debug executor, in this process; `slurm`: Slurm arrays, by `submit` alone; `auto`: local.",
-    )
-    workers: Optional[int] = Field(
-        None, ge=1, description="CPUs to use on this machine (default: those this process may use)."
-    )
-    rows_per_task: int = Field(
-        2_000_000,
-        ge=1,
-        description="Input rows that one profile or count task reads, at most one shard's row groups apart.",
-    )
-    profile: Optional[str] = Field(None, description="Site profile (Slurm).")
-    container: Optional[str] = Field(None, description="Apptainer image that tasks run in (Slurm).")
-    stages: Dict[str, Resources] = Field(default_factory=dict, description="Resources by stage name.")
-    models: Dict[str, Dict[str, Resources]] = Field(
-        default_factory=dict,
-        description="Resources by model name, then stage name, for a model that needs others than the rest (Slurm).",
-    )
-    defaults: Resources = Field(
-        Resources(), description="Resources of every stage that does not say otherwise (Slurm)."
-    )
-    pack: Union[int, Literal["auto"]] = Field(
-        "auto", description="Tasks of one array element; `auto` aims at about 20 minutes an element (Slurm)."
-    )
-    retry: Dict[Literal["oom", "time"], Dict[Literal["mem_gb", "time"], str]] = Field(
-        default_factory=dict,
-        description="What `resume` asks for after a failure, such as `oom: {mem_gb: x2}` or `time: {time: x2}` (Slurm).",
-    )
-    max_requeues: int = Field(
-        5, ge=1, description="How often an element is started again although it has finished nothing more (Slurm)."
-    )
-
-    @field_validator("rows_per_task", mode="before")
-    @classmethod
-    def _row_count(cls, value: Any) -> Any:
-        return _rows(value)
-
-    @field_validator("pack")
-    @classmethod
-    def _positive_pack(cls, value: Any) -> Any:
-        if value != "auto" and value < 1:
-            raise ValueError("wanted a number of tasks from 1, or `auto`")
-        return value
-
-    @field_validator("retry")
-    @classmethod
-    def _factors(cls, value: Any) -> Any:
-        for cause, changes in value.items():
-            for key, factor in changes.items():
-                if not re.match(r"^x\d+(\.\d+)?$", factor) or float(factor[1:]) < 1:
-                    raise ValueError(f"{cause}.{key}: wanted a factor such as `x2`, found {factor!r}")
-        return value
-
-    @field_validator("models")
-    @classmethod
-    def _stages_of_models(cls, value: Any) -> Any:
-        for stages in value.values():
-            cls._stage_names(stages)
-        return value
-
-    @field_validator("stages")
-    @classmethod
-    def _stage_names(cls, value: dict[str, Resources]) -> dict[str, Resources]:
-        for name in value:
-            if name not in STAGES:
-                raise ValueError(f"no stage is called {name!r}{did_you_mean(name, STAGES)}")
-        return value
-
-
-STAGES = ("profile", "profile_merge", "count", "count_merge", "fit", "sample", "score", "merge", "report")
 
 
 class ModelEntry(_Options):

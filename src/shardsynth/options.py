@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from shardsynth.errors import JobError, did_you_mean
 
 Parsed = TypeVar("Parsed", bound="Options")
+_ROWS = re.compile(r"^\d+(\.\d+)?([eE]\+?\d+)?$")
 
 
 def _no_truth(value: Any) -> Any:
@@ -78,6 +79,30 @@ class Rare(Options):
         alias="as",
         description="What rare categories become: their mass goes to `other`, to the rest, or stays.",
     )
+
+
+def parse_rows(value: Any) -> int:
+    """Row count from an int or text such as ``1e6`` or ``1_000_000``.
+
+    Raises:
+        JobError: The value is not a whole number from 0 to 2^63 - 1.
+    """
+    if isinstance(value, bool):
+        raise JobError("a row count was wanted, a true/false was found")
+    text = str(value).replace("_", "").replace(",", "").strip()
+    if not _ROWS.match(text) or not float(text) < 2**63 or float(text) != int(float(text)):
+        raise JobError(
+            f"{str(value)[:40]!r} is not a row count (0 to 2^63 - 1); write a whole number such as 1000000 or 1e6"
+        )
+    return int(text) if text.isdigit() else int(float(text))
+
+
+def row_count(value: Any) -> int:
+    """`parse_rows` for a validator of pydantic, which adds the key to a ValueError."""
+    try:
+        return parse_rows(value)
+    except JobError as error:
+        raise ValueError(str(error)) from None
 
 
 def keys(*models: type[BaseModel]) -> dict[str, FieldInfo]:
