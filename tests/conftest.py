@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests import tools
+
+#: Pickles of the tests' runs are signed by a key of this session, not by that of the person who runs the tests.
+_KEYS = tempfile.TemporaryDirectory(prefix="shardsynth-key-")
+os.environ["SHARDSYNTH_KEY"] = f"{_KEYS.name}/key"
 
 #: One cluster for all folders whose tests need a Slurm, one finished run for all tests that only read it.
 pytest_plugins = ["tests.unit_guard", "tests.site.slurm.fixtures", "tests.finished"]

@@ -36,6 +36,9 @@ def resume(
         bool, typer.Option("--here", help="Run on this machine, even if the run was submitted to Slurm.")
     ] = False,
     image: Annotated[Optional[Path], typer.Option("--image", help="Go on in this Apptainer image (Slurm).")] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Sign the run's pickles and classes: you know who made them.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Run only what is missing: on Slurm where the run was submitted there, else on this machine."""
@@ -43,6 +46,9 @@ def resume(
     from shardsynth.executors.slurm.submit import submit_missing
 
     run = Run(folder)
+    if trust_pickle:
+        for line in run.trust():
+            print(line)
     if run.on_slurm and not here:
         submit_missing(run.dir, run.plan, verify=verify, image=image, say=print)
         return

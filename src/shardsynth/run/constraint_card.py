@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from shardsynth.errors import ModelError
 from shardsynth.run.rundir import RunDir
-from shardsynth.standalone.files import read_json
+from shardsynth.run.trust import signed_sha256
+from shardsynth.standalone.files import read_json, sha256_of
 
 if TYPE_CHECKING:
     from shardsynth.sampling.constraints.table import TableConstraints
@@ -17,15 +18,17 @@ if TYPE_CHECKING:
 FILE = "constraints.json"
 
 
-def load_constraints(card: Mapping[str, Any], run: RunDir | None) -> TableConstraints:
+def load_constraints(card: Mapping[str, Any], run: RunDir | None, *, trust: bool = False) -> TableConstraints:
     """Learned constraints, from their file.
 
     Args:
         card: Content of ``constraints.json``.
         run: The run of the file, which has the pickle of the job's own constraint classes; None outside of a run.
+        trust: Open the pickle even if this user did not sign it.
 
     Raises:
-        ModelError: The job has constraint classes of its own, and no commit record of the run names their pickle.
+        ModelError: The job has constraint classes of its own, and their pickle is not here, or this user did not sign
+            it.
     """
     from shardsynth.sampling.constraints.programmed import load_programs
     from shardsynth.sampling.constraints.table import TableConstraints
@@ -33,15 +36,13 @@ def load_constraints(card: Mapping[str, Any], run: RunDir | None) -> TableConstr
     if not card.get("programs"):
         return TableConstraints.from_json(card)
     path = (run.private if run is not None else Path()) / "summary" / "constraints.pkl"
-    record = None if run is None else run.last_record("profile_merge", 0)
-    outputs = (record or {"outputs": []})["outputs"]
-    sums = [output["sha256"] for output in outputs if output["path"].endswith("constraints.pkl")]
-    if not sums or not path.exists():
+    if run is None or not path.exists():
         raise ModelError(
             "the job's own constraints lie as a pickle under the run's private/summary: a model under them can be "
             "sampled where the run is, not elsewhere"
         )
-    return TableConstraints.from_json(card, load_programs(path.read_bytes(), sums[0]))
+    signed = sha256_of(path) if trust else signed_sha256(run.private, path)
+    return TableConstraints.from_json(card, load_programs(path.read_bytes(), signed))
 
 
 def keeps(folder: Path) -> bool:
@@ -49,11 +50,11 @@ def keeps(folder: Path) -> bool:
     return (folder / FILE).exists()
 
 
-def read_card(folder: Path) -> TableConstraints | None:
-    """Constraints of a model folder; None if its model was fitted without."""
+def read_card(folder: Path, *, trust: bool = False) -> TableConstraints | None:
+    """Constraints of a model folder; None if its model was fitted without. ``trust`` is that of `load_constraints`."""
     path = folder / FILE
     if not path.exists():
         return None
     card = read_json(path)
     run = RunDir(folder.resolve().parents[1]) if card.get("programs") else None
-    return load_constraints(card, run)
+    return load_constraints(card, run, trust=trust)

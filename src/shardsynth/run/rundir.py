@@ -25,6 +25,7 @@ from typing import Any
 from shardsynth._version import __version__
 from shardsynth.errors import RunError, no_folder_there
 from shardsynth.planning.plan import Task
+from shardsynth.run.trust import sign_classes
 from shardsynth.standalone import signals
 from shardsynth.standalone.files import (
     attempt_name,
@@ -165,6 +166,8 @@ class RunDir:
             )
         if not self.job_file.exists():
             write_atomic(self.job_file, job_yaml, 0o600)
+        constraints = plan.get("job", {}).get("constraints") or []
+        sign_classes(self.private, [declared["class_name"] for declared in constraints])
 
     def read_plan(self) -> dict[str, Any]:
         """The plan as plain data; RunError if there is none or it is damaged."""

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from shardsynth.errors import ModelError, ShardsynthError
+from shardsynth.errors import ModelError
 from shardsynth.job import Job
 from shardsynth.models.base import NativeModel, PreparedConditions, with_coded_text
 from shardsynth.models.families import load_native
-from shardsynth.planning.plan import Plan
 from shardsynth.planning.quotas import Block
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.constraint_card import read_card
-from shardsynth.run.rundir import RunDir
+from shardsynth.run.trust import signed_sha256
 from shardsynth.sampling.conditions import Conditions, parse_conditions
 from shardsynth.sampling.constraints.conditions import split_conditions
 from shardsynth.sampling.constraints.rejection import ConstrainedRows, piece_rows
@@ -270,25 +269,25 @@ def open_source(
         seed: Of the endless table that the rows are taken from.
         name: Part of the key of a stock model's seeds.
         chunk_rows: Rows of a stock model that share one seed.
-        trust_pickle: Load a pickle even if no run recorded it.
+        trust_pickle: Load a pickle even if this user did not sign it.
         where: Conditions.
         gpu: Make the rows on a GPU if there is one and the model can use it.
         sampling: ``temperature``, ``top_p``, ``balance`` in place of those of an autoregressive model.
 
     Raises:
         JobError: A number of ``sampling`` is out of range.
-        ModelError: The folder holds no model or a pickle that no run recorded, or the model has no option of
+        ModelError: The folder holds no model or a pickle that this user did not sign, or the model has no option of
             ``sampling``.
         ConditionError: The model cannot meet a condition.
     """
     card = model_card(folder)
-    table = read_card(folder)
+    table = read_card(folder, trust=trust_pickle)
     if card.get("engine") == "sdv":
         from shardsynth.models.sdv.synthesizers import StockModel
 
         pickle = (folder / card["pickle"]).resolve()
-        recorded = None if trust_pickle else recorded_checksum(folder, card)
-        stock = StockSource(StockModel.load(pickle, recorded, trust_pickle), seed, name, chunk_rows)
+        signed = None if trust_pickle else signed_sha256(private_of(folder), pickle)
+        stock = StockSource(StockModel.load(pickle, signed, trust_pickle), seed, name, chunk_rows)
         return stock if table is None else ConstrainedSource(stock, table)
     model = open_native(folder, gpu=gpu)
     if sampling:
@@ -315,41 +314,22 @@ def open_native(folder: Path, *, gpu: bool = False) -> NativeModel:
     return model.on_device("auto") if gpu else model
 
 
-def recorded_checksum(folder: Path, card: dict[str, Any]) -> str | None:
-    """SHA-256 of a stock pickle from the commit record of its fit, to prove that this run wrote it.
-
-    Returns:
-        The checksum; None if no record has one.
-
-    Raises:
-        ModelError: The folder does not lie in a run directory.
-    """
-    run = RunDir(folder.resolve().parents[1])
-    try:
-        plan = Plan.from_json(run.read_plan())
-    except ShardsynthError as error:
-        raise ModelError(
-            f"{folder}: a stock pickle outside a run directory; loading it runs the code in it: "
-            f"--trust-pickle does so ({error})"
-        ) from None
-    for task in plan.model_tasks("fit", str(card.get("name"))):
-        record = run.committed("fit", task.index) or {"outputs": []}
-        for output in record["outputs"]:
-            if output["path"].endswith("synthesizer.pkl"):
-                return str(output["sha256"])
-    return None
+def private_of(folder: Path) -> Path:
+    """The ``private/`` of the run that a model folder belongs to."""
+    return folder.resolve().parents[1] / "private"
 
 
 def open_distributions(folder: Path, *, trust_pickle: bool = False) -> dict[str, Any]:
     """By column, the learned marginal ``{"distribution": name, "learned_parameters": {...}}``.
 
     Raises:
-        ModelError: The folder holds no model, or a pickle that no run recorded.
+        ModelError: The folder holds no model, or a pickle that this user did not sign.
     """
     card = model_card(folder)
     if card.get("engine") == "sdv":
         from shardsynth.models.sdv.synthesizers import StockModel
 
-        recorded = None if trust_pickle else recorded_checksum(folder, card)
-        return StockModel.load((folder / card["pickle"]).resolve(), recorded, trust_pickle).learned_distributions()
+        pickle = (folder / card["pickle"]).resolve()
+        signed = None if trust_pickle else signed_sha256(private_of(folder), pickle)
+        return StockModel.load(pickle, signed, trust_pickle).learned_distributions()
     return open_native(folder).learned_distributions

@@ -16,6 +16,7 @@ from shardsynth.planning.options import native_options
 from shardsynth.planning.plan import Task, replica_group, replicas
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.run.trust import signatures_of
 from shardsynth.sources.blocks import blocks_of
 from shardsynth.sources.sources import BATCH_ROWS, QuotaSource
 from shardsynth.stages.constraints import write_card
@@ -23,6 +24,7 @@ from shardsynth.stages.fit_setup import fit_setup
 from shardsynth.stages.model_files import save_files, write_losses, write_provenance
 from shardsynth.stages.rows import training_rows
 from shardsynth.standalone.files import write_json
+from shardsynth.standalone.signatures import make_key, sign
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.ranges import ScoreRanges
 
@@ -66,6 +68,7 @@ def _choose(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any
 
 
 def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
+    make_key()  # without one, hours of training could not be kept
     plan, run = artifacts.plan, artifacts.run
     model_options = plan.job.models[task.model]
     table = artifacts.fit_table()
@@ -115,6 +118,7 @@ def _score(artifacts: Artifacts, batch: pa.RecordBatch) -> float:
 def _fit_stock(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
     from shardsynth.models.sdv.synthesizers import fit_stock
 
+    make_key()  # without one, hours of training could not be kept
     plan, run = artifacts.plan, artifacts.run
     model_options = plan.job.models[task.model]
     table = artifacts.fit_table()
@@ -133,6 +137,7 @@ def _fit_stock(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, 
     )
     pickle = run.stock_pickle(task.model)
     digest = model.save(attempt.output(pickle))
+    sign(signatures_of(run.private), digest)
     attempt.checksum(pickle, digest)
     folder = run.model(task.model)
     card = {

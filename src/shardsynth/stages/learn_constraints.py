@@ -6,6 +6,7 @@ Under constraints, a run has two tables: the input's, on which all is scored, an
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from shardsynth.planning.constraints import declarations
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.constraint_card import FILE
 from shardsynth.run.rundir import Attempt
+from shardsynth.run.trust import signatures_of
 from shardsynth.sampling.constraints.combined import CombinationStep
 from shardsynth.sampling.constraints.declared import bind, check_learned, columns_in, is_programmed
 from shardsynth.sampling.constraints.ordered import needs_anchor
@@ -30,6 +32,7 @@ from shardsynth.sampling.constraints.programmed import fit_program, save_program
 from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints, check_metadata
 from shardsynth.sampling.constraints.step import ConstrainedColumn
 from shardsynth.sampling.constraints.table import TableConstraints
+from shardsynth.standalone.signatures import sign
 from shardsynth.summaries.profile import Profile, ProfileOptions
 
 
@@ -83,7 +86,9 @@ def learn_constraints(
     card = table.to_json()
     if programs:
         pickled = folder / "constraints.pkl"
-        attempt.output(pickled).write_bytes(save_programs(programs))
+        content = save_programs(programs)
+        attempt.output(pickled).write_bytes(content)
+        sign(signatures_of(artifacts.run.private), hashlib.sha256(content).hexdigest())
     card["programs"] = len(programs)
     attempt.write_json(folder / FILE, card)
     return inner_columns, inner_coder, profile.sample

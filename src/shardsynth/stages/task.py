@@ -20,6 +20,7 @@ from shardsynth.job import STAGES
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress, RunDir
+from shardsynth.run.trust import check_classes
 from shardsynth.standalone.files import no_space_is_clear
 
 StageFunction = Callable[[Artifacts, Task, Attempt, Progress], dict[str, Any]]
@@ -44,12 +45,13 @@ class TaskRunner:
         root: The run directory.
 
     Raises:
-        RunError: The run directory has no plan.
+        RunError: The run directory has no plan, or its job names classes of somebody else.
     """
 
     def __init__(self, root: Path) -> None:
         self.artifacts = Artifacts(root)
         self.run, self.plan = self.artifacts.run, self.artifacts.plan
+        check_classes(self.run.private, [constraint.class_name for constraint in self.plan.job.constraints])
         self._complete: set[tuple[str, str]] = set()  # committed groups: 10^4 records are read once, not per task
 
     def run_task(self, stage: str, index: int, progress: Progress = lambda rows: None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,13 @@ def write_atomic(path: Path, content: bytes | str, mode: int = 0o644) -> None:
             file.write(data)
 
 
-def create_once(path: Path, content: bytes) -> bool:
+def create_once(path: Path, content: bytes, mode: int = 0o666) -> bool:
     """Create a file, whole and flushed, or leave the one that is there; True if this call created it.
+
+    Args:
+        path: The file.
+        content: Its content.
+        mode: Its permissions, less the umask.
 
     Raises:
         SpaceError: The disk or the quota is full.
@@ -108,7 +114,7 @@ def create_once(path: Path, content: bytes) -> bool:
     temporary = temporary_beside(path)
     with no_space_is_clear(path, len(content)):
         try:
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -118,7 +124,7 @@ def create_once(path: Path, content: bytes) -> bool:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
                 raise
-            return _create_exclusively(path, content)  # a file system without hard links
+            return _create_exclusively(path, content, mode)  # a file system without hard links
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -126,9 +132,9 @@ def create_once(path: Path, content: bytes) -> bool:
     return True
 
 
-def _create_exclusively(path: Path, content: bytes) -> bool:
+def _create_exclusively(path: Path, content: bytes, mode: int) -> bool:
     try:
-        with path.open("xb") as file:
+        with open(path, "xb", opener=partial(os.open, mode=mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -220,7 +220,7 @@ def test_an_own_constraint_is_a_pickle_that_only_its_run_opens(own, tmp_path):
     content = pickled.read_bytes()
     pickled.write_bytes(content + b"x")
     try:
-        with pytest.raises(ModelError, match="not the one that this run wrote"):
+        with pytest.raises(ModelError, match="not signed by you"):
             load_model(own.dir.model("gaussian_copula")).sample(5)
     finally:
         pickled.write_bytes(content)

@@ -161,7 +161,7 @@ def test_a_pickle_is_opened_only_when_the_run_wrote_it(cancer: pa.Table, tmp_pat
 
     fired = tmp_path / "fired"
     path.write_bytes(pickle.dumps(Evil(str(fired))))
-    with pytest.raises(ModelError, match="not the file"):
+    with pytest.raises(ModelError, match="not signed by you"):
         StockModel.load(path, sha)
     assert not fired.exists()
     path.write_bytes(b"no pickle")

@@ -17,6 +17,7 @@ from shardsynth.job import STAGES
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
+from shardsynth.run.trust import check_classes
 from shardsynth.standalone.cpus import available_cpus
 
 
@@ -123,8 +124,10 @@ def execute(run: RunDir, plan: Plan, *, console: Console, debug: bool = False, v
     Raises:
         InputError: All failed tasks failed because the input is wrong.
         JobError: The job is for Slurm.
+        RunError: The job names constraint classes, and this user did not sign it.
         TaskError: A task failed. All tasks that do not need it have run.
     """
+    check_classes(run.private, [constraint.class_name for constraint in plan.job.constraints])
     tasks = missing_tasks(plan, run, verify=verify)
     progress = Progress(plan, console)
     for stage in STAGES:

@@ -17,7 +17,9 @@ from typing import Any
 
 from shardsynth.executors.slurm.site import Site
 from shardsynth.planning.plan import Plan, single_files
+from shardsynth.run.trust import own_classes
 from shardsynth.standalone.image import EXPECTED, stamp_file
+from shardsynth.standalone.signatures import VARIABLE, make_key
 
 #: Exit code of a script if the image or a folder is missing or changed on its node; the log says which.
 WRONG_IMAGE = 78
@@ -128,6 +130,7 @@ class Container:
         gpus: Whether the tasks asked for GPUs: only then the driver's libraries are mounted.
         unpack: Folder of each node in which the image is unpacked once; None to start the image itself.
         flags: Further options of `apptainer exec`.
+        key: The user's key, where tasks sign or open pickles; None where they do not.
     """
 
     apptainer: str
@@ -136,6 +139,7 @@ class Container:
     gpus: bool
     unpack: str | None = None
     flags: tuple[str, ...] = ()
+    key: Path | None = None
 
     def script(self) -> list[str]:
         """Lines of the batch script; the last one sets the shell array ``python``."""
@@ -165,6 +169,7 @@ class Container:
             "unset APPTAINER_BIND APPTAINER_BINDPATH APPTAINER_MOUNT SINGULARITY_BIND SINGULARITY_BINDPATH",
             f"export APPTAINERENV_{EXPECTED}={shlex.quote(json.dumps(expected))}",
             "export " + " ".join(f"APPTAINERENV_{name}=/tmp/cache" for name in _CACHES),
+            *([f"export APPTAINERENV_{VARIABLE}={shlex.quote(str(self.key))}"] if self.key else []),
         ]
         words = [self.apptainer, "exec", "--containall", "--no-home", "--no-eval", "--pwd", "/tmp"]
         words += [*(["--nv"] if self.gpus else []), *self.flags]
@@ -213,11 +218,12 @@ def container_of(site: Site, image: dict[str, Any] | None, plan: Plan, run: Path
     """
     if image is None:
         return None
-    return Container(
-        site.apptainer,
-        image,
-        mounts_of(plan, run, site.binds),
-        gpus,
-        site.unpack,
-        tuple(site.apptainer_options),
-    )
+    key = make_key() if runs_code(plan) else None
+    mounts = (*mounts_of(plan, run, site.binds), *([Mount(os.path.realpath(key), str(key))] if key else []))
+    return Container(site.apptainer, image, mounts, gpus, site.unpack, tuple(site.apptainer_options), key)
+
+
+def runs_code(plan: Plan) -> bool:
+    """Whether tasks of a plan write or open pickles: those of a stock model, or of constraint classes of the job's."""
+    stock = any(model.engine == "sdv" for model in plan.job.models.values())
+    return stock or bool(own_classes(constraint.class_name for constraint in plan.job.constraints))

@@ -29,6 +29,7 @@ from shardsynth.job import STAGES, Job, Resources
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, missing_tasks
+from shardsynth.run.trust import check_classes
 from shardsynth.standalone.files import human_bytes, write_atomic
 from shardsynth.standalone.image import differences, identify
 
@@ -132,6 +133,8 @@ def submit_missing(
     root = run.root.absolute()
     run = RunDir(root)
     check_path(root)
+    if not dry_run:
+        check_classes(run.private, [constraint.class_name for constraint in plan.job.constraints])
     site = load_site(plan.job.cluster.profile)
     limits = check_site(site, plan)
     plan = _with_image(run, plan, image, say)

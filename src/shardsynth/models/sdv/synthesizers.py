@@ -161,11 +161,11 @@ class StockModel:
 
     @classmethod
     def load(cls, path: str | Path, sha256: str | None = None, trust: bool = False) -> StockModel:
-        """Read what ``save`` wrote. Opening a pickle runs code in it, so only a file with a known hash is opened.
+        """Read what ``save`` wrote. Opening a pickle runs code in it, so only a file of a known hash is opened.
 
         Args:
             path: The pickle.
-            sha256: The hash that ``save`` returned and the run recorded.
+            sha256: SHA-256 of the file that may be opened; None if none may.
             trust: Open the file whatever its hash is.
 
         Raises:
@@ -178,8 +178,8 @@ class StockModel:
             raise ModelError(f"{path}: the stock model cannot be read: {error.strerror}") from None
         if not trust and hashlib.sha256(data).hexdigest() != sha256:
             raise ModelError(
-                f"{path}: a stock model is a pickle, which runs code when it is opened, and this one is not the file "
-                "that this run wrote; fit again, or give --trust-pickle if you know where it comes from"
+                f"{path}: a stock model is a pickle, which runs code when it is opened, and this one is not signed by "
+                "you; fit again, or give --trust-pickle if you know where it comes from"
             )
         synthesizer = unpickle(data, str(path))
         attributes = synthesizer if isinstance(synthesizer, dict) else getattr(synthesizer, "__dict__", {})

@@ -93,13 +93,16 @@ def load_programs(data: bytes, sha256: str | None) -> tuple[Programmed, ...]:
 
     Args:
         data: The pickle.
-        sha256: Its checksum, as the commit record has it.
+        sha256: Its checksum, of a pickle that may be opened; None: it may not.
 
     Raises:
         ModelError: The checksum differs, or the pickle cannot be opened here.
     """
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise ModelError("the pickle of the job's own constraints is not the one that this run wrote; fit again")
+        raise ModelError(
+            "the job's own constraints lie as a pickle, which runs code when it is opened, and this one is not signed "
+            "by you; fit again, or give --trust-pickle if you know where it comes from"
+        )
     programs = []
     for name, inner in pickle.loads(data):
         find_class(name)
