@@ -114,6 +114,8 @@ def attack(folder: Path) -> list[str]:
         except ShardsynthError as error:
             if "--trust-pickle" not in str(error) and "resume" not in name:
                 broken.append(f"{name}: refused for another reason: {error}")
+        except Exception as error:
+            broken.append(f"{name}: {type(error).__name__}")
         if marker.exists():
             broken.append(f"{name}: ran the payload")
             marker.unlink()
