@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ def write_job(
     dataset = open_shards(source)
     size = sum(shard.size for shard in dataset.shards)
     yield f"{len(dataset.shards):,} shards, {dataset.rows:,} rows, {len(dataset.schema)} columns, {human_bytes(size)}"
+    if dataset.notes:
+        yield f"left out of every sample, metadata {_listed(dataset.notes)}"
     profile = _profile(dataset)
     profile.check_finite()
     metadata = detect(profile.sample, profile, dataset.schema)
@@ -79,11 +81,18 @@ def write_job(
     yield f"wrote {output} and {metadata_file}; correct the sdtypes there, then: shardsynth run {output}"
 
 
+#: Most phrases of one line.
+_MOST_LISTED = 12
 _HEADER = """\
 # Written by `shardsynth init`; every key is described in docs/job-file.md.
 # Models: autoregressive (the most faithful; trained, on CPUs too), gaussian_copula (fitted from counts, on CPUs),
 # copulagan, ctgan, tvae (trained; GPUs help).
 """
+
+
+def _listed(phrases: Sequence[str]) -> str:
+    more = f"; and {len(phrases) - _MOST_LISTED} more" if len(phrases) > _MOST_LISTED else ""
+    return one_line("; ".join(phrases[:_MOST_LISTED])) + more
 
 
 def _profile(dataset: Dataset) -> Profile:

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.data.schema_metadata import notes_of, without_notes
 from shardsynth.errors import ShardError
 
 BATCH_ROWS = 65_536
@@ -90,10 +91,17 @@ class Shard:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Shards in natural name order, and the one Arrow schema that they share."""
+    """Shards in natural name order, and the one Arrow schema that they share.
+
+    Attributes:
+        shards: The shards.
+        schema: Their schema, without the key-value metadata that are data of the real files.
+        notes: What the schema leaves out of these (see ``schema_metadata.notes_of``).
+    """
 
     shards: tuple[Shard, ...]
     schema: pa.Schema
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -155,13 +163,14 @@ def open_shards(source: str | list[str]) -> Dataset:
     paths = find_shards(source)
     with ThreadPoolExecutor(min(16, len(paths))) as threads:
         opened = list(threads.map(lambda entry: _open(*entry), paths))
-    shards = tuple(shard for shard, _ in opened)
+    shards = tuple(shard for shard, _, _ in opened)
     schema = opened[0][1]
-    for shard, other in opened[1:]:
+    for shard, other, _ in opened[1:]:
         _check_same_schema(opened[0][0], schema, shard, other)
     schema = _with_partitions(schema, shards)
     _check_columns(shards[0], schema)
-    return Dataset(shards, schema)
+    all_notes = dict.fromkeys(note for _, _, notes in opened for note in notes)
+    return Dataset(shards, schema, tuple(all_notes))
 
 
 def read_batches(
@@ -255,13 +264,14 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _open(path: Path, partition: tuple[tuple[str, str], ...]) -> tuple[Shard, pa.Schema]:
+def _open(path: Path, partition: tuple[tuple[str, str], ...]) -> tuple[Shard, pa.Schema, list[str]]:
     try:
         status = path.stat()
         with pq.ParquetFile(path) as file:
             footer = file.metadata
             groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
             schema = file.schema_arrow
+            notes = notes_of(schema, footer.metadata)
     except PermissionError:
         raise ShardError(f"{path}: may not be read by this user; chmod u+r it, or take it out of the input") from None
     except (pa.ArrowInvalid, OSError) as error:
@@ -273,11 +283,7 @@ def _open(path: Path, partition: tuple[tuple[str, str], ...]) -> tuple[Shard, pa
     repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if repeated:
         raise ShardError(f"{path}: the column name {repeated[0]!r} stands more than once; rename one of them")
-    return Shard(str(path), status.st_size, status.st_mtime_ns, groups, partition), schema
-
-
-def _plain_metadata(metadata: Any) -> dict[bytes, bytes]:
-    return {key: value for key, value in (metadata or {}).items() if key != b"pandas"}
+    return Shard(str(path), status.st_size, status.st_mtime_ns, groups, partition), without_notes(schema), notes
 
 
 def _check_same_schema(first: Shard, schema: pa.Schema, shard: Shard, other: pa.Schema) -> None:
@@ -301,10 +307,6 @@ def _check_same_schema(first: Shard, schema: pa.Schema, shard: Shard, other: pa.
                 f"{shard.path}: the column {a.name!r} is {'nullable' if b.nullable else 'not nullable'} here, "
                 f"but {'nullable' if a.nullable else 'not nullable'} in {first.path}"
             )
-        if _plain_metadata(a.metadata) != _plain_metadata(b.metadata):
-            raise ShardError(f"{shard.path}: the column {a.name!r} has other field metadata than in {first.path}")
-    if _plain_metadata(schema.metadata) != _plain_metadata(other.metadata):
-        raise ShardError(f"{shard.path}: the schema metadata differ from those of {first.path}")
     if [key for key, _ in first.partition] != [key for key, _ in shard.partition]:
         raise ShardError(f"{shard.path}: is in other key=value folders than {first.path}")
 

@@ -33,7 +33,7 @@ def run_table(table: pa.Table, folder: Path, **changes) -> pa.Table:
     pq.write_table(table, folder / "d" / "0.parquet")
     found = in_this_process(folder / "d", folder / "r", **changes).samples("gaussian_copula").to_table()
     wanted = pq.read_schema(folder / "d" / "0.parquet")
-    assert found.schema.equals(wanted, check_metadata=True)
+    assert found.schema.equals(wanted) and not found.schema.metadata  # data of the real file
     found.validate(full=True)
     return found
 
