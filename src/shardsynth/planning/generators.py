@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +15,13 @@ from shardsynth.sampling.identifiers import check_capacity, learn_all
 
 
 def learn_generators(
-    job: Job, model: str, metadata: dict[str, Any], columns: Sequence[Column], sample: pa.Table, rows: int
+    job: Job,
+    model: str,
+    metadata: dict[str, Any],
+    columns: Sequence[Column],
+    sample: pa.Table,
+    rows: int,
+    counts: Mapping[str, tuple[int, int]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Generators by column name, for columns of role ``id`` and ``pii``.
 
@@ -26,6 +32,7 @@ def learn_generators(
         columns: The columns of the table that the model is fitted on.
         sample: Rows to learn formats from, or ``no_rows``.
         rows: Number of rows to be made.
+        counts: Distinct values and values of columns in the whole input, where they were counted.
 
     Raises:
         InputError: A generator has too few values for the rows.
@@ -37,6 +44,7 @@ def learn_generators(
         seed=job.seed,
         locales=job.models[model].options.get("locales"),
         composite=composite_key(metadata),
+        counts=counts,
     )
     for name, generator in generators.items():
         check_capacity(generator, rows, name)

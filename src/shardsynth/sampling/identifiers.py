@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,16 @@ from shardsynth.errors import InputError, MetadataError, ModelError
 from shardsynth.sampling import patterns
 from shardsynth.sampling.formats import Format, learn_format
 from shardsynth.sampling.personal import faker_name, make_pool_values
+from shardsynth.sampling.personal_values import Kind, values_of_rows
 from shardsynth.summaries.rows import hash_rows
 
 #: Capacity of a generator whose strings can grow.
 UNBOUNDED = 2**62
 _SAMPLED = 10_000
+#: Share of distinct values from which a column is taken for one without repeats.
+_HARDLY_REPEAT = 0.98
+#: Most values of a dictionary index of 8 or 16 bits.
+_SMALL_INDEX = 1 << 16
 
 
 def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -40,7 +45,8 @@ def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | Non
         column: The column; its options are SDV's (``regex_format``).
         sample_values: A sample of its values.
         options: ``seed`` (int: chooses the scrambling and Faker's stream), ``unique`` (bool: a key; no missing
-            values), ``locales`` (list of str or str: Faker's), ``rows_per_value`` (int: rows that share one id).
+            values), ``locales`` (list of str or str: Faker's), ``rows_per_value`` (int: rows that share one id),
+            ``counts`` ((int, int): distinct values and values of the whole input; default: those of the sample).
 
     Raises:
         MetadataError: A ``regex_format`` is not valid or cannot be enumerated, Faker does not know the PII sdtype, or
@@ -62,13 +68,47 @@ def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | Non
         locales = options.get("locales") or ["en_US"]
         locales = [locales] if isinstance(locales, str) else list(locales)
         generator.update({"kind": "pii", "function": faker_name(column, locales), "locales": locales, "unique": unique})
+        generator["numbering"] = [1, 1] if unique else _numbering(values, options.get("counts"))
     elif kind_of(column.type) == "text":
         texts = pc.unique(values.drop_null()).cast(pa.string()).to_pylist()[:_SAMPLED]
         pii_format = Format("sdv-pii-[0-9a-z]{5}", "sdv-pii-", "[0-9a-z]", 5, "") if column.role == "pii" else None
         generator.update({"kind": "string", **(pii_format or learn_format(texts)).__dict__})
     else:
         generator.update(_learn_number(column, values))
+    _fit_index(column, generator, unique)
     return generator
+
+
+def _numbering(values: pa.Array, counts: tuple[int, int] | None) -> list[int]:
+    """Numbering of personal values (``personal_values.values_of_rows``) by which as many differ as in the input.
+
+    Values that hardly repeat go on for as many rows as are made. Fewer go round.
+
+    Args:
+        values: Those of the sample.
+        counts: Distinct values and values of the whole input, where they were counted.
+    """
+    present = values.drop_null()
+    distinct, rows = counts or (pc.count_distinct(present).as_py(), len(present))
+    if not rows or distinct >= _HARDLY_REPEAT * rows:
+        return [1, 1]
+    return [distinct, rows] if distinct > 0.5 * rows else [max(1, distinct)]
+
+
+def _fit_index(column: Column, generator: dict[str, Any], unique: bool) -> None:
+    """Keep the values within what the index of a dictionary column holds: a key ends there, others go round."""
+    if not pa.types.is_dictionary(column.type):
+        return
+    holds = int(np.iinfo(column.type.index_type.to_pandas_dtype()).max) + 1
+    if holds > _SMALL_INDEX:
+        return
+    if unique:
+        generator["holds"] = holds
+    elif "numbering" in generator:
+        numbering = generator["numbering"]
+        generator["numbering"] = [min(holds, numbering[0])] if len(numbering) == 1 else [holds]
+    else:
+        generator["cycle"] = min(holds, capacity(generator))
 
 
 def learn_all(
@@ -79,6 +119,7 @@ def learn_all(
     seed: int,
     locales: Any = None,
     composite: Collection[str] = (),
+    counts: Mapping[str, tuple[int, int]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Generators of all columns of role ``id`` or ``pii``, by name.
 
@@ -92,13 +133,14 @@ def learn_all(
         seed: The job's seed.
         locales: Faker's locales.
         composite: Columns of a composite key.
+        counts: Distinct values and values of columns in the whole input, where they were counted.
     """
     settings = {"seed": seed, "locales": locales}
     generated = [column for column in columns if column.role in ("id", "pii")]
-    generators = {
-        column.name: learn(column, table[column.name], {**settings, "unique": column.name in {*keys, *composite}})
-        for column in generated
-    }
+    generators = {}
+    for column in generated:
+        own = {"unique": column.name in {*keys, *composite}, "counts": (counts or {}).get(column.name)}
+        generators[column.name] = learn(column, table[column.name], {**settings, **own})
     parts = [column for column in generated if column.name in composite]
     if parts:
         distinct = {column.name: pc.count_distinct(decoded(table[column.name])).as_py() for column in parts}
@@ -155,6 +197,9 @@ def _learn_number(column: Column, values: pa.Array) -> dict[str, Any]:
 
 def capacity(generator: dict[str, Any]) -> int:
     """How many rows a generator can make. A value repeats only by its ``rows_per_value`` or its ``cycle``."""
+    if "holds" in generator:
+        whole = {key: value for key, value in generator.items() if key != "holds"}
+        return min(int(generator["holds"]), capacity(whole))
     if "cycle" in generator:
         return UNBOUNDED
     repeat = int(generator["repeat"])
@@ -175,6 +220,11 @@ def check_capacity(generator: dict[str, Any], rows: int, column: Column | str) -
     if rows <= available:
         return
     name = column.name if isinstance(column, Column) else column
+    if "holds" in generator:
+        raise InputError(
+            f"column {name!r}: it is a key, and the index of its dictionary type holds {available} values, but {rows} "
+            "rows are to be made; ask for fewer rows, or write the shards without a dictionary"
+        )
     if generator["kind"] == "count":
         raise InputError(
             f"column {name!r}: its type holds {available} distinct numbers, but {rows} rows are to be made; "
@@ -202,7 +252,7 @@ def make(generator: dict[str, Any], type: pa.DataType, first_row: int, n: int) -
         raise ModelError(
             f"an identifier's generator has {capacity(generator)} values; row {first_row + n} was asked for"
         )
-    if "cycle" in generator:
+    if "cycle" in generator and "numbering" not in generator:
         size = int(generator["cycle"])
         plain = type.value_type if pa.types.is_dictionary(type) else type
         cycle = make({key: value for key, value in generator.items() if key != "cycle"}, plain, 0, size)
@@ -245,7 +295,8 @@ def _strings(generator: dict[str, Any], first: int, n: int) -> pa.Array:
 def make_pii(generator: dict[str, Any], type: pa.DataType, key: int, first_row: int, n: int) -> pa.Array:
     """Faker's values of rows, drawn from pools of ``personal.BLOCK`` rows that start at multiples of it.
 
-    A ``unique`` generator writes the scrambled row number into each value (before the @ of an address).
+    A generator with a ``numbering`` gives as many distinct values as it says. One without was learned before there were
+    numberings: ``unique``, it writes the scrambled row number into each value (before the @ of an address).
 
     Args:
         generator: From ``learn``, of kind ``pii``.
@@ -255,10 +306,20 @@ def make_pii(generator: dict[str, Any], type: pa.DataType, key: int, first_row: 
         n: Rows.
     """
     plain = type.value_type if pa.types.is_dictionary(type) else type
-    numbers = patterns.strings("[0-9a-z]{7}", key, first_row, n) if generator.get("unique") else None
     locales = tuple(generator["locales"])
+    if "numbering" in generator:
+        numbering = [generator["cycle"]] if "cycle" in generator else generator["numbering"]
+        values = values_of_rows(_value_kind(generator["function"], locales, key, plain), numbering, first_row, n)
+        return _finished(values.cast(plain), {**generator, "key": key}, type, first_row, n)
+    numbers = patterns.strings("[0-9a-z]{7}", key, first_row, n) if generator.get("unique") else None
     values = make_pool_values(generator["function"], locales, key, first_row, n, kind_of(plain) == "text", numbers)
     return _finished(values.cast(plain, safe=False), {**generator, "key": key}, type, first_row, n)
+
+
+def _value_kind(function: str, locales: tuple[str, ...], key: int, plain: pa.DataType) -> Kind:
+    form = {"text": "text", "integer": "integer"}.get(kind_of(plain), "float")
+    digits = _most_digits(plain) if form == "integer" else 3 if plain in (pa.float16(), pa.float32()) else 6
+    return Kind(function, locales, key, form, digits)
 
 
 def _finished(values: pa.Array, generator: dict[str, Any], type: pa.DataType, first_row: int, n: int) -> pa.Array:

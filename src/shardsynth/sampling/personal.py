@@ -1,4 +1,7 @@
-"""Faker's values for personal columns, from seeded pools: fast, and the same for any split of the rows."""
+"""Faker's values for personal columns: its functions, and the pools of blocks of rows.
+
+Models that were fitted before values had numbers (``personal_values``) draw from the pools of blocks.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +103,7 @@ def _pool(function: str, locales: tuple[str, ...], key: int, block: int, text: b
     """``POOL`` values of a block. Text comes in two parts: what is before an @, and the @ and what follows."""
     values: list[Any] = []
     for place, locale in enumerate(locales):
-        faker = _cached_faker(locale)
+        faker = faker_of(locale)
         digest = hashlib.blake2b(f"{key}:{function}:{locale}:{block}".encode(), digest_size=8).digest()
         faker.seed_instance(int.from_bytes(digest, "little"))
         call = getattr(faker, function)
@@ -108,18 +111,20 @@ def _pool(function: str, locales: tuple[str, ...], key: int, block: int, text: b
     if not text:
         floats = pa.array([float(value) for value in values], pa.float64())
         return floats, floats
-    strings = [_text(value) for value in values]
+    strings = [text_of(value) for value in values]
     cut = [value.find("@") % (len(value) + 1) for value in strings]
     heads = pa.array([value[:at] for value, at in zip(strings, cut)], pa.string())
     return heads, pa.array([value[at:] for value, at in zip(strings, cut)], pa.string())
 
 
 @lru_cache(maxsize=64)
-def _cached_faker(locale: str) -> Any:
+def faker_of(locale: str) -> Any:
+    """Faker in a locale; one per process."""
     return _faker(locale)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value of Faker as text; some of its functions give lists."""
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         return ", ".join(map(str, value))
     return str(value)

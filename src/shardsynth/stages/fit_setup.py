@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
@@ -47,7 +48,8 @@ def fit_setup(
         InputError: An id has too few values for the rows to be made.
     """
     plan, run = artifacts.plan, artifacts.run
-    generators = learn_generators(plan.job, task.model, artifacts.metadata(), columns, sample, plan.rows)
+    counts = None if plan.job.privacy is not None else counted_values(artifacts)
+    generators = learn_generators(plan.job, task.model, artifacts.metadata(), columns, sample, plan.rows, counts)
     with tempfile.TemporaryDirectory(prefix="training-", dir=run.private) as scratch:
         yield FitSetup(
             schema,
@@ -63,3 +65,15 @@ def fit_setup(
             progress=lambda line: print(line, flush=True),
             scratch=Path(scratch) if plan.job.fit.rows == "all" else None,
         )
+
+
+def counted_values(artifacts: Artifacts) -> dict[str, tuple[int, int]]:
+    """Distinct values and values of the whole input, by name of a column, where both were counted exactly."""
+    train, holdout = artifacts.profile("train"), artifacts.profile("holdout")
+    counts = {}
+    for name in train.schema.names:
+        parts = [train[name].values_as_arrow(), holdout[name].values_as_arrow()]
+        if all(part is not None for part in parts):
+            distinct = pc.count_distinct(pa.concat_arrays(parts)).as_py()
+            counts[name] = (distinct, train[name].present + holdout[name].present)
+    return counts

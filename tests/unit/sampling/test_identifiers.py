@@ -162,6 +162,19 @@ def test_a_dictionary_too_narrow_for_ids() -> None:
         identifiers.make(learnt(pa.string(), ["a1", "b2"]), pa.dictionary(pa.int8(), pa.string()), 0, 500)
 
 
+@pytest.mark.parametrize("sdtype", ["id", "name", "email", "unknown"])
+def test_values_are_never_more_than_a_dictionary_index_holds(sdtype: str) -> None:
+    kind = pa.dictionary(pa.int8(), pa.string())
+    generator = learnt(kind, [f"x{i}" for i in range(100)], sdtype)
+    made = pa.chunked_array([identifiers.make(generator, kind, first, 500) for first in (0, 500, 10**9)])
+    assert len(pc.unique(made.cast(pa.string()))) <= 128 and len(made) == 1500
+    identifiers.check_capacity(generator, 10**9, "c")
+    key = learnt(kind, [f"x{i}" for i in range(100)], sdtype, unique=True)
+    assert identifiers.capacity(key) == 128
+    with pytest.raises(InputError, match="'c': it is a key, and the index.*128 values, but 129 rows"):
+        identifiers.check_capacity(key, 129, "c")
+
+
 def test_missing_values_and_repeats() -> None:
     generator = learnt(pa.string(), ["a1", None, "b2", None], rows_per_value=4)
     made = identifiers.make(generator, pa.string(), 0, 40_000)
@@ -226,6 +239,49 @@ def test_personal_data_are_fakers_and_the_same_for_any_split() -> None:
     assert "Secret" not in " ".join(made.drop_null().to_pylist())
     other = identifiers.make(learnt(pa.string(), [], "first_name", seed=4), pa.string(), first, 6000)
     assert not other.equals(made)
+
+
+@pytest.mark.parametrize("sdtype", ["name", "first_name", "email", "ssn", "phone_number", "street_address", "address"])
+def test_as_many_distinct_personal_values_as_the_input_had(sdtype: str) -> None:
+    unique = learnt(pa.string(), [f"v{i}" for i in range(2000)], sdtype)
+    assert pc.count_distinct(identifiers.make(unique, pa.string(), 0, 20_000)).as_py() == 20_000
+    few = learnt(pa.string(), [f"v{i % 80}" for i in range(2000)], sdtype)
+    made = identifiers.make(few, pa.string(), 0, 2000)
+    assert set(made.value_counts().field("counts").to_pylist()) == {25}
+    assert len(pc.unique(identifiers.make(few, pa.string(), 0, 79))) == 79
+    some = learnt(pa.string(), [f"v{i * 7 // 10}" for i in range(2000)], sdtype)
+    assert pc.count_distinct(identifiers.make(some, pa.string(), 0, 2000)).as_py() == 1400
+    for generator in (unique, few, some):
+        whole = identifiers.make(generator, pa.string(), 999, 700)
+        parts = [identifiers.make(generator, pa.string(), 999 + 100 * i, 100) for i in range(7)]
+        assert pa.concat_arrays(parts).equals(whole)
+        assert len(identifiers.make(generator, pa.string(), 10**15, 3)) == 3
+
+
+def test_counts_of_the_whole_input_go_before_those_of_the_sample() -> None:
+    generator = learnt(pa.string(), [f"v{i}" for i in range(50)], "name", counts=(30, 400))
+    assert pc.count_distinct(identifiers.make(generator, pa.string(), 0, 5000)).as_py() == 30
+
+
+def test_personal_values_keep_their_form() -> None:
+    made = {
+        sdtype: identifiers.make(learnt(pa.string(), ["x"], sdtype), pa.string(), 0, 3000)
+        for sdtype in ("ssn", "email", "street_address", "date_of_birth")
+    }
+    for sdtype, form in (
+        ("ssn", r"\d{3}-\d{2}-\d{4}"),
+        ("email", r"[^@ ]+@[^@ ]+\.[a-z]+"),
+        ("street_address", r"\d+ .*"),
+    ):
+        assert pc.all(pc.match_substring_regex(made[sdtype], f"^{form}$")).as_py(), sdtype
+    assert len(pc.unique(made["date_of_birth"].cast(pa.date32()))) == 3000
+    numbers = identifiers.make(learnt(pa.int32(), [1, 2], "postcode"), pa.int32(), 0, 3000)
+    assert len(pc.unique(numbers)) == 3000 and pc.min(numbers).as_py() >= 10_000
+
+
+def test_a_model_of_before_the_numberings_draws_what_it_drew() -> None:
+    generator = {key: v for key, v in learnt(pa.string(), ["x"], "name", seed=3).items() if key != "numbering"}
+    assert identifiers.make(generator, pa.string(), 0, 2).to_pylist() == ["Lori Sanford", "Zachary Guerrero"]
 
 
 def test_personal_keys_do_not_repeat() -> None:
