@@ -18,7 +18,11 @@ class Resources(Options):
     """Resources of the tasks of one stage."""
 
     cpus: Optional[int] = Field(
-        None, ge=1, description="CPUs of one task; for deep models also the thread count in the plan."
+        None,
+        ge=1,
+        description="CPUs of one task. Of `fit` also the threads of a training, on which a model's bytes depend. Where nothing says "
+        "it, a fit on Slurm has 4, or fewer where a node of its partition has fewer; a local one its share of this machine's. "
+        "A local run reads only `stages.fit.cpus`.",
     )
     mem_gb: Optional[float] = Field(None, gt=0, description="Memory of one task in GB (Slurm).")
     gpus: Optional[Union[int, str]] = Field(None, description="GPUs of one task, a number or Slurm's `a100:1` (Slurm).")

@@ -249,13 +249,14 @@ def single_files(plan: Plan) -> list[str]:
     return list(dict.fromkeys(os.path.abspath(path) for path in paths))
 
 
-def make_plan(job: Job, dataset: Dataset, cpus: int, metadata: str | None = None) -> Plan:
+def make_plan(job: Job, dataset: Dataset, cpus: int | dict[str, int], metadata: str | None = None) -> Plan:
     """Plan a job over the shards.
 
     Args:
         job: The job.
         dataset: Its shards and schema.
-        cpus: CPUs of this machine, for the thread counts of training where the job names none.
+        cpus: CPUs of this machine, for the thread counts of training where the job names none; or the threads of each
+            fit, by model.
         metadata: Checksum of the job's metadata file, where it names one.
 
     Raises:
@@ -281,7 +282,7 @@ def make_plan(job: Job, dataset: Dataset, cpus: int, metadata: str | None = None
     for stage in ("profile", "count"):
         tasks[stage] = [Task(stage, index, pieces=pieces) for index, pieces in enumerate(packs)]
         tasks[f"{stage}_merge"] = [Task(f"{stage}_merge", 0)]
-    threads = fit_threads(job, cpus)
+    threads = fit_threads(job, cpus) if isinstance(cpus, int) else cpus
     for model in job.models:
         candidates = replicas(job.models[model])
         for replica in range(candidates if candidates > 1 else 0):

@@ -34,19 +34,21 @@ from shardsynth.planning.quotas import check_quotas
 from shardsynth.standalone.cpus import available_cpus
 
 
-def checked_plan(job: Job, image: dict[str, Any] | None = None) -> Plan:
+def checked_plan(job: Job, image: dict[str, Any] | None = None, fit_cpus: dict[str, int] | None = None) -> Plan:
     """Open the shards, check the job against them and plan it; writes nothing.
 
     Args:
         job: The job.
         image: Facts about the image that the tasks will run in; None: they run in this installation.
+        fit_cpus: CPUs of each fit, by model; None: the job's, else this machine's, shared among the trained models.
 
     Raises:
         InputError: The job or the shards are wrong.
     """
     dataset = open_shards(job.input)
     check_job(job, dataset, runs_here=image is None)
-    plan = make_plan(job, dataset, job.cluster.workers or available_cpus(), metadata_digest(job))
+    cpus = fit_cpus or job.cluster.workers or available_cpus()
+    plan = make_plan(job, dataset, cpus, metadata_digest(job))
     return replace(plan, image=image)
 
 

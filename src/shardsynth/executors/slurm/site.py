@@ -138,16 +138,24 @@ def resources(site: Site, cluster: Cluster, stage: str, model: str) -> Resources
         stage: The stage.
         model: The model, or "".
     """
-    layers = [
-        site.defaults,
-        site.stages.get(stage, Resources()),
-        cluster.defaults,
-        cluster.stages.get(stage, Resources()),
-        cluster.models.get(model.partition("/")[0], {}).get(stage, Resources()),  # a replica has its model's entry
-    ]
+    return _merged(site.defaults, site.stages.get(stage, Resources()), cluster.defaults, *_own(cluster, stage, model))
+
+
+def own_resources(cluster: Cluster, stage: str, model: str) -> Resources:
+    """Resources that the job gives a stage of a model by its name, without the defaults of the job and of the site."""
+    return _merged(*_own(cluster, stage, model))
+
+
+def _own(cluster: Cluster, stage: str, model: str) -> tuple[Resources, Resources]:
+    of_model = cluster.models.get(model.partition("/")[0], {})  # a replica has its model's entry
+    return cluster.stages.get(stage, Resources()), of_model.get(stage, Resources())
+
+
+def _merged(*layers: Resources) -> Resources:
+    """Resources of several layers; what a later one names wins."""
     merged: dict[str, Any] = {}
     for layer in layers:
-        named = layer.model_dump(exclude_unset=True)
+        named = layer.model_dump(exclude_none=True)  # a plan that is read back has None where the job names nothing
         merged.setdefault("options", {}).update(named.pop("options", {}))
         merged.update(named)
     return Resources.model_validate(merged)

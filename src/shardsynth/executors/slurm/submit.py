@@ -19,6 +19,7 @@ from shardsynth.executors.slurm.causes import Cause, cause_of
 from shardsynth.executors.slurm.commands import SlurmError
 from shardsynth.executors.slurm.container import container_of
 from shardsynth.executors.slurm.element import elements_file
+from shardsynth.executors.slurm.fit_cpus import fit_cpus
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.executors.slurm.packing import Array, make_arrays, task_rows
 from shardsynth.executors.slurm.queue import Standing, left_to_submit, standing_of
@@ -56,7 +57,7 @@ class Script:
 
 
 def plan_for_slurm(job: Job) -> Plan:
-    """Plan a job as `run` does; writes nothing.
+    """Plan a job as `run` does, but for the CPUs of fits; writes nothing.
 
     Raises:
         InputError: The job, the shards or the run's path are wrong.
@@ -64,7 +65,8 @@ def plan_for_slurm(job: Job) -> Plan:
     from shardsynth.planning.preflight import checked_plan
 
     check_path(Path(job.output).absolute())
-    return checked_plan(job, None if job.cluster.container is None else identify(Path(job.cluster.container)))
+    image = None if job.cluster.container is None else identify(Path(job.cluster.container))
+    return checked_plan(job, image, fit_cpus(job, load_site(job.cluster.profile)))
 
 
 def check_site(site: Site, plan: Plan) -> slurm.Limits:
