@@ -17,7 +17,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +30,9 @@ from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.sources.sources import model_card, open_distributions, open_native, open_source
 from shardsynth.standalone.files import human_bytes, read_json, replacing, write_json
+
+if TYPE_CHECKING:
+    from shardsynth.executors.slurm.jobs import Jobs
 
 MAY_LEAVE = ("models", "samples", "metrics", "report")
 #: Folders in these that only the run itself reads; the ranges tell how many rows were held out.
@@ -118,6 +121,14 @@ class Run:
         from shardsynth.executors.slurm.ledger import Ledger
 
         return Ledger(self.dir).exists
+
+    @property
+    def jobs(self) -> Jobs:
+        """The array elements of a submitted run, as jobs of submitit: ``run.jobs["sample", "tvae"][0].result()``."""
+        from shardsynth.executors.slurm.jobs import Jobs
+        from shardsynth.executors.slurm.ledger import Ledger
+
+        return Jobs(Ledger(RunDir(self.dir.root.absolute())))
 
     def wait(self, seconds: float | None = None) -> Run:
         """Wait for a submitted run; TaskError, with the reasons, when it ends with tasks left."""
@@ -223,7 +234,8 @@ class Run:
             write_json(self.dir.root / "closed.json", {"private": "deleted"})
             gone = [self.dir.private]
         else:
-            gone = [self.dir.private / name for name in ("profile", "counts", "scores", "submitit")]
+            names = ("profile", "counts", "scores", "submitit", "slurm/submitit")
+            gone = [self.dir.private / name for name in names]
         freed = sum(_size(folder) for folder in gone)
         for folder in gone:
             shutil.rmtree(folder, ignore_errors=True)

@@ -76,9 +76,10 @@ def logs(
 
     run = Run(folder)
     if stage is not None and index is not None:
-        element = Ledger(run.dir).element_log(stage, index)
-        if element is not None:
-            print(f"--- {element}\n{element.read_text(errors='replace').rstrip()}")
+        of_element = Ledger(run.dir).element_logs(stage, index)
+        for path in of_element:
+            print(f"--- {path}\n{path.read_text(errors='replace').rstrip()}")
+        if of_element:
             log = run.dir.log(stage, index)
             if not log.exists():
                 return

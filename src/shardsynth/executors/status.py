@@ -161,11 +161,9 @@ def _element_error(ledger: Ledger, element: Element, cause: Cause) -> str:
     """The last error in the log of an element that started no task: a wrong image, a folder that is not there."""
     if cause.kind not in ("image", "input"):
         return ""
-    try:
-        log = (ledger.folder / "logs" / f"{element.job}_{element.number}.log").read_text(errors="replace")
-    except OSError:
-        return ""
-    return next((line[12:] for line in reversed(log.splitlines()) if line.startswith("shardsynth: ")), "")
+    logs = [path.read_text(errors="replace") for path in ledger.logs_of(element.job, element.number)]
+    lines = [line for log in logs for line in log.splitlines()]
+    return next((line[12:] for line in reversed(lines) if line.startswith("shardsynth: ")), "")
 
 
 def recorded(run: RunDir, plan: Plan) -> dict[str, dict[int, float]]:

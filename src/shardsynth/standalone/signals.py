@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from shardsynth.errors import Saved
@@ -27,6 +28,11 @@ def asked() -> bool:
     return bool(_asked)
 
 
+def asked_by() -> int | None:
+    """Number of the signal that asked this process to stop; None if none did."""
+    return _asked[0] if _asked else None
+
+
 def check(*_: object) -> None:
     """Raise ``Saved`` if this process was asked to stop. For work that has nothing to save and starts again."""
     if asked():
@@ -39,11 +45,12 @@ def refuse_overdue() -> None:
         raise Saved(_overdue[0])
 
 
-def install(grace: float = GRACE_SECONDS) -> None:
+def install(grace: float = GRACE_SECONDS, last_words: Callable[[], None] = lambda: None) -> None:
     """Handle USR2 and SIGTERM in this process; call it in the main thread, before heavy imports.
 
     Args:
         grace: Seconds that the running task has to finish or to save.
+        last_words: Called in a thread just before the process is ended because the grace is long over.
     """
 
     def on_stop(number: int, frame: FrameType | None) -> None:
@@ -55,7 +62,7 @@ def install(grace: float = GRACE_SECONDS) -> None:
         signal.signal(signal.SIGALRM, on_alarm)
         signal.setitimer(signal.ITIMER_REAL, grace)
         # Python cannot raise inside a call into C that does not return. So end the process: a kill loses nothing.
-        _thread.start_new_thread(_leave_after, (grace + 3,))
+        _thread.start_new_thread(_leave_after, (grace + 3, last_words))
 
     def on_alarm(number: int, frame: FrameType | None) -> None:
         _overdue.append(f"asked to stop, and the task in hand was not done after {grace:.0f} s: it will start again")
@@ -65,9 +72,24 @@ def install(grace: float = GRACE_SECONDS) -> None:
         signal.signal(name, on_stop)
 
 
-def _leave_after(seconds: float) -> None:
+def _leave_after(seconds: float, last_words: Callable[[], None]) -> None:
     time.sleep(seconds)
-    os._exit(Saved.exit_code)
+    try:
+        last_words()
+    finally:
+        os._exit(Saved.exit_code)
+
+
+def note() -> None:
+    """Only note USR2 and SIGTERM, for ``asked()``: for a process that waits for others to save."""
+    for name in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(name, lambda number, frame: _asked.append(number))
+
+
+def ignore() -> None:
+    """Ignore USR2 and SIGTERM, also in processes that are started from now on."""
+    for name in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(name, signal.SIG_IGN)
 
 
 def uninstall() -> None:

@@ -87,8 +87,7 @@ def _log(root, stage):
     from shardsynth.executors.slurm.ledger import Ledger
     from shardsynth.run.rundir import RunDir
 
-    path = Ledger(RunDir(root)).element_log(stage, 0)
-    return path.read_text(errors="replace") if path else ""
+    return "".join(path.read_text(errors="replace") for path in Ledger(RunDir(root)).element_logs(stage, 0))
 
 
 def test_an_image_that_changed_stops_the_tasks_and_a_resume_takes_the_new_one(idle, image, job_in_image, tmp_path):

@@ -73,7 +73,12 @@ def element_processes(root):
                 words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
             except OSError:
                 continue
-            if "shardsynth.executors.slurm.element" in words and str(root) in words:
+            if (
+                "submitit.core._submit" in words
+                and str(root / "private/slurm/submitit") in words
+                or "shardsynth.executors.slurm.element" in words
+                and str(root) in words
+            ):
                 found.append(int(folder.name))
     return found
 

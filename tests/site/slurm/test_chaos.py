@@ -67,7 +67,7 @@ def test_a_sampling_element_pre_empted_twice_keeps_its_parts(idle, make_job, tmp
         assert len(kept) < PARTS, "it was over before it could be pre-empted"
 
     def log():
-        return "".join(p.read_text() for p in (root / "private/slurm/logs").glob("*.log"))
+        return "".join(p.read_text() for p in (root / "private/slurm/submitit").glob("*.out"))
 
     wait_until("the second restart", lambda: "started again by Slurm (restart 2)" in log(), 90, 0.3)
     wait_until("parts after it", lambda: len(done()) >= len(kept) + 5, 90, 0.3)

@@ -36,7 +36,7 @@ class Hung:
         self.thread = threading.Thread(target=self._hold)
 
     def started(self):
-        logs = (self.root / "private" / "slurm" / "logs").glob("*.log")
+        logs = (self.root / "private" / "slurm" / "submitit").glob("*.out")
         return sum(path.read_text().count(" CPUs of ") for path in logs) > self.starts
 
     def _hold(self):

@@ -155,12 +155,13 @@ def _submit_limits() -> list[int]:
     return [int(word) for line in text.splitlines() for word in line.split("|") if word.isdigit()]
 
 
-def submit_script(script: Path, output: str) -> int:
+def submit_script(script: Path, output: str, error: str | None = None) -> int:
     """Submit a batch script.
 
     Args:
         script: The script.
         output: Pattern of the elements' logs, as `sbatch --output` wants it.
+        error: The same for what they write to standard error; None: to the same logs.
 
     Returns:
         The job's number.
@@ -168,7 +169,8 @@ def submit_script(script: Path, output: str) -> int:
     Raises:
         SlurmError: Slurm refuses.
     """
-    text = call("sbatch", "--parsable", f"--output={output}", str(script))
+    logs = [f"--output={output}", *([] if error is None else [f"--error={error}"])]
+    text = call("sbatch", "--parsable", *logs, str(script))
     return int(text.strip().splitlines()[-1].split(";")[0])
 
 

@@ -1,7 +1,9 @@
 """One element of a Slurm array: it runs tasks of one stage, in order, and ends with an exit code for the batch script.
 
-    python -m shardsynth.executors.slurm.element RUN --elements NAME --number I    # what `shardsynth submit` writes
     python -m shardsynth.executors.slurm.element RUN --stage STAGE --share I/N     # what slurm/stage.sbatch calls
+    python -m shardsynth.executors.slurm.element RUN --elements NAME --number I    # jobs of before submitit
+
+What `shardsynth submit` submits is started by submitit and runs the same by `run_indices` (``pickled.py``).
 
 Exit codes: 0: all tasks are committed; 1: a task failed; 2: the input is wrong; 28: the disk or quota is full; 75: it
 was asked to stop, and what was finished is committed. If an element has more CPUs than a task uses, it divides its
@@ -28,6 +30,7 @@ from shardsynth.standalone.files import write_json
 from shardsynth.standalone.image import check_inside, check_reads
 
 if TYPE_CHECKING:
+    from shardsynth.planning.plan import Plan
     from shardsynth.run.artifacts import Artifacts
 
 #: Exit code where the disk or the quota is full.
@@ -39,6 +42,11 @@ _ORDER = (0, Saved.exit_code, 1, NO_SPACE, 2)
 def elements_file(root: Path, name: str) -> Path:
     """File with one line per element of an array: the stage and the numbers of its tasks."""
     return root / "private" / "slurm" / f"{name}.elements"
+
+
+def submitit_folder(root: Path) -> Path:
+    """Folder of submitit's files: what each element is to do, its result, its logs."""
+    return root / "private" / "slurm" / "submitit"
 
 
 def failure_file(root: Path, stage: str, index: int) -> Path:
@@ -182,8 +190,7 @@ def run_shares(root: Path, stage: str, indices: list[int], threads: int, slots: 
 
     # A child inherits that these signals are ignored: one that is just starting does not die of them. It does not see
     # them either, so they are sent again and again below.
-    for name in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(name, signal.SIG_IGN)
+    signals.ignore()
     children = [
         subprocess.Popen(
             [sys.executable, "-m", "shardsynth.executors.slurm.element", str(root), "--stage", stage]
@@ -191,11 +198,9 @@ def run_shares(root: Path, stage: str, indices: list[int], threads: int, slots: 
         )
         for first, last in split_range(len(indices), slots)
     ]
-    received: list[int] = []  # not an Event: a second signal during its `set` would wait for ever
-    for name in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(name, lambda number, frame: received.append(number))
+    signals.note()
     while any(child.poll() is None for child in children):
-        if received:
+        if signals.asked():
             for child in children:
                 child.send_signal(signal.SIGUSR2)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -229,6 +234,34 @@ def _run(options: argparse.Namespace) -> int:
     root = options.run.absolute()
     if options.tasks is not None:
         return run_tasks(root, options.stage, parse_ranges(options.tasks), options.threads or 1)
+    plan = _checked_plan(root)
+    if options.elements is not None:
+        stage, indices = read_element(root, options.elements, options.number)
+    else:
+        stage, indices = options.stage, share_of(plan, options.stage, options.share or "0/1")
+    return _run_indices(root, plan, stage, indices)
+
+
+def run_indices(root: Path, stage: str, indices: list[int]) -> int:
+    """Run tasks with all CPUs of this element, in several processes where it has more than a task uses.
+
+    Args:
+        root: The run directory, absolute.
+        stage: The stage.
+        indices: Numbers of the tasks.
+
+    Returns:
+        The worst exit code of the tasks.
+
+    Raises:
+        InputError: The run or its image is not what the element needs.
+        RunError: It was started too often without progress.
+    """
+    return _run_indices(root, _checked_plan(root), stage, indices)
+
+
+def _checked_plan(root: Path) -> Plan:
+    """The run's plan; InputError if this node lacks what its tasks read, or the image is another."""
     # Imported late: these take a while, and signals must be handled before.
     from shardsynth.planning.plan import Plan, files_read
     from shardsynth.run.rundir import RunDir
@@ -236,10 +269,12 @@ def _run(options: argparse.Namespace) -> int:
     check_inside(root)
     plan = Plan.from_json(RunDir(root).read_plan())
     check_reads(files_read(plan))
-    if options.elements is not None:
-        stage, indices = read_element(root, options.elements, options.number)
-    else:
-        stage, indices = options.stage, share_of(plan, options.stage, options.share or "0/1")
+    return plan
+
+
+def _run_indices(root: Path, plan: Plan, stage: str, indices: list[int]) -> int:
+    from shardsynth.run.rundir import RunDir
+
     if not indices:
         print(f"{stage}: nothing for this element", flush=True)
         return 0

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from shardsynth.errors import RunError
-from shardsynth.executors.slurm.element import elements_file
+from shardsynth.executors.slurm.element import elements_file, submitit_folder
 from shardsynth.executors.slurm.ranges import parse_ranges
 from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.files import create_once, read_json
@@ -59,6 +59,11 @@ class Ledger:
     def folder(self) -> Path:
         """The folder of all that Slurm's arrays need and write: scripts, lists of elements, logs."""
         return self.run.private / "slurm"
+
+    @property
+    def submitit(self) -> Path:
+        """The folder of submitit's files: what each element is to do, its result, its logs."""
+        return submitit_folder(self.run.root)
 
     @property
     def path(self) -> Path:
@@ -102,15 +107,20 @@ class Ledger:
             if "stage" in e
         ]
 
-    def element_log(self, stage: str, index: int) -> Path | None:
-        """Log of the latest element that had a task; None where no such element wrote one."""
+    def element_logs(self, stage: str, index: int) -> list[Path]:
+        """Logs of the latest element that had a task and wrote any; none where no element did."""
         for array in reversed(self.read()):
             if array.stage == stage and array.job is not None:
                 for number, indices in enumerate(array.elements):
-                    path = self.folder / "logs" / f"{array.job}_{number}.log"
-                    if index in indices and path.exists():
-                        return path
-        return None
+                    if index in indices and (logs := self.logs_of(array.job, number)):
+                        return logs
+        return []
+
+    def logs_of(self, job: int, number: int) -> list[Path]:
+        """The logs of an element that are there and not empty: standard output, then standard error."""
+        names = [self.submitit / f"{job}_{number}_0_log.out", self.submitit / f"{job}_{number}_0_log.err"]
+        names.append(self.folder / "logs" / f"{job}_{number}.log")  # of a job from before submitit
+        return [path for path in names if path.exists() and path.stat().st_size]
 
     def _elements(self, name: str) -> list[list[int]]:
         try:

@@ -1,8 +1,7 @@
-"""The batch script of one array: plain text that a person can read, keep and submit.
+"""The batch script of one array, for submitit and by hand: text that a person can read, keep and submit.
 
-Why plain sbatch and not submitit's Slurm plug-in: the script runs on the host, reads the exit code of the tasks and
-asks Slurm to queue the element again on 75, so the image needs no `scontrol`. There is no pickle to lose or to trust.
-SIGTERM counts as well as USR2. MaxArraySize is respected. And what `--dry-run` prints is what runs.
+The script runs on the host. It starts the tasks, reads their exit code, and asks Slurm to queue the element again on
+75, so an image needs no `scontrol`. SIGTERM counts as well as USR2. What `--dry-run` prints is what runs.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm.container import Container
+from shardsynth.executors.slurm.pickled import ELEMENT
 from shardsynth.executors.slurm.site import Site
 from shardsynth.job import Resources
 
@@ -21,6 +21,10 @@ from shardsynth.job import Resources
 SIGNAL_SECONDS = 90
 #: Exit code of a script that cannot write the run directory.
 NOT_WRITABLE = 73
+#: What Python runs in an element of a plain script; its arguments follow.
+BY_HAND = "-m shardsynth.executors.slurm.element"
+#: What Python runs in an element that was submitted by submitit; the folder of its files follows.
+BY_SUBMITIT = "-u -m submitit.core._submit"
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 #: Options that the script itself sets.
 _RESERVED = {
@@ -133,16 +137,26 @@ _LISTENER = """\
 #: The end of every script, from the start of Python on.
 _LIFE = """\
 # Wait for the tasks. Pass on the signals that ask them to stop (USR2 reaches only this shell), again and again: a
-# Python that is just starting ignores them.
+# Python that is just starting ignores them. Its exit code comes through a file: bash loses the code of a child that
+# ends as a signal interrupts `wait`.
 trap '' USR2 TERM
-"${python[@]}" "$@" &
+notes=$(mktemp -d "${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/shardsynth.XXXXXX" 2>/dev/null) ||
+  notes=$(mktemp -d "$run/private/.shardsynth.XXXXXX") || exit 73
+(
+  "${python[@]}" "$@" &
+  echo "$!" >"$notes/pid"
+  wait "$!"
+  code=$?
+  echo "$code" >"$notes/code"
+  exit "$code"
+) &
 child=$!
 stop=0
-trap 'stop=1; kill -USR2 "$child" 2>/dev/null' USR2 TERM
-@LISTENER@code=0
-while kill -0 "$child" 2>/dev/null; do
+ask() { [ ! -s "$notes/pid" ] || kill -USR2 "$(cat "$notes/pid")" 2>/dev/null; }
+trap 'stop=1; ask' USR2 TERM
+@LISTENER@while kill -0 "$child" 2>/dev/null; do
   if [ "$stop" -eq 1 ]; then
-    kill -USR2 "$child" 2>/dev/null
+    ask
     sleep 1
   else
     wait "$child"
@@ -150,6 +164,8 @@ while kill -0 "$child" 2>/dev/null; do
 done
 wait "$child"
 code=$?
+[ ! -s "$notes/code" ] || code=$(cat "$notes/code")
+rm -rf -- "$notes"
 if [ -n "${scratch:-}" ]; then rm -rf --one-file-system "$scratch"; fi
 
 # 75: asked to stop, and saved. Queue this element again, unless it is being cancelled or Slurm itself queues it again.
@@ -169,15 +185,26 @@ exit "$code"
 _SHELLCHECK = "# shellcheck disable=SC2016,SC2054,SC2288 # a path may hold anything; it is quoted, and inert"
 
 
-def body(start: list[str], setup: list[str], run_line: str, arguments: str, *, listen: bool) -> str:
+def body(
+    start: list[str],
+    setup: list[str],
+    run_line: str,
+    arguments: str,
+    *,
+    listen: bool,
+    python: str = BY_HAND,
+    prepare: list[str] | None = None,
+) -> str:
     """The part of a script after its ``#SBATCH`` lines.
 
     Args:
         start: Lines that set the array ``python``.
         setup: Lines of the site file.
         run_line: Lines that set ``run`` to the run's path.
-        arguments: Arguments of the element, as shell text.
+        arguments: Last arguments of Python, as shell text.
         listen: Whether the site pre-empts jobs.
+        python: First arguments of Python, as shell text.
+        prepare: Lines before ``start``.
     """
     lines = [_SHELLCHECK, run_line, *(["", *setup, ""] if setup else [])]
     lines += [
@@ -185,8 +212,9 @@ def body(start: list[str], setup: list[str], run_line: str, arguments: str, *, l
         "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0",
         'export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"',
         '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit ' + f"{NOT_WRITABLE}; }}",
+        *(prepare or []),
         *start,
-        f"set -- -m shardsynth.executors.slurm.element {arguments}",
+        f"set -- {python} {arguments}",
     ]
     return "\n".join(lines) + "\n\n" + _LIFE.replace("@LISTENER@", _LISTENER if listen else "")
 
@@ -202,7 +230,7 @@ def array_script(
     run: Path,
     listen: bool = True,
 ) -> str:
-    """The script of one array of a run; ``private/slurm/<name>.elements`` lists the tasks of its elements.
+    """The script of one array of a run, for submitit's files in ``private/slurm/submitit``.
 
     Args:
         name: Name of the array and of its Slurm job.
@@ -218,11 +246,19 @@ def array_script(
     if after:
         header += [f"--dependency={','.join(after)}", "--kill-on-invalid-dep=yes"]
     header += [*lines, "--requeue", "--open-mode=append"]
+    prepare = [
+        "# Submitit's files: what this element does, which has the array's name until the login process or this script",
+        "# gives it the job's number; and no result of a run before.",
+        'files="$run/private/slurm/submitit"',
+        'id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"',
+        f'mv -f -- "$files/{name}_$SLURM_ARRAY_TASK_ID.pkl" "$files/${{id}}_submitted.pkl" 2>/dev/null',
+        'rm -f -- "$files/${id}_0_result.pkl" "$files/${id}"_*.save_tmp',
+        f'export SUBMITIT_EXECUTOR=slurm {ELEMENT}="$id"',
+    ]
     run_line = f"run={shlex.quote(str(run))}"
-    arguments = f'"$run" --elements {name} --number "$SLURM_ARRAY_TASK_ID"'
     return (
         "#!/bin/bash\n"
         + "".join(f"#SBATCH {option}\n" for option in header)
         + "\n"
-        + body(start, setup, run_line, arguments, listen=listen)
+        + body(start, setup, run_line, '"$files"', listen=listen, python=BY_SUBMITIT, prepare=prepare)
     )

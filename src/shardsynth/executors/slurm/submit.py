@@ -22,6 +22,7 @@ from shardsynth.executors.slurm.element import elements_file
 from shardsynth.executors.slurm.fit_cpus import fit_cpus
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.executors.slurm.packing import Array, make_arrays, task_rows
+from shardsynth.executors.slurm.pickled import Element, run_element
 from shardsynth.executors.slurm.queue import Standing, left_to_submit, standing_of
 from shardsynth.executors.slurm.ranges import format_ranges
 from shardsynth.executors.slurm.script import array_script, check_path, minutes, options, start_lines
@@ -201,9 +202,12 @@ def _submit(
     before: list[Submitted],
     say: Any,
 ) -> list[Submitted]:
+    # Imported late: `status`, and plain scripts, do without submitit.
+    from shardsynth.executors.slurm.executor import ShardsynthExecutor
+
     root = ledger.run.root
     prefix = ledger.prefix()
-    (ledger.folder / "logs").mkdir(exist_ok=True)
+    executor = ShardsynthExecutor(ledger)
     jobs: dict[Group, set[str]] = {}
     for (stage, index), number in standing.live.items():
         # Not `afterok`: if an element of that array has failed already, what waits for it would never start. Tasks
@@ -216,12 +220,11 @@ def _submit(
         after = _dependencies(plan, array.group, jobs)
         lines = "".join(f"{array.stage} {format_ranges(element)}\n" for element in array.elements)
         write_atomic(elements_file(root, name), lines, 0o600)
-        path = ledger.folder / f"{name}.sbatch"
-        write_atomic(path, _text(script, after, site, root), 0o600)
         asked = script.asked.model_dump(exclude_none=True, include={"mem_gb", "time", "cpus"})
         ledger.append(name=name, stage=array.stage, model=array.model, asked=asked, after=after)
-        job = slurm.submit_script(path, f"{ledger.folder / 'logs'}/%A_%a.log")
-        ledger.append(name=name, job=job)
+        executor.update_parameters(**_parameters(script, after, site))
+        elements = [Element(str(root), array.stage, format_ranges(element)) for element in array.elements]
+        job = int(executor.map_array(run_element, elements)[0].job_id.partition("_")[0])
         jobs.setdefault(array.group, set()).add(f"afterok:{job}")
         submitted.append(Submitted(name, array.stage, array.model, asked, job, [list(e) for e in array.elements]))
         tasks = sum(len(element) for element in array.elements)
@@ -242,17 +245,19 @@ def _script(
     return Script(array, name, asked, options(asked, threads, site.mail), start, limits.preempts)
 
 
+def _parameters(script: Script, after: list[str], site: Site) -> dict[str, Any]:
+    return {
+        "name": script.name,
+        "after": after,
+        "lines": script.lines,
+        "start": script.start,
+        "setup": site.setup,
+        "listen": script.listen,
+    }
+
+
 def _text(script: Script, after: list[str], site: Site, root: Path) -> str:
-    return array_script(
-        name=script.name,
-        elements=len(script.array.elements),
-        after=after,
-        lines=script.lines,
-        start=script.start,
-        setup=site.setup,
-        run=root,
-        listen=script.listen,
-    )
+    return array_script(**_parameters(script, after, site), elements=len(script.array.elements), run=root)
 
 
 def _waits_for(plan: Plan, group: Group, arrays: list[Array]) -> set[Group]:

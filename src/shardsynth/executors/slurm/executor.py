@@ -1,0 +1,92 @@
+"""Submitit's Slurm executor with our batch script, our array path and our jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import submitit
+from submitit.core.utils import DelayedSubmission
+
+from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.jobs import ElementJob
+from shardsynth.executors.slurm.ledger import Ledger
+from shardsynth.executors.slurm.script import array_script
+from shardsynth.standalone.files import write_atomic
+
+
+class ShardsynthExecutor(submitit.SlurmExecutor):  # type: ignore[misc]
+    """Submits elements of one run, as one array with our batch script.
+
+    What differs from submitit's own executor: the script on the host reads the exit code and requeues, so it works in
+    an image; SIGTERM counts as well as USR2; an array of one element is an array; Slurm is called in a clean
+    environment; the job's number is written down in the run before anything else happens.
+
+    Its parameters are those of `shardsynth.executors.slurm.script.array_script`.
+
+    Args:
+        ledger: The ledger of the run.
+    """
+
+    job_class = ElementJob
+
+    def __init__(self, ledger: Ledger) -> None:
+        ledger.submitit.mkdir(parents=True, exist_ok=True, mode=0o700)
+        super().__init__(ledger.submitit)
+        self.ledger = ledger
+
+    @classmethod
+    def affinity(cls) -> int:
+        """-1 where there is no sbatch; 0: it is used only where it is asked for."""
+        return -1 if shutil.which("sbatch") is None else 1
+
+    @classmethod
+    def _valid_parameters(cls) -> set[str]:
+        """Parameters of ``update_parameters``."""
+        return {*inspect.signature(array_script).parameters} - {"elements", "run"}
+
+    def _internal_update_parameters(self, **parameters: Any) -> None:
+        unknown = sorted(set(parameters) - self._valid_parameters())
+        if unknown:
+            raise ValueError(f"no such parameters: {unknown}; parameters: {sorted(self._valid_parameters())}")
+        self.parameters.update(parameters)
+
+    def _make_submission_file_text(self, command: str, uid: str) -> str:
+        """The batch script; it holds ``command`` in its own words."""
+        return array_script(**self.parameters, run=self.ledger.run.root)
+
+    def _internal_process_submissions(
+        self, delayed_submissions: Sequence[DelayedSubmission]
+    ) -> list[submitit.Job[Any]]:
+        """Submit one array.
+
+        The pickles are written first, under the array's name. The login process gives them the job's number, or the
+        element itself does where it starts before or the login process has died.
+        """
+        name, folder = self.parameters["name"], self.folder
+        numbers = range(len(delayed_submissions))
+        self.parameters["elements"] = len(numbers)
+        script = self.ledger.folder / f"{name}.sbatch"
+        pickles = [folder / f"{name}_{number}.pkl" for number in numbers]
+        try:
+            for path, delayed in zip(pickles, delayed_submissions):
+                delayed.dump(path)
+            write_atomic(script, self._make_submission_file_text(self._submitit_command_str, name), 0o600)
+            logs = folder / "%A_%a_0_log"
+            number = slurm.submit_script(script, f"{logs}.out", f"{logs}.err")
+        except BaseException:
+            for path in pickles:
+                path.unlink(missing_ok=True)
+            raise
+        self.ledger.append(name=name, job=number)
+        jobs = [self.job_class(folder, f"{number}_{element}") for element in numbers]
+        for path, job in zip(pickles, jobs):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path, job.paths.submitted_pickle)
+        with contextlib.suppress(FileExistsError):
+            jobs[0].paths.submission_file.symlink_to(os.path.relpath(script, folder))
+        return jobs

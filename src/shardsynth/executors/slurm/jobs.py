@@ -1,0 +1,219 @@
+"""A run's array elements as jobs of submitit, from any process and at any time.
+
+Their states come from squeue, from sacct and from the run's commit records. Submitit's own jobs ask sacct alone: they
+never end for an element that was cancelled while it waited, or pre-empted for good, or at a site without accounting;
+and they take the result of a run of the element before for that of this one.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import submitit
+from submitit.core.core import InfoWatcher
+from submitit.core.logger import get_logger
+from submitit.core.utils import UncompletedJobError
+
+from shardsynth.errors import RunError
+from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.causes import cause_of
+from shardsynth.executors.slurm.commands import Element, Known, SlurmError
+from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.ranges import format_ranges
+from shardsynth.run.rundir import RunDir
+from shardsynth.run.schedule import Group
+
+#: Between two calls of squeue while a job is waited for.
+_PAUSE_SECONDS = 2.0
+_UNKNOWN = "UNKNOWN"
+
+
+class ElementWatcher(InfoWatcher):  # type: ignore[misc]
+    """What Slurm and the commit records know of the elements of one run: one squeue, and a sacct only where needed.
+
+    Args:
+        run: The run directory, absolute.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(delay_s=30)
+        self.ledger = Ledger(RunDir(run))
+        self.elements: dict[str, Element] = {}
+
+    def update(self) -> None:
+        """Ask for all elements of the run. Where the controller does not answer, what was known stays."""
+        self._num_calls += 1
+        self._last_status_check = time.time()
+        try:
+            controller = {(e.job, e.number): e for _, e in slurm.at_controller(self.ledger.prefix())}
+        except SlurmError as error:
+            get_logger().warning(f"{error}; states are those of before")
+            return
+        wanted = {_key(job_id) for job_id in self._registered}
+        accounting: Known | None = {}
+        if unknown := wanted - set(controller):
+            try:
+                accounting = slurm.in_accounting(job for job, _ in unknown)
+            except SlurmError:
+                accounting = None
+        known = slurm.with_peaks(controller, accounting or {})
+        arrays = {array.job: array for array in self.ledger.read()}
+        for job, number in wanted:
+            element = known.get((job, number))
+            if element is None or (element.state == "LOST" and self.committed(arrays.get(job), number)):
+                # Slurm keeps no record of an element that was cancelled while it waited.
+                ended = "COMPLETED" if self.committed(arrays.get(job), number) else "CANCELLED"
+                element = Element(job, number, ended if accounting is not None or ended == "COMPLETED" else "LOST")
+            self.elements[f"{job}_{number}"] = element
+        for job_id in self._registered:
+            if job_id in self.elements:
+                element = self.elements[job_id]
+                self._info_dict[job_id] = {
+                    "JobID": job_id,
+                    "State": element.state,
+                    "Reason": element.reason,
+                    "ExitCode": f"{element.exit_code}:{element.killed_by}",
+                    "NodeList": element.node,
+                }
+
+    def committed(self, array: Submitted | None, number: int) -> bool:
+        """Whether all tasks of an element are committed."""
+        if array is None or not 0 <= number < len(array.elements):
+            return False
+        run = self.ledger.run
+        return all(run.last_record(array.stage, index) is not None for index in array.elements[number])
+
+    def get_state(self, job_id: str, mode: str = "standard") -> str:
+        """Slurm's state of an element, one word; ``UNKNOWN`` until the controller has answered once."""
+        return str(self.get_info(job_id, mode=mode).get("State", _UNKNOWN))
+
+    def is_done(self, job_id: str, mode: str = "standard") -> bool:
+        """Whether an element has ended, or will never start."""
+        state = self.get_state(job_id, mode)
+        element = self.elements.get(job_id)
+        return state not in slurm.WAITING | slurm.RUNNING | {_UNKNOWN} or (element is not None and element.stuck)
+
+
+def _key(job_id: str) -> tuple[int, int]:
+    job, _, number = job_id.partition("_")
+    return int(job), int(number or -1)
+
+
+@functools.lru_cache(maxsize=64)
+def watcher_of(run: Path) -> ElementWatcher:
+    """The one watcher of a run."""
+    return ElementWatcher(run)
+
+
+class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
+    """One array element of a run: state, result, wait, cancel, stdout, stderr, as of any job of submitit.
+
+    Args:
+        folder: Folder of submitit's files, ``private/slurm/submitit`` of the run.
+        job_id: The element, such as ``12_3``.
+        tasks: For submitit; an element has one.
+    """
+
+    def __init__(self, folder: Path | str, job_id: str, tasks: Sequence[int] = (0,)) -> None:
+        self.watcher = watcher_of(Path(folder).absolute().parents[2])
+        super().__init__(folder=folder, job_id=job_id, tasks=tasks)
+
+    def done(self, force_check: bool = False) -> bool:
+        """Whether the element has ended, or will never start; one that waits to run again has not."""
+        written = self.paths.result_pickle.exists()
+        due = time.time() - self.watcher._last_status_check > _PAUSE_SECONDS
+        return self.watcher.is_done(self.job_id, "force" if force_check or (written and due) else "standard")
+
+    def cancel(self, check: bool = True) -> None:
+        """Cancel the element; SlurmError if Slurm refuses and ``check`` is true."""
+        try:
+            slurm.cancel([self.job_id])
+        except SlurmError:
+            if check:
+                raise
+
+    def _get_outcome_and_result(self) -> tuple[str, Any]:
+        """The result that the element wrote, or what its commit records say; else UncompletedJobError, with a cause."""
+        state = self.watcher.get_state(self.job_id, "cache")
+        if self.paths.result_pickle.exists() or state in ("COMPLETED", "FAILED"):
+            records = None if self.paths.result_pickle.exists() else self._from_records()
+            outcome = records or super()._get_outcome_and_result()
+            if outcome[0] == "success" or state in ("COMPLETED", "FAILED"):
+                return outcome
+        return self._from_records() or self._raise_cause()
+
+    def _from_records(self) -> tuple[str, Any] | None:
+        job, number = _key(self.job_id)
+        ledger = self.watcher.ledger
+        array = next((array for array in ledger.read() if array.job == job), None)
+        if array is None or not self.watcher.committed(array, number):
+            return None
+        records = [ledger.run.last_record(array.stage, index) for index in array.elements[number]]
+        seconds = sum(record["seconds"] for record in records if record is not None)
+        return "success", {
+            "stage": array.stage,
+            "tasks": format_ranges(array.elements[number]),
+            "seconds": round(seconds, 3),
+        }
+
+    def _raise_cause(self) -> tuple[str, Any]:
+        element = self.watcher.elements.get(self.job_id)
+        cause = cause_of(element, {}) if element else None
+        reason = cause.advice if cause else f"state {self.state}"
+        raise UncompletedJobError(f"element {self.job_id}: {reason}\n{self.stderr() or ''}".rstrip())
+
+
+class Jobs(Sequence[ElementJob]):
+    """The elements of a run: the latest one of each task, stages in the order of their submission.
+
+    ``jobs["sample", "tvae"]`` are those of a stage and model, ``jobs["report"]`` those of a stage.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        latest: dict[tuple[str, int], tuple[Submitted, int]] = {}
+        for array in ledger.read():
+            if array.job is not None:
+                for number, indices in enumerate(array.elements):
+                    latest.update(dict.fromkeys(((array.stage, index) for index in indices), (array, number)))
+        elements: dict[tuple[int, int], Group] = {
+            (array.job or 0, number): (array.stage, array.model) for array, number in latest.values()
+        }
+        self._jobs = [
+            (group, ElementJob(ledger.submitit, f"{job}_{number}")) for (job, number), group in sorted(elements.items())
+        ]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The stages and models that have elements."""
+        return list(dict.fromkeys(group for group, _ in self._jobs))
+
+    def __len__(self) -> int:
+        """How many elements there are."""
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[ElementJob]:
+        """All elements."""
+        return iter(job for _, job in self._jobs)
+
+    @overload
+    def __getitem__(self, key: int) -> ElementJob: ...
+
+    @overload
+    def __getitem__(self, key: slice | str | tuple[str, str]) -> list[ElementJob]: ...
+
+    def __getitem__(self, key: int | slice | str | tuple[str, str]) -> ElementJob | list[ElementJob]:
+        """An element by its place, or those of a stage, or of a stage and model; RunError if nothing has that name."""
+        if isinstance(key, int):
+            return self._jobs[key][1]
+        if isinstance(key, slice):
+            return [job for _, job in self._jobs[key]]
+        found = [job for group, job in self._jobs if group == key or group[0] == key]
+        if not found:
+            names = ", ".join(repr(group[0] if not group[1] else group) for group in self.groups)
+            raise RunError(f"{self.ledger.run.root}: no jobs of {key!r}; jobs: {names or 'none'}")
+        return found
