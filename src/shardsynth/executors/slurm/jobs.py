@@ -8,6 +8,7 @@ and they take the result of a run of the element before for that of this one.
 from __future__ import annotations
 
 import functools
+import pickle
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import Any, overload
 import submitit
 from submitit.core.core import InfoWatcher
 from submitit.core.logger import get_logger
-from submitit.core.utils import UncompletedJobError
+from submitit.core.utils import DelayedSubmission, UncompletedJobError
 
 from shardsynth.errors import RunError
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.causes import cause_of
-from shardsynth.executors.slurm.commands import Element, Known, SlurmError
+from shardsynth.executors.slurm.commands import Known, SlurmError
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.pickled import Element, RunElement
 from shardsynth.executors.slurm.ranges import format_ranges
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group
@@ -42,7 +44,7 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
     def __init__(self, run: Path) -> None:
         super().__init__(delay_s=30)
         self.ledger = Ledger(RunDir(run))
-        self.elements: dict[str, Element] = {}
+        self.elements: dict[str, slurm.Element] = {}
 
     def update(self) -> None:
         """Ask for all elements of the run. Where the controller does not answer, what was known stays."""
@@ -67,7 +69,9 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
             if element is None or (element.state == "LOST" and self.committed(arrays.get(job), number)):
                 # Slurm keeps no record of an element that was cancelled while it waited.
                 ended = "COMPLETED" if self.committed(arrays.get(job), number) else "CANCELLED"
-                element = Element(job, number, ended if accounting is not None or ended == "COMPLETED" else "LOST")
+                element = slurm.Element(
+                    job, number, ended if accounting is not None or ended == "COMPLETED" else "LOST"
+                )
             self.elements[f"{job}_{number}"] = element
         for job_id in self._registered:
             if job_id in self.elements:
@@ -109,6 +113,30 @@ def watcher_of(run: Path) -> ElementWatcher:
     return ElementWatcher(run)
 
 
+class _PlainUnpickler(pickle.Unpickler):
+    """Opens a pickle of plain data, or of what an element is asked to do: it runs no code that a file names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known: dict[str, Any] = {
+            f"{kind.__module__}.{kind.__qualname__}": kind for kind in (DelayedSubmission, Element, RunElement)
+        }
+        if f"{module}.{name}" not in known:
+            raise pickle.UnpicklingError(f"it holds more than plain data ({module}.{name})")
+        return known[f"{module}.{name}"]
+
+
+def load_plain(path: Path) -> Any:
+    """The content of one of submitit's pickles in a run directory; RunError if it would run code.
+
+    A run directory may be somebody else's: submitit itself would run whatever lies there.
+    """
+    try:
+        with path.open("rb") as file:
+            return _PlainUnpickler(file).load()
+    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, ValueError) as error:
+        raise RunError(f"{path}: not opened: {error}") from None
+
+
 class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
     """One array element of a run: state, result, wait, cancel, stdout, stderr, as of any job of submitit.
 
@@ -136,14 +164,25 @@ class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
             if check:
                 raise
 
+    def submission(self) -> DelayedSubmission:
+        """What the element was asked to do."""
+        return load_plain(self.paths.submitted_pickle)
+
     def _get_outcome_and_result(self) -> tuple[str, Any]:
         """The result that the element wrote, or what its commit records say; else UncompletedJobError, with a cause."""
-        state = self.watcher.get_state(self.job_id, "cache")
-        if self.paths.result_pickle.exists() or state in ("COMPLETED", "FAILED"):
-            records = None if self.paths.result_pickle.exists() else self._from_records()
-            outcome = records or super()._get_outcome_and_result()
-            if outcome[0] == "success" or state in ("COMPLETED", "FAILED"):
-                return outcome
+        path = self.paths.result_pickle
+        by_itself = self.watcher.get_state(self.job_id, "cache") in ("COMPLETED", "FAILED")
+        end = time.monotonic() + (self._results_timeout_s if by_itself else 0)
+        while not path.exists():
+            records = self._from_records()
+            if records is not None:
+                return records
+            if time.monotonic() >= end:
+                return self._raise_cause()
+            time.sleep(0.5)  # the file system may be slow
+        outcome, result = load_plain(path)
+        if outcome == "success" or by_itself:
+            return outcome, result
         return self._from_records() or self._raise_cause()
 
     def _from_records(self) -> tuple[str, Any] | None:
@@ -163,7 +202,7 @@ class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
     def _raise_cause(self) -> tuple[str, Any]:
         element = self.watcher.elements.get(self.job_id)
         cause = cause_of(element, {}) if element else None
-        reason = cause.advice if cause else f"state {self.state}"
+        reason = cause.advice if cause else "it left no result"
         raise UncompletedJobError(f"element {self.job_id}: {reason}\n{self.stderr() or ''}".rstrip())
 
 
