@@ -13,17 +13,31 @@ _HOMES = {
     "Job": "shardsynth.job",
     "Model": "shardsynth.api",
     "Run": "shardsynth.api",
+    "elements": "shardsynth.api",
     "load_model": "shardsynth.api",
     "plan_job": "shardsynth.api",
+    "run_element": "shardsynth.executors.slurm.pickled",
     "run_job": "shardsynth.api",
     "submit": "shardsynth.api",
 }
 
 if TYPE_CHECKING:
-    from shardsynth.api import Model, Run, load_model, plan_job, run_job, submit
+    from shardsynth.api import Model, Run, elements, load_model, plan_job, run_job, submit
+    from shardsynth.executors.slurm.pickled import run_element
     from shardsynth.job import Job
 
-__all__ = ["Job", "Model", "Run", "__version__", "load_model", "plan_job", "run_job", "submit"]
+__all__ = [
+    "Job",
+    "Model",
+    "Run",
+    "__version__",
+    "elements",
+    "load_model",
+    "plan_job",
+    "run_element",
+    "run_job",
+    "submit",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shardsynth.errors import ConditionError, ModelError, RunError
+from shardsynth.errors import ConditionError, JobError, ModelError, RunError
 from shardsynth.job import Job
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
 from shardsynth.run.constraint_card import keeps
@@ -33,6 +33,7 @@ from shardsynth.standalone.files import human_bytes, read_json, replacing, write
 
 if TYPE_CHECKING:
     from shardsynth.executors.slurm.jobs import Jobs
+    from shardsynth.executors.slurm.pickled import Element
 
 MAY_LEAVE = ("models", "samples", "metrics", "report")
 #: Folders in these that only the run itself reads; the ranges tell how many rows were held out.
@@ -274,6 +275,10 @@ def plan_job(job: Job) -> Run:
 
 def run_job(job: Job, *, console: Any = None, debug: bool = False) -> Run:
     """Plan a job and run it to its end on this machine; what is committed already is kept."""
+    from shardsynth.executors.slurm.login_node import FOR_SLURM
+
+    if job.cluster.executor == "slurm":
+        raise JobError(FOR_SLURM)
     return plan_job(job).resume(console=console, debug=debug)
 
 
@@ -407,3 +412,27 @@ def submit(job: Job) -> Run:
     from shardsynth.executors.slurm.submit import submit_job
 
     return Run(submit_job(job).root)
+
+
+def elements(run: Run, stage: str, *, pack: int | str | None = None) -> list[Element]:
+    """The missing tasks of a stage, packed into elements for ``run_element`` and an executor of submitit.
+
+    Args:
+        run: The run, as ``plan_job`` made it.
+        stage: The stage. What it needs must be committed before its elements start.
+        pack: Tasks of one element, or ``auto`` for about twenty minutes; by default what the job says. One array of at
+            most 1,000 elements is made.
+
+    Raises:
+        JobError: There is no such stage, or ``pack`` makes too many elements.
+    """
+    from shardsynth.executors.slurm.packing import pack_elements
+    from shardsynth.executors.slurm.pickled import Element
+    from shardsynth.executors.slurm.ranges import format_ranges
+
+    if stage not in run.plan.tasks:
+        raise JobError(f"no stage is called {stage!r}; stages: {', '.join(run.plan.tasks)}")
+    tasks = [task for task in missing_tasks(run.plan, run.dir) if task.stage == stage]
+    packed = pack_elements(run.plan, tasks, run.job.cluster.pack if pack is None else pack, 1000)
+    root = str(run.dir.root.absolute())
+    return [Element(root, stage, format_ranges(indices)) for indices in packed]

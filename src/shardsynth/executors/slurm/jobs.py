@@ -7,6 +7,7 @@ and they take the result of a run of the element before for that of this one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pickle
 import time
@@ -171,6 +172,8 @@ class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
     def _get_outcome_and_result(self) -> tuple[str, Any]:
         """The result that the element wrote, or what its commit records say; else UncompletedJobError, with a cause."""
         path = self.paths.result_pickle
+        with contextlib.suppress(OSError):  # a network file system looks again
+            path.parent.chmod(path.parent.stat().st_mode)
         by_itself = self.watcher.get_state(self.job_id, "cache") in ("COMPLETED", "FAILED")
         end = time.monotonic() + (self._results_timeout_s if by_itself else 0)
         while not path.exists():

@@ -52,6 +52,17 @@ class Array:
         return (self.stage, self.model)
 
 
+def array_group(task: Task) -> Group:
+    """Stage and model of the array of a task: a model's candidates and the choice among them are one array."""
+    return (task.stage, task.model)
+
+
+def pack_elements(plan: Plan, tasks: Iterable[Task], pack: Pack, size: int) -> list[tuple[int, ...]]:
+    """Tasks of one stage packed into at most ``size`` elements; JobError if ``pack`` makes more."""
+    arrays = make_arrays(plan, tasks, pack, Limits(size, size, "the number of elements of one array"))
+    return [element for array in arrays for element in array.elements]
+
+
 def task_rows(plan: Plan, task: Task) -> int:
     """Rows that a task reads or makes."""
     if task.pieces:
@@ -63,6 +74,8 @@ def task_rows(plan: Plan, task: Task) -> int:
 
 def task_seconds(plan: Plan, task: Task) -> float:
     """Rough estimate of the seconds that a task takes on its threads."""
+    if plan.chooses(task):
+        return 1.0
     stock = task.model and plan.job.models[task.model].engine == "sdv"
     if task.stage == "fit" and (stock or NATIVE[plan.job.models[task.model].model].trains):
         return float(_TRAINING_SECONDS)
@@ -93,7 +106,7 @@ def make_arrays(
     """
     groups: dict[Group, list[Task]] = {}
     for task in tasks:
-        groups.setdefault(task.group, []).append(task)
+        groups.setdefault(array_group(task), []).append(task)
     if len(groups) > limits.jobs:
         raise JobError(
             f"{len(groups)} stages and models need one job each, and {limits.reason} leaves room for {limits.jobs}: "
@@ -111,14 +124,23 @@ def make_arrays(
         packs = {group: max(size, fitting) for group, size in packs.items()}
     arrays = []
     for (stage, model), members in groups.items():
-        size = packs[stage, model]
-        elements = [tuple(t.index for t in members[i : i + size]) for i in range(0, len(members), size)]
+        elements = _cut(plan, members, packs[stage, model])
         cost = {task.index: task_seconds(plan, task) * task.threads for task in members}
         for first in range(0, len(elements), limits.array_size):
             members_of_array = tuple(elements[first : first + limits.array_size])
             seconds = sum(_STARTING_SECONDS + sum(cost[index] for index in element) for element in members_of_array)
             arrays.append(Array(stage, model, members_of_array, seconds))
     return arrays
+
+
+def _cut(plan: Plan, members: list[Task], size: int) -> list[tuple[int, ...]]:
+    """Elements of a group. The choice among a model's candidates goes with the last of them."""
+    choices = [task.index for task in members if plan.chooses(task)]
+    others = [task.index for task in members if not plan.chooses(task)]
+    elements = [tuple(others[i : i + size]) for i in range(0, len(others), size)]
+    if choices and elements:
+        elements[-1] += tuple(choices)
+    return elements or [tuple(choices)]
 
 
 def _pack_of(plan: Plan, members: list[Task], pack: Pack, cpus: int | None) -> int:

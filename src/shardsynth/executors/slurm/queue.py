@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.packing import array_group
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, needs_any
@@ -62,12 +63,12 @@ def standing_of(ledger: Ledger, before: list[Submitted], missing: list[Task]) ->
         if element.stuck:
             standing.stuck.append(_name(element))
             if name in by_name:
-                standing.broken.add((by_name[name].stage, by_name[name].model))
+                standing.broken.add((by_name[name].stage, by_name[name].model.partition("/")[0]))
             continue
         for key in tasks:
             standing.live[key] = element.job
             if element.job not in started:
-                standing.waiting.setdefault(missing_by_key[key].group, set()).add(element.job)
+                standing.waiting.setdefault(array_group(missing_by_key[key]), set()).add(element.job)
     return standing
 
 
@@ -102,7 +103,7 @@ def left_to_submit(plan: Plan, missing: list[Task], standing: Standing) -> list[
     resubmitted: set[Group] = set(standing.broken)
     groups: dict[Group, list[Task]] = {}
     for task in missing:
-        groups.setdefault(task.group, []).append(task)
+        groups.setdefault(array_group(task), []).append(task)
     for group, tasks in groups.items():
         stale: set[int] = set()
         if needs_any(plan, group, resubmitted):
