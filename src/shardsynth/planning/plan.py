@@ -142,23 +142,17 @@ class Plan:
         """Tasks of one stage for one model, or for a group of candidates."""
         return [task for task in self.tasks[stage] if task.group == (stage, model)]
 
-    def chooses(self, task: Task) -> bool:
-        """Whether a task only chooses among the candidates of its model."""
-        return task.replica < 0 and self._chooses(task.stage, task.model)
-
-    def _chooses(self, stage: str, model: str) -> bool:
-        return stage == "fit" and model in self.job.models and replicas(self.job.models[model]) > 1
-
     def needs(self, group: tuple[str, str]) -> list[tuple[str, str]]:
         """Groups that must be committed before this one starts."""
         stage, model = group
         models = list(self.job.models)
+        chooses_candidate = stage == "fit" and model in self.job.models and replicas(self.job.models[model]) > 1
         return {
             "profile": [],
             "profile_merge": [("profile", "")],
             "count": [("profile_merge", "")],
             "count_merge": [("count", "")],
-            "fit": [("fit", replica_group(model))] if self._chooses(stage, model) else [("count_merge", "")],
+            "fit": [("fit", replica_group(model))] if chooses_candidate else [("count_merge", "")],
             "sample": [("fit", model)],
             "score": [("sample", model)],
             "merge": [("score", model)],

@@ -73,19 +73,3 @@ def test_a_lost_candidate_is_trained_again_to_the_same_choice(run):
 def test_no_candidate_is_refused(data, tmp_path):
     with pytest.raises(JobError, match="replicas: wanted at least 1, found 0"):
         run_job(job(data, tmp_path / "r", 0))
-
-
-def test_the_element_that_trains_the_last_candidate_chooses(data, tmp_path, capfd):
-    """As two elements of an array and any share of a plain script would: the choice may come first."""
-    from shardsynth.executors.slurm.element import run_indices
-    from shardsynth.executors.slurm.packing import pack_elements
-
-    made = run_here(job(data, tmp_path / "r", 2), "count_merge")
-    fits = [task for task in made.plan.tasks["fit"] if task.model == "mine"]
-    assert pack_elements(made.plan, fits, 1, 1000) == [(0,), (1, 2)], "one array, and the choice with the last"
-    assert pack_elements(made.plan, fits[2:], 1, 1000) == [(2,)]
-    root = made.dir.root.absolute()
-    assert run_indices(root, "fit", [2]) == 0 and made.dir.committed("fit", 2) is None
-    assert "the element that trains the last candidate chooses" in capfd.readouterr().out
-    assert run_indices(root, "fit", [1]) == 0 and made.dir.committed("fit", 2) is None
-    assert run_indices(root, "fit", [0]) == 0 and made.dir.committed("fit", 2) is not None

@@ -10,7 +10,7 @@ import sys
 import pytest
 from submitit.core.utils import FailedJobError, UncompletedJobError
 from tests.site.slurm.cluster import wait_until
-from tests.site.slurm.runs import SHARDSYNTH, element_processes, outcome, shardsynth
+from tests.site.slurm.runs import element_processes, outcome, shardsynth
 from tests.tools import ROOT
 
 import shardsynth as ss
@@ -124,15 +124,13 @@ def test_anybodys_own_executor_commits_the_same_bytes(idle, make_job, undisturbe
     assert len(re.findall("COMPLETED", names)) >= 11, names
 
 
-def test_the_trainings_of_replicas_and_the_choice_are_one_array(idle, make_job, tmp_path):
+def test_the_trainings_of_replicas_are_a_stage_of_their_own(idle, make_job, tmp_path):
     options = {"epochs": 4, "batch_size": 50, "compress_dims": [16], "decompress_dims": [16], "replicas": 2}
     changes = {"models": {"mine": {"model": "tvae", **options}}, "sample": {"rows": 200, "rows_per_shard": 100}}
-    one = {"stages": {"fit": {"cpus": 1}}}
-    said = shardsynth("submit", make_job(tmp_path / "run", cluster=one, **changes))
-    assert re.search(r"job \d+: fit mine: 3 tasks in 2 elements", said) and said.count(": fit") == 1
-    run = ss.Run(tmp_path / "run").wait(400)
-    assert len(run.jobs["fit", "mine"]) == 2
-    logs = "".join(job.stdout() for job in run.jobs["fit"])
-    assert logs.count("fit 2: committed") == 1
-    subprocess.run([*SHARDSYNTH, "run", make_job(tmp_path / "here", cluster=one, **changes), "--here"], check=True)
-    assert outcome(tmp_path / "run") == outcome(tmp_path / "here")
+    said = shardsynth("submit", make_job(tmp_path / "run", cluster={"stages": {"fit": {"cpus": 1}}}, **changes))
+    assert re.search(r"job \d+: replicas mine: 2 tasks in 2 elements\njob \d+: fit mine: 1 tasks in 1 elements", said)
+    run = ss.Run(tmp_path / "run")
+    run.jobs["fit", "mine"][0].wait()
+    assert [len(run.jobs[stage, "mine"]) for stage in ("replicas", "fit")] == [2, 1]
+    assert [job.result()["tasks"] for job in [*run.jobs["replicas"], *run.jobs["fit"]]] == ["0", "1", "2"]
+    run.cancel()

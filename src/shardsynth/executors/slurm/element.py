@@ -288,41 +288,11 @@ def _run_indices(root: Path, plan: Plan, stage: str, indices: list[int]) -> int:
     cpus = available_cpus()
     granted = os.environ.get("SLURM_CPUS_PER_TASK")
     print(f"{platform.node()}: {cpus} CPUs{f' of {granted} asked for' if granted else ''}", flush=True)
-    choices = _choices_with(plan, stage, indices)
-    indices = [index for index in indices if index not in choices]
-    code = 0
-    if indices:
-        threads = min(max(plan.tasks[stage][index].threads for index in indices), cpus)
-        slots = min(cpus // threads, len(indices))
-        code = (
-            run_shares(root, stage, indices, threads, slots) if slots > 1 else run_tasks(root, stage, indices, threads)
-        )
-    if choices and not signals.asked():
-        code = _worse(code, _choose(root, plan, choices))
-    return code
-
-
-def _choices_with(plan: Plan, stage: str, indices: list[int]) -> list[int]:
-    """Tasks that choose among candidates: those among ``indices``, and those whose candidates are among them."""
-    if stage != "fit":
-        return []
-    models = {plan.tasks[stage][index].model for index in indices}
-    return [task.index for task in plan.tasks[stage] if task.model in models and plan.chooses(task)]
-
-
-def _choose(root: Path, plan: Plan, choices: list[int]) -> int:
-    """Choose among the candidates of each model: the element that trains the last of them does it."""
-    from shardsynth.run.rundir import RunDir
-
-    run = RunDir(root)
-    code = 0
-    for index in choices:
-        needed = [task for group in plan.needs(plan.tasks["fit"][index].group) for task in plan.model_tasks(*group)]
-        if all(run.committed(task.stage, task.index) is not None for task in needed):
-            code = _worse(code, run_tasks(root, "fit", [index], 1))
-        else:
-            print(f"fit {index}: the element that trains the last candidate chooses", flush=True)
-    return code
+    threads = min(max(plan.tasks[stage][index].threads for index in indices), cpus)
+    slots = min(cpus // threads, len(indices))
+    if slots > 1:
+        return run_shares(root, stage, indices, threads, slots)
+    return run_tasks(root, stage, indices, threads)
 
 
 def share_of(plan: Any, stage: str, share: str) -> list[int]:

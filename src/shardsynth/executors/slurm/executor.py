@@ -7,6 +7,7 @@ import inspect
 import os
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import submitit
@@ -59,34 +60,45 @@ class ShardsynthExecutor(submitit.SlurmExecutor):  # type: ignore[misc]
         """The batch script; it holds ``command`` in its own words."""
         return array_script(**self.parameters, run=self.ledger.run.root)
 
+    def write(self, delayed_submissions: Sequence[DelayedSubmission]) -> Path:
+        """Write all that an array needs, and submit nothing: anybody's `sbatch` of the script is enough.
+
+        The pickles have the array's name. Each element gives its own pickle the job's number that submitit looks for.
+
+        Returns:
+            The batch script.
+        """
+        self.parameters["elements"] = len(delayed_submissions)
+        for path, delayed in zip(self._pickles(), delayed_submissions):
+            delayed.dump(path)
+        script = self.ledger.folder / f"{self.parameters['name']}.sbatch"
+        write_atomic(script, self._make_submission_file_text(self._submitit_command_str, script.stem), 0o600)
+        return script
+
+    def _pickles(self) -> list[Path]:
+        """What the elements do, until the array has a number."""
+        return [
+            self.folder / f"{self.parameters['name']}_{number}.pkl" for number in range(self.parameters["elements"])
+        ]
+
     def _internal_process_submissions(
         self, delayed_submissions: Sequence[DelayedSubmission]
     ) -> list[submitit.Job[Any]]:
-        """Submit one array.
-
-        The pickles are written first, under the array's name. The login process gives them the job's number, or the
-        element itself does where it starts before or the login process has died.
-        """
-        name, folder = self.parameters["name"], self.folder
-        numbers = range(len(delayed_submissions))
-        self.parameters["elements"] = len(numbers)
-        script = self.ledger.folder / f"{name}.sbatch"
-        pickles = [folder / f"{name}_{number}.pkl" for number in numbers]
+        """Submit one array; SlurmError if Slurm refuses it."""
+        script = self.write(delayed_submissions)
         try:
-            for path, delayed in zip(pickles, delayed_submissions):
-                delayed.dump(path)
-            write_atomic(script, self._make_submission_file_text(self._submitit_command_str, name), 0o600)
-            logs = folder / "%A_%a_0_log"
-            number = slurm.submit_script(script, f"{logs}.out", f"{logs}.err")
+            number = slurm.submit_script(script, *self.ledger.log_patterns)
         except BaseException:
-            for path in pickles:
+            for path in self._pickles():
                 path.unlink(missing_ok=True)
             raise
-        self.ledger.append(name=name, job=number)
-        jobs = [self.job_class(folder, f"{number}_{element}") for element in numbers]
-        for path, job in zip(pickles, jobs):
-            with contextlib.suppress(FileNotFoundError):
+        self.ledger.append(name=script.stem, job=number)
+        jobs = []
+        for element, path in enumerate(self._pickles()):
+            job = self.job_class(self.folder, f"{number}_{element}")
+            with contextlib.suppress(FileNotFoundError):  # the element was faster
                 os.replace(path, job.paths.submitted_pickle)
+            jobs.append(job)
         with contextlib.suppress(FileExistsError):
-            jobs[0].paths.submission_file.symlink_to(os.path.relpath(script, folder))
+            jobs[0].paths.submission_file.symlink_to(os.path.relpath(script, self.folder))
         return jobs

@@ -25,6 +25,7 @@ from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.causes import cause_of
 from shardsynth.executors.slurm.commands import Known, SlurmError
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.packing import shown_group
 from shardsynth.executors.slurm.pickled import Element, RunElement
 from shardsynth.executors.slurm.ranges import format_ranges
 from shardsynth.run.rundir import RunDir
@@ -212,7 +213,8 @@ class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
 class Jobs(Sequence[ElementJob]):
     """The elements of a run: the latest one of each task, stages in the order of their submission.
 
-    ``jobs["sample", "tvae"]`` are those of a stage and model, ``jobs["report"]`` those of a stage.
+    ``jobs["sample", "tvae"]`` are those of a stage and model, ``jobs["report"]`` those of a stage. The candidates of a
+    model with ``replicas`` are ``jobs["replicas", "tvae"]``.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -223,7 +225,7 @@ class Jobs(Sequence[ElementJob]):
                 for number, indices in enumerate(array.elements):
                     latest.update(dict.fromkeys(((array.stage, index) for index in indices), (array, number)))
         elements: dict[tuple[int, int], Group] = {
-            (array.job or 0, number): (array.stage, array.model) for array, number in latest.values()
+            (array.job or 0, number): shown_group(array.stage, array.model) for array, number in latest.values()
         }
         self._jobs = [
             (group, ElementJob(ledger.submitit, f"{job}_{number}")) for (job, number), group in sorted(elements.items())

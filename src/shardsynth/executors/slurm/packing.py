@@ -28,6 +28,8 @@ _TRAINING_SECONDS = 3600
 _STARTING_SECONDS = 3.0
 
 Pack = Union[int, str]
+#: What the candidates of models with ``replicas`` are called where a stage is named: they come before ``fit``.
+REPLICAS = "replicas"
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,15 @@ class Array:
         return (self.stage, self.model)
 
 
-def array_group(task: Task) -> Group:
-    """Stage and model of the array of a task: a model's candidates and the choice among them are one array."""
-    return (task.stage, task.model)
+def shown_group(stage: str, model: str) -> Group:
+    """Stage and model as a user reads them: the candidates of a model are a stage of their own."""
+    name, slash, _ = model.partition("/")
+    return (REPLICAS if slash else stage, name)
 
 
 def pack_elements(plan: Plan, tasks: Iterable[Task], pack: Pack, size: int) -> list[tuple[int, ...]]:
     """Tasks of one stage packed into at most ``size`` elements; JobError if ``pack`` makes more."""
-    arrays = make_arrays(plan, tasks, pack, Limits(size, size, "the number of elements of one array"))
+    arrays = make_arrays(plan, tasks, pack, Limits(size, size, "one array"))
     return [element for array in arrays for element in array.elements]
 
 
@@ -74,8 +77,6 @@ def task_rows(plan: Plan, task: Task) -> int:
 
 def task_seconds(plan: Plan, task: Task) -> float:
     """Rough estimate of the seconds that a task takes on its threads."""
-    if plan.chooses(task):
-        return 1.0
     stock = task.model and plan.job.models[task.model].engine == "sdv"
     if task.stage == "fit" and (stock or NATIVE[plan.job.models[task.model].model].trains):
         return float(_TRAINING_SECONDS)
@@ -106,7 +107,7 @@ def make_arrays(
     """
     groups: dict[Group, list[Task]] = {}
     for task in tasks:
-        groups.setdefault(array_group(task), []).append(task)
+        groups.setdefault(task.group, []).append(task)
     if len(groups) > limits.jobs:
         raise JobError(
             f"{len(groups)} stages and models need one job each, and {limits.reason} leaves room for {limits.jobs}: "
@@ -124,23 +125,14 @@ def make_arrays(
         packs = {group: max(size, fitting) for group, size in packs.items()}
     arrays = []
     for (stage, model), members in groups.items():
-        elements = _cut(plan, members, packs[stage, model])
+        size = packs[stage, model]
+        elements = [tuple(t.index for t in members[i : i + size]) for i in range(0, len(members), size)]
         cost = {task.index: task_seconds(plan, task) * task.threads for task in members}
         for first in range(0, len(elements), limits.array_size):
             members_of_array = tuple(elements[first : first + limits.array_size])
             seconds = sum(_STARTING_SECONDS + sum(cost[index] for index in element) for element in members_of_array)
             arrays.append(Array(stage, model, members_of_array, seconds))
     return arrays
-
-
-def _cut(plan: Plan, members: list[Task], size: int) -> list[tuple[int, ...]]:
-    """Elements of a group. The choice among a model's candidates goes with the last of them."""
-    choices = [task.index for task in members if plan.chooses(task)]
-    others = [task.index for task in members if not plan.chooses(task)]
-    elements = [tuple(others[i : i + size]) for i in range(0, len(others), size)]
-    if choices and elements:
-        elements[-1] += tuple(choices)
-    return elements or [tuple(choices)]
 
 
 def _pack_of(plan: Plan, members: list[Task], pack: Pack, cpus: int | None) -> int:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
-from shardsynth.executors.slurm.packing import array_group
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, needs_any
@@ -63,12 +62,12 @@ def standing_of(ledger: Ledger, before: list[Submitted], missing: list[Task]) ->
         if element.stuck:
             standing.stuck.append(_name(element))
             if name in by_name:
-                standing.broken.add((by_name[name].stage, by_name[name].model.partition("/")[0]))
+                standing.broken.add((by_name[name].stage, by_name[name].model))
             continue
         for key in tasks:
             standing.live[key] = element.job
             if element.job not in started:
-                standing.waiting.setdefault(array_group(missing_by_key[key]), set()).add(element.job)
+                standing.waiting.setdefault(missing_by_key[key].group, set()).add(element.job)
     return standing
 
 
@@ -103,7 +102,7 @@ def left_to_submit(plan: Plan, missing: list[Task], standing: Standing) -> list[
     resubmitted: set[Group] = set(standing.broken)
     groups: dict[Group, list[Task]] = {}
     for task in missing:
-        groups.setdefault(array_group(task), []).append(task)
+        groups.setdefault(task.group, []).append(task)
     for group, tasks in groups.items():
         stale: set[int] = set()
         if needs_any(plan, group, resubmitted):

@@ -21,7 +21,7 @@ from shardsynth.executors.slurm.container import container_of
 from shardsynth.executors.slurm.element import elements_file
 from shardsynth.executors.slurm.fit_cpus import fit_cpus
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
-from shardsynth.executors.slurm.packing import Array, array_group, make_arrays, task_rows
+from shardsynth.executors.slurm.packing import Array, make_arrays, shown_group, task_rows
 from shardsynth.executors.slurm.pickled import Element, run_element
 from shardsynth.executors.slurm.queue import Standing, left_to_submit, standing_of
 from shardsynth.executors.slurm.ranges import format_ranges
@@ -212,7 +212,7 @@ def _submit(
     for (stage, index), number in standing.live.items():
         # Not `afterok`: if an element of that array has failed already, what waits for it would never start. Tasks
         # check themselves that what they need is committed.
-        jobs.setdefault(array_group(plan.tasks[stage][index]), set()).add(f"afterany:{number}")
+        jobs.setdefault(plan.tasks[stage][index].group, set()).add(f"afterany:{number}")
     submitted: list[Submitted] = []
     for array in arrays:
         name = f"{prefix}{len(before) + len(submitted):04d}-{array.stage}"
@@ -228,7 +228,7 @@ def _submit(
         jobs.setdefault(array.group, set()).add(f"afterok:{job}")
         submitted.append(Submitted(name, array.stage, array.model, asked, job, [list(e) for e in array.elements]))
         tasks = sum(len(element) for element in array.elements)
-        group = f"{array.stage}{' ' + array.model if array.model else ''}"
+        group = " ".join(filter(None, shown_group(array.stage, array.model)))
         say(f"job {job}: {group}: {tasks} tasks in {len(array.elements)} elements")
     return submitted
 
