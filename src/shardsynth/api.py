@@ -29,6 +29,7 @@ from shardsynth.run.constraint_card import keeps
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.sources.sources import model_card, open_distributions, open_native, open_source
+from shardsynth.standalone.access import readable_by_group
 from shardsynth.standalone.files import human_bytes, read_json, replacing, write_json
 
 MAY_LEAVE = ("models", "samples", "metrics", "report")
@@ -99,6 +100,7 @@ class Run:
 
         from shardsynth.executors.local.execute import execute
 
+        self.dir.refuse_of_another()
         console = console or Console(stderr=True, quiet=True)
         execute(self.dir, self.plan, console=console, debug=debug, verify=verify)
         return self
@@ -179,6 +181,7 @@ class Run:
 
     def log_lines(self, stage: str | None, index: int | None) -> Iterator[str]:
         """A task's log, or the list of logs."""
+        self.dir.refuse_of_another()
         folder = self.dir.private / "logs"
         if stage is None or index is None:
             for path in sorted(folder.rglob("*.log")):
@@ -209,9 +212,11 @@ class Run:
 
     def clean(self, *, private: bool = False) -> list[str]:
         """Delete leftovers of dead attempts and merged intermediates; ``private``: all that derives from real rows."""
+        self.dir.refuse_of_another()
         self._check_done()
         if private:
-            write_json(self.dir.root / "closed.json", {"private": "deleted"})
+            with readable_by_group(self.job.access == "group"):
+                write_json(self.dir.root / "closed.json", {"private": "deleted"})
             gone = [self.dir.private]
         else:
             gone = [self.dir.private / name for name in ("profile", "counts", "scores", "submitit")]

@@ -43,6 +43,7 @@ def resume(
     from shardsynth.executors.slurm.submit import submit_missing
 
     run = Run(folder)
+    run.dir.refuse_of_another()
     if run.on_slurm and not here:
         submit_missing(run.dir, run.plan, verify=verify, image=image, say=print)
         return

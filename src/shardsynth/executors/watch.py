@@ -30,6 +30,8 @@ def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
     left = sum(stage.tasks - stage.done for stage in status.stages.values())
     if not left or _only_intermediates_left(status):
         lines.append("all done")
+    elif status.of_another:
+        lines.append(f"{left} tasks are left")
     elif not status.submitted:
         lines.append(f"{left} tasks are left: shardsynth resume {run.root}")
     elif status.live:
