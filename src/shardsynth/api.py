@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from shardsynth.errors import ConditionError, ModelError, RunError
 from shardsynth.job import Job
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
+from shardsynth.run.cluster import keep, plan_kept, with_overrides
 from shardsynth.run.constraint_card import keeps
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
@@ -93,6 +94,25 @@ class Run:
     def job(self) -> Job:
         """The job as it was planned."""
         return self.plan.job
+
+    def change(self, overrides: list[str], *, image: Path | None = None) -> list[str]:
+        """Change keys of the run's section `cluster`, such as ``cluster.stages.sample.mem_gb=16``; they are kept.
+
+        Args:
+            overrides: Texts ``cluster.KEY=VALUE``.
+            image: Another Apptainer image for the tasks.
+
+        Returns:
+            A line for each key that changed.
+
+        Raises:
+            JobError: A key is not of `cluster` or cannot be changed, or its value is wrong.
+        """
+        if not overrides and image is None:
+            return []
+        self.dir.refuse_of_another()
+        self.plan = with_overrides(self.plan, overrides, image)
+        return keep(self.dir, self.plan)
 
     def resume(self, *, console: Any = None, debug: bool = False, verify: bool = False) -> Run:
         """Run what is missing, on this machine."""
@@ -249,10 +269,17 @@ def _size(folder: Path) -> int:
 
 
 def plan_job(job: Job) -> Run:
-    """Look at the shards, plan the job and write the run directory; an equal plan that is there is kept."""
+    """Look at the shards, plan the job and write the run directory.
+
+    An equal plan that is there is kept, with the job's section `cluster`.
+    """
     from shardsynth.planning.preflight import checked_plan
 
-    RunDir(Path(job.output)).write_plan(job.to_yaml(), checked_plan(job).to_json())
+    run = RunDir(Path(job.output))
+    plan = checked_plan(job)
+    kept = plan_kept(run, plan)
+    run.write_plan(job.to_yaml(), plan.to_json())
+    keep(run, kept)
     return Run(job.output)
 
 

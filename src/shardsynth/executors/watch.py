@@ -88,6 +88,9 @@ def failure_lines(plan: Plan, status: RunStatus) -> list[str]:
         error = status.errors.get((stage, index), "")
         # For memory and time, Slurm's cause is more useful than the task's own error.
         reason = (cause.advice if cause else "") if not error or (cause and cause.kind in ("oom", "time")) else error
+        if cause and cause.kind in ("oom", "time"):
+            more = "mem_gb=N" if cause.kind == "oom" else "time=H:00:00"
+            reason += f"; `resume RUN --set cluster.stages.{stage}.{more}`"
         if reason:
             grouped.setdefault((stage, plan.tasks[stage][index].model, reason), []).append(index)
     lines = [

@@ -27,7 +27,7 @@ def python(user, *arguments, code=0):
     done = subprocess.run(
         ["setpriv", f"--reuid={user}", f"--regid={user}", groups, sys.executable, *(str(a) for a in arguments)],
         capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL, cwd="/",
-        env={**os.environ, "HOME": "/nonexistent"}, preexec_fn=lambda: os.umask(0o077),
+        env={**os.environ, "HOME": "/nonexistent", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}, preexec_fn=lambda: os.umask(0o077),
     )  # fmt: skip
     print(f"{time.monotonic() - started:.1f} s: {arguments}")
     assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
