@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,16 @@ def _one_cpu() -> str:
     return "" if available_cpus() >= 2 else "this machine has one CPU"
 
 
+def _no_other_users() -> str:
+    if not program("setpriv"):
+        return "setpriv is absent"
+    if os.geteuid() != 0:
+        return "only root can become other users"
+    command = ["setpriv", "--reuid=40001", "--regid=40001", "--clear-groups", sys.executable, "-c", "import shardsynth"]
+    done = subprocess.run(command, capture_output=True, cwd="/", check=False)
+    return "another user cannot start this Python" if done.returncode else ""
+
+
 def _no_file(path: str) -> Callable[[], str]:
     return lambda: "" if Path(path).exists() else f"no {path} on this system"
 
@@ -79,6 +90,7 @@ _WHY_NOT: dict[str, Callable[[], str]] = {
     "a GPU": _no_gpu,
     "no GPU": _a_gpu,
     "two CPUs": _one_cpu,
+    "other users": _no_other_users,
     "/dev/full": _no_file("/dev/full"),
     "/proc": _no_file("/proc/self/status"),
     "adult": _no_data("adult"),

@@ -25,10 +25,12 @@ import pyarrow.parquet as pq
 from shardsynth.errors import ConditionError, JobError, ModelError, RunError
 from shardsynth.job import Job
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
+from shardsynth.run.cluster import keep, plan_kept, with_overrides
 from shardsynth.run.constraint_card import keeps
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.sources.sources import model_card, open_distributions, open_native, open_source
+from shardsynth.standalone.access import readable_by_group
 from shardsynth.standalone.files import human_bytes, read_json, replacing, write_json
 
 if TYPE_CHECKING:
@@ -97,12 +99,32 @@ class Run:
         """The job as it was planned."""
         return self.plan.job
 
+    def change(self, overrides: list[str], *, image: Path | None = None) -> list[str]:
+        """Change keys of the run's section `cluster`, such as ``cluster.stages.sample.mem_gb=16``; they are kept.
+
+        Args:
+            overrides: Texts ``cluster.KEY=VALUE``.
+            image: Another Apptainer image for the tasks.
+
+        Returns:
+            A line for each key that changed.
+
+        Raises:
+            JobError: A key is not of `cluster` or cannot be changed, or its value is wrong.
+        """
+        if not overrides and image is None:
+            return []
+        self.dir.refuse_of_another()
+        self.plan = with_overrides(self.plan, overrides, image)
+        return keep(self.dir, self.plan)
+
     def resume(self, *, console: Any = None, debug: bool = False, verify: bool = False) -> Run:
         """Run what is missing, on this machine."""
         from rich.console import Console
 
         from shardsynth.executors.local.execute import execute
 
+        self.dir.refuse_of_another()
         console = console or Console(stderr=True, quiet=True)
         execute(self.dir, self.plan, console=console, debug=debug, verify=verify)
         return self
@@ -200,6 +222,7 @@ class Run:
 
     def log_lines(self, stage: str | None, index: int | None) -> Iterator[str]:
         """A task's log, or the list of logs."""
+        self.dir.refuse_of_another()
         folder = self.dir.private / "logs"
         if stage is None or index is None:
             for path in sorted(folder.rglob("*.log")):
@@ -230,9 +253,11 @@ class Run:
 
     def clean(self, *, private: bool = False) -> list[str]:
         """Delete leftovers of dead attempts and merged intermediates; ``private``: all that derives from real rows."""
+        self.dir.refuse_of_another()
         self._check_done()
         if private:
-            write_json(self.dir.root / "closed.json", {"private": "deleted"})
+            with readable_by_group(self.job.access == "group"):
+                write_json(self.dir.root / "closed.json", {"private": "deleted"})
             gone = [self.dir.private]
         else:
             names = ("profile", "counts", "scores", "submitit", "slurm/submitit")
@@ -266,10 +291,17 @@ def _size(folder: Path) -> int:
 
 
 def plan_job(job: Job) -> Run:
-    """Look at the shards, plan the job and write the run directory; an equal plan that is there is kept."""
+    """Look at the shards, plan the job and write the run directory.
+
+    An equal plan that is there is kept, with the job's section `cluster`.
+    """
     from shardsynth.planning.preflight import checked_plan
 
-    RunDir(Path(job.output)).write_plan(job.to_yaml(), checked_plan(job).to_json())
+    run = RunDir(Path(job.output))
+    plan = checked_plan(job)
+    kept = plan_kept(run, plan)
+    run.write_plan(job.to_yaml(), plan.to_json())
+    keep(run, kept)
     return Run(job.output)
 
 

@@ -204,6 +204,11 @@ class Job(_Options):
     metadata: Optional[str] = Field(
         None, description="SDV Metadata V2 file; detected and written to the run directory otherwise."
     )
+    access: Literal["owner", "group"] = Field(
+        "owner",
+        description="Who may read the run's folder, where the run makes it: its `owner` alone, or also the `group` of the folder that it "
+        "lies in; `private/` stays the owner's. A folder that exists keeps its mode and group.",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="Everything random follows from it.")
     models: Dict[str, ModelEntry] = Field(
         description="Name -> options. The name is free when `model:` says which family; `engine: native|sdv`; the rest are the family's options."

@@ -35,7 +35,13 @@ def resume(
     here: Annotated[
         bool, typer.Option("--here", help="Run on this machine, even if the run was submitted to Slurm.")
     ] = False,
-    image: Annotated[Optional[Path], typer.Option("--image", help="Go on in this Apptainer image (Slurm).")] = None,
+    image: Annotated[
+        Optional[Path], typer.Option("--image", help="Go on in this Apptainer image (Slurm); it is kept.")
+    ] = None,
+    overrides: Annotated[
+        Optional[list[str]],
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the run's section `cluster`; it is kept."),
+    ] = None,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Sign the run's pickles and classes: you know who made them.")
     ] = False,
@@ -44,14 +50,19 @@ def resume(
     """Run only what is missing: on Slurm where the run was submitted there, else on this machine."""
     from shardsynth.api import Run
     from shardsynth.executors.slurm.submit import submit_missing
+    from shardsynth.run.cluster import with_overrides
 
     run = Run(folder)
+    run.dir.refuse_of_another()
     if trust_pickle:
         for line in run.trust():
             print(line)
     if run.on_slurm and not here:
-        submit_missing(run.dir, run.plan, verify=verify, image=image, say=print)
+        plan = with_overrides(run.plan, overrides or [], image)
+        submit_missing(run.dir, plan, verify=verify, say=print)
         return
+    for line in run.change(overrides or [], image=image):
+        print(line)
     run.resume(console=progress_console(), debug=debug, verify=verify)
     print_summary(run)
 

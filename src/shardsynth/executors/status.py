@@ -61,6 +61,7 @@ class RunStatus:
         errors: What a failed task, or its element, wrote as its error.
         message: What Slurm cannot tell, and why; empty if it told everything.
         blocked: Whether all that is queued waits for elements that will never start.
+        of_another: Whether the run is another user's: only commit records can be read.
     """
 
     submitted: bool
@@ -69,6 +70,7 @@ class RunStatus:
     errors: dict[TaskKey, str] = field(default_factory=dict)
     message: str = ""
     blocked: bool = False
+    of_another: bool = False
 
     @property
     def done(self) -> bool:
@@ -77,8 +79,12 @@ class RunStatus:
 
     @property
     def live(self) -> bool:
-        """Whether Slurm runs anything, or will start something that is queued."""
-        return not self.blocked and any(stage.pending or stage.running for stage in self.stages.values())
+        """Whether Slurm runs anything, or will start something that is queued; so it may in another user's run."""
+        return (
+            self.of_another
+            or not self.blocked
+            and any(stage.pending or stage.running for stage in self.stages.values())
+        )
 
 
 def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = False) -> RunStatus:
@@ -90,9 +96,17 @@ def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = 
         exact: Open every record and look at every output. Otherwise only the names of the records are read, which
             takes well under a second for 10^5 tasks, but does not notice all that a purge took.
         verify: With ``exact``: compare checksums too.
+
+    Raises:
+        RunError: Checksums of another user's run.
     """
     ledger = Ledger(run)
-    status = RunStatus(ledger.exists)
+    status = RunStatus(ledger.exists, of_another=run.of_another)
+    if status.of_another:
+        if verify:
+            run.refuse_of_another()
+        exact = False  # its private outputs cannot be looked at
+        status.message = f"{run.private} is its owner's alone: what waits, runs or failed is not shown"
     if exact:
         lacking = missing_tasks(plan, run, verify=verify)
         missing = {(task.stage, task.index) for task in lacking}

@@ -30,6 +30,8 @@ def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
     left = sum(stage.tasks - stage.done for stage in status.stages.values())
     if not left or _only_intermediates_left(status):
         lines.append("all done")
+    elif status.of_another:
+        lines.append(f"{left} tasks are left")
     elif not status.submitted:
         lines.append(f"{left} tasks are left: shardsynth resume {run.root}")
     elif status.live:
@@ -86,6 +88,9 @@ def failure_lines(plan: Plan, status: RunStatus) -> list[str]:
         error = status.errors.get((stage, index), "")
         # For memory and time, Slurm's cause is more useful than the task's own error.
         reason = (cause.advice if cause else "") if not error or (cause and cause.kind in ("oom", "time")) else error
+        if cause and cause.kind in ("oom", "time"):
+            more = "mem_gb=N" if cause.kind == "oom" else "time=H:00:00"
+            reason += f"; `resume RUN --set cluster.stages.{stage}.{more}`"
         if reason:
             grouped.setdefault((stage, plan.tasks[stage][index].model, reason), []).append(index)
     lines = [

@@ -162,7 +162,8 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; ``identity`` is equal for two plans that give the same outcome."""
         outcome = self.job.to_dict()
-        outcome.pop("cluster")
+        for key in ("cluster", "access"):
+            outcome.pop(key)
         data: dict[str, Any] = {
             "version": PLAN_VERSION,
             "job": {

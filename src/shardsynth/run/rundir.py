@@ -27,6 +27,7 @@ from shardsynth.errors import RunError, no_folder_there
 from shardsynth.planning.plan import Task
 from shardsynth.run.trust import sign_classes
 from shardsynth.standalone import signals
+from shardsynth.standalone.access import close_to_others, make_folder, readable_by_group
 from shardsynth.standalone.files import (
     attempt_name,
     create_once,
@@ -52,8 +53,18 @@ class RunDir:
 
     @property
     def private(self) -> Path:
-        """Folder of all that derives from single real rows; mode 0700."""
+        """Folder of all that derives from single real rows; its owner's alone, also under ``access: group``."""
         return self.root / "private"
+
+    @property
+    def of_another(self) -> bool:
+        """Whether the run is another user's, who lets this one read it: ``private/`` is there and closed."""
+        return os.path.exists(self.private) and not os.access(self.private, os.R_OK | os.X_OK)
+
+    def refuse_of_another(self) -> None:
+        """RunError where the run is another user's: only its owner can go on with it."""
+        if self.of_another:
+            raise RunError(f"{self.root}: the run of another user: you may read its status and its samples, no more")
 
     @property
     def plan_file(self) -> Path:
@@ -130,19 +141,25 @@ class RunDir:
         # One string, since joining 10^5 paths with ``/`` takes long.
         return Path(f"{self.root}/tasks/{stage}/{index // 1000}/{index}{suffix}.json")
 
-    def create(self) -> None:
-        """Make the folders with mode 0700; RunError if they cannot be made or written."""
-        for folder in (self.root, self.private):
+    def create(self, *, group: bool = False) -> None:
+        """Make the folders, with their parent's group and setgid bit; the run's folder, if it is there, stays as it is.
+
+        Args:
+            group: Whether the group may read the run's folder if this call makes it (never ``private/``).
+
+        Raises:
+            RunError: They cannot be made or written.
+        """
+        for folder, mode in ((self.root, 0o750 if group else 0o700), (self.private, 0o700)):
             try:
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_folder(folder, mode)
             except (FileExistsError, NotADirectoryError):
                 raise RunError(no_folder_there(folder)) from None
             except OSError as error:
                 raise RunError(f"{folder}: cannot be made: {error.strerror}; choose another output") from None
-            with contextlib.suppress(OSError):
-                os.chmod(folder, 0o700)
             if not os.access(folder, os.W_OK):
                 raise RunError(f"{folder}: cannot be written here (Read-only file system, or not yours)")
+        close_to_others(self.private)
 
     def write_plan(self, job_yaml: str, plan: dict[str, Any]) -> None:
         """Write the job and the plan, unless they are there already.
@@ -157,15 +174,17 @@ class RunDir:
         new = self.root.exists() and not self.plan_file.exists()
         if new and any(not path.name.startswith(".") and path != self.private for path in self.root.iterdir()):
             raise RunError(f"{self.root}: the folder is not empty and holds no run; choose another `output:`")
-        self.create()
+        group = plan.get("job", {}).get("access") == "group"
+        self.create(group=group)
         content = (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
-        if not create_once(self.plan_file, content) and self.read_plan()["identity"] != plan["identity"]:
-            raise RunError(
-                f"{self.root}: the folder holds the run of another job, another input or other metadata; "
-                "choose another `output:`, or remove the folder"
-            )
-        if not self.job_file.exists():
-            write_atomic(self.job_file, job_yaml, 0o600)
+        with readable_by_group(group):
+            if not create_once(self.plan_file, content) and self.read_plan()["identity"] != plan["identity"]:
+                raise RunError(
+                    f"{self.root}: the folder holds the run of another job, another input or other metadata; "
+                    "choose another `output:`, or remove the folder"
+                )
+            if not self.job_file.exists():
+                write_atomic(self.job_file, job_yaml, 0o640 if group else 0o600)
         constraints = plan.get("job", {}).get("constraints") or []
         sign_classes(self.private, [declared["class_name"] for declared in constraints])
 

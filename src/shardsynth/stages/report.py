@@ -26,6 +26,7 @@ from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData, write_r
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.row_figures import fewest_rows_shown
+from shardsynth.standalone.access import readable_by_group
 from shardsynth.standalone.files import read_json, write_atomic
 from shardsynth.summaries.counts import Counts
 
@@ -45,7 +46,8 @@ def write_run_report(root: Path) -> Path:
     if not_merged:
         raise RunError(f"{root}: the run is not done (no figures yet of {', '.join(not_merged)}); resume it first")
     folder = artifacts.run.root / "report"
-    with tempfile.TemporaryDirectory(dir=artifacts.run.private) as temporary:
+    group = artifacts.plan.job.access == "group"
+    with readable_by_group(group), tempfile.TemporaryDirectory(dir=artifacts.run.private) as temporary:
         write_pages(artifacts, lambda name: Path(temporary) / name)
         for path in sorted(Path(temporary).iterdir()):
             write_atomic(folder / path.name, path.read_bytes())

@@ -21,6 +21,7 @@ from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress, RunDir
 from shardsynth.run.trust import check_classes
+from shardsynth.standalone.access import readable_by_group
 from shardsynth.standalone.files import no_space_is_clear
 
 StageFunction = Callable[[Artifacts, Task, Attempt, Progress], dict[str, Any]]
@@ -67,6 +68,7 @@ class TaskRunner:
         self._check_needs(task)
         try:
             with (
+                readable_by_group(self.plan.job.access == "group"),
                 self.run.attempt(stage, index) as attempt,
                 no_space_is_clear(*_space_needed(self.run, self.plan, task)),
             ):

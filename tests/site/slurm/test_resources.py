@@ -10,8 +10,11 @@ from tests.site.slurm.cluster import Cluster
 from tests.site.slurm.runs import shardsynth
 from tests.tools import require
 
-from shardsynth.executors.slurm.submit import plan_for_slurm
+import shardsynth as ss
+from shardsynth.executors.slurm.ledger import Ledger
+from shardsynth.executors.slurm.submit import plan_for_slurm, submit_job, submit_missing
 from shardsynth.job import Job
+from shardsynth.run.rundir import RunDir
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +74,41 @@ def test_the_first_that_says_the_cpus_of_a_fit_counts(large_cluster, make_job, t
     assert cpus(site_text="stages: {fit: {cpus: 5}}", defaults={"cpus": 6}) == [6, 1]
     assert cpus(defaults={"cpus": 6}, stages={"fit": {"cpus": 7}}) == [7, 7], "as in a local run"
     assert cpus(stages={"fit": {"cpus": 7}}, models={"a": {"fit": {"cpus": 8}}}) == [8, 7]
+
+
+def asked(root):
+    """Memory that every array of a run asked for, by stage, oldest first."""
+    found = {}
+    for array in Ledger(ss.Run(root).dir).read():
+        found.setdefault(array.stage, []).append(array.asked.get("mem_gb"))
+    return found
+
+
+def test_what_resume_and_submit_set_is_kept_in_the_run(large_cluster, make_job, tmp_path):
+    root, sample = tmp_path / "run", "cluster.stages.sample.mem_gb"
+    cluster = {"pack": 100, "defaults": {"partition": "cpu"}, "stages": {"sample": {"mem_gb": 1}}}
+    job = make_job(root, cluster=cluster)
+
+    def said(function, *arguments):
+        lines = []
+        function(*arguments, say=lines.append)
+        return "\n".join(lines)
+
+    large_cluster.command("scontrol", "update", "partition=cpu", "state=down")
+    try:
+        said(submit_job, Job.load(job))
+        ss.Run(root).cancel()
+        assert f"{sample}: 1.0 -> 2.0" in said(submit_job, Job.load(job, [f"{sample}=2"]))
+        ss.Run(root).cancel()
+        assert "->" not in said(submit_missing, RunDir(root), ss.Run(root).plan)
+        refused = shardsynth("resume", root, "--set", f"{sample}=999", code=2)
+        assert "memory" in refused.lower() and ss.Run(root).job.cluster.stages["sample"].mem_gb == 2, "not kept"
+        raised = shardsynth("resume", root, "--set", f"{sample}=3")
+        assert f"{sample}: 2.0 -> 3.0" in raised and "queued or running already keeps what it asked for" in raised
+        ss.Run(root).cancel()
+        said(submit_missing, RunDir(root), ss.Run(root).plan)
+        assert asked(root)["sample"] == [1, 2, 2, 3]
+        scripts = list((root / "private" / "slurm").glob("*.sbatch"))
+        assert all("--partition=cpu\n" in script.read_text() for script in scripts), "also of a later `resume`"
+    finally:
+        large_cluster.command("scontrol", "update", "partition=cpu", "state=up")

@@ -102,6 +102,37 @@ def test_the_run_and_what_is_private_are_closed_to_others(run):
         assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
 
 
+def mode(folder):
+    return stat.S_IMODE(os.stat(folder).st_mode)
+
+
+@pytest.mark.parametrize(("access", "expected"), [("owner", 0o2700), ("group", 0o2750)])
+def test_a_new_run_in_a_setgid_folder_has_its_group_and_setgid(tmp_path, access, expected):
+    tmp_path.chmod(0o2770)
+    run = RunDir(tmp_path / "r")
+    before = os.umask(0o077)
+    try:
+        run.write_plan("a: 1\n", {"identity": "one", "job": {"access": access}})
+        assert os.umask(0o077) == 0o077, "the process's umask is as it was"
+    finally:
+        os.umask(before)
+    assert (mode(run.root), mode(run.private)) == (expected, 0o2700)
+    assert {os.stat(path).st_gid for path in (run.root, run.private, run.plan_file)} == {os.stat(tmp_path).st_gid}
+    assert mode(run.plan_file) == mode(run.job_file) == (0o640 if access == "group" else 0o600)
+
+
+@pytest.mark.parametrize("before", [0o2770, 0o755, 0o2700])
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path, before):
+    run = RunDir(tmp_path / "r")
+    run.root.mkdir()
+    run.root.chmod(before)
+    run.private.mkdir(mode=0o755)
+    run.write_plan("a: 1\n", {"identity": "one"})
+    run.write_plan("a: 1\n", {"identity": "one"})
+    assert mode(run.root) == before
+    assert mode(run.private) & 0o777 == 0o700, "real rows are their owner's alone in any folder"
+
+
 def test_a_plan_is_written_once_and_another_job_is_refused(tmp_path):
     run = RunDir(tmp_path / "r")
     run.write_plan("a: 1\n", {"identity": "one"})

@@ -73,7 +73,7 @@ class Ledger:
     @property
     def exists(self) -> bool:
         """Whether the run was ever submitted to Slurm."""
-        return self.path.exists()
+        return os.path.exists(self.path)  # false for a reader of another's run, to whom the folder is closed
 
     def prefix(self) -> str:
         """The start of every job name of this run, made at the first call: it says nothing of path or content."""

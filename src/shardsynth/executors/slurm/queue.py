@@ -119,6 +119,7 @@ def left_to_submit(plan: Plan, missing: list[Task], standing: Standing) -> list[
 
 def cancel(run: RunDir) -> list[str]:
     """Cancel everything of the run that is queued or running; what is committed stays. Returns lines that say so."""
+    run.refuse_of_another()
     known = slurm.at_controller(Ledger(run).prefix())
     queued = [element for _, element in known if element.state in slurm.WAITING or element.state in slurm.RUNNING]
     jobs = sorted({element.job for element in queued})

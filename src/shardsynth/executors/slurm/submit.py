@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from shardsynth.executors.slurm.script import array_script, check_path, minutes,
 from shardsynth.executors.slurm.site import Site, limits_at, load_site, resources
 from shardsynth.job import STAGES, Job, Resources
 from shardsynth.planning.plan import Plan, Task
+from shardsynth.run.cluster import keep, plan_kept
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, missing_tasks
 from shardsynth.run.trust import check_classes
@@ -94,11 +96,11 @@ def check_site(site: Site, plan: Plan) -> slurm.Limits:
     return limits
 
 
-def _with_image(run: RunDir, plan: Plan, image: Path | None, say: Any) -> Plan:
+def _with_image(run: RunDir, plan: Plan, say: Any) -> Plan:
     """The plan with the image as it is now; if the run began in another image, says what may differ."""
-    path = image or (Path(plan.job.cluster.container) if plan.job.cluster.container else None)
-    if path is None:
+    if plan.job.cluster.container is None:
         return plan
+    path = Path(plan.job.cluster.container)
     before = run.read_plan().get("image") if run.plan_file.exists() else None
     now = identify(path, plan.image or before)
     for line in differences(before, now) if before else []:
@@ -112,17 +114,15 @@ def submit_missing(
     *,
     verify: bool = False,
     dry_run: bool = False,
-    image: Path | None = None,
     say: Any = lambda line: None,
 ) -> list[Submitted]:
     """Submit what is neither committed nor queued nor running.
 
     Args:
         run: The run directory. Its plan must be written, except for a dry run.
-        plan: The plan.
+        plan: The plan; where its section `cluster` is not that of the run, it is kept in the run once Slurm takes it.
         verify: Compare checksums of committed outputs.
         dry_run: Print the scripts and submit nothing.
-        image: Run the tasks in this image instead of the job's.
         say: Called with each line to show.
 
     Returns:
@@ -140,7 +140,7 @@ def submit_missing(
         check_classes(run.private, [constraint.class_name for constraint in plan.job.constraints])
     site = load_site(plan.job.cluster.profile)
     limits = check_site(site, plan)
-    plan = _with_image(run, plan, image, say)
+    plan = _with_image(run, plan, say)
     if dry_run:
         tasks = missing_tasks(plan, run)
         arrays = _pack(plan, site, limits, tasks)
@@ -164,13 +164,24 @@ def submit_missing(
             say(f"cancelled: {len(standing.stuck)} elements that waited for something that will never happen")
             slurm.cancel(standing.stuck)
         if not todo:
+            _keep(run, plan, say, lambda: check_arrays(plan, site, limits, root, _pack(plan, site, limits, missing)))
             say(f"nothing to submit: {len(missing)} tasks are queued or running" if missing else "all done")
             return []
         causes = causes_of(before, todo) if before else {}
         arrays = _pack(plan, site, limits, todo)
         if before:
             check_arrays(plan, site, limits, root, arrays)
+        _keep(run, plan, say, queued=len(missing) > len(todo))
         return _submit(plan, site, limits, ledger, arrays, standing, causes, before, say)
+
+
+def _keep(run: RunDir, plan: Plan, say: Any, check: Callable[[], None] = lambda: None, *, queued: bool = True) -> None:
+    """Keep the plan's section `cluster` in the run if the check allows it, and say what changed."""
+    lines = keep(run, plan, check)
+    for line in lines:
+        say(line)
+    if lines and queued:
+        say("what is queued or running already keeps what it asked for; `shardsynth cancel`, then `resume`, asks anew")
 
 
 def _pack(plan: Plan, site: Site, limits: slurm.Limits, tasks: list[Task]) -> list[Array]:
@@ -237,8 +248,7 @@ def _script(
     plan: Plan, site: Site, limits: slurm.Limits, root: Path, array: Array, name: str, raised: dict[str, Any]
 ) -> Script:
     asked = resources(site, plan.job.cluster, array.stage, array.model)
-    if raised:
-        asked = asked.model_copy(update=raised)
+    asked = asked.model_copy(update={key: more for key, more in raised.items() if _is_more(key, more, asked)})
     threads = max(plan.tasks[array.stage][index].threads for element in array.elements for index in element)
     container = container_of(site, plan.image, plan, root, gpus=bool(asked.gpus or asked.gres))
     start = start_lines(site, container)
@@ -322,6 +332,14 @@ def _raised(plan: Plan, array: Array, causes: dict[tuple[str, int], tuple[Cause,
     return raised
 
 
+def _is_more(key: str, raised: Any, asked: Resources) -> bool:
+    """Whether a raised resource is more than what is asked for now: the run's own may have been raised since."""
+    before = getattr(asked, key)
+    if before is None:
+        return True
+    return bool(minutes(raised) > minutes(before) if key == "time" else raised > before)
+
+
 def estimate_lines(plan: Plan, arrays: list[Array], site: Site) -> list[str]:
     """A table of rows, tasks, elements, files, bytes, CPU-hours and GPU-hours by stage, as lines."""
     row_bytes = sum(shard.size for shard in plan.shards) / max(1, plan.input_rows)
@@ -374,8 +392,9 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
         InputError: The job or the site file is wrong, or Slurm refuses. If no job number was shown, nothing was
             submitted.
     """
-    plan = plan_for_slurm(job)
     run = RunDir(Path(job.output).absolute())
+    made = plan_for_slurm(job)
+    plan = plan_kept(run, made)
     site = load_site(job.cluster.profile)
     limits = check_site(site, plan)
     tasks = missing_tasks(plan, run)
@@ -386,6 +405,6 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
         if worth_asking(plan, arrays, site) and not confirm():
             raise JobError("not submitted: a large run was not confirmed; `--yes` submits without asking")
         check_arrays(plan, site, limits, run.root, arrays)
-        run.write_plan(job.to_yaml(), plan.to_json())
+        run.write_plan(job.to_yaml(), made.to_json())
     submit_missing(run, plan, dry_run=dry_run, say=say)
     return run
