@@ -61,6 +61,7 @@ class RunStatus:
         errors: What a failed task, or its element, wrote as its error.
         message: What Slurm cannot tell, and why; empty if it told everything.
         blocked: Whether all that is queued waits for elements that will never start.
+        answered: Whether Slurm's controller answered, if it was asked: if not, tasks may run all the same.
     """
 
     submitted: bool
@@ -69,6 +70,7 @@ class RunStatus:
     errors: dict[TaskKey, str] = field(default_factory=dict)
     message: str = ""
     blocked: bool = False
+    answered: bool = True
 
     @property
     def done(self) -> bool:
@@ -137,7 +139,7 @@ def _from_times(plan: Plan, stage: str, times: dict[int, float]) -> StageStatus:
 def _add_slurm(status: RunStatus, ledger: Ledger, missing: set[TaskKey]) -> None:
     """Add what Slurm runs and holds, and why tasks failed."""
     states = read_task_states(ledger, missing)
-    status.blocked, status.message = states.blocked, states.message
+    status.blocked, status.message, status.answered = states.blocked, states.message, states.answered
     for stage, restarts in states.restarts.items():
         status.stages[stage].requeued = restarts
     for (stage, index), (element, asked) in states.latest.items():

@@ -52,6 +52,12 @@ def clean_environment() -> dict[str, str]:
     return environment
 
 
+def require_command(name: str) -> None:
+    """Raise SlurmError if this machine has no such command: waiting for an answer would not help."""
+    if shutil.which(name) is None:
+        raise SlurmError(f"{name}: not found; run this on a machine of the cluster, or load its Slurm module")
+
+
 def call(*arguments: str, timeout: float = 120, text: str = "") -> str:
     """Run one of Slurm's commands.
 
@@ -66,8 +72,7 @@ def call(*arguments: str, timeout: float = 120, text: str = "") -> str:
     Raises:
         SlurmError: The command is absent, does not answer or refuses.
     """
-    if shutil.which(arguments[0]) is None:
-        raise SlurmError(f"{arguments[0]}: not found; run this on a machine of the cluster, or load its Slurm module")
+    require_command(arguments[0])
     try:
         process = subprocess.run(
             arguments,
