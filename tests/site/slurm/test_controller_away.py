@@ -11,7 +11,8 @@ from tests.site.slurm.cluster import wait_until
 from tests.site.slurm.runs import SHARDSYNTH, shardsynth
 
 import shardsynth as ss
-from shardsynth.executors.status import read_status
+from shardsynth.errors import TaskError
+from shardsynth.executors.status import recorded
 
 #: Seconds; squeue tries for 9 s.
 LONGER_THAN_TWO_LOOKS = 20
@@ -19,14 +20,12 @@ LONGER_THAN_TWO_LOOKS = 20
 
 def test_waiting_goes_on_while_the_controller_is_away(idle, make_job, tmp_path, capsys):
     root = tmp_path / "run"
-    shardsynth("submit", make_job(root, sample={"rows": 200, "rows_per_shard": 100}))
+    shardsynth("submit", make_job(root))
     run = ss.Run(root)
-    wait_until("the first task is committed", lambda: read_status(run.dir, run.plan).stages["profile"].done, 90)
     watching = subprocess.Popen(
         [*SHARDSYNTH, "watch", str(root), "--every", "1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    ended: list[object] = []
-    waiting = threading.Thread(target=lambda: ended.append(run.wait(280)))
+    waiting = threading.Thread(target=_wait, args=[run, (why := [])])
     waiting.start()
     idle.stop_controller(orderly=True)
     try:
@@ -37,12 +36,21 @@ def test_waiting_goes_on_while_the_controller_is_away(idle, make_job, tmp_path, 
         assert waiting.is_alive() and watching.poll() is None
     finally:
         idle.start_controller()  # in this thread: the daemons end with the thread that started them
-        waiting.join()
+    wait_until("what was queued goes on", lambda: recorded(run.dir, run.plan)["profile_merge"], 90)
+    shardsynth("cancel", root)
+    waiting.join()
     said, _ = watching.communicate(timeout=60)
-    assert watching.returncode == 0 and "is not known" in said and "all done" in said
-    assert ended == [run]
+    assert watching.returncode == 1 and "is not known" in said and "tasks are left and nothing is queued" in said
+    assert "cancelled" in why[0]
     told = capsys.readouterr().err
     assert "waiting, jobs may run on" in told and "Slurm answers again" in told
+
+
+def _wait(run, why):
+    try:
+        run.wait(280)
+    except TaskError as error:
+        why.append(str(error))
 
 
 def test_a_machine_without_slurm_does_not_wait_for_ever(idle, make_job, tmp_path):
