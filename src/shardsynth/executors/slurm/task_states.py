@@ -8,6 +8,7 @@ from typing import Any
 
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.causes import cause_of
+from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Element, Known, SlurmError
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 
@@ -41,7 +42,8 @@ def read_task_states(ledger: Ledger, missing: set[TaskKey]) -> TaskStates:
     if not arrays or not missing:
         return states
     try:
-        known, states.message = _ask_slurm(ledger, arrays, missing)
+        with where_the_run_is(ledger):
+            known, states.message = _ask_slurm(ledger, arrays, missing)
     except SlurmError as error:
         states.answered = False
         states.message = f"Slurm does not answer ({error}): only what is committed is known"
