@@ -81,6 +81,7 @@ _WHY_NOT: dict[str, Callable[[], str]] = {
     "two CPUs": _one_cpu,
     "/dev/full": _no_file("/dev/full"),
     "/proc": _no_file("/proc/self/status"),
+    "environment-modules": _no_file("/usr/share/modules/init/bash"),
     "adult": _no_data("adult"),
     "mds": _no_data("mds"),
 }

@@ -160,8 +160,8 @@ def _add_slurm(status: RunStatus, ledger: Ledger, missing: set[TaskKey]) -> None
 
 
 def _element_error(ledger: Ledger, element: Element, cause: Cause) -> str:
-    """The last error in the log of an element that started no task: a wrong image, a folder that is not there."""
-    if cause.kind not in ("image", "input"):
+    """The last error in the log of an element that started no task: a wrong image, a line of the setup."""
+    if cause.kind not in ("image", "input", "setup"):
         return ""
     try:
         log = (ledger.folder / "logs" / f"{element.job}_{element.number}.log").read_text(errors="replace")

@@ -19,7 +19,7 @@ from shardsynth.executors.slurm.ranges import parse_ranges
 
 #: Variables of the login shell that a job gets: no conda, no PYTHONPATH, no tokens, but what `module` needs.
 _NAMES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "SLURM_CONF", "MODULEPATH", "MODULESHOME")
-_PREFIXES = ("LC_", "LMOD_", "BASH_FUNC_ml", "BASH_FUNC_module", "SHARDSYNTH_")
+_PREFIXES = ("LC_", "LMOD_", "MODULES_", "BASH_FUNC_ml", "BASH_FUNC_module", "BASH_FUNC__module", "SHARDSYNTH_")
 #: What to do about an error of Slurm that holds these words.
 _ADVICE = (
     (
