@@ -93,6 +93,7 @@ _WHY_NOT: dict[str, Callable[[], str]] = {
     "other users": _no_other_users,
     "/dev/full": _no_file("/dev/full"),
     "/proc": _no_file("/proc/self/status"),
+    "environment-modules": _no_file("/usr/share/modules/init/bash"),
     "adult": _no_data("adult"),
     "mds": _no_data("mds"),
 }

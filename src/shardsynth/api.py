@@ -154,11 +154,17 @@ class Run:
         return Jobs(Ledger(RunDir(self.dir.root.absolute())))
 
     def wait(self, seconds: float | None = None) -> Run:
-        """Wait for a submitted run; TaskError, with the reasons, when it ends with tasks left."""
-        from shardsynth.errors import TaskError
-        from shardsynth.executors.watch import failure_lines, wait
+        """Wait for a submitted run; TaskError, with the reasons, when it ends with tasks left.
 
-        status = wait(self.dir, self.plan, seconds=seconds, pause=5.0)
+        While Slurm's controller is away it waits on, and says so on standard error.
+        """
+        import sys
+
+        from shardsynth.errors import TaskError
+        from shardsynth.executors.watch import failure_lines, say_when_away, wait
+
+        show = say_when_away(lambda line: print(line, file=sys.stderr))
+        status = wait(self.dir, self.plan, seconds=seconds, pause=5.0, show=show)
         if not status.done:
             lines = failure_lines(self.plan, status) or ["nothing is queued any more"]
             raise TaskError("\n".join([*lines, f"`shardsynth resume {self.dir.root}` submits what is missing"]))

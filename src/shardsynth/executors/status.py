@@ -62,6 +62,7 @@ class RunStatus:
         message: What Slurm cannot tell, and why; empty if it told everything.
         blocked: Whether all that is queued waits for elements that will never start.
         of_another: Whether the run is another user's: only commit records can be read.
+        answered: Whether Slurm's controller answered, if it was asked: if not, tasks may run all the same.
     """
 
     submitted: bool
@@ -71,6 +72,7 @@ class RunStatus:
     message: str = ""
     blocked: bool = False
     of_another: bool = False
+    answered: bool = True
 
     @property
     def done(self) -> bool:
@@ -151,7 +153,7 @@ def _from_times(plan: Plan, stage: str, times: dict[int, float]) -> StageStatus:
 def _add_slurm(status: RunStatus, ledger: Ledger, missing: set[TaskKey]) -> None:
     """Add what Slurm runs and holds, and why tasks failed."""
     states = read_task_states(ledger, missing)
-    status.blocked, status.message = states.blocked, states.message
+    status.blocked, status.message, status.answered = states.blocked, states.message, states.answered
     for stage, restarts in states.restarts.items():
         status.stages[stage].requeued = restarts
     for (stage, index), (element, asked) in states.latest.items():
@@ -172,8 +174,8 @@ def _add_slurm(status: RunStatus, ledger: Ledger, missing: set[TaskKey]) -> None
 
 
 def _element_error(ledger: Ledger, element: Element, cause: Cause) -> str:
-    """The last error in the log of an element that started no task: a wrong image, a folder that is not there."""
-    if cause.kind not in ("image", "input"):
+    """The last error in the log of an element that started no task: a wrong image, a line of the setup."""
+    if cause.kind not in ("image", "input", "setup"):
         return ""
     logs = [path.read_text(errors="replace") for path in ledger.logs_of(element.job, element.number)]
     lines = [line for log in logs for line in log.splitlines()]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.live import Live
 from rich.text import Text
 
 from shardsynth.errors import RunError
+from shardsynth.executors.slurm.commands import require_command
 from shardsynth.executors.slurm.ranges import format_ranges
 from shardsynth.executors.status import RunStatus, read_status
 from shardsynth.job import STAGES
@@ -34,6 +35,8 @@ def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
         lines.append(f"{left} tasks are left")
     elif not status.submitted:
         lines.append(f"{left} tasks are left: shardsynth resume {run.root}")
+    elif not status.answered:
+        lines.append(f"{left} tasks are left; whether Slurm runs any of them is not known")
     elif status.live:
         lines.append(f"{left} tasks are left; Slurm holds some of them")
     else:
@@ -120,6 +123,9 @@ def _duration(seconds: float) -> str:
 def wait(run: RunDir, plan: Plan, *, seconds: float | None = None, pause: float = 10.0, show: Any = None) -> RunStatus:
     """Look at a submitted run until everything is committed or nothing is queued any more.
 
+    While the controller does not answer, nothing is known of the queue, and the waiting goes on: a controller that is
+    restarted is away for a minute, and the jobs run on.
+
     Args:
         run: The run directory.
         plan: The plan.
@@ -132,19 +138,35 @@ def wait(run: RunDir, plan: Plan, *, seconds: float | None = None, pause: float 
 
     Raises:
         RunError: The time is up.
+        SlurmError: This machine has no Slurm to ask.
     """
     end = None if seconds is None else time.monotonic() + seconds
     quiet_looks = 0
     while True:
         status = read_status(run, plan)
+        if not status.answered:
+            require_command("squeue")
         if show is not None:
             show(status)
-        quiet_looks = quiet_looks + 1 if not status.live else 0
+        quiet_looks = quiet_looks + 1 if status.answered and not status.live else 0
         if status.done or quiet_looks > 1:  # between two elements the accounting may lag
             return status
         if end is not None and time.monotonic() > end:
             raise RunError(f"{run.root}: not done after {seconds:.0f} s; it goes on in Slurm")
         time.sleep(min(pause, 2.0) if quiet_looks else pause)
+
+
+def say_when_away(say: Callable[[str], None]) -> Callable[[RunStatus], None]:
+    """A ``show`` for ``wait`` that says one line when Slurm's controller goes away, and one when it is back."""
+    away = False
+
+    def show(status: RunStatus) -> None:
+        nonlocal away
+        if status.answered == away:
+            away = not status.answered
+            say(f"{status.message}; waiting, jobs may run on" if away else "Slurm answers again")
+
+    return show
 
 
 @contextlib.contextmanager

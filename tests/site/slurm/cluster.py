@@ -339,9 +339,9 @@ StorageLoc=slurm
             for job in wait_until("a requeued element", delayed, 4):
                 self.command("scontrol", "update", f"jobid={job}", "starttime=now", check=False)
 
-    def stop_controller(self) -> None:
-        """Kill slurmctld as a crash would."""
-        self._kill("slurmctld", signal.SIGKILL)
+    def stop_controller(self, *, orderly: bool = False) -> None:
+        """Kill slurmctld as a crash would, which loses jobs of the last seconds; or orderly, so that it saves them."""
+        self._kill("slurmctld", signal.SIGTERM if orderly else signal.SIGKILL)
 
     def lose_node(self, node: str, *, with_tasks: bool = True) -> None:
         """Stop a node's slurmd and slurmstepd, with what they run (a power cut) or without (a broken network)."""

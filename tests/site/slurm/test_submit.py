@@ -25,7 +25,7 @@ def test_submit_makes_the_same_bytes_as_run_in_a_path_that_is_hostile(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "7")
-    monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
+    monkeypatch.setenv("SBATCH_OUTPUT", "/nowhere/%j")
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
     run = ss.submit(Job.load(make_job(root)))
     status = run.status()

@@ -12,6 +12,7 @@ from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.container import WRONG_IMAGE
 from shardsynth.executors.slurm.element import NO_SPACE
 from shardsynth.executors.slurm.script import NOT_WRITABLE
+from shardsynth.executors.slurm.setup_lines import SETUP_FAILED
 
 _NO_COMMAND = (126, 127)
 #: A killed element that used this share of its memory counts as out of memory.
@@ -24,7 +25,7 @@ class Cause:
 
     Attributes:
         kind: ``oom``, ``time``, ``disk``, ``node``, ``lost``, ``held``, ``cancelled``, ``preempted``, ``saved``,
-            ``killed``, ``site``, ``image``, ``input`` or ``task``.
+            ``killed``, ``site``, ``setup``, ``image``, ``input`` or ``task``.
         advice: One line: what happened and what to change.
     """
 
@@ -69,6 +70,8 @@ def cause_of(element: Element, asked: dict[str, Any]) -> Cause | None:
         return Cause("site", f"node {element.node} cannot write the run directory; choose a shared `output:`")
     if code == WRONG_IMAGE:
         return Cause("image", f"node {element.node} has not the image or the folders that were submitted; see the log")
+    if code == SETUP_FAILED:
+        return Cause("setup", f"node {element.node}: a line of the site file's `setup:` failed; see the element's log")
     if code in _NO_COMMAND:
         return Cause("site", f"node {element.node} has no such Python or Apptainer; see the element's log")
     if code == Saved.exit_code:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import getpass
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from shardsynth.executors.slurm.ranges import parse_ranges
 
 #: Variables of the login shell that a job gets: no conda, no PYTHONPATH, no tokens, but what `module` needs.
 _NAMES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "SLURM_CONF", "MODULEPATH", "MODULESHOME")
-_PREFIXES = ("LC_", "LMOD_", "BASH_FUNC_ml", "BASH_FUNC_module", "SHARDSYNTH_")
+_PREFIXES = ("LC_", "LMOD_", "MODULES_", "BASH_FUNC_ml", "BASH_FUNC_module", "BASH_FUNC__module", "SHARDSYNTH_")
 #: What to do about an error of Slurm that holds these words.
 _ADVICE = (
     (
@@ -36,9 +39,15 @@ _ADVICE = (
     ),
     ("time limit", "`sinfo -o '%P %l'` shows the partitions' limits; set `time:`"),
     ("unable to contact slurm controller", "is the controller up? `scontrol ping`"),
+    ("no cluster", "`sacctmgr show cluster` lists them; unset SLURM_CLUSTERS, or name another one"),
     ("invalid feature", "`sinfo -o '%P %f'` shows the nodes' features; set `constraint:`"),
     ("permission denied", "the partition or account is not open to you"),
 )
+
+
+#: The cluster that commands ask by `-M`; "" for the one of this machine.
+_CLUSTER: ContextVar[str] = ContextVar("cluster", default="")
+_WITH_CLUSTER = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sacct")
 
 
 class SlurmError(InputError):
@@ -50,6 +59,39 @@ def clean_environment() -> dict[str, str]:
     environment = {k: v for k, v in os.environ.items() if k in _NAMES or k.startswith(_PREFIXES)}
     environment.setdefault("PATH", "/usr/bin:/bin")
     return environment
+
+
+@contextlib.contextmanager
+def on_cluster(name: str) -> Iterator[None]:
+    """Let the commands within ask another cluster of the site; "" is the one of this machine."""
+    token = _CLUSTER.set(name)
+    try:
+        yield
+    finally:
+        _CLUSTER.reset(token)
+
+
+def asked_cluster() -> str:
+    """The other cluster that commands ask now; "" for the one of this machine."""
+    return _CLUSTER.get()
+
+
+def local_cluster() -> str:
+    """Name of this machine's cluster; SlurmError if its controller does not answer."""
+    return _local_cluster(os.environ.get("SLURM_CONF", ""))
+
+
+@functools.lru_cache
+def _local_cluster(conf: str) -> str:
+    with on_cluster(""):
+        lines = call("scontrol", "show", "config").splitlines()
+    return next((line.partition("=")[2].strip() for line in lines if line.split("=")[0].strip() == "ClusterName"), "")
+
+
+def require_command(name: str) -> None:
+    """Raise SlurmError if this machine has no such command: waiting for an answer would not help."""
+    if shutil.which(name) is None:
+        raise SlurmError(f"{name}: not found; run this on a machine of the cluster, or load its Slurm module")
 
 
 def call(*arguments: str, timeout: float = 120, text: str = "") -> str:
@@ -66,8 +108,9 @@ def call(*arguments: str, timeout: float = 120, text: str = "") -> str:
     Raises:
         SlurmError: The command is absent, does not answer or refuses.
     """
-    if shutil.which(arguments[0]) is None:
-        raise SlurmError(f"{arguments[0]}: not found; run this on a machine of the cluster, or load its Slurm module")
+    require_command(arguments[0])
+    if _CLUSTER.get() and arguments[0] in _WITH_CLUSTER:
+        arguments = (arguments[0], "-M", _CLUSTER.get(), *arguments[1:])
     try:
         process = subprocess.run(
             arguments,
@@ -148,6 +191,7 @@ def _submit_limits() -> list[int]:
             "show",
             "assoc",
             f"user={getpass.getuser()}",
+            f"cluster={asked_cluster() or local_cluster()}",
             "format=MaxSubmit,GrpSubmit",
         )
     except SlurmError:

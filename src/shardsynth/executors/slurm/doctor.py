@@ -22,7 +22,10 @@ from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.commands import SlurmError
 from shardsynth.executors.slurm.container import Container, Mount
 from shardsynth.executors.slurm.script import check_path, options, start_lines
+from shardsynth.executors.slurm.setup_lines import setup_lines
+from shardsynth.executors.slurm.shell_options import shell_variables, with_shell
 from shardsynth.executors.slurm.site import Site, load_site, sites_folder
+from shardsynth.job import Cluster
 from shardsynth.standalone.files import write_atomic
 from shardsynth.standalone.image import identify
 
@@ -176,6 +179,7 @@ def _in_a_job(folder: Path, site: Site, image: Path | None) -> list[Check]:
         token = os.urandom(8).hex()
         (probe / "from-login").write_text(token)
         (probe / "probe.py").write_text(_PROBE)
+        site, _ = with_shell(site, Cluster(), shell_variables())
         asked = site.defaults
         lines = options(asked, 1)
         start = _start_lines(site, image, probe, gpus=bool(asked.gpus or asked.gres))
@@ -185,7 +189,7 @@ def _in_a_job(folder: Path, site: Site, image: Path | None) -> list[Check]:
         ]
         header = "".join(f"#SBATCH {line}\n" for line in ["--job-name=shardsynth-doctor", *lines])
         script = probe / "probe.sbatch"
-        script.write_text("\n".join([f"#!/bin/bash\n{header}", *site.setup, *start, *command, ""]))
+        script.write_text("\n".join([f"#!/bin/bash\n{header}", *setup_lines(site.setup), *start, *command, ""]))
         try:
             job = slurm.submit_script(script, str(probe / "log"))
         except SlurmError as error:

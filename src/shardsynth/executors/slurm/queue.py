@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.planning.plan import Plan, Task
@@ -120,8 +121,10 @@ def left_to_submit(plan: Plan, missing: list[Task], standing: Standing) -> list[
 def cancel(run: RunDir) -> list[str]:
     """Cancel everything of the run that is queued or running; what is committed stays. Returns lines that say so."""
     run.refuse_of_another()
-    known = slurm.at_controller(Ledger(run).prefix())
-    queued = [element for _, element in known if element.state in slurm.WAITING or element.state in slurm.RUNNING]
-    jobs = sorted({element.job for element in queued})
-    slurm.cancel(str(job) for job in jobs)
+    ledger = Ledger(run)
+    with where_the_run_is(ledger):
+        known = slurm.at_controller(ledger.prefix())
+        queued = [element for _, element in known if element.state in slurm.WAITING or element.state in slurm.RUNNING]
+        jobs = sorted({element.job for element in queued})
+        slurm.cancel(str(job) for job in jobs)
     return [f"cancelled {len(queued)} elements of {len(jobs)} jobs; `shardsynth resume {run.root}` goes on"]

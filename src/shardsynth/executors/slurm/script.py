@@ -14,6 +14,7 @@ from pathlib import Path
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm.container import Container
 from shardsynth.executors.slurm.pickled import ELEMENT
+from shardsynth.executors.slurm.setup_lines import setup_lines
 from shardsynth.executors.slurm.site import Site
 from shardsynth.job import Resources
 
@@ -206,7 +207,7 @@ def body(
         python: First arguments of Python, as shell text.
         prepare: Lines before ``start``.
     """
-    lines = [_SHELLCHECK, run_line, *(["", *setup, ""] if setup else [])]
+    lines = [_SHELLCHECK, run_line, *(["", *setup_lines(setup), ""] if setup else [])]
     lines += [
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"',
         "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0",

@@ -27,7 +27,8 @@ from shardsynth.executors.slurm.pickled import Element, run_element
 from shardsynth.executors.slurm.queue import Standing, left_to_submit, standing_of
 from shardsynth.executors.slurm.ranges import format_ranges
 from shardsynth.executors.slurm.script import array_script, check_path, minutes, options, start_lines
-from shardsynth.executors.slurm.site import Site, limits_at, load_site, resources
+from shardsynth.executors.slurm.shell import keep_for_resume, site_from_here
+from shardsynth.executors.slurm.site import Site, limits_at, resources
 from shardsynth.job import STAGES, Job, Resources
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.cluster import keep, plan_kept
@@ -69,7 +70,8 @@ def plan_for_slurm(job: Job) -> Plan:
 
     check_path(Path(job.output).absolute())
     image = None if job.cluster.container is None else identify(Path(job.cluster.container))
-    return checked_plan(job, image, fit_cpus(job, load_site(job.cluster.profile)))
+    with site_from_here(RunDir(Path(job.output).absolute()), job) as site:
+        return checked_plan(job, image, fit_cpus(job, site))
 
 
 def check_site(site: Site, plan: Plan) -> slurm.Limits:
@@ -136,9 +138,12 @@ def submit_missing(
     root = run.root.absolute()
     run = RunDir(root)
     check_path(root)
-    if not dry_run:
-        check_classes(run.private, [constraint.class_name for constraint in plan.job.constraints])
-    site = load_site(plan.job.cluster.profile)
+    with site_from_here(run, plan.job, say) as site:
+        return _submit_missing(run, plan, site, verify=verify, dry_run=dry_run, say=say)
+
+
+def _submit_missing(run: RunDir, plan: Plan, site: Site, *, verify: bool, dry_run: bool, say: Any) -> list[Submitted]:
+    root = run.root
     limits = check_site(site, plan)
     plan = _with_image(run, plan, say)
     if dry_run:
@@ -154,8 +159,10 @@ def submit_missing(
             say(f"# sbatch --parsable --output=LOGS {script.name}.sbatch   (job numbers here count from 1)")
             say(_text(script, after, site, root))
         return []
+    check_classes(run.private, [constraint.class_name for constraint in plan.job.constraints])
     ledger = Ledger(run)
     with ledger.exclusively():
+        keep_for_resume(ledger)
         missing = missing_tasks(plan, run, verify=verify)
         before = ledger.read()
         standing = standing_of(ledger, before, missing)
@@ -395,16 +402,16 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
     run = RunDir(Path(job.output).absolute())
     made = plan_for_slurm(job)
     plan = plan_kept(run, made)
-    site = load_site(job.cluster.profile)
-    limits = check_site(site, plan)
-    tasks = missing_tasks(plan, run)
-    arrays = _pack(plan, site, limits, tasks)
-    if not dry_run:
-        for line in estimate_lines(plan, arrays, site):
-            say(line)
-        if worth_asking(plan, arrays, site) and not confirm():
-            raise JobError("not submitted: a large run was not confirmed; `--yes` submits without asking")
-        check_arrays(plan, site, limits, run.root, arrays)
-        run.write_plan(job.to_yaml(), made.to_json())
-    submit_missing(run, plan, dry_run=dry_run, say=say)
+    with site_from_here(run, job, lambda line: say(f"# {line}" if dry_run else line)) as site:
+        limits = check_site(site, plan)
+        tasks = missing_tasks(plan, run)
+        arrays = _pack(plan, site, limits, tasks)
+        if not dry_run:
+            for line in estimate_lines(plan, arrays, site):
+                say(line)
+            if worth_asking(plan, arrays, site) and not confirm():
+                raise JobError("not submitted: a large run was not confirmed; `--yes` submits without asking")
+            check_arrays(plan, site, limits, run.root, arrays)
+            run.write_plan(job.to_yaml(), made.to_json())
+        _submit_missing(run, plan, site, verify=False, dry_run=dry_run, say=say)
     return run

@@ -8,6 +8,7 @@ from typing import Any
 
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.causes import cause_of
+from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Element, Known, SlurmError
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 
@@ -24,12 +25,14 @@ class TaskStates:
         restarts: How often Slurm started elements again, by stage.
         blocked: Whether all that is queued waits for elements that will never start.
         message: What Slurm cannot tell, and why; empty if it told everything.
+        answered: Whether the controller answered: if not, tasks may run all the same.
     """
 
     latest: dict[TaskKey, tuple[Element, dict[str, Any]]] = field(default_factory=dict)
     restarts: Counter[str] = field(default_factory=Counter)
     blocked: bool = False
     message: str = ""
+    answered: bool = True
 
 
 def read_task_states(ledger: Ledger, missing: set[TaskKey]) -> TaskStates:
@@ -38,7 +41,13 @@ def read_task_states(ledger: Ledger, missing: set[TaskKey]) -> TaskStates:
     arrays = [array for array in ledger.read() if array.job is not None]
     if not arrays or not missing:
         return states
-    known, states.message = _ask_slurm(ledger, arrays, missing)
+    try:
+        with where_the_run_is(ledger):
+            known, states.message = _ask_slurm(ledger, arrays, missing)
+    except SlurmError as error:
+        states.answered = False
+        states.message = f"Slurm does not answer ({error}): only what is committed is known"
+        return states
     elements: list[Element] = []  # also those of committed tasks: one that Slurm holds back blocks what depends on it
     for array in arrays:
         for number, indices in enumerate(array.elements):
@@ -65,11 +74,11 @@ def _ask_slurm(ledger: Ledger, arrays: list[Submitted], missing: set[TaskKey]) -
 
     The accounting learns of an element only when its dependencies are met, and late of its end. So the controller
     comes first.
+
+    Raises:
+        SlurmError: The controller does not answer.
     """
-    try:
-        known = {(element.job, element.number): element for _, element in slurm.at_controller(ledger.prefix())}
-    except SlurmError as error:
-        return {}, f"Slurm does not answer ({error}): only what is committed is known"
+    known = {(element.job, element.number): element for _, element in slurm.at_controller(ledger.prefix())}
     if missing <= _tasks_of(arrays, {key for key, element in known.items() if cause_of(element, {}) is None}):
         return known, ""
     try:

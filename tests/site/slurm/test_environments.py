@@ -1,0 +1,59 @@
+"""What must be set up on a node: modules, and variables that Python itself needs."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+import yaml
+from tests.site.slurm.cluster import wait_until
+from tests.site.slurm.runs import SHARDSYNTH, shardsynth
+
+import shardsynth as ss
+from shardsynth.executors.status import read_status, recorded
+
+
+def from_login_shell(*arguments, code=0):
+    """The command line as typed into a login shell, where `module` is an exported function that calls others."""
+    command = " ".join(shlex.quote(str(word)) for word in [*SHARDSYNTH, *arguments])
+    done = subprocess.run(
+        ["bash", "-lc", command], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Writes a site file with a setup; `mark` is a module that sets MARK."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "mark").write_text("#%Module\nsetenv MARK loaded\n")
+
+    def write(*lines):
+        path = tmp_path / "site.yaml"
+        path.write_text(yaml.safe_dump({"setup": [f"module use {modules}", *lines]}))
+        return path
+
+    return write
+
+
+@pytest.mark.needs("environment-modules")
+def test_a_module_is_loaded_and_a_setup_that_fails_ends_the_element_and_is_named(idle, make_job, site, tmp_path):
+    root = tmp_path / "run"
+    job = make_job(root, cluster={"profile": str(site("module load mark", '[ "$MARK" = loaded ]'))})
+    from_login_shell("submit", job)
+    run = ss.Run(root)
+    wait_until("the profile", lambda: recorded(run.dir, run.plan)["profile_merge"], 60)
+    shardsynth("cancel", root)
+    site("module load marc", 'echo "and on it went"')
+    said = from_login_shell("doctor", "--folder", tmp_path, "--site", tmp_path / "site.yaml", code=1)
+    assert "shardsynth: setup: `module load marc` ended with exit code 1 on " in said
+    from_login_shell("resume", root)
+    wait_until("the end", lambda: idle.command("squeue", "-h") == "", 60)
+    assert "setup: `module load marc` ended with exit code 1 on " in shardsynth("status", root)
+    assert "setup" in {cause.kind for cause in read_status(run.dir, run.plan).causes.values()}
+    assert not any("on it went" in log.read_text() for log in (root / "private" / "slurm" / "logs").iterdir())
+    site("module load mark")
+    assert "FAIL job" not in from_login_shell("doctor", "--folder", tmp_path, "--site", tmp_path / "site.yaml", code=1)
