@@ -11,5 +11,6 @@ ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder
 Overrides = Annotated[
     Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the job file.")
 ]
+Here = Annotated[bool, typer.Option("--here", help="Compute on this machine, even if it is a login node.")]
 #: `shardsynth.cli.exits` reads it from the command line: the commands do nothing with it.
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]

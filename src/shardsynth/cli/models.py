@@ -5,7 +5,7 @@ from typing import Annotated, Optional  # typer evaluates the annotations
 
 import typer
 
-from shardsynth.cli.arguments import Debug, ModelFolder
+from shardsynth.cli.arguments import Debug, Here, ModelFolder
 from shardsynth.cli.terminal import progress_console
 from shardsynth.errors import InputError
 
@@ -45,10 +45,12 @@ def sample(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Load a stock pickle that no run recorded.")
     ] = False,
+    here: Here = False,
     debug: Debug = False,
 ) -> None:
     """Sample a fitted model into Parquet parts and a manifest."""
     from shardsynth.commands.sample import SampleRequest, sample_model
+    from shardsynth.executors.slurm.login_node import IN_A_JOB, refuse_to_compute
     from shardsynth.job import parse_rows
 
     if (rows is None) == (remaining is None):
@@ -69,6 +71,7 @@ def sample(
         top_p=top_p,
         balance=balance,
     )
+    refuse_to_compute(here=here, instead=IN_A_JOB)
     print(sample_model(request, console=progress_console()))
 
 

@@ -5,14 +5,14 @@ from typing import Annotated, Optional  # typer evaluates the annotations
 
 import typer
 
-from shardsynth.cli.arguments import Debug, JobFile, Overrides, RunFolder
+from shardsynth.cli.arguments import Debug, Here, JobFile, Overrides, RunFolder
 from shardsynth.cli.terminal import print_summary, progress_console
 
 
 def run(
     job: JobFile,
     overrides: Overrides = None,
-    here: Annotated[bool, typer.Option("--here", help="Run on this machine, even on a login node.")] = False,
+    here: Here = False,
     debug: Debug = False,
 ) -> None:
     """Plan the job and run it to its end on this machine."""
@@ -49,6 +49,7 @@ def resume(
 ) -> None:
     """Run only what is missing: on Slurm where the run was submitted there, else on this machine."""
     from shardsynth.api import Run
+    from shardsynth.executors.slurm.login_node import refuse_on_login_node
     from shardsynth.executors.slurm.submit import submit_missing
     from shardsynth.run.cluster import with_overrides
 
@@ -61,8 +62,12 @@ def resume(
         plan = with_overrides(run.plan, overrides or [], image)
         submit_missing(run.dir, plan, verify=verify, say=print)
         return
+    submit = f"`shardsynth submit {run.dir.job_file}` runs the rest on the cluster"
+    refuse_on_login_node(with_overrides(run.plan, overrides or []).job, here=here, instead=submit)
     for line in run.change(overrides or [], image=image):
         print(line)
+    if here and run.job.cluster.executor == "slurm":  # for this time only
+        run.plan = with_overrides(run.plan, ["cluster.executor=local"])
     run.resume(console=progress_console(), debug=debug, verify=verify)
     print_summary(run)
 
@@ -99,10 +104,12 @@ def logs(
         print(line)
 
 
-def task(folder: RunFolder, stage: str, index: int, debug: Debug = False) -> None:
+def task(folder: RunFolder, stage: str, index: int, here: Here = False, debug: Debug = False) -> None:
     """Run one task by hand: what sbatch scripts and containers call."""
+    from shardsynth.executors.slurm.login_node import IN_A_JOB, refuse_to_compute
     from shardsynth.standalone.cpus import available_cpus, limit_threads
 
+    refuse_to_compute(here=here, instead=IN_A_JOB)
     limit_threads(available_cpus())  # before numpy and torch are imported: they read the limit only then
     from shardsynth.stages.task import TaskRunner
 
@@ -161,9 +168,12 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the demo's data and run.")] = Path(
         "runs/demo"
     ),
+    here: Here = False,
     debug: Debug = False,
 ) -> None:
     """Run a real job, all four models, on the breast-cancer table that scikit-learn carries."""
     from shardsynth.commands.demo import run_demo
+    from shardsynth.executors.slurm.login_node import IN_A_JOB, refuse_to_compute
 
+    refuse_to_compute(here=here, instead=IN_A_JOB)
     print_summary(run_demo(output, console=progress_console(), debug=debug))

@@ -79,7 +79,7 @@ def test_a_sampling_element_pre_empted_twice_keeps_its_parts(idle, make_job, tmp
     assert len(first) == len(done())
     for index in (min(done()), max(done())):
         (root / f"samples/gaussian_copula/part-{index:05d}.parquet").unlink()
-        shardsynth("task", root, "sample", index)
+        shardsynth("task", root, "sample", index, "--here")
     assert {p.name: p.read_bytes() for p in (root / "samples/gaussian_copula").glob("part-*.parquet")} == first
 
 

@@ -173,10 +173,20 @@ def test_the_scripts_of_a_dry_run_are_clean(cluster, make_job, tmp_path):
     assert_shellcheck(*paths)
 
 
-def test_run_on_a_login_node_is_refused_without_here(cluster, make_job, tmp_path, monkeypatch):
+def test_what_computes_on_a_login_node_is_refused_without_here(cluster, make_job, tmp_path, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    assert "looks like a login node" in shardsynth("run", make_job(tmp_path / "run"), code=2)
+    job = make_job(tmp_path / "run")
+    assert "looks like a login node" in shardsynth("run", job, code=2)
     assert not (tmp_path / "run").exists()
+    ss.plan_job(Job.load(job))
+    root = tmp_path / "run"
+    said = shardsynth("resume", root, code=2)
+    assert "looks like a login node" in said and f"`shardsynth submit {root}/job.yaml` runs the rest on the" in said
+    for command in (["task", root, "profile", 0], ["sample", root, "-o", root, "--rows", 9], ["demo", "-o", root]):
+        assert "looks like a login node" in shardsynth(*command, code=2), command
+    assert "committed" in shardsynth("task", root, "profile", 0, "--here")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert "committed" in shardsynth("task", root, "profile", 1), "a job may compute"
 
 
 def test_jobs_are_written_down_as_they_are_submitted(idle, make_job, tmp_path):
