@@ -219,12 +219,21 @@ class Run:
 
     def status_lines(self, *, verify: bool = False) -> list[str]:
         """The status as text, as `shardsynth status` prints it."""
-        from shardsynth.executors.status import read_status
         from shardsynth.executors.watch import status_lines
 
+        return status_lines(self.dir, self.plan, self._whole_status(verify))
+
+    def status_record(self, *, verify: bool = False) -> dict[str, Any]:
+        """The whole status as plain data, as `shardsynth status --json` prints it."""
+        from shardsynth.executors.status_json import status_record
+
+        return status_record(self.dir, self.plan, self._whole_status(verify))
+
+    def _whole_status(self, verify: bool) -> Any:
+        from shardsynth.executors.status import read_status
+
         # A submitted run can have 10^5 tasks: their records are opened only to verify them.
-        status = read_status(self.dir, self.plan, exact=verify or not self.on_slurm, verify=verify)
-        return status_lines(self.dir, self.plan, status)
+        return read_status(self.dir, self.plan, exact=verify or not self.on_slurm, verify=verify)
 
     def log_lines(self, stage: str | None, index: int | None) -> Iterator[str]:
         """A task's log, or the list of logs."""

@@ -12,5 +12,6 @@ Overrides = Annotated[
     Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the job file.")
 ]
 Here = Annotated[bool, typer.Option("--here", help="Compute on this machine, even if it is a login node.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts: one object a line.")]
 #: `shardsynth.cli.exits` reads it from the command line: the commands do nothing with it.
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]

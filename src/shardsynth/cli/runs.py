@@ -1,11 +1,12 @@
 """Commands on a run: make one, go on with it, look at it, tidy it up."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Optional  # typer evaluates the annotations
 
 import typer
 
-from shardsynth.cli.arguments import Debug, Here, JobFile, Overrides, RunFolder
+from shardsynth.cli.arguments import AsJson, Debug, Here, JobFile, Overrides, RunFolder
 from shardsynth.cli.terminal import print_summary, progress_console
 
 
@@ -72,10 +73,20 @@ def resume(
     print_summary(run)
 
 
-def status(folder: RunFolder, verify: bool = False, debug: Debug = False) -> None:
+def status(
+    folder: RunFolder,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the outputs' checksums, not only their sizes.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
     """Say what is done, stage by stage, and what is queued or running on Slurm."""
     from shardsynth.api import Run
 
+    if as_json:
+        print(json.dumps(Run(folder).status_record(verify=verify), ensure_ascii=False))
+        return
     for line in Run(folder).status_lines(verify=verify):
         print(line)
 

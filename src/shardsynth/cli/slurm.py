@@ -6,7 +6,7 @@ from typing import Annotated, Optional  # typer evaluates the annotations
 
 import typer
 
-from shardsynth.cli.arguments import Debug, JobFile, Overrides, RunFolder
+from shardsynth.cli.arguments import AsJson, Debug, JobFile, Overrides, RunFolder
 from shardsynth.cli.terminal import progress_console
 
 
@@ -32,15 +32,20 @@ def submit(
 def watch(
     folder: RunFolder,
     every: Annotated[float, typer.Option("--every", help="Seconds between two looks at the queue.")] = 10.0,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Show a submitted run's status until nothing is queued any more."""
     from shardsynth.api import Run
+    from shardsynth.executors.status_json import print_changes
     from shardsynth.executors.watch import wait, watch_screen
 
     run = Run(folder)
-    with watch_screen(run.dir, run.plan, progress_console()) as show:
-        status = wait(run.dir, run.plan, pause=every, show=show)
+    if as_json:
+        status = wait(run.dir, run.plan, pause=every, show=print_changes(run.dir, run.plan))
+    else:
+        with watch_screen(run.dir, run.plan, progress_console()) as show:
+            status = wait(run.dir, run.plan, pause=every, show=show)
     if not status.done:
         raise typer.Exit(1)
 

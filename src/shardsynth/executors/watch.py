@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from rich.live import Live
@@ -46,28 +47,39 @@ def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
 
 
 def _table(status: RunStatus) -> list[str]:
-    lines = [f"{'stage':<14} {'done':>12} {'rows':>16} {'task seconds':>13}"]
+    lines = [f"{'stage':<13} {'done':>13} {'rows':>16} {'task seconds':>13}"]
     for name, stage in status.stages.items():
         rows = f"{stage.rows:,}" if stage.rows else ""
-        lines.append(f"{name:<14} {f'{stage.done}/{stage.tasks}':>12} {rows:>16} {stage.seconds:>13,.1f}")
+        lines.append(f"{name:<13} {f'{stage.done}/{stage.tasks}':>13} {rows:>16} {stage.seconds:>13,.1f}")
     return lines
 
 
 def _table_of_elements(status: RunStatus) -> list[str]:
-    """The table of a submitted run, which also says what Slurm runs and holds."""
-    heads = ("done", "running", "pending", "failed", "requeued")
+    """The table of a submitted run, which also says what Slurm runs and holds; at most 80 characters wide."""
     lines = [
-        f"{'stage':<14} {'tasks':>8}"
-        + "".join(f" {head:>8}" for head in heads)
-        + f" {'rows':>15} {'rows/s':>11} {'ETA':>8}"
+        f"{'stage':<13} {'done':>13} {'running':>7} {'pending':>7} {'failed':>6} {'rows':>9} {'rows/s':>8} {'ETA':>7}"
     ]
     for name, stage in status.stages.items():
-        numbers = [f" {value or '':>8}" for value in (getattr(stage, head) for head in heads)]
-        rows = f"{stage.rows:,}" if stage.rows else ""
-        speed = f"{stage.rows_per_second:,.0f}" if stage.rows_per_second else ""
         eta = "" if stage.eta_seconds is None else _duration(stage.eta_seconds)
-        lines.append(f"{name:<14} {stage.tasks:>8}{''.join(numbers)} {rows:>15} {speed:>11} {eta:>8}".rstrip())
-    return lines
+        lines.append(
+            f"{name:<13} {f'{stage.done}/{stage.tasks}':>13} {stage.running or '':>7} {stage.pending or '':>7} "
+            f"{stage.failed or '':>6} {_count(stage.rows):>9} {_count(stage.rows_per_second):>8} {eta:>7}".rstrip()
+        )
+    again = ", ".join(f"{name} {stage.requeued}" for name, stage in status.stages.items() if stage.requeued)
+    return [*lines, *([f"requeued by Slurm: {again}"] if again else [])]
+
+
+def _count(number: float) -> str:
+    """A number of rows in at most 9 characters, such as ``999,999`` or ``10,000 M``; empty for none."""
+    if not number:
+        return ""
+    return (
+        f"{number:,.0f}"
+        if number < 999_999.5
+        else f"{number / 1e6:,.1f} M"
+        if number < 1e9
+        else f"{number / 1e6:,.0f} M"
+    )
 
 
 def _only_intermediates_left(status: RunStatus) -> bool:
@@ -75,17 +87,28 @@ def _only_intermediates_left(status: RunStatus) -> bool:
     return all(stage.done == stage.tasks for name, stage in status.stages.items() if name not in READ_BY)
 
 
-def failure_lines(plan: Plan, status: RunStatus) -> list[str]:
-    """What happened to failed tasks and what to change: one line for all tasks of a stage and model that say the same.
+@dataclass(frozen=True)
+class Failure:
+    """Failed tasks of a stage and model that say the same.
 
-    Args:
-        plan: The plan.
-        status: The run's status.
-
-    Returns:
-        At most ten lines, and one that says how many more there are.
+    Attributes:
+        stage: The stage.
+        model: The model, or "".
+        tasks: Numbers of the tasks.
+        kind: Kind of the cause, as `causes.Cause` has it; "" where only the task's own error is known.
+        reason: What happened, and what to change.
     """
-    grouped: dict[tuple[str, str, str], list[int]] = {}
+
+    stage: str
+    model: str
+    tasks: tuple[int, ...]
+    kind: str
+    reason: str
+
+
+def failures(plan: Plan, status: RunStatus) -> list[Failure]:
+    """What happened to failed tasks and what to change, stages in order."""
+    grouped: dict[tuple[str, str, str, str], list[int]] = {}
     for stage, index in sorted({*status.causes, *status.errors}, key=lambda key: (STAGES.index(key[0]), key[1])):
         cause = status.causes.get((stage, index))
         error = status.errors.get((stage, index), "")
@@ -95,10 +118,24 @@ def failure_lines(plan: Plan, status: RunStatus) -> list[str]:
             more = "mem_gb=N" if cause.kind == "oom" else "time=H:00:00"
             reason += f"; `resume RUN --set cluster.stages.{stage}.{more}`"
         if reason:
-            grouped.setdefault((stage, plan.tasks[stage][index].model, reason), []).append(index)
+            key = (stage, plan.tasks[stage][index].model, cause.kind if cause else "", reason)
+            grouped.setdefault(key, []).append(index)
+    return [Failure(stage, model, tuple(tasks), *rest) for (stage, model, *rest), tasks in grouped.items()]
+
+
+def failure_lines(plan: Plan, status: RunStatus) -> list[str]:
+    """`failures` as text, one line each.
+
+    Args:
+        plan: The plan.
+        status: The run's status.
+
+    Returns:
+        At most ten lines, and one that says how many more there are.
+    """
     lines = [
-        f"{stage} {_shortened(indices)}{f' ({model})' if model else ''}: {reason}"
-        for (stage, model, reason), indices in grouped.items()
+        f"{f.stage} {_shortened(list(f.tasks))}{f' ({f.model})' if f.model else ''}: {f.reason}"
+        for f in failures(plan, status)
     ]
     left_out = len(lines) - _MOST_FAILURES
     return lines[:_MOST_FAILURES] + ([f"and {left_out} more kinds of failure"] if left_out > 0 else [])
@@ -117,7 +154,7 @@ def _duration(seconds: float) -> str:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d}"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d}" if whole < 360_000 else f"{whole // 86400} d"
 
 
 def wait(run: RunDir, plan: Plan, *, seconds: float | None = None, pause: float = 10.0, show: Any = None) -> RunStatus:
@@ -182,6 +219,6 @@ def watch_screen(run: RunDir, plan: Plan, console: Any) -> Iterator[Any]:
         lines = status_lines(run, plan, status)
         if lines != shown:
             shown[:] = lines
-            console.print("\n".join([*lines, ""]), highlight=False, markup=False)
+            console.print("\n".join([*lines, ""]), highlight=False, markup=False, soft_wrap=True)
 
     yield show

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
@@ -112,3 +113,18 @@ def test_what_resume_and_submit_set_is_kept_in_the_run(large_cluster, make_job, 
         assert all("--partition=cpu\n" in script.read_text() for script in scripts), "also of a later `resume`"
     finally:
         large_cluster.command("scontrol", "update", "partition=cpu", "state=up")
+
+
+def test_status_and_watch_for_narrow_terminals_logs_and_scripts(large_cluster, make_job, tmp_path):
+    root = tmp_path / ("a_long_name" * 8) / "run"
+    submit_job(Job.load(make_job(root, cluster={"pack": 100})))
+    table = shardsynth("status", root).splitlines()[:10]
+    assert table[-1].startswith("report") and max(map(len, table)) <= 80
+    (record,) = map(json.loads, shardsynth("status", root, "--json").splitlines())
+    assert record["submitted"] and record["stages"]["sample"]["tasks"] == 30 and record["run"] == str(root)
+    ss.Run(root).cancel()
+    last = json.loads(shardsynth("watch", root, "--json", "--every", 1, code=1).splitlines()[-1])
+    assert not last["done"] and not last["live"]
+    assert {failure["kind"] for failure in last["failures"]} == {"cancelled"}
+    said = shardsynth("watch", root, "--every", 1, code=1, env={**os.environ, "COLUMNS": "80"})
+    assert f": shardsynth resume {root}\n" in said, "a line of a log is not broken"

@@ -71,7 +71,7 @@ class Progress:
             self.failed[stage] = self.failed.get(stage, 0) + 1
         self._refresh()
         if self.live is None and (not outcome.ok or self.done[stage] == len(self.plan.tasks[stage])):
-            self.console.print(self._line(stage), highlight=False)
+            self.console.print(self._line(stage), highlight=False, soft_wrap=True)
 
     def _refresh(self) -> None:
         if self.live is not None:
