@@ -23,6 +23,7 @@ from submitit.core.utils import DelayedSubmission, UncompletedJobError
 from shardsynth.errors import RunError
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.causes import cause_of
+from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Known, SlurmError
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.executors.slurm.packing import shown_group
@@ -52,18 +53,13 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
         """Ask for all elements of the run. Where the controller does not answer, what was known stays."""
         self._num_calls += 1
         self._last_status_check = time.time()
+        wanted = {_key(job_id) for job_id in self._registered}
         try:
-            controller = {(e.job, e.number): e for _, e in slurm.at_controller(self.ledger.prefix())}
+            with where_the_run_is(self.ledger):
+                controller, accounting = self._ask(wanted)
         except SlurmError as error:
             get_logger().warning(f"{error}; states are those of before")
             return
-        wanted = {_key(job_id) for job_id in self._registered}
-        accounting: Known | None = {}
-        if unknown := wanted - set(controller):
-            try:
-                accounting = slurm.in_accounting(job for job, _ in unknown)
-            except SlurmError:
-                accounting = None
         known = slurm.with_peaks(controller, accounting or {})
         arrays = {array.job: array for array in self.ledger.read()}
         for job, number in wanted:
@@ -85,6 +81,19 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
                     "ExitCode": f"{element.exit_code}:{element.killed_by}",
                     "NodeList": element.node,
                 }
+
+    def _ask(self, wanted: set[tuple[int, int]]) -> tuple[Known, Known | None]:
+        """What the controller knows, and the accounting of what the controller does not; None if there is none.
+
+        Raises:
+            SlurmError: The controller does not answer.
+        """
+        controller = {(e.job, e.number): e for _, e in slurm.at_controller(self.ledger.prefix())}
+        unknown = wanted - set(controller)
+        try:
+            return controller, slurm.in_accounting(job for job, _ in unknown)
+        except SlurmError:
+            return controller, None
 
     def committed(self, array: Submitted | None, number: int) -> bool:
         """Whether all tasks of an element are committed."""
@@ -161,7 +170,8 @@ class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
     def cancel(self, check: bool = True) -> None:
         """Cancel the element; SlurmError if Slurm refuses and ``check`` is true."""
         try:
-            slurm.cancel([self.job_id])
+            with where_the_run_is(self.watcher.ledger):
+                slurm.cancel([self.job_id])
         except SlurmError:
             if check:
                 raise
