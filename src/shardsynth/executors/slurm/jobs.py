@@ -200,9 +200,8 @@ class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
         return self._from_records() or self._raise_cause()
 
     def _from_records(self) -> tuple[str, Any] | None:
-        job, number = _key(self.job_id)
+        array, number = self._array(), _key(self.job_id)[1]
         ledger = self.watcher.ledger
-        array = next((array for array in ledger.read() if array.job == job), None)
         if array is None or not self.watcher.committed(array, number):
             return None
         records = [ledger.run.last_record(array.stage, index) for index in array.elements[number]]
@@ -213,9 +212,12 @@ class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
             "seconds": round(seconds, 3),
         }
 
+    def _array(self) -> Submitted | None:
+        return next((array for array in self.watcher.ledger.read() if array.job == _key(self.job_id)[0]), None)
+
     def _raise_cause(self) -> tuple[str, Any]:
-        element = self.watcher.elements.get(self.job_id)
-        cause = cause_of(element, {}) if element else None
+        element, array = self.watcher.elements.get(self.job_id), self._array()
+        cause = cause_of(element, array.asked if array else {}) if element else None
         reason = cause.advice if cause else "it left no result"
         raise UncompletedJobError(f"element {self.job_id}: {reason}\n{self.stderr() or ''}".rstrip())
 
