@@ -55,7 +55,7 @@ class RunStatus:
     """All stages, and why tasks failed.
 
     Attributes:
-        submitted: Whether the run was ever submitted to Slurm.
+        submitted: Whether the run was ever submitted to Slurm, by `submit` or by a plain script.
         stages: The stages, in order.
         causes: Why the latest element of a task ended badly.
         errors: What a failed task, or its element, wrote as its error.
@@ -63,6 +63,7 @@ class RunStatus:
         blocked: Whether all that is queued waits for elements that will never start.
         of_another: Whether the run is another user's: only commit records can be read.
         answered: Whether Slurm's controller answered, if it was asked: if not, tasks may run all the same.
+        by_hand: How many elements of plain scripts wait; their tasks are not known before they start.
     """
 
     submitted: bool
@@ -73,6 +74,7 @@ class RunStatus:
     blocked: bool = False
     of_another: bool = False
     answered: bool = True
+    by_hand: int = 0
 
     @property
     def done(self) -> bool:
@@ -82,11 +84,8 @@ class RunStatus:
     @property
     def live(self) -> bool:
         """Whether Slurm runs anything, or will start something that is queued; so it may in another user's run."""
-        return (
-            self.of_another
-            or not self.blocked
-            and any(stage.pending or stage.running for stage in self.stages.values())
-        )
+        waits = self.by_hand or any(stage.pending or stage.running for stage in self.stages.values())
+        return self.of_another or (not self.blocked and bool(waits))
 
 
 def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = False) -> RunStatus:
@@ -103,7 +102,7 @@ def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = 
         RunError: Checksums of another user's run.
     """
     ledger = Ledger(run)
-    status = RunStatus(ledger.exists, of_another=run.of_another)
+    status = RunStatus(ledger.exists or ledger.by_hand, of_another=run.of_another)
     if status.of_another:
         if verify:
             run.refuse_of_another()
@@ -154,6 +153,7 @@ def _add_slurm(status: RunStatus, ledger: Ledger, missing: set[TaskKey]) -> None
     """Add what Slurm runs and holds, and why tasks failed."""
     states = read_task_states(ledger, missing)
     status.blocked, status.message, status.answered = states.blocked, states.message, states.answered
+    status.by_hand = states.by_hand
     for stage, restarts in states.restarts.items():
         status.stages[stage].requeued = restarts
     for (stage, index), (element, asked) in states.latest.items():

@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+from submitit.core.utils import UncompletedJobError
 from tests.site.slurm.cluster import wait_until
 from tests.site.slurm.runs import element_processes, shardsynth
 
@@ -72,6 +74,10 @@ def test_out_of_memory_and_out_of_time_are_told_apart_and_retried_with_more(idle
     assert "profile 0-3: out of time: time: 1 was too short; ask for more" in said
     assert {causes(big)["profile", 0], causes(slow)["profile", 0]} == {"oom", "time"}
     assert causes(big)["sample", 3] == "cancelled"  # what waited for it
+    job = ss.Run(slow).jobs["profile"][0]
+    with pytest.raises(UncompletedJobError, match="out of time"):
+        job.result()
+    assert job.state == "TIMEOUT"
 
     shardsynth("resume", big)
     shardsynth("resume", slow)
@@ -97,6 +103,7 @@ def test_a_lost_node_is_named_and_what_it_held_runs_elsewhere(idle, make_job, tm
     said = ended(idle, root)
     assert f"its node {node} was lost; `resume` runs it elsewhere" in said
     assert "node" in causes(root).values()
+    assert "NODE_FAIL" in {job.state for job in run.jobs if job.done()}
     idle.start_node(node)
     lost = [index for (stage, index), kind in causes(root).items() if kind == "node"]
     said = shardsynth("resume", root)

@@ -63,7 +63,8 @@ def test_a_failed_a_cancelled_and_a_never_started_element_end_with_their_reasons
         with pytest.raises(UncompletedJobError, match="cancelled"):
             waiting.result()
         assert waiting.state == "CANCELLED" and not run.jobs["sample"][2].done(force_check=True)
-        idle.stop_controller()
+        idle.command("scontrol", "shutdown", "slurmctld")
+        wait_until("its end", lambda: "is UP" not in idle.command("scontrol", "ping", check=False))
         assert not run.jobs["profile"][0].done(force_check=True), "what the controller does not tell is not an end"
         idle.start_controller()
         os.utime(run.plan.shards[2].path)  # the input changed: the profile fails
@@ -127,7 +128,9 @@ def test_anybodys_own_executor_commits_the_same_bytes(idle, make_job, undisturbe
 def test_the_trainings_of_replicas_are_a_stage_of_their_own(idle, make_job, tmp_path):
     options = {"epochs": 4, "batch_size": 50, "compress_dims": [16], "decompress_dims": [16], "replicas": 2}
     changes = {"models": {"mine": {"model": "tvae", **options}}, "sample": {"rows": 200, "rows_per_shard": 100}}
-    said = shardsynth("submit", make_job(tmp_path / "run", cluster={"stages": {"fit": {"cpus": 1}}}, **changes))
+    said = shardsynth(
+        "submit", make_job(tmp_path / "run", cluster={"pack": 1, "stages": {"fit": {"cpus": 1}}}, **changes)
+    )
     assert re.search(r"job \d+: replicas mine: 2 tasks in 2 elements\njob \d+: fit mine: 1 tasks in 1 elements", said)
     run = ss.Run(tmp_path / "run")
     run.jobs["fit", "mine"][0].wait()

@@ -239,7 +239,24 @@ def _run(options: argparse.Namespace) -> int:
         stage, indices = read_element(root, options.elements, options.number)
     else:
         stage, indices = options.stage, share_of(plan, options.stage, options.share or "0/1")
+        _note_by_hand(root, stage, indices)
     return _run_indices(root, plan, stage, indices)
+
+
+def by_hand_folder(root: Path) -> Path:
+    """Folder of small files in which elements of plain scripts say which tasks they have."""
+    return root / "private" / "slurm" / "by_hand"
+
+
+def _note_by_hand(root: Path, stage: str, indices: list[int]) -> None:
+    """Write down which tasks this element of a plain script has, for `status` and `cancel`."""
+    job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return
+    path = by_hand_folder(root) / f"{job}_{os.environ.get('SLURM_ARRAY_TASK_ID', '0')}.json"
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"stage": stage, "tasks": format_ranges(indices)})
 
 
 def run_indices(root: Path, stage: str, indices: list[int]) -> int:

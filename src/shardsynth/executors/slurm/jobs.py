@@ -23,6 +23,7 @@ from submitit.core.utils import DelayedSubmission, UncompletedJobError
 from shardsynth.errors import RunError
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.causes import cause_of
+from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Known, SlurmError
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.executors.slurm.packing import shown_group
@@ -52,18 +53,13 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
         """Ask for all elements of the run. Where the controller does not answer, what was known stays."""
         self._num_calls += 1
         self._last_status_check = time.time()
+        wanted = {_key(job_id) for job_id in self._registered}
         try:
-            controller = {(e.job, e.number): e for _, e in slurm.at_controller(self.ledger.prefix())}
+            with where_the_run_is(self.ledger):
+                controller, accounting = self._ask(wanted)
         except SlurmError as error:
             get_logger().warning(f"{error}; states are those of before")
             return
-        wanted = {_key(job_id) for job_id in self._registered}
-        accounting: Known | None = {}
-        if unknown := wanted - set(controller):
-            try:
-                accounting = slurm.in_accounting(job for job, _ in unknown)
-            except SlurmError:
-                accounting = None
         known = slurm.with_peaks(controller, accounting or {})
         arrays = {array.job: array for array in self.ledger.read()}
         for job, number in wanted:
@@ -85,6 +81,19 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
                     "ExitCode": f"{element.exit_code}:{element.killed_by}",
                     "NodeList": element.node,
                 }
+
+    def _ask(self, wanted: set[tuple[int, int]]) -> tuple[Known, Known | None]:
+        """What the controller knows, and the accounting of what the controller does not; None if there is none.
+
+        Raises:
+            SlurmError: The controller does not answer.
+        """
+        controller = {(e.job, e.number): e for _, e in slurm.at_controller(self.ledger.prefix())}
+        unknown = wanted - set(controller)
+        try:
+            return controller, slurm.in_accounting(job for job, _ in unknown)
+        except SlurmError:
+            return controller, None
 
     def committed(self, array: Submitted | None, number: int) -> bool:
         """Whether all tasks of an element are committed."""
@@ -161,7 +170,8 @@ class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
     def cancel(self, check: bool = True) -> None:
         """Cancel the element; SlurmError if Slurm refuses and ``check`` is true."""
         try:
-            slurm.cancel([self.job_id])
+            with where_the_run_is(self.watcher.ledger):
+                slurm.cancel([self.job_id])
         except SlurmError:
             if check:
                 raise
@@ -190,9 +200,8 @@ class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
         return self._from_records() or self._raise_cause()
 
     def _from_records(self) -> tuple[str, Any] | None:
-        job, number = _key(self.job_id)
+        array, number = self._array(), _key(self.job_id)[1]
         ledger = self.watcher.ledger
-        array = next((array for array in ledger.read() if array.job == job), None)
         if array is None or not self.watcher.committed(array, number):
             return None
         records = [ledger.run.last_record(array.stage, index) for index in array.elements[number]]
@@ -203,9 +212,12 @@ class ElementJob(submitit.SlurmJob[Any]):  # type: ignore[misc]
             "seconds": round(seconds, 3),
         }
 
+    def _array(self) -> Submitted | None:
+        return next((array for array in self.watcher.ledger.read() if array.job == _key(self.job_id)[0]), None)
+
     def _raise_cause(self) -> tuple[str, Any]:
-        element = self.watcher.elements.get(self.job_id)
-        cause = cause_of(element, {}) if element else None
+        element, array = self.watcher.elements.get(self.job_id), self._array()
+        cause = cause_of(element, array.asked if array else {}) if element else None
         reason = cause.advice if cause else "it left no result"
         raise UncompletedJobError(f"element {self.job_id}: {reason}\n{self.stderr() or ''}".rstrip())
 

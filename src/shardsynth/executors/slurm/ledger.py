@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from shardsynth.errors import RunError
-from shardsynth.executors.slurm.element import elements_file, submitit_folder
+from shardsynth.executors.slurm.element import by_hand_folder, elements_file, submitit_folder
 from shardsynth.executors.slurm.ranges import parse_ranges
 from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.files import create_once, read_json
@@ -74,6 +74,12 @@ class Ledger:
     def exists(self) -> bool:
         """Whether the run was ever submitted to Slurm."""
         return os.path.exists(self.path)  # false for a reader of another's run, to whom the folder is closed
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether plain scripts were written for the run, or an element of one has started."""
+        written = not self.exists and os.path.exists(self.folder / "id")
+        return written or os.path.exists(by_hand_folder(self.run.root))
 
     def prefix(self) -> str:
         """The start of every job name of this run, made at the first call: it says nothing of path or content."""

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.by_hand import queued_by_hand
 from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
@@ -125,6 +126,8 @@ def cancel(run: RunDir) -> list[str]:
     with where_the_run_is(ledger):
         known = slurm.at_controller(ledger.prefix())
         queued = [element for _, element in known if element.state in slurm.WAITING or element.state in slurm.RUNNING]
+        if ledger.by_hand:
+            queued = list({(e.job, e.number): e for e in [*queued, *queued_by_hand(ledger)]}.values())
         jobs = sorted({element.job for element in queued})
         slurm.cancel(str(job) for job in jobs)
     return [f"cancelled {len(queued)} elements of {len(jobs)} jobs; `shardsynth resume {run.root}` goes on"]

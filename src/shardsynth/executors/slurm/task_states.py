@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.by_hand import started_by_hand, waiting_by_hand, waiting_line
 from shardsynth.executors.slurm.causes import cause_of
 from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Element, Known, SlurmError
@@ -24,6 +25,7 @@ class TaskStates:
         latest: The latest element that has the task, and the resources that its array asked for.
         restarts: How often Slurm started elements again, by stage.
         blocked: Whether all that is queued waits for elements that will never start.
+        by_hand: How many elements of plain scripts wait, whose tasks are not known before they start.
         message: What Slurm cannot tell, and why; empty if it told everything.
         answered: Whether the controller answered: if not, tasks may run all the same.
     """
@@ -31,6 +33,7 @@ class TaskStates:
     latest: dict[TaskKey, tuple[Element, dict[str, Any]]] = field(default_factory=dict)
     restarts: Counter[str] = field(default_factory=Counter)
     blocked: bool = False
+    by_hand: int = 0
     message: str = ""
     answered: bool = True
 
@@ -39,15 +42,23 @@ def read_task_states(ledger: Ledger, missing: set[TaskKey]) -> TaskStates:
     """Ask Slurm for the missing tasks of a run; it is not called if there are none."""
     states = TaskStates()
     arrays = [array for array in ledger.read() if array.job is not None]
-    if not arrays or not missing:
+    started = started_by_hand(ledger)
+    if not missing or not (arrays or ledger.exists or ledger.by_hand):
         return states
     try:
         with where_the_run_is(ledger):
-            known, states.message = _ask_slurm(ledger, arrays, missing)
+            queued = slurm.at_controller("shardsynth-")
+            waiting = waiting_by_hand(ledger, started, queued)
+            states.by_hand = len(waiting)
+            arrays += started
+            prefix, numbers = ledger.prefix(), {array.job for array in started}
+            known = {(e.job, e.number): e for name, e in queued if name.startswith(prefix) or e.job in numbers}
+            known, message = _ask_accounting(known, arrays, missing) if arrays else (known, "")
     except SlurmError as error:
         states.answered = False
         states.message = f"Slurm does not answer ({error}): only what is committed is known"
         return states
+    states.message = "; ".join(filter(None, [waiting_line(ledger, waiting), message]))
     elements: list[Element] = []  # also those of committed tasks: one that Slurm holds back blocks what depends on it
     for array in arrays:
         for number, indices in enumerate(array.elements):
@@ -69,16 +80,12 @@ def _may_move(element: Element) -> bool:
     return waits or element.state in slurm.RUNNING
 
 
-def _ask_slurm(ledger: Ledger, arrays: list[Submitted], missing: set[TaskKey]) -> tuple[Known, str]:
-    """What the controller knows; if that does not explain all missing tasks, what the accounting knows too.
+def _ask_accounting(known: Known, arrays: list[Submitted], missing: set[TaskKey]) -> tuple[Known, str]:
+    """What the controller knows, and what the accounting knows too if that does not explain all missing tasks.
 
     The accounting learns of an element only when its dependencies are met, and late of its end. So the controller
     comes first.
-
-    Raises:
-        SlurmError: The controller does not answer.
     """
-    known = {(element.job, element.number): element for _, element in slurm.at_controller(ledger.prefix())}
     if missing <= _tasks_of(arrays, {key for key, element in known.items() if cause_of(element, {}) is None}):
         return known, ""
     try:
