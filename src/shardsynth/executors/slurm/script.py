@@ -14,6 +14,7 @@ from pathlib import Path
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm.container import Container
 from shardsynth.executors.slurm.pickled import ELEMENT
+from shardsynth.executors.slurm.python_environment import export_lines
 from shardsynth.executors.slurm.setup_lines import setup_lines
 from shardsynth.executors.slurm.site import Site
 from shardsynth.job import Resources
@@ -123,7 +124,9 @@ def start_lines(site: Site, container: Container | None) -> list[str]:
     """Shell lines that set the array ``python``: how a task's Python is started, on the host or in the image."""
     if container is not None:
         return container.script()
-    return [f"python=({shlex.quote(site.python or sys.executable)})"]
+    if site.python is not None:
+        return [f"python=({shlex.quote(site.python)})"]
+    return [*export_lines(), f"python=({shlex.quote(sys.executable)})"]
 
 
 #: For sites that pre-empt: the part of ``_LIFE`` that notices a pre-emption.

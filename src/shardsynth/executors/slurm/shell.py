@@ -8,6 +8,7 @@ from typing import Any
 
 from shardsynth.executors.slurm.clusters import keep_cluster, where_to_submit
 from shardsynth.executors.slurm.ledger import Ledger
+from shardsynth.executors.slurm.python_environment import what_goes_along
 from shardsynth.executors.slurm.shell_options import keep_variables, variables_of_run, with_shell
 from shardsynth.executors.slurm.site import Site, load_site
 from shardsynth.job import Job
@@ -28,6 +29,8 @@ def site_from_here(run: RunDir, job: Job, say: Callable[[str], Any] = lambda lin
     """
     ledger = Ledger(run)
     site, lines = with_shell(load_site(job.cluster.profile), job.cluster, variables_of_run(ledger.folder))
+    if job.cluster.container is None and site.python is None and (line := what_goes_along()):
+        lines.append(line)
     for line in lines:
         say(line)
     with where_to_submit(ledger, site, job):
