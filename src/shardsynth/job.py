@@ -131,8 +131,23 @@ class Survival(_Options):
     """Columns of a survival analysis."""
 
     time: str = Field(description="Column of follow-up times, a number.")
-    event: str = Field(description="Column that says whether the event happened: true or 1; else the row is censored.")
-    value: Optional[str] = Field(None, description="The event's value where the column is text, such as `1:DECEASED`.")
+    event: str = Field(
+        description="Column that says whether the event happened: true or 1; 0 and missing ones are no event. Other codes want "
+        "`value`."
+    )
+    value: Optional[str] = Field(
+        None,
+        description="The event's value where the column is text or has codes other than 0 and 1, such as `1:DECEASED` or `2`. "
+        "Rows with another value are censored, also those that end otherwise.",
+    )
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _code(cls, value: Any) -> Any:
+        """A number or true as it is written in the column."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int) else value
 
 
 class Evaluate(_Options):
@@ -240,6 +255,11 @@ class Job(_Options):
         default_factory=list,
         description="Text columns that are learned as categories although they look like free text. Without it, "
         "metadata that call such a column categorical are an error.",
+    )
+    learn_personal: List[str] = Field(
+        default_factory=list,
+        description="Columns that are learned although they hold persons' names, addresses or numbers: real ones come "
+        "out, and the report says so. Without it, metadata that call such a column categorical or numerical are an error.",
     )
     evaluate: Evaluate = Field(Evaluate(), description="How the synthetic rows are judged.")
     privacy: Optional[Privacy] = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import yaml
 
 from shardsynth.commands.old_config import OldConfig
 from shardsynth.commands.proposals import one_line, proposed_lines, verified_relations
-from shardsynth.data.detection import detect
+from shardsynth.data.column_roles import Finding
+from shardsynth.data.detection import detect_with_findings
 from shardsynth.data.metadata import TABLE, public
 from shardsynth.data.personal import suspects
 from shardsynth.data.shards import Dataset, open_shards, read_batches
@@ -55,12 +56,12 @@ def write_job(
         yield f"left out of every sample, metadata {_listed(dataset.notes)}"
     profile = _profile(dataset)
     profile.check_finite()
-    metadata = detect(profile.sample, profile, dataset.schema)
+    metadata, found = detect_with_findings(profile.sample, profile, dataset.schema)
     table = metadata["tables"][TABLE]
     metadata_file = output.with_suffix(".metadata.json")
     relations = verified_relations(dataset, profile, metadata)
     groups = _repeating_ids(table, profile)
-    job = _job(source, run_folder or f"runs/{output.stem}", metadata_file, groups)
+    job = _job(source, run_folder or f"runs/{output.stem}", metadata_file, groups, _anonymized(table, found))
     if old is not None:
         yield from old.apply(metadata, job)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,11 @@ def write_job(
         yield f"primary key: {table['primary_key']!r}"
     for name in groups:
         yield f"the id {name!r} repeats: all rows of one {name!r} go to one side of the holdout (evaluate.group)"
+    for name, finding in found.items():
+        yield f"column {name!r}: {finding.reason} ({_what_becomes(finding)})"
     for suspect in suspects(metadata, profile.sample):
+        if suspect.column in found:
+            continue
         yield f"column {suspect.column!r}: {suspect.reason}"
     for relation in relations:
         yield f"on all rows: {one_line(relation.describe())}"
@@ -116,7 +121,27 @@ def _repeating_ids(table: dict[str, Any], profile: Profile) -> list[str]:
     return names
 
 
-def _job(source: str | list[str], run_folder: str, metadata: Path, groups: list[str]) -> dict[str, Any]:
+def _anonymized(table: dict[str, Any], found: Mapping[str, Finding]) -> dict[str, str]:
+    """Column -> Faker function, for the columns that hold persons and are no identifiers."""
+    return {
+        name: finding.sdtype
+        for name, finding in found.items()
+        if finding.person
+        and finding.sdtype not in ("id", "unknown")
+        and table["columns"][name]["sdtype"] == finding.sdtype
+    }
+
+
+def _what_becomes(finding: Finding) -> str:
+    if finding.sdtype == "categorical":
+        return "categorical"
+    made = "made by its format" if finding.sdtype == "id" else f"anonymize: {finding.sdtype}"
+    return made + "; learn_personal would learn it" if finding.person else made
+
+
+def _job(
+    source: str | list[str], run_folder: str, metadata: Path, groups: list[str], anonymize: dict[str, str]
+) -> dict[str, Any]:
     evaluate: dict[str, Any] = {"holdout": 0.1}
     if groups:
         evaluate["group"] = groups[0]
@@ -127,5 +152,6 @@ def _job(source: str | list[str], run_folder: str, metadata: Path, groups: list[
         "seed": 0,
         "models": {**({"autoregressive": {}} if find_spec("torch") else {}), "gaussian_copula": {}},
         "sample": {"rows": "1x"},
+        **({"anonymize": anonymize} if anonymize else {}),
         "evaluate": evaluate,
     }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shardsynth.data import frames
+from shardsynth.data import column_roles, frames
+from shardsynth.data.column_roles import Finding
 from shardsynth.data.columns import role_of_sdtype
 from shardsynth.data.grid import precision_of
 from shardsynth.data.metadata import KINDS, TABLE, keys_of, plain_values, shown_value, table_of
@@ -33,7 +35,14 @@ _FLOAT_DIGITS = 15
 _STAMPS = np.array(["1678-01-01", "2262-01-01"], dtype="datetime64[s]")
 
 
-def detect(sample: pa.Table, profile: TableTallies, schema: pa.Schema) -> dict[str, Any]:
+def detect(sample: pa.Table, profile: TableTallies, schema: pa.Schema, learn: Collection[str] = ()) -> dict[str, Any]:
+    """Metadata as ``detect_with_findings`` gives them."""
+    return detect_with_findings(sample, profile, schema, learn)[0]
+
+
+def detect_with_findings(
+    sample: pa.Table, profile: TableTallies, schema: pa.Schema, learn: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, Finding]]:
     """SDV Metadata V2 of one table, "table": detected by SDV on the row sample, then corrected by exact counts.
 
     These corrections are made:
@@ -45,12 +54,17 @@ def detect(sample: pa.Table, profile: TableTallies, schema: pa.Schema) -> dict[s
     - A date format that only the first value follows is replaced by one that all values follow.
     - Text that hardly repeats is an ``id``, or ``unknown`` where it is free text. Neither is learned.
     - A column without any value is ``unknown`` and not ``pii``.
+    - Persons' names, addresses and numbers are personal or an ``id``, and codes are categories (``column_roles``).
     - Values of a primary key repeat neither in the exact counts nor in the sample.
 
     Args:
         sample: Uniform row sample, dictionaries decoded.
         profile: Exact counts over all training rows.
         schema: The shards' schema.
+        learn: Columns that are learned although they hold persons.
+
+    Returns:
+        The metadata, and what the counts say against SDV's guess, by name of the column.
 
     Raises:
         MetadataError: A column of a type that no model can hold.
@@ -77,6 +91,13 @@ def detect(sample: pa.Table, profile: TableTallies, schema: pa.Schema) -> dict[s
         else:
             options = _reconsidered(guessed[field.name], sample[field.name], field.type)
             described[field.name] = _corrected(options, sample[field.name], tally, field.type)
+    found = {
+        name: finding
+        for name, finding in column_roles.findings(described, sample, profile, schema).items()
+        if finding.sdtype != described[name]["sdtype"] and not (finding.person and name in learn)
+    }
+    for name, finding in found.items():
+        described[name] = _as_found(finding, sample[name], profile[name], schema.field(name).type)
     table: dict[str, Any] = {"columns": described}
     key = _primary_key(sample, frame, profile, described)
     if key is not None:
@@ -84,7 +105,13 @@ def detect(sample: pa.Table, profile: TableTallies, schema: pa.Schema) -> dict[s
         if role_of_sdtype(described[key]["sdtype"]) != "pii":
             described[key] = {"sdtype": "id"}
         table["primary_key"] = key
-    return {"tables": {TABLE: table}, "relationships": [], "METADATA_SPEC_VERSION": "V2"}
+    return {"tables": {TABLE: table}, "relationships": [], "METADATA_SPEC_VERSION": "V2"}, found
+
+
+def _as_found(finding: Finding, sample: pa.ChunkedArray, tally: Tally, type_: pa.DataType) -> dict[str, Any]:
+    """Options of a column whose counts say something else than SDV."""
+    personal = {"pii": True} if role_of_sdtype(finding.sdtype) == "pii" else {}
+    return _corrected({"sdtype": finding.sdtype, **personal}, sample, tally, type_)
 
 
 def complete(metadata: dict[str, Any], sample: pa.Table, profile: TableTallies, schema: pa.Schema) -> dict[str, Any]:

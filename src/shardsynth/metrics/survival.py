@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _POINTS = 50
+_MOST_ENDS = 20
 
 
 def survival(
@@ -44,7 +45,8 @@ def survival(
     Returns:
         ``grid``, ``curves`` (by table: ``survival``, ``low`` and ``high`` on the grid, None where too few rows are at
         risk), ``rows`` by table, ``logrank_p``, ``largest_gap``; the same comparisons for ``holdout`` and
-        ``at_holdout_rows``. Empty if the real or the synthetic table has too few rows.
+        ``at_holdout_rows``; ``other_ends`` where rows end in several other ways. Empty if
+        the real or the synthetic table has too few rows.
     """
     sides = {name: _follow_up(table, time, event, value) for name, table in tables.items()}
     sides = {name: side for name, side in sides.items() if len(side[0]) >= max(20, 2 * min_count)}
@@ -64,6 +66,9 @@ def survival(
         "logrank_p": _logrank(sides["real"], synthetic),
         "largest_gap": _gap(curves["real"], curves["synthetic"]),
     }
+    ends = _other_ends(tables["real"], event, value, min_count)
+    if ends is not None:
+        figures["other_ends"] = ends
     if "holdout" in sides:
         rows = len(sides["holdout"][0])
         figures["holdout"] = {
@@ -81,13 +86,39 @@ def _follow_up(table: pa.Table, time: str, event: str, value: Any) -> tuple[Floa
     status = decoded(table[event])
     absent = np.asarray(status.is_null().to_numpy(zero_copy_only=False), np.bool_)
     if value is not None:
-        texts = status.cast(pa.string())
+        texts = event_codes(status)
         happened = np.asarray(pc.fill_null(pc.equal(texts, str(value)), False).to_numpy(zero_copy_only=False), np.bool_)
     else:
         numbers = status.cast(pa.int8()) if pa.types.is_boolean(status.type) else status
         happened = numbers.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) > 0
     usable = ~absent & np.isfinite(times) & (np.nan_to_num(times, nan=-1.0) >= 0)
     return times[usable], happened[usable]
+
+
+def event_codes(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Values of an event column as ``evaluate.survival.value`` names them: text, ``true``, ``2``; NaN is missing."""
+    plain = decoded(array)
+    if pa.types.is_decimal(plain.type):
+        plain = plain.cast(pa.float64())
+    if pa.types.is_floating(plain.type):
+        plain = pc.if_else(pc.is_nan(plain), pa.scalar(None, plain.type), plain)
+    return plain.cast(pa.string())
+
+
+def _other_ends(table: pa.Table, event: str, value: Any, min_count: int) -> dict[str, Any] | None:
+    """Codes other than the event's where there are several: one can be censoring, the others are competing events.
+
+    Returns:
+        ``codes``, their number, and ``rows``, those of each, of codes with at least ``min_count`` rows; None where
+        there are fewer than two.
+    """
+    if value is None:
+        return None
+    counts = event_codes(table[event]).drop_null().value_counts()
+    rows = [entry["counts"] for entry in counts.to_pylist() if entry["values"] != str(value)]
+    if not 2 <= len(rows) <= _MOST_ENDS:
+        return None
+    return {"codes": len(rows), "rows": sorted((n for n in rows if n >= min_count), reverse=True)}
 
 
 def _first(side: tuple[Floats, Mask], rows: int) -> tuple[Floats, Mask]:

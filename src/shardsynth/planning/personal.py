@@ -1,11 +1,12 @@
-"""Personal data in a run: the job's ``anonymize``, ``pseudonymize`` and ``free_text``."""
+"""Personal data in a run: the job's ``anonymize``, ``pseudonymize``, ``learn_personal`` and ``free_text``."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from shardsynth.data.column_roles import person_finding
 from shardsynth.data.columns import Column
 from shardsynth.data.metadata import keys_of, table_of
 from shardsynth.data.personal import is_free_text
@@ -14,6 +15,9 @@ from shardsynth.errors import JobError, MetadataError, did_you_mean
 from shardsynth.job import Job
 from shardsynth.sampling.personal import faker_name
 from shardsynth.sampling.pseudonyms import Pseudonyms, check_column, read_key
+
+if TYPE_CHECKING:
+    from shardsynth.data.tallies import TableTallies
 
 
 def check_personal(job: Job, schema: pa.Schema) -> None:
@@ -27,6 +31,7 @@ def check_personal(job: Job, schema: pa.Schema) -> None:
         ("anonymize", job.anonymize),
         ("pseudonymize", job.pseudonymize),
         ("free_text", job.free_text),
+        ("learn_personal", job.learn_personal),
     ):
         for name in columns:
             if name not in schema.names:
@@ -71,6 +76,24 @@ def with_personal_columns(metadata: dict[str, Any], job: Job) -> dict[str, Any]:
         if columns[column]["sdtype"] not in ("categorical", "id"):
             columns[column] = {"sdtype": "categorical"}
     return {**metadata, "tables": {name: {**table, "columns": columns}}}
+
+
+def refuse_persons(metadata: dict[str, Any], profile: TableTallies, job: Job) -> None:
+    """Check that no column that holds persons is learned, unless the job names it.
+
+    Raises:
+        MetadataError: Metadata of the user call such a column categorical or numerical.
+    """
+    for name, options in table_of(metadata)["columns"].items():
+        if name in (*job.learn_personal, *job.free_text, *job.pseudonymize):
+            continue
+        finding = person_finding(name, profile.schema.field(name).type, options["sdtype"], profile.sample, profile)
+        if finding is not None:
+            instead = "call it 'id'" if finding.sdtype == "id" else f"put `{name}: {finding.sdtype}` under anonymize"
+            raise MetadataError(
+                f"column {name!r} is {options['sdtype']!r} in the metadata, so its real values would come out, but "
+                f"{finding.reason}: {instead}, or name it under learn_personal in the job to learn it all the same"
+            )
 
 
 def refuse_free_text(metadata: dict[str, Any], sample: pa.Table, job: Job) -> None:

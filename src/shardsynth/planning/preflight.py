@@ -31,6 +31,7 @@ from shardsynth.planning.options import expected_rows, native_options, training_
 from shardsynth.planning.personal import check_personal, with_personal_columns
 from shardsynth.planning.plan import Plan, make_plan, metadata_digest
 from shardsynth.planning.quotas import check_quotas
+from shardsynth.planning.survival import check_event_codes
 from shardsynth.standalone.cpus import available_cpus
 
 
@@ -67,8 +68,9 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
     _check_output_outside_input(job)
     check_room_for_job(job, dataset)
     _check_models(job, dataset.schema, None)
-    if job.anonymize or job.pseudonymize or job.free_text:
+    if job.anonymize or job.pseudonymize or job.free_text or job.learn_personal:
         check_personal(job, dataset.schema)
+    check_event_codes(job, dataset)
     known_columns: list[Column] | None = None
     if job.metadata is not None:
         metadata = read(Path(job.metadata), dataset.schema, validate=False)

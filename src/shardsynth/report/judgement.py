@@ -80,10 +80,14 @@ def verdicts(name: str, metrics: Mapping[str, Any]) -> tuple[Verdict, ...]:
 
 
 def _privacy(figures: Mapping[str, Any]) -> Verdict:
-    if not figures.get("closest_record"):
-        return Verdict("Privacy", "none", "Not measured")
     findings = figures.get("findings") or []
     failed = [f for f in findings if f["level"] == "fail"]
+    words = [f for f in failed if f["measure"].startswith("text.")]
+    if words:
+        columns = "1 text column" if len(words) == 1 else f"{len(words)} text columns"
+        return Verdict("Privacy", "poor", "Gives away real values", f"of {columns}")
+    if not figures.get("closest_record"):
+        return Verdict("Privacy", "none", "Not measured")
     closer = f"{100 * figures['closest_record']['closer_to_training']:.0f}\u202f% closer to training"
     if failed:
         return Verdict("Privacy", "poor", "Copies real rows", f"{len(failed)} of the tests failed")

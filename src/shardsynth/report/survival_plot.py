@@ -90,4 +90,11 @@ def _summary(figures: Mapping[str, Any]) -> str:
     if holdout:
         gap = "" if holdout.get("largest_gap") is None else f", gap {holdout['largest_gap']:.3f}"
         parts.append(f"holdout {p_text(holdout.get('logrank_p'))}{gap}")
+    ends = figures.get("other_ends") or {}
+    if ends:
+        rows = ", ".join(f"{n:,}" for n in ends["rows"])
+        parts.append(
+            f"{ends['codes']} other codes (on {rows} rows) count as censored, also one that means another end (a "
+            "competing event)"
+        )
     return "; ".join(parts)

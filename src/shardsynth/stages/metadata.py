@@ -9,7 +9,7 @@ from shardsynth.data.detection import complete, detect
 from shardsynth.data.metadata import public, read
 from shardsynth.errors import MetadataError
 from shardsynth.planning.constraints import with_numbers_for_constraints
-from shardsynth.planning.personal import refuse_free_text, with_personal_columns
+from shardsynth.planning.personal import refuse_free_text, refuse_persons, with_personal_columns
 from shardsynth.planning.plan import Plan, metadata_digest
 from shardsynth.summaries.profile import Profile
 
@@ -21,9 +21,8 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
     counts.
     """
     if plan.job.metadata is None:
-        metadata = with_personal_columns(
-            with_numbers_for_constraints(detect(profile.sample, profile, plan.schema), plan.job, plan.schema), plan.job
-        )
+        detected = detect(profile.sample, profile, plan.schema, plan.job.learn_personal)
+        metadata = with_personal_columns(with_numbers_for_constraints(detected, plan.job, plan.schema), plan.job)
     else:
         if plan.metadata is not None and metadata_digest(plan.job) != plan.metadata:
             raise MetadataError(
@@ -35,5 +34,6 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
             # Nothing may be completed from the rows, and the user's file is public.
             return with_personal_columns(user_metadata, plan.job), with_personal_columns(user_metadata, plan.job)
         metadata = complete(with_personal_columns(user_metadata, plan.job), profile.sample, profile, plan.schema)
+        refuse_persons(metadata, profile, plan.job)
     refuse_free_text(metadata, profile.sample, plan.job)
     return metadata, public(metadata, profile, plan.job.rare.min_count)

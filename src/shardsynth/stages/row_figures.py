@@ -18,12 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.data import archive
-from shardsynth.data.values import decoded, plain_type, without_views
+from shardsynth.data.column_roles import person_finding
+from shardsynth.data.values import decoded, kind_of, plain_type, without_views
 from shardsynth.job import Job
 from shardsynth.metrics.attacks import attacks
 from shardsynth.metrics.detection import detection
 from shardsynth.metrics.privacy import COMPARED_ROWS, SEARCHED_ROWS, Distances, Reference, Z, compare, privacy
 from shardsynth.metrics.survival import survival
+from shardsynth.metrics.text_privacy import text_privacy
 from shardsynth.metrics.utility import utility
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.summaries.rows import hash_rows, share_threshold
@@ -32,6 +34,8 @@ from shardsynth.summaries.rows import hash_rows, share_threshold
 _FEWEST_ROWS = 20
 #: Share of the largest number of rows that is aimed at: hashes scatter, and may choose more.
 _AIM = 0.97
+#: Roles of text whose values can be compared; dates repeat by chance.
+_TEXT_ROLES = ("category", "id", "pii")
 
 
 def reference(artifacts: Artifacts) -> Reference | None:
@@ -113,6 +117,8 @@ def row_figures(artifacts: Artifacts, table: pa.Table, distances: Distances | No
         secrets = evaluate.sensitive or ([evaluate.target] if evaluate.target else [])
         attacked = attacks(real.space, real.train_rows, real.holdout_rows, table, secrets, seed, Z)
         figures["privacy"] = privacy(real, real.space.encode(table), distances, plan.rows, attacked)
+    if plan.job.privacy is None:
+        _add_text_privacy(figures["privacy"], artifacts, train, table)
     if importlib.util.find_spec("sklearn") is not None:
         if evaluate.target is not None and holdout.num_rows:
             figures["utility"] = utility(coder, evaluate.target, train, holdout, table, seed)
@@ -125,6 +131,25 @@ def row_figures(artifacts: Artifacts, table: pa.Table, distances: Distances | No
             survival_options.time, survival_options.event, survival_options.value, tables, least
         )
     return figures
+
+
+def _add_text_privacy(figures: dict[str, Any], artifacts: Artifacts, train: pa.Table, table: pa.Table) -> None:
+    """Add to a model's privacy figures what its text columns give away."""
+    job, profile = artifacts.plan.job, artifacts.profile("train")
+    text = [
+        c for c in artifacts.columns_of(artifacts.metadata()) if kind_of(c.type) == "text" and c.role in _TEXT_ROLES
+    ]
+    persons = {}
+    for column in text:
+        finding = person_finding(column.name, column.type, column.sdtype, train, profile)
+        if finding is not None and column.name not in job.pseudonymize:
+            persons[column.name] = finding.reason
+    learned = {column.name: column.role == "category" for column in text if column.name not in job.pseudonymize}
+    by_column, found = text_privacy(train, table, learned, persons, job.rare.min_count)
+    if by_column and figures:
+        figures["text"] = by_column
+    if found:
+        figures["findings"] = [*found, *figures.get("findings", [])]
 
 
 def fewest_rows_shown(job: Job) -> int:

@@ -137,7 +137,8 @@ def test_a_name_alone_does_not_make_a_number_personal() -> None:
     found = described(table)
     assert found["state"]["sdtype"] == "ordinal"
     assert found["latitude"] == {"sdtype": "latitude", "range_is_nullable": False, "pii": True}
-    assert found["city"]["sdtype"] == "city"
+    assert found["city"]["sdtype"] == "categorical"  # a list of two, each on 20 rows
+    assert described(pa.table({"city": [f"c{i}" for i in range(60)]}))["city"]["sdtype"] == "city"
 
 
 def test_free_text_and_text_that_never_repeats_are_not_learned() -> None:

@@ -35,6 +35,8 @@ Mask = NDArray[np.bool_]
 #: Nats of evidence that a relation needs.
 EVIDENCE = 20.0
 _MAX_CODES = 1000  # a finer column is no parent of a function
+_COMMON = 0.95  # share of rows whose value is no rare one, of a parent
+_COMMON_OF_PAIR = 0.3  # the same, where parent and column determine each other
 _MAX_COLUMNS = 600  # beyond this only flags are searched
 _PAIR_WORK = 40_000_000  # rows x columns^2 of the first search for functions
 _MAX_SUM_COLUMNS = 200
@@ -156,8 +158,9 @@ def _functions(fields: list[SampledColumn], min_count: int) -> list[FunctionRela
     rows = min(n, max(500, _PAIR_WORK // len(fields) ** 2))
     weight = [np.bincount(f.codes, minlength=f.size + 1) for f in fields]
     parents: dict[int, list[int]] = {}
+    common = [int(weight[a][weight[a] >= min_count].sum()) for a in range(len(fields))]
     for a, field in enumerate(fields):
-        if weight[a][weight[a] >= min_count].sum() < 0.95 * n:
+        if common[a] < _COMMON_OF_PAIR * n:
             continue
         order = np.argsort(field.codes[:rows], kind="stable")
         ordered = codes[order]
@@ -166,6 +169,11 @@ def _functions(fields: list[SampledColumn], min_count: int) -> list[FunctionRela
         for b in np.flatnonzero(~changes.any(axis=0)).tolist():
             if b != a and _is_function(field.codes, weight[a], fields[b].codes, weight[b], min_count):
                 parents.setdefault(b, []).append(a)
+    # Many rare codes are no evidence, unless each has a text of its own: a code and its description.
+    parents = {
+        b: [a for a in candidates if common[a] >= _COMMON * n or b in parents.get(a, [])]
+        for b, candidates in parents.items()
+    }
     chosen: dict[int, int] = {}
     for b, candidates in parents.items():
         # Of columns that determine each other, one is not computed: categories first, then the order in the table.
