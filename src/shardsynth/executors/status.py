@@ -62,6 +62,7 @@ class RunStatus:
         message: What Slurm cannot tell, and why; empty if it told everything.
         blocked: Whether all that is queued waits for elements that will never start.
         of_another: Whether the run is another user's: only commit records can be read.
+        left_out: Nodes that elements leave out, since they could not write the run directory.
         answered: Whether Slurm's controller answered, if it was asked: if not, tasks may run all the same.
         by_hand: How many elements of plain scripts wait; their tasks are not known before they start.
     """
@@ -73,6 +74,7 @@ class RunStatus:
     message: str = ""
     blocked: bool = False
     of_another: bool = False
+    left_out: set[str] = field(default_factory=set)
     answered: bool = True
     by_hand: int = 0
 
@@ -154,6 +156,7 @@ def _add_slurm(status: RunStatus, ledger: Ledger, missing: set[TaskKey]) -> None
     states = read_task_states(ledger, missing)
     status.blocked, status.message, status.answered = states.blocked, states.message, states.answered
     status.by_hand = states.by_hand
+    status.left_out = states.left_out
     for stage, restarts in states.restarts.items():
         status.stages[stage].requeued = restarts
     for (stage, index), (element, asked) in states.latest.items():

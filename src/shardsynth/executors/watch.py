@@ -27,6 +27,9 @@ def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
     """A status as lines: a table of the stages, what failed and why, and what to do."""
     lines = _table_of_elements(status) if status.submitted else _table(status)
     lines += failure_lines(plan, status)
+    if status.left_out:
+        nodes = ", ".join(sorted(status.left_out))
+        lines.append(f"left out: {nodes}: cannot write {run.root}; tell the site, and see `shardsynth doctor`")
     if status.message:
         lines.append(status.message)
     left = sum(stage.tasks - stage.done for stage in status.stages.values())

@@ -199,13 +199,12 @@ def _submit_limits() -> list[int]:
     return [int(word) for line in text.splitlines() for word in line.split("|") if word.isdigit()]
 
 
-def submit_script(script: Path, output: str, error: str | None = None) -> int:
+def submit_script(script: Path, output: Path | None = None) -> int:
     """Submit a batch script.
 
     Args:
         script: The script.
-        output: Pattern of the elements' logs, as `sbatch --output` wants it.
-        error: The same for what they write to standard error; None: to the same logs.
+        output: Its log; None: where the script says.
 
     Returns:
         The job's number.
@@ -213,8 +212,8 @@ def submit_script(script: Path, output: str, error: str | None = None) -> int:
     Raises:
         SlurmError: Slurm refuses.
     """
-    logs = [f"--output={output}", *([] if error is None else [f"--error={error}"])]
-    text = call("sbatch", "--parsable", *logs, str(script))
+    log = [] if output is None else [f"--output={output}"]
+    text = call("sbatch", "--parsable", *log, str(script))
     return int(text.strip().splitlines()[-1].split(";")[0])
 
 
@@ -251,6 +250,7 @@ class Element:
         restarts: How often Slurm started it again.
         peak_bytes: Most memory that the accounting measured, or 0.
         node: Name of the node on which it ran.
+        comment: What its batch script noted at the controller.
     """
 
     job: int
@@ -262,6 +262,7 @@ class Element:
     restarts: int = 0
     peak_bytes: int = 0
     node: str = ""
+    comment: str = ""
 
     @property
     def stuck(self) -> bool:
@@ -289,11 +290,13 @@ def at_controller(name_prefix: str) -> list[tuple[str, Element]]:
     Raises:
         SlurmError: Slurm does not answer.
     """
-    fields = "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:40|,NodeList:200|,RestartCnt:|,exit_code:|,Name:200|"
+    fields = (
+        "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:40|,NodeList:200|,RestartCnt:|,exit_code:|,Name:200|,Comment:80|"
+    )
     text = call("squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={fields}")
     elements = []
     for line in text.splitlines():
-        job, number, state, reason, node, restarts, status, name = (word.strip() for word in line.split("|")[:8])
+        job, number, state, reason, node, restarts, status, name, comment = map(str.strip, line.split("|")[:9])
         if name.startswith(name_prefix):
             code, by_signal = exit_status(status)
             element = Element(
@@ -305,6 +308,7 @@ def at_controller(name_prefix: str) -> list[tuple[str, Element]]:
                 killed_by=by_signal,
                 restarts=max(0, _number(restarts)),
                 node=node,
+                comment=comment,
             )
             elements.append((name, element))
     return elements

@@ -122,11 +122,6 @@ class Ledger:
                         return logs
         return []
 
-    @property
-    def log_patterns(self) -> tuple[str, str]:
-        """The elements' two logs, for `sbatch --output` and `--error`."""
-        return f"{self.submitit}/%A_%a_0_log.out", f"{self.submitit}/%A_%a_0_log.err"
-
     def logs_of(self, job: int, number: int) -> list[Path]:
         """The logs of an element that are there and not empty: standard output, then standard error."""
         names = [self.submitit / f"{job}_{number}_0_log.out", self.submitit / f"{job}_{number}_0_log.err"]

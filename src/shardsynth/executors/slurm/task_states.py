@@ -12,6 +12,7 @@ from shardsynth.executors.slurm.causes import cause_of
 from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Element, Known, SlurmError
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.sick_nodes import nodes_left_out, noted_nodes
 
 #: Stage and number of a task.
 TaskKey = tuple[str, int]
@@ -27,6 +28,7 @@ class TaskStates:
         blocked: Whether all that is queued waits for elements that will never start.
         by_hand: How many elements of plain scripts wait, whose tasks are not known before they start.
         message: What Slurm cannot tell, and why; empty if it told everything.
+        left_out: Nodes that waiting elements leave out, since they could not write the run directory.
         answered: Whether the controller answered: if not, tasks may run all the same.
     """
 
@@ -35,6 +37,7 @@ class TaskStates:
     blocked: bool = False
     by_hand: int = 0
     message: str = ""
+    left_out: set[str] = field(default_factory=set)
     answered: bool = True
 
 
@@ -66,10 +69,12 @@ def read_task_states(ledger: Ledger, missing: set[TaskKey]) -> TaskStates:
             if element is None:
                 continue
             elements.append(element)
+            states.left_out |= noted_nodes(element)
             states.restarts[array.stage] += element.restarts
             for index in indices:
                 if (array.stage, index) in missing:
                     states.latest[array.stage, index] = (element, array.asked)
+    states.left_out |= {*nodes_left_out(ledger)}
     states.blocked = any(element.stuck for element in elements) and not any(map(_may_move, elements))
     return states
 
