@@ -13,12 +13,14 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shardsynth.errors import RunError
+from shardsynth.executors.slurm.accounting import JobName
+from shardsynth.executors.slurm.commands import Element, Known
 from shardsynth.executors.slurm.element import by_hand_folder, elements_file, submitit_folder
 from shardsynth.executors.slurm.ranges import parse_ranges
 from shardsynth.run.rundir import RunDir
@@ -39,6 +41,7 @@ class Submitted:
         asked: Resources that it asked for: mem_gb, time, cpus.
         job: The job's number; None if the login process died before it knew the number.
         elements: Task numbers of each element.
+        known_as: What its number is checked against: a controller that lost its state uses numbers again.
     """
 
     name: str
@@ -47,6 +50,17 @@ class Submitted:
     asked: dict[str, Any]
     job: int | None
     elements: list[list[int]]
+    known_as: JobName = JobName("shardsynth-")
+
+    def element(self, known: Known, number: int) -> Element | None:
+        """What Slurm knows of an element; None for one of another job that has this number now."""
+        found = known.get((self.job or 0, number))
+        return found if found is not None and self.known_as.fits(found.name, "") else None
+
+
+def known_as(arrays: Iterable[Submitted]) -> dict[int, JobName]:
+    """Number of each array, and what it is checked against; of several with one number, the last one's."""
+    return {array.job: array.known_as for array in arrays if array.job is not None}
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,15 @@ class Ledger:
                 entry = json.loads(line)
                 entries.setdefault(entry["name"], {}).update(entry)
         return [
-            Submitted(name, e["stage"], e["model"], e["asked"], e.get("job"), self._elements(name))
+            Submitted(
+                name,
+                e["stage"],
+                e["model"],
+                e["asked"],
+                e.get("job"),
+                self._elements(name),
+                JobName(name, e.get("at", 0.0)),
+            )
             for name, e in entries.items()
             if "stage" in e
         ]

@@ -6,7 +6,6 @@ never start is cancelled and submitted again.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
@@ -16,12 +15,13 @@ from typing import Any
 
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.accounting import in_accounting, with_peaks
 from shardsynth.executors.slurm.causes import Cause, cause_of
-from shardsynth.executors.slurm.commands import SlurmError
+from shardsynth.executors.slurm.commands import SlurmError, SlurmSilentError
 from shardsynth.executors.slurm.container import container_of
 from shardsynth.executors.slurm.element import elements_file
 from shardsynth.executors.slurm.fit_cpus import fit_cpus
-from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.ledger import Ledger, Submitted, known_as
 from shardsynth.executors.slurm.packing import Array, make_arrays, shown_group, task_rows
 from shardsynth.executors.slurm.pickled import Element, run_element
 from shardsynth.executors.slurm.queue import Standing, left_to_submit, standing_of
@@ -175,7 +175,7 @@ def _submit_missing(run: RunDir, plan: Plan, site: Site, *, verify: bool, dry_ru
             _keep(run, plan, say, lambda: check_arrays(plan, site, limits, root, _pack(plan, site, limits, missing)))
             say(f"nothing to submit: {len(missing)} tasks are queued or running" if missing else "all done")
             return []
-        causes = causes_of(before, todo) if before else {}
+        causes = causes_of(before, todo, say) if before else {}
         leave_out(ledger, (cause.node for cause, _ in causes.values() if cause.kind == "sick"))
         if nodes := nodes_left_out(ledger):
             say(f"left out, since they cannot write {root}: {', '.join(nodes)}")
@@ -299,12 +299,15 @@ def _dependencies(plan: Plan, group: Group, jobs: dict[Group, set[str]]) -> list
     return sorted(dependencies)
 
 
-def causes_of(before: list[Submitted], tasks: list[Task]) -> dict[tuple[str, int], tuple[Cause, dict[str, Any]]]:
+def causes_of(
+    before: list[Submitted], tasks: list[Task], say: Any
+) -> dict[tuple[str, int], tuple[Cause, dict[str, Any]]]:
     """Why the latest elements of tasks ended badly, as far as Slurm knows.
 
     Args:
         before: Arrays of the run that were submitted, oldest first.
         tasks: The tasks.
+        say: Called with a line if the accounting is too slow to tell.
 
     Returns:
         Task -> the cause, and the resources that the element had asked for.
@@ -318,11 +321,15 @@ def causes_of(before: list[Submitted], tasks: list[Task]) -> dict[tuple[str, int
                     latest[submitted.stage, index] = (submitted, number)
     names = {submitted.name for submitted in before}
     known = {(e.job, e.number): e for name, e in slurm.at_controller("shardsynth-") if name in names}
-    with contextlib.suppress(SlurmError):  # without accounting only the last minutes are known
-        known = slurm.with_peaks(known, slurm.in_accounting(s.job for s, _ in latest.values() if s.job is not None))
+    try:
+        known = with_peaks(known, in_accounting(known_as(s for s, _ in latest.values())))
+    except SlurmSilentError as error:
+        say(f"{error}: why some elements ended is not known, so `cluster.retry` raises nothing for them")
+    except SlurmError:  # without accounting only the last minutes are known
+        pass
     causes = {}
     for key, (submitted, number) in latest.items():
-        ended = known.get((submitted.job or 0, number))
+        ended = submitted.element(known, number)
         cause = cause_of(ended, submitted.asked) if ended else None
         if cause:
             causes[key] = (cause, submitted.asked)

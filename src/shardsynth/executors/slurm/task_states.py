@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.accounting import NoAccountingError, in_accounting, with_peaks
 from shardsynth.executors.slurm.by_hand import started_by_hand, waiting_by_hand, waiting_line
 from shardsynth.executors.slurm.causes import cause_of
 from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Element, Known, SlurmError
-from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.ledger import Ledger, Submitted, known_as
 from shardsynth.executors.slurm.sick_nodes import nodes_left_out, noted_nodes
 
 #: Stage and number of a task.
@@ -65,7 +66,7 @@ def read_task_states(ledger: Ledger, missing: set[TaskKey]) -> TaskStates:
     elements: list[Element] = []  # also those of committed tasks: one that Slurm holds back blocks what depends on it
     for array in arrays:
         for number, indices in enumerate(array.elements):
-            element = known.get((array.job or 0, number))
+            element = array.element(known, number)
             if element is None:
                 continue
             elements.append(element)
@@ -94,10 +95,13 @@ def _ask_accounting(known: Known, arrays: list[Submitted], missing: set[TaskKey]
     if missing <= _tasks_of(arrays, {key for key, element in known.items() if cause_of(element, {}) is None}):
         return known, ""
     try:
-        return slurm.with_peaks(known, slurm.in_accounting(a.job for a in arrays if a.job is not None)), ""
-    except SlurmError:
-        explained = missing <= _tasks_of(arrays, set(known))
-        return known, "" if explained else "no accounting here: why some elements ended is not known"
+        return with_peaks(known, in_accounting(known_as(arrays))), ""
+    except SlurmError as error:
+        if missing <= _tasks_of(arrays, set(known)):
+            return known, ""
+        absent = isinstance(error, NoAccountingError)
+        why = "no accounting here" if absent else f"the accounting does not answer now ({error})"
+        return known, f"{why}: why some elements ended is not known"
 
 
 def _tasks_of(arrays: list[Submitted], elements: set[tuple[int, int]]) -> set[TaskKey]:
