@@ -49,6 +49,7 @@ _ADVICE = (
 _CLUSTER: ContextVar[str] = ContextVar("cluster", default="")
 #: Seconds after which a line says what is waited for.
 SILENT_SECONDS = 3.0
+_FRESH_SECONDS = 60
 _WITH_CLUSTER = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sacct")
 
 
@@ -84,14 +85,24 @@ def asked_cluster() -> str:
 
 def local_cluster() -> str:
     """Name of this machine's cluster; SlurmError if its controller does not answer."""
-    return _local_cluster(os.environ.get("SLURM_CONF", ""))
-
-
-@functools.lru_cache
-def _local_cluster(conf: str) -> str:
     with on_cluster(""):
-        lines = call("scontrol", "show", "config").splitlines()
-    return next((line.partition("=")[2].strip() for line in lines if line.split("=")[0].strip() == "ClusterName"), "")
+        return read_config().get("ClusterName", "")
+
+
+def read_config() -> dict[str, str]:
+    """The controller's configuration, asked for once a minute at most; SlurmError if it does not answer."""
+    return _config(*freshness())
+
+
+def freshness() -> tuple[object, ...]:
+    """Changes with the cluster that is asked, and every minute: what Slurm said holds as long as it does not."""
+    return os.environ.get("SLURM_CONF", ""), _CLUSTER.get(), int(time.monotonic() / _FRESH_SECONDS)
+
+
+@functools.lru_cache(maxsize=4)
+def _config(*fresh: object) -> dict[str, str]:
+    words = (line.partition("=") for line in call("scontrol", "show", "config").splitlines())
+    return {key.strip(): value.strip() for key, equals, value in words if equals}
 
 
 def require_command(name: str) -> None:
@@ -185,13 +196,11 @@ class Limits:
         array_size: Most elements of one array (Slurm's MaxArraySize).
         jobs: Elements that may still be queued, all arrays together.
         reason: Name of the limit that ``jobs`` comes from.
-        preempts: Whether jobs may be pre-empted.
     """
 
     array_size: int = 1001
     jobs: int = 10_000
     reason: str = "MaxJobCount"
-    preempts: bool = True
 
 
 def read_limits() -> Limits:
@@ -200,18 +209,14 @@ def read_limits() -> Limits:
     Raises:
         SlurmError: Slurm does not answer.
     """
-    config = {}
-    for line in call("scontrol", "show", "config").splitlines():
-        key, equals, value = line.partition("=")
-        if equals:
-            config[key.strip()] = value.strip()
+    config = read_config()
     array_size = int(config.get("MaxArraySize", "1001"))
     jobs, reason = int(config.get("MaxJobCount", "10000")) - 1, "MaxJobCount"
     for limit in _submit_limits():
         if limit < jobs:
             jobs, reason = limit, "MaxSubmitJobs"
     queued = len(call("squeue", "--noheader", "--me", "--array", "--format=%i").split())
-    return Limits(array_size, max(0, jobs - queued), reason, not config.get("PreemptType", "").endswith("none"))
+    return Limits(array_size, max(0, jobs - queued), reason)
 
 
 def _submit_limits() -> list[int]:

@@ -24,6 +24,7 @@ from shardsynth.executors.slurm.fit_cpus import fit_cpus
 from shardsynth.executors.slurm.ledger import Ledger, Submitted, known_as
 from shardsynth.executors.slurm.packing import Array, make_arrays, shown_group, task_rows
 from shardsynth.executors.slurm.pickled import Element, run_element
+from shardsynth.executors.slurm.preemption import needs_listener
 from shardsynth.executors.slurm.queue import Standing, left_to_submit, standing_of
 from shardsynth.executors.slurm.ranges import format_ranges
 from shardsynth.executors.slurm.script import array_script, check_path, minutes, options, start_lines
@@ -50,7 +51,7 @@ class Script:
         asked: Resources that it asks for.
         lines: Options of sbatch for them.
         start: Lines that set the shell array ``python``.
-        listen: Whether the site pre-empts jobs.
+        listen: Whether a step listens for pre-emptions.
     """
 
     array: Array
@@ -264,7 +265,7 @@ def _script(
     threads = max(plan.tasks[array.stage][index].threads for element in array.elements for index in element)
     container = container_of(site, plan.image, plan, root, gpus=bool(asked.gpus or asked.gres))
     start = start_lines(site, container)
-    return Script(array, name, asked, options(asked, threads, site.mail), start, limits.preempts)
+    return Script(array, name, asked, options(asked, threads, site.mail), start, needs_listener(asked))
 
 
 def _parameters(script: Script, after: list[str], site: Site) -> dict[str, Any]:
