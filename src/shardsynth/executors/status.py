@@ -17,6 +17,7 @@ from shardsynth.executors.slurm.packing import task_rows
 from shardsynth.executors.slurm.task_states import TaskKey, read_task_states
 from shardsynth.job import STAGES
 from shardsynth.planning.plan import Plan
+from shardsynth.run.integrity import Damage, find_damage
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 
@@ -64,6 +65,7 @@ class RunStatus:
         of_another: Whether the run is another user's: only commit records can be read.
         answered: Whether Slurm's controller answered, if it was asked: if not, tasks may run all the same.
         by_hand: How many elements of plain scripts wait; their tasks are not known before they start.
+        damage: Outputs that are not what their tasks wrote, where checksums were compared.
     """
 
     submitted: bool
@@ -75,6 +77,7 @@ class RunStatus:
     of_another: bool = False
     answered: bool = True
     by_hand: int = 0
+    damage: list[Damage] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -109,7 +112,8 @@ def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = 
         exact = False  # its private outputs cannot be looked at
         status.message = f"{run.private} is its owner's alone: what waits, runs or failed is not shown"
     if exact:
-        lacking = missing_tasks(plan, run, verify=verify)
+        status.damage = find_damage(plan, run) if verify else []
+        lacking = [*missing_tasks(plan, run), *(damage.task for damage in status.damage)]
         missing = {(task.stage, task.index) for task in lacking}
         for stage in STAGES:
             status.stages[stage] = _from_records(run, plan, stage, missing)

@@ -27,6 +27,10 @@ def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
     """A status as lines: a table of the stages, what failed and why, and what to do."""
     lines = _table_of_elements(status) if status.submitted else _table(status)
     lines += failure_lines(plan, status)
+    lines += [str(damage) for damage in status.damage[:_MOST_FAILURES]]
+    if status.damage:
+        lines.append(f"{len(status.damage)} outputs are damaged: shardsynth resume {run.root} --verify")
+        return lines
     if status.message:
         lines.append(status.message)
     left = sum(stage.tasks - stage.done for stage in status.stages.values())

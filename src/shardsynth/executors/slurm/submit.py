@@ -32,6 +32,7 @@ from shardsynth.executors.slurm.site import Site, limits_at, resources
 from shardsynth.job import STAGES, Job, Resources
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.cluster import keep, plan_kept
+from shardsynth.run.integrity import damaged_records, withdraw_damaged
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, missing_tasks
 from shardsynth.run.trust import check_classes
@@ -123,7 +124,7 @@ def submit_missing(
     Args:
         run: The run directory. Its plan must be written, except for a dry run.
         plan: The plan; where its section `cluster` is not that of the run, it is kept in the run once Slurm takes it.
-        verify: Compare checksums of committed outputs.
+        verify: Compare checksums of committed outputs. A task whose output differs, and all that needs it, run again.
         dry_run: Print the scripts and submit nothing.
         say: Called with each line to show.
 
@@ -163,7 +164,12 @@ def _submit_missing(run: RunDir, plan: Plan, site: Site, *, verify: bool, dry_ru
     ledger = Ledger(run)
     with ledger.exclusively():
         keep_for_resume(ledger)
-        missing = missing_tasks(plan, run, verify=verify)
+        if verify:
+            for line in withdraw_damaged(plan, run):
+                say(line)
+        missing = missing_tasks(plan, run)
+        for path in damaged_records(run, missing):
+            say(f"{path}: a damaged record: its task is done again")
         before = ledger.read()
         standing = standing_of(ledger, before, missing)
         todo = left_to_submit(plan, missing, standing)
