@@ -37,8 +37,9 @@ class Submitted:
         stage: Its stage.
         model: Its model, or "".
         asked: Resources that it asked for: mem_gb, time, cpus.
-        job: The job's number; None if the login process died before it knew the number.
+        job: The job's number; None if it is not submitted yet, or the login process died before it knew the number.
         elements: Task numbers of each element.
+        dropped: Whether it will not be submitted, since an element that it needs failed.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Submitted:
     asked: dict[str, Any]
     job: int | None
     elements: list[list[int]]
+    dropped: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ class Ledger:
                 entry = json.loads(line)
                 entries.setdefault(entry["name"], {}).update(entry)
         return [
-            Submitted(name, e["stage"], e["model"], e["asked"], e.get("job"), self._elements(name))
+            Submitted(
+                name, e["stage"], e["model"], e["asked"], e.get("job"), self._elements(name), e.get("dropped", False)
+            )
             for name, e in entries.items()
             if "stage" in e
         ]
