@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,11 +27,19 @@ from shardsynth.job import Job
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
 from shardsynth.run.cluster import keep, plan_kept, with_overrides
 from shardsynth.run.constraint_card import keeps
+from shardsynth.run.integrity import check_before, delete_folder
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.sources.sources import model_card, open_distributions, open_native, open_source
 from shardsynth.standalone.access import readable_by_group
-from shardsynth.standalone.files import human_bytes, read_json, replacing, write_json
+from shardsynth.standalone.files import (
+    HashingReader,
+    human_bytes,
+    no_space_is_clear,
+    read_json,
+    replacing,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from shardsynth.executors.slurm.jobs import Jobs
@@ -267,9 +275,20 @@ class Run:
             raise RunError(f"{self.dir.root}: the run is not done ({', '.join(left)} left); resume it first")
 
     def clean(self, *, private: bool = False) -> list[str]:
-        """Delete leftovers of dead attempts and merged intermediates; ``private``: all that derives from real rows."""
+        """Delete leftovers of dead attempts and merged intermediates; ``private``: all that derives from real rows.
+
+        Every output is checked first. Links are deleted, what they point to is not.
+
+        Raises:
+            RunError: The run is not done, or an output is damaged: nothing was deleted.
+            TaskError: Not all of it could be deleted; the message names what is still there.
+        """
+        from shardsynth.errors import TaskError
+
         self.dir.refuse_of_another()
         self._check_done()
+        if not self.dir.closed:
+            check_before(self.plan, self.dir, "cleaned")
         if private:
             with readable_by_group(self.job.access == "group"):
                 write_json(self.dir.root / "closed.json", {"private": "deleted"})
@@ -277,32 +296,69 @@ class Run:
         else:
             names = ("profile", "counts", "scores", "submitit", "slurm/submitit")
             gone = [self.dir.private / name for name in names]
-        freed = sum(_size(folder) for folder in gone)
+        freed, left = 0, []
         for folder in gone:
-            shutil.rmtree(folder, ignore_errors=True)
+            more, kept = delete_folder(folder)
+            freed += more
+            left += kept
         for path in self.dir.root.rglob(".*.tmp"):
             with contextlib.suppress(OSError):
-                freed += path.stat().st_size
+                freed += path.lstat().st_size
                 path.unlink()
+        if left:
+            raise TaskError("\n".join([f"{human_bytes(freed)} freed; still there:", *left]))
         return [f"{human_bytes(freed)} freed"]
 
     def pack(self, output: Path | None = None) -> Path:
-        """Archive of what may leave the house; with differential privacy, of what it covers."""
+        """Archive of what may leave the house; with differential privacy, of what it covers.
+
+        It holds the files that the run's tasks wrote, each with the checksum of its record. Of a link it holds the
+        content, if that is what the task wrote; it names neither owner nor group.
+
+        Raises:
+            RunError: The run is not done, or a file is missing or damaged: there is no archive then.
+        """
         self._check_done()
         # Figures and plots of a private run compare with real rows, exactly.
         leaving = MAY_LEAVE[:2] if self.plan.job.privacy is not None else MAY_LEAVE
         root = self.dir.root.resolve()
         output = output or root.with_name(root.name + ".tar.gz")
-        with replacing(output) as temporary, tarfile.open(temporary, "w:gz") as archive:
-            for name in leaving:
-                for path in sorted((root / name).rglob("*")):
-                    if path.is_file() and not path.name.startswith(".") and path.parent.name not in _INTERNAL:
-                        archive.add(path, f"{root.name}/{path.relative_to(root)}")
+        with no_space_is_clear(output), replacing(output) as temporary, tarfile.open(temporary, "w:gz") as archive:
+            for recorded in self._recorded():
+                path = Path(recorded["path"])
+                if path.parts[0] in leaving and path.parent.name not in _INTERNAL:
+                    _add_to_archive(archive, root, recorded)
         return output
 
+    def _recorded(self) -> list[dict[str, Any]]:
+        """Outputs of all tasks as their records name them, by path."""
+        outputs: dict[str, dict[str, Any]] = {}
+        for task in self.plan.all_tasks():
+            record = self.dir.last_record(task.stage, task.index)
+            for output in (record or {"outputs": []})["outputs"]:
+                outputs[output["path"]] = output
+        return [outputs[path] for path in sorted(outputs)]
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+def _add_to_archive(archive: tarfile.TarFile, root: Path, recorded: dict[str, Any]) -> None:
+    """Add one output of a task; RunError if it is missing or not what the task wrote."""
+    path = root / recorded["path"]
+    advice = f"not packed: `shardsynth resume {root} --verify` makes it again"
+    try:
+        with path.open("rb") as file:
+            member = tarfile.TarInfo(f"{root.name}/{recorded['path']}")
+            member.size, member.mtime, member.mode = recorded["size"], int(os.fstat(file.fileno()).st_mtime), 0o644
+            reader = HashingReader(file)
+            archive.addfile(member, reader)
+            changed = reader.hexdigest() != recorded["sha256"] or bool(file.read(1))
+    except OSError as error:
+        if error.errno is not None and not path.exists():
+            raise RunError(f"{path}: missing; {advice}") from None
+        if str(error) == "unexpected end of data":
+            raise RunError(f"{path}: damaged, shorter than its task wrote it; {advice}") from None
+        raise
+    if changed:
+        raise RunError(f"{path}: damaged, not what its task wrote; {advice}")
 
 
 def plan_job(job: Job) -> Run:

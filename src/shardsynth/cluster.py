@@ -76,6 +76,11 @@ class Cluster(Options):
     pack: Union[int, Literal["auto"]] = Field(
         "auto", description="Tasks of one array element; `auto` aims at about 20 minutes an element (Slurm)."
     )
+    throttle: Optional[int] = Field(
+        None,
+        ge=1,
+        description="Most elements at work at once, of each stage and model; such as Slurm's `--array=0-9%2` (Slurm).",
+    )
     retry: Dict[Literal["oom", "time"], Dict[Literal["mem_gb", "time"], str]] = Field(
         default_factory=dict,
         description="What `resume` asks for after a failure, such as `oom: {mem_gb: x2}` or `time: {time: x2}` (Slurm).",

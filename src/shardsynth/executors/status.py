@@ -5,18 +5,21 @@ Commit records come first: they say what is done. Any shell can ask, also days l
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from shardsynth.executors.slurm import commands as slurm
-from shardsynth.executors.slurm.causes import Cause, cause_of, task_errors
-from shardsynth.executors.slurm.commands import Element
+from shardsynth.executors.slurm.causes import NOT_SUBMITTED, Cause, cause_of, task_errors
+from shardsynth.executors.slurm.commands import Element, SlurmError
+from shardsynth.executors.slurm.follow import follower_is_queued, rest_line
 from shardsynth.executors.slurm.ledger import Ledger
 from shardsynth.executors.slurm.packing import task_rows
 from shardsynth.executors.slurm.task_states import TaskKey, read_task_states
 from shardsynth.job import STAGES
 from shardsynth.planning.plan import Plan
+from shardsynth.run.integrity import Damage, find_damage
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 
@@ -29,7 +32,7 @@ class StageStatus:
         tasks: All tasks.
         done: Tasks that are committed.
         running: Tasks of elements that run.
-        pending: Tasks of elements that wait.
+        pending: Tasks of elements that wait, or are not submitted yet.
         failed: Tasks whose latest element ended badly.
         requeued: How often Slurm started elements again.
         rows: Rows of the tasks that are done.
@@ -59,24 +62,34 @@ class RunStatus:
         stages: The stages, in order.
         causes: Why the latest element of a task ended badly.
         errors: What a failed task, or its element, wrote as its error.
+        waits: Why the element of a task waits, where that is more than its turn.
         message: What Slurm cannot tell, and why; empty if it told everything.
         blocked: Whether all that is queued waits for elements that will never start.
         of_another: Whether the run is another user's: only commit records can be read.
         left_out: Nodes that elements leave out, since they could not write the run directory.
         answered: Whether Slurm's controller answered, if it was asked: if not, tasks may run all the same.
         by_hand: How many elements of plain scripts wait; their tasks are not known before they start.
+        damage: Outputs that are not what their tasks wrote, where checksums were compared.
+        unsubmitted: Tasks that are submitted as soon as the site's limits allow.
+        rest: What of the run is not submitted yet and why, as a line; empty if all is.
+        follows: Whether an element or the follower is queued, which will submit the rest.
     """
 
     submitted: bool
     stages: dict[str, StageStatus] = field(default_factory=dict)
     causes: dict[TaskKey, Cause] = field(default_factory=dict)
     errors: dict[TaskKey, str] = field(default_factory=dict)
+    waits: dict[TaskKey, str] = field(default_factory=dict)
     message: str = ""
     blocked: bool = False
     of_another: bool = False
     left_out: set[str] = field(default_factory=set)
     answered: bool = True
     by_hand: int = 0
+    damage: list[Damage] = field(default_factory=list)
+    unsubmitted: int = 0
+    rest: str = ""
+    follows: bool = False
 
     @property
     def done(self) -> bool:
@@ -86,8 +99,8 @@ class RunStatus:
     @property
     def live(self) -> bool:
         """Whether Slurm runs anything, or will start something that is queued; so it may in another user's run."""
-        waits = self.by_hand or any(stage.pending or stage.running for stage in self.stages.values())
-        return self.of_another or (not self.blocked and bool(waits))
+        queued = sum(stage.pending + stage.running for stage in self.stages.values()) - self.unsubmitted
+        return self.of_another or (not self.blocked and (queued > 0 or self.by_hand > 0 or self.follows))
 
 
 def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = False) -> RunStatus:
@@ -111,7 +124,8 @@ def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = 
         exact = False  # its private outputs cannot be looked at
         status.message = f"{run.private} is its owner's alone: what waits, runs or failed is not shown"
     if exact:
-        lacking = missing_tasks(plan, run, verify=verify)
+        status.damage = find_damage(plan, run) if verify else []
+        lacking = [*missing_tasks(plan, run), *(damage.task for damage in status.damage)]
         missing = {(task.stage, task.index) for task in lacking}
         for stage in STAGES:
             status.stages[stage] = _from_records(run, plan, stage, missing)
@@ -157,12 +171,20 @@ def _add_slurm(status: RunStatus, ledger: Ledger, missing: set[TaskKey]) -> None
     status.blocked, status.message, status.answered = states.blocked, states.message, states.answered
     status.by_hand = states.by_hand
     status.left_out = states.left_out
+    status.unsubmitted = len(states.unsubmitted)
+    for stage, _ in states.unsubmitted:
+        status.stages[stage].pending += 1
+    for stage, index in states.dropped:
+        status.stages[stage].failed += 1
+        status.causes[stage, index] = NOT_SUBMITTED
     for stage, restarts in states.restarts.items():
         status.stages[stage].requeued = restarts
     for (stage, index), (element, asked) in states.latest.items():
         cause = cause_of(element, asked)
         if element.state in slurm.WAITING and not element.stuck:
             status.stages[stage].pending += 1
+            if element.why_it_waits:
+                status.waits[stage, index] = str(element.why_it_waits)
         elif element.state in slurm.RUNNING:
             status.stages[stage].running += 1
         elif cause is not None:
@@ -171,6 +193,10 @@ def _add_slurm(status: RunStatus, ledger: Ledger, missing: set[TaskKey]) -> None
             error = _element_error(ledger, element, cause)
             if error:
                 status.errors[stage, index] = error
+    if status.unsubmitted:
+        status.rest = rest_line(ledger)
+        with contextlib.suppress(SlurmError):
+            status.follows = status.live or follower_is_queued(ledger)
     status.errors.update(
         {key: error for key, error in task_errors(ledger.folder / "failures").items() if key in missing}
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shardsynth.executors.status import RunStatus
-from shardsynth.executors.watch import failures
+from shardsynth.executors.watch import failures, waits
 from shardsynth.planning.plan import Plan
 from shardsynth.run.rundir import RunDir
 
@@ -31,6 +31,8 @@ def status_record(run: RunDir, plan: Plan, status: RunStatus) -> dict[str, Any]:
         "message": status.message,
         "stages": {name: dataclasses.asdict(stage) for name, stage in status.stages.items()},
         "failures": [dataclasses.asdict(failure) for failure in failures(plan, status)],
+        "waits": [dataclasses.asdict(wait) for wait in waits(plan, status)],
+        "unsubmitted": status.unsubmitted,
     }
 
 

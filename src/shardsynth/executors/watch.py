@@ -13,6 +13,8 @@ from rich.text import Text
 
 from shardsynth.errors import RunError
 from shardsynth.executors.slurm.commands import require_command
+from shardsynth.executors.slurm.follow import is_of_limits, submit_what_fits
+from shardsynth.executors.slurm.ledger import Ledger
 from shardsynth.executors.slurm.ranges import format_ranges
 from shardsynth.executors.status import RunStatus, read_status
 from shardsynth.job import STAGES
@@ -26,12 +28,15 @@ _MOST_CHARACTERS = 40
 def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
     """A status as lines: a table of the stages, what failed and why, and what to do."""
     lines = _table_of_elements(status) if status.submitted else _table(status)
-    lines += failure_lines(plan, status)
+    lines += failure_lines(plan, status) + _as_lines(waits(plan, status), "reasons to wait")
+    lines += [str(damage) for damage in status.damage[:_MOST_FAILURES]]
+    if status.damage:
+        lines.append(f"{len(status.damage)} outputs are damaged: shardsynth resume {run.root} --verify")
+        return lines
     if status.left_out:
         nodes = ", ".join(sorted(status.left_out))
         lines.append(f"left out: {nodes}: cannot write {run.root}; tell the site, and see `shardsynth doctor`")
-    if status.message:
-        lines.append(status.message)
+    lines += [line for line in (status.message, status.rest) if line]
     left = sum(stage.tasks - stage.done for stage in status.stages.values())
     if not left or _only_intermediates_left(status):
         lines.append("all done")
@@ -92,13 +97,13 @@ def _only_intermediates_left(status: RunStatus) -> bool:
 
 @dataclass(frozen=True)
 class Failure:
-    """Failed tasks of a stage and model that say the same.
+    """Tasks of a stage and model that failed, or wait, and say the same.
 
     Attributes:
         stage: The stage.
         model: The model, or "".
         tasks: Numbers of the tasks.
-        kind: Kind of the cause, as `causes.Cause` has it; "" where only the task's own error is known.
+        kind: Kind of the cause, as `causes.Cause` has it, or ``waits``; "" where only the task's own error is known.
         reason: What happened, and what to change.
     """
 
@@ -136,12 +141,21 @@ def failure_lines(plan: Plan, status: RunStatus) -> list[str]:
     Returns:
         At most ten lines, and one that says how many more there are.
     """
-    lines = [
-        f"{f.stage} {_shortened(list(f.tasks))}{f' ({f.model})' if f.model else ''}: {f.reason}"
-        for f in failures(plan, status)
-    ]
+    return _as_lines(failures(plan, status), "kinds of failure")
+
+
+def waits(plan: Plan, status: RunStatus) -> list[Failure]:
+    """Why tasks wait, where that is more than their turn, stages in order."""
+    grouped: dict[tuple[str, str, str], list[int]] = {}
+    for stage, index in sorted(status.waits, key=lambda key: (STAGES.index(key[0]), key[1])):
+        grouped.setdefault((stage, plan.tasks[stage][index].model, status.waits[stage, index]), []).append(index)
+    return [Failure(stage, model, tuple(tasks), "waits", reason) for (stage, model, reason), tasks in grouped.items()]
+
+
+def _as_lines(found: list[Failure], what: str) -> list[str]:
+    lines = [f"{f.stage} {_shortened(list(f.tasks))}{f' ({f.model})' if f.model else ''}: {f.reason}" for f in found]
     left_out = len(lines) - _MOST_FAILURES
-    return lines[:_MOST_FAILURES] + ([f"and {left_out} more kinds of failure"] if left_out > 0 else [])
+    return lines[:_MOST_FAILURES] + ([f"and {left_out} more {what}"] if left_out > 0 else [])
 
 
 def _shortened(indices: list[int]) -> str:
@@ -186,6 +200,10 @@ def wait(run: RunDir, plan: Plan, *, seconds: float | None = None, pause: float 
         status = read_status(run, plan)
         if not status.answered:
             require_command("squeue")
+        if status.unsubmitted and not status.live:
+            # No element is left that would submit the rest: then this process does.
+            submit_what_fits(Ledger(run))
+            status.follows = is_of_limits(status.rest)
         if show is not None:
             show(status)
         quiet_looks = quiet_looks + 1 if status.answered and not status.live else 0

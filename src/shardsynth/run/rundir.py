@@ -6,7 +6,8 @@ reads its record next, gives the outputs their final names. The loser deletes it
 once. A kill at any moment leaves either no record, or one whose renames can be finished.
 
 A record counts while its outputs exist with the recorded size. If a purge deletes one, the task runs again and commits
-as the next generation: ``<index>.1.json``, ``<index>.2.json`` and so on.
+as the next generation: ``<index>.1.json``, ``<index>.2.json`` and so on. A damaged record does not count either; it is
+kept as ``<name>.damaged``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 from shardsynth._version import __version__
 from shardsynth.errors import RunError, no_folder_there
 from shardsynth.planning.plan import Task
+from shardsynth.run.records import WITHDRAWN, Damaged, read_record, set_aside, was_ever_committed
 from shardsynth.run.trust import sign_classes
 from shardsynth.standalone import signals
 from shardsynth.standalone.access import close_to_others, make_folder, readable_by_group
@@ -215,10 +217,22 @@ class RunDir:
 
     def _latest(self, stage: str, index: int) -> tuple[int, dict[str, Any] | None]:
         """The highest generation of a task's records, and that record; (-1, None) if there is none."""
-        generation, latest = -1, None
-        while (record := _read_record(self.record(stage, index, generation + 1))) is not None:
-            generation, latest = generation + 1, record
+        generation: int = -1
+        latest: dict[str, Any] | None = None
+        while (record := read_record(self.record(stage, index, generation + 1), stage, index)) is not None:
+            generation, latest = generation + 1, None if isinstance(record, Damaged) else record
         return generation, latest
+
+    def withdraw(self, stage: str, index: int) -> None:
+        """Let a task count as not committed, so that it is done again; its records stay under other names."""
+        generation = 0
+        while (path := self.record(stage, index, generation)).exists():
+            set_aside(path, WITHDRAWN)
+            generation += 1
+
+    def was_ever_committed(self, stage: str, index: int) -> bool:
+        """Whether a task was committed before, also if its record is damaged now."""
+        return was_ever_committed(self.record(stage, index))
 
     def _roll_forward(self, record: dict[str, Any], verify: bool) -> bool:
         """Give a record's outputs their final names where a kill prevented it; whether all outputs are there."""
@@ -237,6 +251,39 @@ class RunDir:
                 return False
         return True
 
+    def noise_record(self, stage: str, index: int) -> Path:
+        """Copy of the commit record of a task that drew noise for differential privacy."""
+        return self.root / "noise" / f"{stage}-{index}.json"
+
+    def drawn_before(self, stage: str, index: int) -> dict[str, Any] | None:
+        """The commit record of a task whose noise was drawn before; it is restored if it is damaged or gone.
+
+        Returns:
+            The record; None if no noise was drawn.
+
+        Raises:
+            RunError: Noise was drawn, and what it was added to is gone or damaged.
+        """
+        copy = self.noise_record(stage, index)
+        record = read_record(copy, stage, index)
+        if record is None and not self.was_ever_committed(stage, index):
+            return None
+        if record is None or isinstance(record, Damaged) or not self._roll_forward(record, verify=True):
+            lost = ", ".join(output["path"] for output in record["outputs"]) if isinstance(record, dict) else str(copy)
+            raise RunError(
+                f"{self.root}: the noise of its differential privacy was drawn once ({stage} {index}), and not all of "
+                f"it is there unchanged: {lost}; another draw would spend the budget twice: restore it, or start "
+                "another run, which has a budget of its own"
+            )
+        latest = self.committed(stage, index)
+        if latest is not None:
+            return latest
+        generation, _ = self._latest(stage, index)
+        path = self.record(stage, index, generation + 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        create_once(path, (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8"))
+        return record
+
     @contextlib.contextmanager
     def attempt(self, stage: str, index: int) -> Iterator[Attempt]:
         """One attempt at a task; what it has not committed by the end of the block is deleted."""
@@ -245,18 +292,6 @@ class RunDir:
             yield attempt
         finally:
             attempt.discard()
-
-
-def _read_record(path: Path) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] = read_json(path)
-    except FileNotFoundError:
-        return None
-    except ValueError:  # cut short by a kill, on a file system without hard links: the task did not commit
-        with contextlib.suppress(OSError):
-            path.unlink()
-        return None
-    return record
 
 
 @dataclass
@@ -294,11 +329,16 @@ class Attempt:
         """Set the SHA-256 of an output, if its writer computed it: the file is not read again for it."""
         self._sums[os.path.relpath(path, self.run.root)] = sha256
 
-    def commit(self, rows: int = 0, **details: Any) -> dict[str, Any]:
+    def commit(
+        self, rows: int = 0, *, replace: bool = False, only_once: bool = False, **details: Any
+    ) -> dict[str, Any]:
         """Flush the outputs, create the commit record and give the outputs their final names.
 
         Args:
             rows: Rows that the task read or wrote.
+            replace: Commit even if the task is committed: these outputs replace the others.
+            only_once: The outputs hold noise that may be drawn only once. A copy of the record is kept first, outside
+                of the task's records, for ``RunDir.drawn_before``.
             **details: More for the record.
 
         Returns:
@@ -336,9 +376,14 @@ class Attempt:
             **details,
         }
         content = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8")
+        if only_once:
+            copy = self.run.noise_record(self.stage, self.index)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if not create_once(copy, content):  # another attempt drew noise first: that one counts
+                return self.run.drawn_before(self.stage, self.index) or record
         while True:
             generation, latest = self.run._latest(self.stage, self.index)
-            if latest is not None and self.run._roll_forward(latest, verify=False):
+            if not replace and latest is not None and self.run._roll_forward(latest, verify=False):
                 return latest
             path = self.run.record(self.stage, self.index, generation + 1)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ def needs_any(plan: Plan, group: Group, groups: Collection[Group]) -> bool:
     return any(need in groups or needs_any(plan, need, groups) for need in plan.needs(group))
 
 
-def missing_tasks(plan: Plan, run: RunDir, *, verify: bool = False) -> list[Task]:
+def missing_tasks(plan: Plan, run: RunDir) -> list[Task]:
     """Tasks that are not committed and whose output is still needed, stages in order.
 
     An intermediate may be deleted once nothing reads it. So it counts as missing only while a stage that reads it is
@@ -26,7 +26,6 @@ def missing_tasks(plan: Plan, run: RunDir, *, verify: bool = False) -> list[Task
     Args:
         plan: The plan.
         run: The run directory.
-        verify: Compare checksums of the outputs too, not only sizes.
     """
     backwards: list[Task] = []
     missing: set[Group] = set()
@@ -36,7 +35,7 @@ def missing_tasks(plan: Plan, run: RunDir, *, verify: bool = False) -> list[Task
         readers = READ_BY.get(task.stage)
         if readers and not any(stage in readers and task.model in ("", model) for stage, model in missing):
             continue
-        if run.committed(task.stage, task.index, verify=verify) is None:
+        if run.committed(task.stage, task.index) is None:
             backwards.append(task)
             missing.add(task.group)
     return backwards[::-1]

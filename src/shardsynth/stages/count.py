@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from shardsynth.data import archive
-from shardsynth.errors import RunError
 from shardsynth.models.dp.accounting import histogram_noise
 from shardsynth.models.dp.tables import draw_histograms, draw_tables
 from shardsynth.planning.options import expected_rows, is_trained
@@ -65,7 +64,7 @@ def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
     archive.write(attempt.output(run.count_part(task.index, "drift")), drift.to_arrays())
     for name, part in parts.items():
         part.save(attempt.output(run.count_part(task.index, name)))
-    violations = {} if inner is None else {"violations": inner.violations}
+    violations: dict[str, Any] = {} if inner is None else {"violations": inner.violations}
     return attempt.commit(rows=sum(piece.rows for piece in task.pieces), **violations)
 
 
@@ -80,6 +79,9 @@ def _add_shard(
 def count_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Merge the counts of the real rows; under dp, draw the noisy tables."""
     plan, run = artifacts.plan, artifacts.run
+    noisy = plan.job.privacy is not None
+    if noisy and (before := run.drawn_before("count_merge", task.index)) is not None:
+        return before
     coders = {"train": artifacts.coder(), "holdout": artifacts.coder()}
     if plan.job.constraints:
         refuse_input(artifacts, "count")
@@ -93,9 +95,9 @@ def count_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Pr
     for number in range(len(plan.tasks["count"])):
         drift.merge(ShardHistograms.from_arrays(archive.read(run.count_part(number, "drift"))))
     attempt.write_json(run.private / "summary" / "drift.json", drift.distances(artifacts.coder()))
-    if plan.job.privacy is not None:
+    if noisy:
         _draw_noisy_tables(artifacts, attempt)
-    record = attempt.commit(rows=rows)
+    record = attempt.commit(rows=rows, only_once=noisy)
     for name in (*coders, "public", "drift"):
         for number in range(len(plan.tasks["count"])):
             run.count_part(number, name).unlink(missing_ok=True)
@@ -103,19 +105,10 @@ def count_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Pr
 
 
 def _draw_noisy_tables(artifacts: Artifacts, attempt: Attempt) -> None:
-    """Merge the counts on public codes, and draw their noise, which is done only once in a run.
-
-    Raises:
-        RunError: The noise was drawn before.
-    """
+    """Merge the counts on public codes, and draw their noise, which is done only once in a run."""
     plan, run = artifacts.plan, artifacts.run
     budget = plan.job.privacy
     assert budget is not None
-    if run.last_record("count_merge", attempt.index) is not None:
-        raise RunError(
-            f"{run.root}: the noise of its differential privacy was drawn once, and the noisy tables are gone; another "
-            "draw would spend the budget twice: restore private/summary, or start another run"
-        )
     coder = artifacts.public_coder()
     merged = Counts.load_merged([run.count_part(i, "public") for i in range(len(plan.tasks["count"]))], coder)
     if is_trained(plan.job):

@@ -12,7 +12,7 @@ from shardsynth.metrics.quality import quality
 from shardsynth.models.base import Fitting
 from shardsynth.models.families import NATIVE
 from shardsynth.planning.generators import learn_generators
-from shardsynth.planning.options import native_options
+from shardsynth.planning.options import is_trained, native_options
 from shardsynth.planning.plan import Task, replica_group, replicas
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
@@ -159,7 +159,10 @@ def _fit_stock(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, 
 
 def fit(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Fit one model on the training rows (their counts, their row sample, or both)."""
+    noisy = artifacts.plan.job.privacy is not None and is_trained(artifacts.plan.job)
+    if noisy and (record := artifacts.run.drawn_before("fit", task.index)) is not None:
+        return record
     details = fit_model(artifacts, task, attempt)
-    record = attempt.commit(rows=details.pop("fitted_rows"), **details)
+    record = attempt.commit(rows=details.pop("fitted_rows"), only_once=noisy, **details)
     artifacts.run.checkpoint(task.model, task.replica).unlink(missing_ok=True)
     return record

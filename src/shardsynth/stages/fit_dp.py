@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from shardsynth.errors import RunError
 from shardsynth.models.autoregressive.dp_plan import DpTrainingPlan
 from shardsynth.models.base import NativeModel
 from shardsynth.models.copula.dp_fit import fit_copula_with_dp
@@ -51,13 +50,8 @@ def _trained(artifacts: Artifacts, task: Task, training: DpTrainingPlan) -> _DpF
     """An autoregressive model. A training that was not committed may draw its noise again: nobody saw its result."""
     from shardsynth.models.autoregressive.dp_fit import DpFitting, fit_with_dp
 
-    plan, run, budget = artifacts.plan, artifacts.run, artifacts.plan.job.privacy
+    plan, budget = artifacts.plan, artifacts.plan.job.privacy
     assert budget is not None
-    if run.last_record("fit", task.index) is not None:
-        raise RunError(
-            f"{run.root}: the noise of its differential privacy was drawn once, and the model is gone; another "
-            f"training would spend the budget twice: restore models/{task.model}, or start another run"
-        )
     tables, columns = artifacts.noisy_tables(), artifacts.columns_of(artifacts.metadata())
     all_rows, sample = artifacts.counts("train").rows, artifacts.profile("train").sample
     streams = plan.job.fit.rows == "all"

@@ -27,7 +27,7 @@ from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.row_figures import fewest_rows_shown
 from shardsynth.standalone.access import readable_by_group
-from shardsynth.standalone.files import read_json, write_atomic
+from shardsynth.standalone.files import no_space_is_clear, read_json
 from shardsynth.summaries.counts import Counts
 
 
@@ -47,10 +47,9 @@ def write_run_report(root: Path) -> Path:
         raise RunError(f"{root}: the run is not done (no figures yet of {', '.join(not_merged)}); resume it first")
     folder = artifacts.run.root / "report"
     group = artifacts.plan.job.access == "group"
-    with readable_by_group(group), tempfile.TemporaryDirectory(dir=artifacts.run.private) as temporary:
-        write_pages(artifacts, lambda name: Path(temporary) / name)
-        for path in sorted(Path(temporary).iterdir()):
-            write_atomic(folder / path.name, path.read_bytes())
+    with readable_by_group(group), no_space_is_clear(folder), artifacts.run.attempt("report", 0) as attempt:
+        write_pages(artifacts, lambda name: attempt.output(folder / name))
+        attempt.commit(replace=True)
     return folder / "index.html"
 
 

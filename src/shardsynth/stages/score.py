@@ -39,5 +39,5 @@ def score(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
     everything.save(attempt.output(run.score_part(task, "all")))
     head.save(attempt.output(run.score_part(task, "head")))
     scored_rows.save(attempt.output(run.score_part(task, "rows")))
-    violations = {} if checker is None else {"violations": checker.violations}
+    violations: dict[str, Any] = {} if checker is None else {"violations": checker.violations}
     return attempt.commit(rows=row - first, **violations)

@@ -20,8 +20,9 @@ _VARIABLES = (
 def available_cpus() -> int:
     """The smallest of Slurm's grant, the CPU affinity and the cgroup quota; at least 1."""
     limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
-    with contextlib.suppress(ValueError):
-        limits.append(int(os.environ.get("SLURM_CPUS_PER_TASK", "")))
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):  # the second one where a whole node is given
+        with contextlib.suppress(ValueError):
+            limits.append(int(os.environ.get(name, "")))
     quota = _cgroup_quota()
     if quota is not None:
         limits.append(max(1, int(quota)))

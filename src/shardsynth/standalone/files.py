@@ -15,7 +15,7 @@ import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from shardsynth.errors import SpaceError
 
@@ -161,6 +161,27 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+class HashingReader:
+    """A binary file that computes the SHA-256 of what is read from it.
+
+    Args:
+        file: The file, open for reading.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most ``size`` bytes."""
+        block = self._file.read(size)
+        self._digest.update(block)
+        return block
+
+    def hexdigest(self) -> str:
+        """SHA-256 of all that was read, in hexadecimal."""
+        return self._digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -103,3 +103,30 @@ def test_a_run_that_ends_takes_its_training_with_it_and_the_training_is_saved(tm
     else:
         assert process.returncode == 128 + getattr(signal, name) and "`shardsynth resume` does the rest" in said
     assert "run it again to go on" in (run.dir.root / "private" / "logs" / "fit" / "0" / "0.log").read_text()
+
+
+def test_an_element_whose_tasks_are_all_committed_succeeds_also_as_its_time_is_up(tmp_path):
+    job = {
+        "input": str(write_shards(mixed_table(500, 1), tmp_path / "shards", 2)),
+        "output": str(tmp_path / "run"),
+        "models": {"gaussian_copula": {}},
+        "sample": {"rows": 100},
+        "cluster": {"rows_per_task": 250},
+    }
+    root = plan_job(Job.parse(job)).dir.root
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from shardsynth.standalone import signals\n"
+        "from shardsynth.executors.slurm.element import run_tasks\n"
+        "signals.install(); os.kill(os.getpid(), signal.SIGUSR2)\n"
+        "sys.exit(run_tasks(Path(sys.argv[1]), 'profile', [0, 1], 1))\n"
+    )
+
+    def element():
+        return subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=False)
+
+    TaskRunner(root).run_task("profile", 0)
+    one_left = element()
+    assert one_left.returncode == 75 and "1 of 2 tasks left" in one_left.stdout
+    TaskRunner(root).run_task("profile", 1)
+    assert element().returncode == 0

@@ -15,6 +15,7 @@ from shardsynth.executors.local.pool import Outcome, Pool
 from shardsynth.executors.slurm.login_node import FOR_SLURM
 from shardsynth.job import STAGES
 from shardsynth.planning.plan import Plan, Task
+from shardsynth.run.integrity import damaged_records, withdraw_damaged
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.run.trust import check_classes
@@ -119,7 +120,7 @@ def execute(run: RunDir, plan: Plan, *, console: Console, debug: bool = False, v
         plan: The plan.
         console: Where to show the progress.
         debug: Print tracebacks of failed tasks.
-        verify: Compare checksums of committed outputs, and run a task again if one differs.
+        verify: Compare checksums of committed outputs. A task whose output differs, and all that needs it, run again.
 
     Raises:
         InputError: All failed tasks failed because the input is wrong.
@@ -128,7 +129,12 @@ def execute(run: RunDir, plan: Plan, *, console: Console, debug: bool = False, v
         TaskError: A task failed. All tasks that do not need it have run.
     """
     check_classes(run.private, [constraint.class_name for constraint in plan.job.constraints])
-    tasks = missing_tasks(plan, run, verify=verify)
+    if verify:
+        for line in withdraw_damaged(plan, run):
+            console.print(line, highlight=False, markup=False)
+    tasks = missing_tasks(plan, run)
+    for path in damaged_records(run, tasks):
+        console.print(f"{path}: a damaged record: its task is done again", highlight=False, markup=False)
     progress = Progress(plan, console)
     for stage in STAGES:
         left = sum(task.stage == stage for task in tasks)

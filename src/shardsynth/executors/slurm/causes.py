@@ -35,6 +35,10 @@ class Cause:
     node: str = ""
 
 
+#: Of an array that was not submitted yet when an element that it needs failed.
+NOT_SUBMITTED = Cause("cancelled", "not submitted, since an element that it needs failed; `resume` runs the rest")
+
+
 def cause_of(element: Element, asked: dict[str, Any]) -> Cause | None:
     """Why an element ended badly, or None if it did not.
 
@@ -48,7 +52,7 @@ def cause_of(element: Element, asked: dict[str, Any]) -> Cause | None:
     limit = asked.get("mem_gb")
     peak = element.peak_bytes / 1024**3
     if element.stuck:
-        return Cause("held", f"Slurm holds it back ({element.reason}); `resume` cancels it and submits it again")
+        return Cause("held", f"{element.why_it_waits}")
     if state in ("PENDING", "RUNNING", "COMPLETED", "SUSPENDED", "COMPLETING", "REQUEUED", "RESIZING"):
         return None
     if state == "OUT_OF_MEMORY" or (killed_by == 9 and limit and peak >= _FULL * limit):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import getpass
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardsynth.errors import InputError
+from shardsynth.executors.slurm.reasons import Reason, reason_of
 
 #: Variables of the login shell that a job gets: no conda, no PYTHONPATH, no tokens, but what `module` needs.
 _NAMES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "SLURM_CONF", "MODULEPATH", "MODULESHOME")
@@ -188,55 +188,6 @@ def answers() -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What the site allows.
-
-    Attributes:
-        array_size: Most elements of one array (Slurm's MaxArraySize).
-        jobs: Elements that may still be queued, all arrays together.
-        reason: Name of the limit that ``jobs`` comes from.
-    """
-
-    array_size: int = 1001
-    jobs: int = 10_000
-    reason: str = "MaxJobCount"
-
-
-def read_limits() -> Limits:
-    """Limits of the controller and of the user's account, less what the user has queued now.
-
-    Raises:
-        SlurmError: Slurm does not answer.
-    """
-    config = read_config()
-    array_size = int(config.get("MaxArraySize", "1001"))
-    jobs, reason = int(config.get("MaxJobCount", "10000")) - 1, "MaxJobCount"
-    for limit in _submit_limits():
-        if limit < jobs:
-            jobs, reason = limit, "MaxSubmitJobs"
-    queued = len(call("squeue", "--noheader", "--me", "--array", "--format=%i").split())
-    return Limits(array_size, max(0, jobs - queued), reason)
-
-
-def _submit_limits() -> list[int]:
-    """Limits of the user's account on queued jobs; none without accounting."""
-    try:
-        text = call(
-            "sacctmgr",
-            "--noheader",
-            "--parsable2",
-            "show",
-            "assoc",
-            f"user={getpass.getuser()}",
-            f"cluster={asked_cluster() or local_cluster()}",
-            "format=MaxSubmit,GrpSubmit",
-        )
-    except SlurmError:
-        return []
-    return [int(word) for line in text.splitlines() for word in line.split("|") if word.isdigit()]
-
-
 def submit_script(script: Path, output: Path | None = None) -> int:
     """Submit a batch script.
 
@@ -253,25 +204,6 @@ def submit_script(script: Path, output: Path | None = None) -> int:
     log = [] if output is None else [f"--output={output}"]
     text = call("sbatch", "--parsable", *log, str(script))
     return int(text.strip().splitlines()[-1].split(";")[0])
-
-
-def check_script(text: str) -> None:
-    """Ask Slurm whether it would take a batch script (`sbatch --test-only`).
-
-    Args:
-        text: The script.
-
-    Raises:
-        SlurmError: It would not: no such partition or account, no node that large, over a limit.
-    """
-    for pause in (2.0, 4.0, 6.0, 0.0):
-        try:
-            call("sbatch", "--test-only", text=text)
-            return
-        except SlurmError as error:
-            if not pause or "requested node configuration" not in str(error).lower():
-                raise
-        time.sleep(pause)  # a controller that has just started knows no node yet
 
 
 @dataclass(frozen=True)
@@ -306,11 +238,16 @@ class Element:
 
     @property
     def stuck(self) -> bool:
-        """Whether it will never start: a dependency failed, or Slurm holds it after a failed launch."""
-        return self.state == "PENDING" and any(word in self.reason for word in _STUCK_REASONS)
+        """Whether it will never start: a dependency failed, Slurm holds it, or it asks for more than it may have."""
+        reason = self.why_it_waits
+        return reason is not None and reason.never
+
+    @property
+    def why_it_waits(self) -> Reason | None:
+        """Why it waits, where that is more than its turn."""
+        return reason_of(self.reason) if self.state == "PENDING" else None
 
 
-_STUCK_REASONS = ("DependencyNeverSatisfied", "held")  # not JobHeldUser: a person held that on purpose
 #: Elements by job number and number in the array.
 Known = dict[tuple[int, int], Element]
 #: States of elements that have not ended.
@@ -331,7 +268,7 @@ def at_controller(name_prefix: str) -> list[tuple[str, Element]]:
         SlurmError: Slurm does not answer.
     """
     fields = (
-        "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:40|,NodeList:200|,RestartCnt:|,exit_code:|,Name:200|,Comment:80|"
+        "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:80|,NodeList:200|,RestartCnt:|,exit_code:|,Name:200|,Comment:80|"
     )
     text = call("squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={fields}")
     elements = []

@@ -21,11 +21,12 @@ from shardsynth.errors import JobError, RunError
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.commands import SlurmError
 from shardsynth.executors.slurm.container import Container, Mount
+from shardsynth.executors.slurm.limits import read_limits
 from shardsynth.executors.slurm.script import check_path, options, start_lines
 from shardsynth.executors.slurm.setup_lines import setup_lines
 from shardsynth.executors.slurm.shell_options import shell_variables, with_shell
 from shardsynth.executors.slurm.site import Site, load_site, sites_folder
-from shardsynth.job import Cluster
+from shardsynth.job import Cluster, Resources
 from shardsynth.standalone.files import write_atomic
 from shardsynth.standalone.image import identify
 
@@ -141,11 +142,12 @@ def _accounting() -> Check:
 
 def _limits() -> Check:
     try:
-        limits = slurm.read_limits()
+        limits = read_limits()
     except SlurmError as error:
         return Check("limits", False, str(error), "give `limits:` in the site file")
-    result = f"arrays of {limits.array_size:,}, {limits.jobs:,} more elements ({limits.reason})"
-    return Check("limits", limits.jobs > 20, result, "wait until some of your jobs are done")
+    tightest = limits.submit.tightest(Resources())
+    result = f"arrays of {limits.array_size:,}, {tightest.left:,} more elements queued ({tightest.name})"
+    return Check("limits", tightest.left > 1, result, "wait until some of your jobs are done")
 
 
 def _image(path: Path) -> Check:
@@ -301,7 +303,7 @@ def draft_profile(name: str) -> str:
         raise RunError(f"{path}: is there already; change it by hand or remove it")
     partitions = slurm.call("sinfo", "--noheader", "--format=%P %l %c %m %G").splitlines()
     default = next((line.split()[0].rstrip("*") for line in partitions if line.split()[0].endswith("*")), None)
-    limits = slurm.read_limits()
+    limits = read_limits()
     data: dict[str, Any] = {"defaults": {"partition": default} if default else {}}
     data["limits"] = {"max_array_size": limits.array_size}
     data["setup"] = []

@@ -84,8 +84,9 @@ def run_tasks(root: Path, stage: str, indices: list[int], threads: int) -> int:
     code = 0
     for position, index in enumerate(indices):
         if signals.asked():
-            print(f"asked to stop: {len(indices) - position} of {len(indices)} tasks left", flush=True)
-            return _worse(code, Saved.exit_code)
+            left = sum(runner.run.committed(stage, other) is None for other in indices[position:])
+            print(f"asked to stop: {left} of {len(indices)} tasks left", flush=True)
+            return _worse(code, Saved.exit_code) if left else code
         answer = run_logged(runner, stage, index)
         _write_failure(runner.run.root, stage, index, answer)
         _delete_if_empty(runner.run.log(stage, index))
@@ -166,7 +167,7 @@ def check_progress(root: Path, stage: str, indices: list[int], limit: int) -> No
     fruitless = 0
     while fruitless < len(starts) and starts[-1 - fruitless] == starts[-1]:
         fruitless += 1
-    if fruitless > limit:
+    if fruitless > limit and any(run.committed(stage, index) is None for index in indices):
         raise RunError(
             f"started {fruitless} times without finishing one more task; "
             "give it more time, a partition that is not pre-empted, or smaller tasks"

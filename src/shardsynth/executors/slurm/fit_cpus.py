@@ -5,8 +5,8 @@ They are the same from whichever login node a job is submitted. The machine that
 
 from __future__ import annotations
 
-from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.commands import SlurmError
+from shardsynth.executors.slurm.partitions import read_partitions
 from shardsynth.executors.slurm.site import Site, own_resources, resources
 from shardsynth.job import Job
 from shardsynth.models.families import NATIVE
@@ -45,14 +45,9 @@ def fit_cpus(job: Job, site: Site) -> dict[str, int]:
 def smallest_nodes() -> dict[str, int]:
     """CPUs of the smallest node by partition, ``""`` for the default one; empty where Slurm does not tell."""
     try:
-        # %c: CPUs of a node, the least of several; %B: those that the partition lets a job use on a node.
-        text = slurm.call("sinfo", "--noheader", "--all", "--format=%P|%c|%B")
+        partitions = read_partitions().values()
     except SlurmError:
         return {}
-    cpus: dict[str, int] = {}
-    for line in text.splitlines():
-        name, *counts = line.strip().split("|")
-        numbers = [int(count.rstrip("+")) for count in counts if count.rstrip("+").isdigit()]
-        for key in (name.rstrip("*"), *([""] if name.endswith("*") else [])):
-            cpus[key] = min([*numbers, cpus.get(key, DEFAULT_CPUS)])
-    return {name: max(1, count) for name, count in cpus.items()}
+    known = {one.name: one.node_cpus for one in partitions if one.node_cpus}
+    default = next((one.name for one in partitions if one.default and one.name in known), None)
+    return known if default is None else {**known, "": known[default]}

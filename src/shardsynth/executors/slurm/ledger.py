@@ -39,8 +39,9 @@ class Submitted:
         stage: Its stage.
         model: Its model, or "".
         asked: Resources that it asked for: mem_gb, time, cpus.
-        job: The job's number; None if the login process died before it knew the number.
+        job: The job's number; None if it is not submitted yet, or the login process died before it knew the number.
         elements: Task numbers of each element.
+        dropped: Whether it will not be submitted, since an element that it needs failed.
         known_as: What its number is checked against: a controller that lost its state uses numbers again.
     """
 
@@ -50,6 +51,7 @@ class Submitted:
     asked: dict[str, Any]
     job: int | None
     elements: list[list[int]]
+    dropped: bool = False
     known_as: JobName = JobName("shardsynth-")
 
     def element(self, known: Known, number: int) -> Element | None:
@@ -129,6 +131,7 @@ class Ledger:
                 e["asked"],
                 e.get("job"),
                 self._elements(name),
+                e.get("dropped", False),
                 JobName(name, e.get("at", 0.0)),
             )
             for name, e in entries.items()

@@ -1,17 +1,17 @@
 """Which tasks go into one array element, and which elements into one array.
 
 An element is a range of one group's tasks: clusters are bad at jobs of a second. ``auto`` aims at about twenty minutes
-an element, and at no more elements than the site lets a user queue.
+an element. It makes them a few times as long where they then fit in the queue all at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Union
 
 from shardsynth.errors import JobError
-from shardsynth.executors.slurm.commands import Limits
+from shardsynth.executors.slurm.limits import Limits
 from shardsynth.models.families import NATIVE
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.schedule import Group
@@ -20,6 +20,8 @@ from shardsynth.run.schedule import Group
 TARGET_SECONDS = 1200.0
 #: ``auto`` makes no more elements: each leaves a log, and scheduler and file system are shared.
 MOST_ELEMENTS = 2000
+#: So many times as long ``auto`` makes elements, at most, to have them all queued at once.
+_MOST_LONGER = 3
 #: Rows a second of one thread, rather too low. Only the packing and the printed estimate depend on these rates.
 _NATIVE_RATES = {"profile": 200_000, "count": 100_000, "sample": 400_000, "score": 200_000}
 _STOCK_SAMPLE_RATE = 15_000
@@ -40,13 +42,15 @@ class Array:
         stage: Its stage.
         model: Its model, or "".
         elements: Task numbers of each element.
-        seconds: Estimated CPU-seconds of all elements.
+        seconds: Estimated CPU-seconds of all elements, as they are billed.
+        cpus: CPUs that an element is billed.
     """
 
     stage: str
     model: str
     elements: tuple[tuple[int, ...], ...]
     seconds: float
+    cpus: int = 1
 
     @property
     def group(self) -> Group:
@@ -62,8 +66,48 @@ def shown_group(stage: str, model: str) -> Group:
 
 def pack_elements(plan: Plan, tasks: Iterable[Task], pack: Pack, size: int) -> list[tuple[int, ...]]:
     """Tasks of one stage packed into at most ``size`` elements; JobError if ``pack`` makes more."""
-    arrays = make_arrays(plan, tasks, pack, Limits(size, size, "one array"))
-    return [element for array in arrays for element in array.elements]
+    tasks = list(tasks)
+
+    def packed(pack: Pack) -> list[tuple[int, ...]]:
+        return [element for array in make_arrays(plan, tasks, pack, Limits()) for element in array.elements]
+
+    elements = packed(pack)
+    if len(elements) <= size:
+        return elements
+    fitting = -(-len(tasks) // max(1, size - len({task.group for task in tasks}) + 1))
+    if pack != "auto":
+        raise JobError(
+            f"cluster.pack: {pack} makes {len(elements):,} array elements, and one array has room for {size:,}; "
+            f"`--set cluster.pack={fitting}` fits, so does `auto`"
+        )
+    return packed(fitting)
+
+
+@dataclass
+class Throttle:
+    """Keeps the elements of a group that work at once to a number, where the group is cut into several arrays.
+
+    Slurm's own throttle holds within one array. So an array waits for an earlier one of its group.
+
+    Attributes:
+        most: Elements at work at once; None for all.
+        before: What was submitted of each group, in order: the elements of an array, and the dependency on it.
+    """
+
+    most: int | None
+    before: dict[Group, list[tuple[int, str]]] = field(default_factory=dict)
+
+    def after(self, array: Array) -> list[str]:
+        """The dependency with which an array is submitted, if it needs one."""
+        before = self.before.get(array.group, [])
+        if self.most is None or not before:
+            return []
+        side_by_side = max(1, self.most // max(elements for elements, _ in before))
+        return [before[-side_by_side][1]] if len(before) >= side_by_side else []
+
+    def submitted(self, array: Array, dependency: str) -> None:
+        """Note the dependency on an array that was submitted."""
+        self.before.setdefault(array.group, []).append((len(array.elements), dependency))
 
 
 def task_rows(plan: Plan, task: Task) -> int:
@@ -91,7 +135,8 @@ def make_arrays(
     tasks: Iterable[Task],
     pack: Pack,
     limits: Limits,
-    cpus: Callable[[str, str], int | None] = lambda stage, model: None,
+    cpus: Callable[[str, str], tuple[int, int]] = lambda stage, model: (1, 1),
+    room: int = MOST_ELEMENTS,
 ) -> list[Array]:
     """Pack tasks into elements and elements into arrays, groups in order.
 
@@ -100,48 +145,51 @@ def make_arrays(
         tasks: Tasks to submit, stages in order.
         pack: Tasks of one element, or ``auto``.
         limits: What the site allows.
-        cpus: CPUs that an element of a stage and model asks for; None for those of one task.
-
-    Raises:
-        JobError: They are too many for the site; it says which ``pack`` would fit.
+        cpus: CPUs that an element of a stage and model may use, and those that it is billed; at least those of a task.
+        room: Elements that may be queued now.
     """
     groups: dict[Group, list[Task]] = {}
     for task in tasks:
         groups.setdefault(task.group, []).append(task)
-    if len(groups) > limits.jobs:
-        raise JobError(
-            f"{len(groups)} stages and models need one job each, and {limits.reason} leaves room for {limits.jobs}: "
-            "wait until some of your jobs are done, or name fewer models"
-        )
-    packs = {group: _pack_of(plan, members, pack, cpus(*group)) for group, members in groups.items()}
-    room = min(limits.jobs, MOST_ELEMENTS) if pack == "auto" else limits.jobs
-    if _elements(groups, packs) > room and len(groups) <= room:
-        fitting = fitting_pack(groups, packs, room)
-        if pack != "auto":
-            raise JobError(
-                f"cluster.pack: {pack} makes {_elements(groups, packs):,} array elements, and {limits.reason} leaves "
-                f"room for {limits.jobs:,}; `--set cluster.pack={fitting}` fits, so does `auto`"
-            )
-        packs = {group: max(size, fitting) for group, size in packs.items()}
+    packs = {group: _pack_of(plan, members, pack, cpus(*group)[0]) for group, members in groups.items()}
+    if pack == "auto":
+        packs = _fewer_elements(groups, packs, room)
     arrays = []
     for (stage, model), members in groups.items():
         size = packs[stage, model]
         elements = [tuple(t.index for t in members[i : i + size]) for i in range(0, len(members), size)]
-        cost = {task.index: task_seconds(plan, task) * task.threads for task in members}
+        threads = members[0].threads
+        cost = {task.index: task_seconds(plan, task) for task in members}
+        used, billed = cpus(stage, model)
+        used, billed = max(used, threads), max(used, threads, billed)
         for first in range(0, len(elements), limits.array_size):
             members_of_array = tuple(elements[first : first + limits.array_size])
-            seconds = sum(_STARTING_SECONDS + sum(cost[index] for index in element) for element in members_of_array)
-            arrays.append(Array(stage, model, members_of_array, seconds))
+            seconds = 0.0
+            for element in members_of_array:
+                at_once = min(max(1, used // threads), len(element))
+                seconds += (_STARTING_SECONDS + sum(cost[index] for index in element) / at_once) * billed
+            arrays.append(Array(stage, model, members_of_array, seconds, billed))
     return arrays
 
 
-def _pack_of(plan: Plan, members: list[Task], pack: Pack, cpus: int | None) -> int:
+def _pack_of(plan: Plan, members: list[Task], pack: Pack, cpus: int) -> int:
     """Tasks of one element of a group."""
     if pack != "auto":
         return int(pack)
     mean = sum(task_seconds(plan, task) for task in members) / len(members)
-    at_once = max(1, (cpus or 1) // members[0].threads)
+    at_once = max(1, cpus // members[0].threads)
     return max(1, int(TARGET_SECONDS * at_once / mean))
+
+
+def _fewer_elements(groups: dict[Group, list[Task]], packs: dict[Group, int], room: int) -> dict[Group, int]:
+    """Larger packs where all elements then fit in the queue, up to a few times as large; else the rest follows."""
+    for limit, most in ((room, _MOST_LONGER), (MOST_ELEMENTS, None)):
+        if len(groups) <= limit < _elements(groups, packs):
+            fitting = fitting_pack(groups, packs, limit)
+            longest = {group: min(max(size, fitting), len(groups[group])) for group, size in packs.items()}
+            if most is None or all(size <= most * packs[group] for group, size in longest.items()):
+                return {group: max(size, fitting) for group, size in packs.items()}
+    return packs
 
 
 def _elements(groups: dict[Group, list[Task]], packs: dict[Group, int]) -> int:

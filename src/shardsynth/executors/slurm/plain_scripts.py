@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shardsynth.errors import JobError
-from shardsynth.executors.slurm.commands import Limits
 from shardsynth.executors.slurm.container import PASS_ON, container_of
+from shardsynth.executors.slurm.limits import Limits
 from shardsynth.executors.slurm.packing import make_arrays
 from shardsynth.executors.slurm.preemption import needs_listener
 from shardsynth.executors.slurm.script import body, check_path, options, start_lines

@@ -11,6 +11,7 @@ import contextlib
 import functools
 
 from shardsynth.executors.slurm.commands import SlurmError, call, freshness, read_config
+from shardsynth.executors.slurm.partitions import read_partitions
 from shardsynth.job import Resources
 
 
@@ -26,12 +27,14 @@ def needs_listener(asked: Resources) -> bool:
         if kind.endswith("none") or sends_user_signal(config):
             return False
         if kind.endswith("qos"):
-            graces, default = _qos_graces(*freshness()), ""
+            graces = _qos_graces(*freshness())
             return graces.get(asked.qos, True) if asked.qos else any(graces.values())
-        graces, default = _partition_graces(*freshness())
+        partitions = read_partitions()
     except SlurmError:
         return True
-    return any(graces.get(name, True) for name in (asked.partition or default).split(","))
+    default = next((name for name, partition in partitions.items() if partition.default), "")
+    names = (asked.partition or default).split(",")
+    return any(name not in partitions or partitions[name].grace for name in names)
 
 
 def sends_user_signal(config: dict[str, str]) -> bool:
@@ -50,8 +53,7 @@ def grace_line() -> str:
         return ""
     if sends_user_signal(config):
         return "the site tells the batch script when one begins (preempt_send_user_signal)"
-    partitions, _ = _partition_graces(*freshness())
-    graces = sorted(name for name, grace in partitions.items() if grace)
+    graces = sorted(name for name, partition in read_partitions().items() if partition.grace)
     if not graces and not (config["PreemptType"].endswith("qos") and any(_qos_graces(*freshness()).values())):
         return ""
     where = f"in {', '.join(graces)} " if graces else ""
@@ -59,19 +61,6 @@ def grace_line() -> str:
         f"{where}with a grace, of which only job steps are told: each element there runs one more step (srun, 0.25 s); "
         "with SlurmctldParameters=preempt_send_user_signal the site would spare it"
     )
-
-
-@functools.lru_cache(maxsize=4)
-def _partition_graces(*fresh: object) -> tuple[dict[str, bool], str]:
-    """Whether jobs of a partition are pre-empted with a grace, by its name; and the default partition."""
-    graces, default = {}, ""
-    for line in call("scontrol", "show", "partition", "--all", "--oneliner").splitlines():
-        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        name = words.get("PartitionName", "")
-        grace = words.get("GraceTime", "0") not in ("", "0")
-        graces[name] = grace and words.get("PreemptMode", "").upper() != "OFF"
-        default = name if words.get("Default") == "YES" else default
-    return graces, default
 
 
 @functools.lru_cache(maxsize=4)

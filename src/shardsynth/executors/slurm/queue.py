@@ -9,6 +9,7 @@ from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.by_hand import queued_by_hand
 from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Element
+from shardsynth.executors.slurm.follow import forget, waiting_names
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.rundir import RunDir
@@ -124,10 +125,14 @@ def cancel(run: RunDir) -> list[str]:
     run.refuse_of_another()
     ledger = Ledger(run)
     with where_the_run_is(ledger):
+        with ledger.exclusively():  # no element submits more meanwhile
+            rest = len(waiting_names(ledger))
+            forget(ledger)
         known = slurm.at_controller(ledger.prefix())
         queued = [element for _, element in known if element.state in slurm.WAITING or element.state in slurm.RUNNING]
         if ledger.by_hand:
             queued = list({(e.job, e.number): e for e in [*queued, *queued_by_hand(ledger)]}.values())
         jobs = sorted({element.job for element in queued})
         slurm.cancel(str(job) for job in jobs)
-    return [f"cancelled {len(queued)} elements of {len(jobs)} jobs; `shardsynth resume {run.root}` goes on"]
+    more = f", and {rest} arrays that were not submitted yet" if rest else ""
+    return [f"cancelled {len(queued)} elements of {len(jobs)} jobs{more}; `shardsynth resume {run.root}` goes on"]

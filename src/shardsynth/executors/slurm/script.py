@@ -18,6 +18,7 @@ from shardsynth.executors.slurm.python_environment import export_lines
 from shardsynth.executors.slurm.setup_lines import setup_lines
 from shardsynth.executors.slurm.sick_nodes import CHECK, NOTE
 from shardsynth.executors.slurm.site import Site
+from shardsynth.executors.slurm.times import minutes
 from shardsynth.job import Resources
 
 #: So long before a time limit the script gets USR2 (less for limits under 15 minutes).
@@ -39,7 +40,6 @@ _RESERVED = {
     "no-requeue",
     "wrap",
 }
-_TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}", re.ASCII)
 
 
 def check_path(path: Path, what: str = "the run's path") -> None:
@@ -61,35 +61,20 @@ def check_path(path: Path, what: str = "the run's path") -> None:
             )
 
 
-def minutes(time: str) -> float:
-    """Minutes of a time in Slurm's notation; JobError if it is not in that notation."""
-    if not _TIME.fullmatch(time):
-        raise JobError(f"time: {time!r} is not Slurm's notation; write minutes, 1:30:00 or 2-12:00:00")
-    days, dash, clock = time.rpartition("-")
-    numbers = [int(part) for part in clock.split(":")]
-    if dash:
-        hours, mins, seconds = (*numbers, 0, 0)[:3]
-        return int(days) * 1440 + hours * 60 + mins + seconds / 60
-    if len(numbers) == 1:
-        return numbers[0]
-    if len(numbers) == 2:
-        return numbers[0] + numbers[1] / 60
-    return numbers[0] * 60 + numbers[1] + numbers[2] / 60
-
-
-def options(asked: Resources, threads: int, mail: str | None = None) -> list[str]:
+def options(asked: Resources, threads: int, mail: str | None = None, *, whole_node: bool = False) -> list[str]:
     """Options of sbatch for the resources of a stage.
 
     Args:
         asked: The resources.
         threads: Threads of a task: at least as many CPUs are asked for.
         mail: Address to which Slurm writes if an element fails.
+        whole_node: Whether the job gets a whole node anyway: with all its CPUs, unless the resources name some.
 
     Raises:
         JobError: An option is one that the script itself sets, or holds a character that is not safe in a script.
     """
     lines = ["--nodes=1", "--ntasks=1"]
-    if asked.cpus is not None or not asked.options.get("exclusive"):  # a whole node comes with all its CPUs
+    if asked.cpus is not None or not (whole_node or asked.options.get("exclusive")):
         lines.insert(0, f"--cpus-per-task={max(asked.cpus or 1, threads)}")
     if asked.mem_gb is not None:
         lines.append(f"--mem={max(1, round(asked.mem_gb * 1024))}M")
@@ -108,6 +93,11 @@ def options(asked: Resources, threads: int, mail: str | None = None) -> list[str
     if mail is not None:
         lines += [_option("mail-user", mail), "--mail-type=FAIL"]
     for name, value in asked.options.items():
+        if name == "array":
+            raise JobError(
+                f"options: array: {value!a}: the plan counts the elements; `cluster.throttle: 2` lets two of them "
+                "work at once"
+            )
         if not _OPTION.fullmatch(name) or name in _RESERVED:
             raise JobError(f"options: {name!r} is not an sbatch option to give here (long name, without dashes)")
         if value is not False:
@@ -182,7 +172,15 @@ if [ "$code" -eq 75 ]; then
     echo "saved: not queued again, since it is being ended"
   fi
 fi
-exit "$code"
+@FOLLOW@exit "$code"
+"""
+
+#: For arrays of a run: the part of ``_LIFE`` that submits more of it.
+_FOLLOW = """\
+# Where the site limits what may be queued: this element makes room, so submit what is left of the run.
+if [ "$code" -ne 75 ] && [ -e "$run/private/slurm/rest" ]; then
+  bash "$run/private/slurm/follow.sh" @NAME@ "$SLURM_ARRAY_TASK_ID" "$code"
+fi
 """
 
 #: For the whole script: paths are quoted, so nothing in them is executed; the loop over names is one over words.
@@ -198,6 +196,7 @@ def body(
     listen: bool,
     python: str = BY_HAND,
     prepare: list[str] | None = None,
+    name: str = "",
 ) -> str:
     """The part of a script after its ``#SBATCH`` lines.
 
@@ -209,6 +208,7 @@ def body(
         listen: Whether a step listens for pre-emptions.
         python: First arguments of Python, as shell text.
         prepare: Lines before ``setup``.
+        name: Name of the array, for one of a run that was submitted.
     """
     lines = [_SHELLCHECK, run_line, *CHECK.splitlines(), *(prepare or [])]
     lines += [
@@ -219,13 +219,15 @@ def body(
         *start,
         f"set -- {python} {arguments}",
     ]
-    return "\n".join(lines) + "\n\n" + _LIFE.replace("@LISTENER@", _LISTENER if listen else "")
+    life = _LIFE.replace("@LISTENER@", _LISTENER if listen else "")
+    return "\n".join(lines) + "\n\n" + life.replace("@FOLLOW@", _FOLLOW.replace("@NAME@", name) if name else "")
 
 
 def array_script(
     *,
     name: str,
     elements: int,
+    at_once: int | None = None,
     after: list[str],
     lines: list[str],
     start: list[str],
@@ -238,6 +240,7 @@ def array_script(
     Args:
         name: Name of the array and of its Slurm job.
         elements: How many elements it has.
+        at_once: How many of them may work at once; None for all.
         after: What it waits for, such as ``afterok:12``.
         lines: Options of sbatch.
         start: Lines that set the array ``python``.
@@ -245,7 +248,8 @@ def array_script(
         run: The run directory, absolute.
         listen: Whether a step listens for pre-emptions.
     """
-    header = [f"--job-name={name}", f"--array=0-{elements - 1}"]
+    throttled = f"%{at_once}" if at_once is not None and at_once < elements else ""
+    header = [f"--job-name={name}", f"--array=0-{elements - 1}{throttled}"]
     if after:
         header += [f"--dependency={','.join(after)}", "--kill-on-invalid-dep=yes"]
     header += [*lines, "--requeue", "--output=/dev/null"]
@@ -265,5 +269,5 @@ def array_script(
         "#!/bin/bash\n"
         + "".join(f"#SBATCH {option}\n" for option in header)
         + "\n"
-        + body(start, setup, run_line, '"$files"', listen=listen, python=BY_SUBMITIT, prepare=prepare)
+        + body(start, setup, run_line, '"$files"', listen=listen, python=BY_SUBMITIT, prepare=prepare, name=name)
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from shardsynth.errors import JobError
-from shardsynth.executors.slurm.script import minutes
 from shardsynth.executors.slurm.site import Site
+from shardsynth.executors.slurm.times import minutes
 from shardsynth.job import Cluster, Resources
 from shardsynth.standalone.files import read_json, write_json
 

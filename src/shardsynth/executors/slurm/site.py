@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional  # noqa: UP035 - evaluated at run t
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shardsynth.errors import JobError
-from shardsynth.executors.slurm.commands import Limits
+from shardsynth.executors.slurm.limits import Limits
 from shardsynth.job import STAGES, Cluster, Resources, load_yaml
 
 
@@ -120,10 +120,7 @@ def load_site(name: str | None) -> Site:
 def limits_at(site: Site, limits: Limits) -> Limits:
     """Slurm's limits, lowered by those of the site file."""
     array_size = min(limits.array_size, site.limits.max_array_size or limits.array_size)
-    jobs = site.limits.max_submit_jobs
-    if jobs is not None and jobs < limits.jobs:
-        return replace(limits, array_size=array_size, jobs=jobs, reason="the site file's max_submit_jobs")
-    return replace(limits, array_size=array_size)
+    return replace(limits, array_size=array_size, submit=limits.submit.lowered(site.limits.max_submit_jobs))
 
 
 def resources(site: Site, cluster: Cluster, stage: str, model: str) -> Resources:

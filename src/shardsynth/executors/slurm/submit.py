@@ -7,7 +7,6 @@ never start is cancelled and submitted again.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,29 +14,34 @@ from typing import Any
 
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm import commands as slurm
-from shardsynth.executors.slurm.accounting import in_accounting, with_peaks
-from shardsynth.executors.slurm.causes import Cause, cause_of
-from shardsynth.executors.slurm.commands import SlurmError, SlurmSilentError
+from shardsynth.executors.slurm import follow
+from shardsynth.executors.slurm.causes import Cause
+from shardsynth.executors.slurm.checks import check_script
+from shardsynth.executors.slurm.commands import SlurmError
 from shardsynth.executors.slurm.container import container_of
 from shardsynth.executors.slurm.element import elements_file
+from shardsynth.executors.slurm.estimate import estimate_lines, worth_asking
 from shardsynth.executors.slurm.fit_cpus import fit_cpus
-from shardsynth.executors.slurm.ledger import Ledger, Submitted, known_as
-from shardsynth.executors.slurm.packing import Array, make_arrays, shown_group, task_rows
+from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.limits import Limits, SubmitLimit, read_limits
+from shardsynth.executors.slurm.packing import Array, Throttle, make_arrays, shown_group
 from shardsynth.executors.slurm.pickled import Element, run_element
 from shardsynth.executors.slurm.preemption import needs_listener
 from shardsynth.executors.slurm.queue import Standing, left_to_submit, standing_of
 from shardsynth.executors.slurm.ranges import format_ranges
-from shardsynth.executors.slurm.script import array_script, check_path, minutes, options, start_lines
+from shardsynth.executors.slurm.retry import causes_of, is_more, raised
+from shardsynth.executors.slurm.script import array_script, check_path, options, start_lines
 from shardsynth.executors.slurm.shell import keep_for_resume, site_from_here
 from shardsynth.executors.slurm.sick_nodes import leave_out, nodes_left_out, without_nodes
 from shardsynth.executors.slurm.site import Site, limits_at, resources
 from shardsynth.job import STAGES, Job, Resources
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.cluster import keep, plan_kept
+from shardsynth.run.integrity import damaged_records, withdraw_damaged
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, missing_tasks
 from shardsynth.run.trust import check_classes
-from shardsynth.standalone.files import human_bytes, write_atomic
+from shardsynth.standalone.files import write_atomic
 from shardsynth.standalone.image import differences, identify
 
 
@@ -52,6 +56,7 @@ class Script:
         lines: Options of sbatch for them.
         start: Lines that set the shell array ``python``.
         listen: Whether a step listens for pre-emptions.
+        at_once: How many of its elements may work at once; None for all.
     """
 
     array: Array
@@ -60,6 +65,7 @@ class Script:
     lines: list[str]
     start: list[str]
     listen: bool
+    at_once: int | None
 
 
 def plan_for_slurm(job: Job) -> Plan:
@@ -76,27 +82,26 @@ def plan_for_slurm(job: Job) -> Plan:
         return checked_plan(job, image, fit_cpus(job, site))
 
 
-def check_site(site: Site, plan: Plan) -> slurm.Limits:
-    """Check that the partitions exist and that every stage's resources can be asked for.
+def check_site(site: Site, plan: Plan, say: Any = lambda line: None) -> Limits:
+    """Check that every stage's resources can be asked for; says which partitions Slurm does not list.
 
     Returns:
         What the site allows.
 
     Raises:
         JobError: A resource cannot be asked for.
-        SlurmError: A partition does not exist, or Slurm does not answer.
+        SlurmError: Slurm does not answer.
     """
-    limits = limits_at(site, slurm.read_limits())
-    partitions = set(slurm.call("sinfo", "--noheader", "--format=%R").split())
+    limits = limits_at(site, read_limits())
+    unlisted: set[str] = set()
     for stage in STAGES:
         for model in {task.model for task in plan.tasks[stage]}:
             asked = resources(site, plan.job.cluster, stage, model)
             options(asked, 1, site.mail)
-            for name in (asked.partition or "").split(","):
-                if name and name not in partitions:
-                    raise SlurmError(
-                        f"partition {name!r} does not exist here; partitions: {', '.join(sorted(partitions))}"
-                    )
+            unlisted |= {name for name in (asked.partition or "").split(",") if name} - set(limits.partitions)
+    for name in sorted(unlisted):
+        listed = ", ".join(sorted(limits.partitions)) or "none"
+        say(f"warning: partition {name!r} is not among those that Slurm lists ({listed}): sbatch decides")
     return limits
 
 
@@ -125,7 +130,7 @@ def submit_missing(
     Args:
         run: The run directory. Its plan must be written, except for a dry run.
         plan: The plan; where its section `cluster` is not that of the run, it is kept in the run once Slurm takes it.
-        verify: Compare checksums of committed outputs.
+        verify: Compare checksums of committed outputs. A task whose output differs, and all that needs it, run again.
         dry_run: Print the scripts and submit nothing.
         say: Called with each line to show.
 
@@ -144,9 +149,18 @@ def submit_missing(
         return _submit_missing(run, plan, site, verify=verify, dry_run=dry_run, say=say)
 
 
-def _submit_missing(run: RunDir, plan: Plan, site: Site, *, verify: bool, dry_run: bool, say: Any) -> list[Submitted]:
+def _submit_missing(
+    run: RunDir,
+    plan: Plan,
+    site: Site,
+    *,
+    verify: bool,
+    dry_run: bool,
+    say: Any,
+    limits: Limits | None = None,
+) -> list[Submitted]:
     root = run.root
-    limits = check_site(site, plan)
+    limits = limits or check_site(site, plan, say)
     plan = _with_image(run, plan, say)
     if dry_run:
         tasks = missing_tasks(plan, run)
@@ -165,26 +179,39 @@ def _submit_missing(run: RunDir, plan: Plan, site: Site, *, verify: bool, dry_ru
     ledger = Ledger(run)
     with ledger.exclusively():
         keep_for_resume(ledger)
-        missing = missing_tasks(plan, run, verify=verify)
+        if verify:
+            for line in withdraw_damaged(plan, run):
+                say(line)
+        missing = missing_tasks(plan, run)
+        for path in damaged_records(run, missing):
+            say(f"{path}: a damaged record: its task is done again")
         before = ledger.read()
         standing = standing_of(ledger, before, missing)
         todo = left_to_submit(plan, missing, standing)
         if standing.stuck:
             say(f"cancelled: {len(standing.stuck)} elements that waited for something that will never happen")
             slurm.cancel(standing.stuck)
-        if not todo:
-            _keep(run, plan, say, lambda: check_arrays(plan, site, limits, root, _pack(plan, site, limits, missing)))
+        if {(task.stage, task.index) for task in todo} <= follow.waiting_tasks(ledger, before):
+            packed = _pack(plan, site, limits, missing)
+            _keep(run, plan, say, lambda: check_arrays(plan, site, limits, root, packed, say))
             say(f"nothing to submit: {len(missing)} tasks are queued or running" if missing else "all done")
-            return []
-        causes = causes_of(before, todo, say) if before else {}
-        leave_out(ledger, (cause.node for cause, _ in causes.values() if cause.kind == "sick"))
-        if nodes := nodes_left_out(ledger):
-            say(f"left out, since they cannot write {root}: {', '.join(nodes)}")
-        arrays = _pack(plan, site, limits, todo)
-        if before:
-            check_arrays(plan, site, limits, root, arrays)
-        _keep(run, plan, say, queued=len(missing) > len(todo))
-        return _submit(plan, site, limits, ledger, arrays, standing, causes, before, say)
+        else:
+            causes = causes_of(before, todo, say) if before else {}
+            leave_out(ledger, (cause.node for cause, _ in causes.values() if cause.kind == "sick"))
+            if nodes := nodes_left_out(ledger):
+                say(f"left out, since they cannot write {root}: {', '.join(nodes)}")
+            arrays = _pack(plan, site, limits, todo)
+            if before:
+                check_arrays(plan, site, limits, root, arrays, say)
+            _keep(run, plan, say, queued=len(missing) > len(todo))
+            follow.forget(ledger)
+            _submit(plan, site, limits, ledger, arrays, standing, causes, len(before), say)
+    if follow.waiting_names(ledger):
+        follow.submit_what_fits(ledger)
+        submitted = [array for array in ledger.read()[len(before) :] if array.job is not None]
+        follow.check_begun(ledger, bool(submitted or standing.live))
+        say(follow.rest_line(ledger))
+    return [array for array in ledger.read()[len(before) :] if array.job is not None]
 
 
 def _keep(run: RunDir, plan: Plan, say: Any, check: Callable[[], None] = lambda: None, *, queued: bool = True) -> None:
@@ -196,14 +223,22 @@ def _keep(run: RunDir, plan: Plan, say: Any, check: Callable[[], None] = lambda:
         say("what is queued or running already keeps what it asked for; `shardsynth cancel`, then `resume`, asks anew")
 
 
-def _pack(plan: Plan, site: Site, limits: slurm.Limits, tasks: list[Task]) -> list[Array]:
-    def cpus(stage: str, model: str) -> int | None:
-        return resources(site, plan.job.cluster, stage, model).cpus
+def _pack(plan: Plan, site: Site, limits: Limits, tasks: list[Task]) -> list[Array]:
+    def cpus(stage: str, model: str) -> tuple[int, int]:
+        return limits.cpus_of(resources(site, plan.job.cluster, stage, model))
 
-    return make_arrays(plan, tasks, plan.job.cluster.pack, limits, cpus)
+    asked = [resources(site, plan.job.cluster, *group) for group in {task.group for task in tasks}]
+    left = [limits.submit.tightest(one).left for one in asked]
+    return make_arrays(plan, tasks, plan.job.cluster.pack, limits, cpus, min(left, default=0))
 
 
-def check_arrays(plan: Plan, site: Site, limits: slurm.Limits, root: Path, arrays: list[Array]) -> None:
+def _wanted(plan: Plan, site: Site, arrays: list[Array]) -> list[tuple[Resources, int]]:
+    return [(resources(site, plan.job.cluster, a.stage, a.model), len(a.elements)) for a in arrays]
+
+
+def check_arrays(
+    plan: Plan, site: Site, limits: Limits, root: Path, arrays: list[Array], say: Any = lambda line: None
+) -> None:
     """Ask Slurm whether it would take every array; SlurmError if it would refuse one."""
     checked: set[tuple[str, ...]] = set()
     for array in arrays:
@@ -211,61 +246,102 @@ def check_arrays(plan: Plan, site: Site, limits: slurm.Limits, root: Path, array
         key = (str(len(array.elements)), *script.lines)
         if key not in checked:
             checked.add(key)
-            slurm.check_script(_text(script, [], site, root))
+            warning = check_script(_text(script, [], site, root))
+            if warning:
+                say(f"warning: {array.stage}: {warning}")
 
 
 def _submit(
     plan: Plan,
     site: Site,
-    limits: slurm.Limits,
+    limits: Limits,
     ledger: Ledger,
     arrays: list[Array],
     standing: Standing,
     causes: dict[tuple[str, int], tuple[Cause, dict[str, Any]]],
-    before: list[Submitted],
+    number: int,
     say: Any,
-) -> list[Submitted]:
+) -> None:
+    """Submit arrays; those that the limits keep from being queued now are written to the rest, cut small.
+
+    ``number`` is how many arrays the ledger has.
+    """
     # Imported late: `status`, and plain scripts, do without submitit.
+    from submitit.core.utils import DelayedSubmission
+
     from shardsynth.executors.slurm.executor import ShardsynthExecutor
 
     root = ledger.run.root
     prefix = ledger.prefix()
     executor = ShardsynthExecutor(ledger)
+    throttle = Throttle(plan.job.cluster.throttle)
     jobs: dict[Group, set[str]] = {}
-    for (stage, index), number in standing.live.items():
+    for (stage, index), job in standing.live.items():
         # Not `afterok`: if an element of that array has failed already, what waits for it would never start. Tasks
         # check themselves that what they need is committed.
-        jobs.setdefault(plan.tasks[stage][index].group, set()).add(f"afterany:{number}")
-    submitted: list[Submitted] = []
-    for array in arrays:
-        name = f"{prefix}{len(before) + len(submitted):04d}-{array.stage}"
-        script = _script(plan, site, limits, root, array, name, _raised(plan, array, causes))
-        after = _dependencies(plan, array.group, jobs)
+        jobs.setdefault(plan.tasks[stage][index].group, set()).add(f"afterany:{job}")
+
+    def prepare(array: Array, after: list[str]) -> tuple[str, list[Element]]:
+        """Write down an array before it is submitted; its name, and its elements for submitit."""
+        nonlocal number
+        name = f"{prefix}{number:04d}-{array.stage}"
+        number += 1
+        script = _script(plan, site, limits, root, array, name, raised(plan, array, causes))
         lines = "".join(f"{array.stage} {format_ranges(element)}\n" for element in array.elements)
         write_atomic(elements_file(root, name), lines, 0o600)
         asked = script.asked.model_dump(exclude_none=True, include={"mem_gb", "time", "cpus"})
         ledger.append(name=name, stage=array.stage, model=array.model, asked=asked, after=after)
         executor.update_parameters(**_parameters(script, after, site))
-        elements = [Element(str(root), array.stage, format_ranges(element)) for element in array.elements]
-        job = int(executor.map_array(run_element, elements)[0].job_id.partition("_")[0])
+        return name, [Element(str(root), array.stage, format_ranges(element)) for element in array.elements]
+
+    wanted = _wanted(plan, site, arrays)
+    direct = [] if follow.is_needed(limits.submit, wanted) else list(arrays)
+    for position, array in enumerate(direct):
+        _, elements = prepare(array, _dependencies(plan, array.group, jobs) + throttle.after(array))
+        try:
+            job = int(executor.map_array(run_element, elements)[0].job_id.partition("_")[0])
+        except SlurmError as error:
+            if not follow.is_of_limits(str(error)):
+                raise
+            direct = direct[:position]
+            break
         jobs.setdefault(array.group, set()).add(f"afterok:{job}")
-        submitted.append(Submitted(name, array.stage, array.model, asked, job, [list(e) for e in array.elements]))
+        throttle.submitted(array, f"afterany:{job}")
         tasks = sum(len(element) for element in array.elements)
         group = " ".join(filter(None, shown_group(array.stage, array.model)))
         say(f"job {job}: {group}: {tasks} tasks in {len(array.elements)} elements")
-    return submitted
+    groups: dict[Group, int] = {}
+    keys: dict[tuple[SubmitLimit, ...], int] = {}
+    waiting = []
+    for array, (asked, _) in list(zip(arrays, wanted))[len(direct) :]:
+        needs = _dependencies(plan, array.group, jobs)
+        group_number = groups.setdefault(array.group, len(groups))
+        jobs.setdefault(array.group, set()).add(f"group:{group_number}")
+        key = keys.setdefault(limits.submit.of(asked), len(keys))
+        for piece in follow.cut(array, limits.submit.tightest(asked).most):
+            name, elements = prepare(piece, [])
+            executor.write([DelayedSubmission(run_element, element) for element in elements])
+            after = needs + throttle.after(piece)
+            waiting.append(follow.Waiting(name, group_number, after, key, len(elements)))
+            throttle.submitted(piece, f"name:{name}")
+    if waiting:
+        last = resources(site, plan.job.cluster, STAGES[-1], "")
+        follow.write_rest(ledger, waiting, follow.follower_options(last, site))
 
 
 def _script(
-    plan: Plan, site: Site, limits: slurm.Limits, root: Path, array: Array, name: str, raised: dict[str, Any]
+    plan: Plan, site: Site, limits: Limits, root: Path, array: Array, name: str, more_of: dict[str, Any]
 ) -> Script:
     asked = resources(site, plan.job.cluster, array.stage, array.model)
-    asked = asked.model_copy(update={key: more for key, more in raised.items() if _is_more(key, more, asked)})
+    if asked.time is None:  # asked for by its number, so that the element is told before it and `retry` can raise it
+        asked = asked.model_copy(update={"time": limits.time_of(asked)})
+    asked = asked.model_copy(update={key: more for key, more in more_of.items() if is_more(key, more, asked)})
     asked = without_nodes(asked, nodes_left_out(Ledger(RunDir(root))))
     threads = max(plan.tasks[array.stage][index].threads for element in array.elements for index in element)
     container = container_of(site, plan.image, plan, root, gpus=bool(asked.gpus or asked.gres))
     start = start_lines(site, container)
-    return Script(array, name, asked, options(asked, threads, site.mail), start, needs_listener(asked))
+    lines = options(asked, threads, site.mail, whole_node=limits.whole_node(asked))
+    return Script(array, name, asked, lines, start, needs_listener(asked), plan.job.cluster.throttle)
 
 
 def _parameters(script: Script, after: list[str], site: Site) -> dict[str, Any]:
@@ -276,6 +352,7 @@ def _parameters(script: Script, after: list[str], site: Site) -> dict[str, Any]:
         "start": script.start,
         "setup": site.setup,
         "listen": script.listen,
+        "at_once": script.at_once,
     }
 
 
@@ -300,102 +377,6 @@ def _dependencies(plan: Plan, group: Group, jobs: dict[Group, set[str]]) -> list
     return sorted(dependencies)
 
 
-def causes_of(
-    before: list[Submitted], tasks: list[Task], say: Any
-) -> dict[tuple[str, int], tuple[Cause, dict[str, Any]]]:
-    """Why the latest elements of tasks ended badly, as far as Slurm knows.
-
-    Args:
-        before: Arrays of the run that were submitted, oldest first.
-        tasks: The tasks.
-        say: Called with a line if the accounting is too slow to tell.
-
-    Returns:
-        Task -> the cause, and the resources that the element had asked for.
-    """
-    keys = {(task.stage, task.index) for task in tasks}
-    latest: dict[tuple[str, int], tuple[Submitted, int]] = {}
-    for submitted in before:
-        for number, element in enumerate(submitted.elements):
-            for index in element:
-                if (submitted.stage, index) in keys and submitted.job is not None:
-                    latest[submitted.stage, index] = (submitted, number)
-    names = {submitted.name for submitted in before}
-    known = {(e.job, e.number): e for name, e in slurm.at_controller("shardsynth-") if name in names}
-    try:
-        known = with_peaks(known, in_accounting(known_as(s for s, _ in latest.values())))
-    except SlurmSilentError as error:
-        say(f"{error}: why some elements ended is not known, so `cluster.retry` raises nothing for them")
-    except SlurmError:  # without accounting only the last minutes are known
-        pass
-    causes = {}
-    for key, (submitted, number) in latest.items():
-        ended = submitted.element(known, number)
-        cause = cause_of(ended, submitted.asked) if ended else None
-        if cause:
-            causes[key] = (cause, submitted.asked)
-    return causes
-
-
-def _raised(plan: Plan, array: Array, causes: dict[tuple[str, int], tuple[Cause, dict[str, Any]]]) -> dict[str, Any]:
-    """Resources that `cluster.retry` raises because a task of the array ran out of them."""
-    raised: dict[str, Any] = {}
-    for element in array.elements:
-        for index in element:
-            cause, asked = causes.get((array.stage, index), (None, {}))
-            changes = plan.job.cluster.retry.get(cause.kind, {}) if cause else {}  # type: ignore[call-overload]
-            if "mem_gb" in changes and asked.get("mem_gb"):
-                raised["mem_gb"] = max(raised.get("mem_gb", 0.0), asked["mem_gb"] * float(changes["mem_gb"][1:]))
-            if "time" in changes and asked.get("time"):
-                more = math.ceil(minutes(asked["time"]) * float(changes["time"][1:]))
-                raised["time"] = str(max(int(raised.get("time", 0)), more))
-    return raised
-
-
-def _is_more(key: str, raised: Any, asked: Resources) -> bool:
-    """Whether a raised resource is more than what is asked for now: the run's own may have been raised since."""
-    before = getattr(asked, key)
-    if before is None:
-        return True
-    return bool(minutes(raised) > minutes(before) if key == "time" else raised > before)
-
-
-def estimate_lines(plan: Plan, arrays: list[Array], site: Site) -> list[str]:
-    """A table of rows, tasks, elements, files, bytes, CPU-hours and GPU-hours by stage, as lines."""
-    row_bytes = sum(shard.size for shard in plan.shards) / max(1, plan.input_rows)
-    lines = [
-        f"{'stage':<14} {'rows':>16} {'tasks':>9} {'elements':>9} {'files':>9} {'size':>10} {'CPU-h':>8} {'GPU-h':>8}"
-    ]
-    for stage in STAGES:
-        chosen = [array for array in arrays if array.stage == stage]
-        if not chosen:
-            continue
-        tasks = [plan.tasks[stage][i] for array in chosen for element in array.elements for i in element]
-        rows = sum(task_rows(plan, task) for task in tasks)
-        elements = sum(len(array.elements) for array in chosen)
-        files = sum(last - first for first, last in (task.parts for task in tasks)) if stage == "sample" else 0
-        gpu_hours = sum(a.seconds / 3600 * _gpus(resources(site, plan.job.cluster, stage, a.model)) for a in chosen)
-        lines.append(
-            f"{stage:<14} {f'{rows:,}' if rows else '':>16} {len(tasks):>9,} {elements:>9,} "
-            f"{f'{files:,}' if files else '':>8} {human_bytes(rows * row_bytes) if files else '':>10} "
-            f"{sum(a.seconds for a in chosen) / 3600:>8.2f} {f'{gpu_hours:.2f}' if gpu_hours else '':>7}"
-        )
-    return lines
-
-
-def _gpus(asked: Resources) -> int:
-    """GPUs of an element, such as 1 for ``a100:1``."""
-    text = str(asked.gres or asked.gpus or "0").rpartition(":")[2]
-    return int(text) if text.isdigit() else 0
-
-
-def worth_asking(plan: Plan, arrays: list[Array], site: Site) -> bool:
-    """Whether the user should confirm: more than 100 CPU-hours, 1,000 elements or 4 GPU-hours."""
-    cpu_hours = sum(array.seconds for array in arrays) / 3600
-    gpu_hours = sum(a.seconds / 3600 * _gpus(resources(site, plan.job.cluster, a.stage, a.model)) for a in arrays)
-    return cpu_hours > 100 or gpu_hours > 4 or sum(len(array.elements) for array in arrays) > 1000
-
-
 def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, say: Any = lambda line: None) -> RunDir:
     """Plan a job, write the run directory and submit what is missing of it.
 
@@ -416,15 +397,16 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
     made = plan_for_slurm(job)
     plan = plan_kept(run, made)
     with site_from_here(run, job, lambda line: say(f"# {line}" if dry_run else line)) as site:
-        limits = check_site(site, plan)
+        limits = check_site(site, plan, say)
         tasks = missing_tasks(plan, run)
         arrays = _pack(plan, site, limits, tasks)
         if not dry_run:
             for line in estimate_lines(plan, arrays, site):
                 say(line)
+            follow.is_needed(limits.submit, _wanted(plan, site, arrays))
             if worth_asking(plan, arrays, site) and not confirm():
                 raise JobError("not submitted: a large run was not confirmed; `--yes` submits without asking")
-            check_arrays(plan, site, limits, run.root, arrays)
+            check_arrays(plan, site, limits, run.root, arrays, say)
             run.write_plan(job.to_yaml(), made.to_json())
-        _submit_missing(run, plan, site, verify=False, dry_run=dry_run, say=say)
+        _submit_missing(run, plan, site, verify=False, dry_run=dry_run, say=say, limits=limits)
     return run

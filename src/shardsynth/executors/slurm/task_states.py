@@ -12,6 +12,7 @@ from shardsynth.executors.slurm.by_hand import started_by_hand, waiting_by_hand,
 from shardsynth.executors.slurm.causes import cause_of
 from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Element, Known, SlurmError
+from shardsynth.executors.slurm.follow import waiting_tasks
 from shardsynth.executors.slurm.ledger import Ledger, Submitted, known_as
 from shardsynth.executors.slurm.sick_nodes import nodes_left_out, noted_nodes
 
@@ -25,6 +26,8 @@ class TaskStates:
 
     Attributes:
         latest: The latest element that has the task, and the resources that its array asked for.
+        unsubmitted: Tasks of arrays that are submitted as soon as the site's limits allow.
+        dropped: Tasks of arrays that are not submitted, since an element that they need failed.
         restarts: How often Slurm started elements again, by stage.
         blocked: Whether all that is queued waits for elements that will never start.
         by_hand: How many elements of plain scripts wait, whose tasks are not known before they start.
@@ -34,6 +37,8 @@ class TaskStates:
     """
 
     latest: dict[TaskKey, tuple[Element, dict[str, Any]]] = field(default_factory=dict)
+    unsubmitted: set[TaskKey] = field(default_factory=set)
+    dropped: set[TaskKey] = field(default_factory=set)
     restarts: Counter[str] = field(default_factory=Counter)
     blocked: bool = False
     by_hand: int = 0
@@ -45,7 +50,12 @@ class TaskStates:
 def read_task_states(ledger: Ledger, missing: set[TaskKey]) -> TaskStates:
     """Ask Slurm for the missing tasks of a run; it is not called if there are none."""
     states = TaskStates()
-    arrays = [array for array in ledger.read() if array.job is not None]
+    every = ledger.read()
+    arrays = [array for array in every if array.job is not None]
+    states.unsubmitted = waiting_tasks(ledger, every) & missing
+    for array in every:
+        keys = {(array.stage, index) for element in array.elements for index in element} & missing
+        states.dropped = states.dropped | keys if array.dropped else states.dropped - keys
     started = started_by_hand(ledger)
     if not missing or not (arrays or ledger.exists or ledger.by_hand):
         return states
@@ -76,7 +86,11 @@ def read_task_states(ledger: Ledger, missing: set[TaskKey]) -> TaskStates:
                 if (array.stage, index) in missing:
                     states.latest[array.stage, index] = (element, array.asked)
     states.left_out |= {*nodes_left_out(ledger)}
-    states.blocked = any(element.stuck for element in elements) and not any(map(_may_move, elements))
+    for key in states.unsubmitted | states.dropped:  # what an array before did with them is past
+        states.latest.pop(key, None)
+    states.blocked = (
+        not states.unsubmitted and any(element.stuck for element in elements) and not any(map(_may_move, elements))
+    )
     return states
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from shardsynth.errors import JobError
-from shardsynth.executors.slurm.script import minutes, options
+from shardsynth.executors.slurm.script import options
+from shardsynth.executors.slurm.times import minutes
 from shardsynth.job import Resources
 
 

@@ -1,0 +1,50 @@
+"""What a run will cost, before it is submitted: rows, elements, files, hours that are billed."""
+
+from __future__ import annotations
+
+from shardsynth.executors.slurm.packing import Array, task_rows
+from shardsynth.executors.slurm.site import Site, resources
+from shardsynth.job import STAGES, Resources
+from shardsynth.planning.plan import Plan
+from shardsynth.standalone.files import human_bytes
+
+
+def estimate_lines(plan: Plan, arrays: list[Array], site: Site) -> list[str]:
+    """A table of rows, tasks, elements, files, bytes, CPU-hours and GPU-hours by stage, as lines."""
+    row_bytes = sum(shard.size for shard in plan.shards) / max(1, plan.input_rows)
+    lines = [
+        f"{'stage':<14} {'rows':>16} {'tasks':>9} {'elements':>9} {'files':>9} {'size':>10} {'CPU-h':>8} {'GPU-h':>8}"
+    ]
+    for stage in STAGES:
+        chosen = [array for array in arrays if array.stage == stage]
+        if not chosen:
+            continue
+        tasks = [plan.tasks[stage][i] for array in chosen for element in array.elements for i in element]
+        rows = sum(task_rows(plan, task) for task in tasks)
+        elements = sum(len(array.elements) for array in chosen)
+        files = sum(last - first for first, last in (task.parts for task in tasks)) if stage == "sample" else 0
+        gpu_hours = sum(_gpu_hours(plan, site, array) for array in chosen)
+        lines.append(
+            f"{stage:<14} {f'{rows:,}' if rows else '':>16} {len(tasks):>9,} {elements:>9,} "
+            f"{f'{files:,}' if files else '':>8} {human_bytes(rows * row_bytes) if files else '':>10} "
+            f"{sum(a.seconds for a in chosen) / 3600:>8.2f} {f'{gpu_hours:.2f}' if gpu_hours else '':>7}"
+        )
+    return lines
+
+
+def _gpu_hours(plan: Plan, site: Site, array: Array) -> float:
+    gpus = _gpus(resources(site, plan.job.cluster, array.stage, array.model))
+    return array.seconds / array.cpus / 3600 * gpus
+
+
+def _gpus(asked: Resources) -> int:
+    """GPUs of an element, such as 1 for ``a100:1``."""
+    text = str(asked.gres or asked.gpus or "0").rpartition(":")[2]
+    return int(text) if text.isdigit() else 0
+
+
+def worth_asking(plan: Plan, arrays: list[Array], site: Site) -> bool:
+    """Whether the user should confirm: more than 100 CPU-hours, 1,000 elements or 4 GPU-hours."""
+    cpu_hours = sum(array.seconds for array in arrays) / 3600
+    gpu_hours = sum(_gpu_hours(plan, site, array) for array in arrays)
+    return cpu_hours > 100 or gpu_hours > 4 or sum(len(array.elements) for array in arrays) > 1000

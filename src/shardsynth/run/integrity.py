@@ -1,0 +1,172 @@
+"""Compares every output of a run with its commit record, and lets what is changed be made again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardsynth.errors import RunError
+from shardsynth.planning.plan import READ_BY, Plan, Task
+from shardsynth.run.records import DAMAGED
+from shardsynth.run.rundir import RunDir
+from shardsynth.run.schedule import missing_tasks, needs_any
+from shardsynth.standalone.files import sha256_of
+
+#: Intermediates that a merge reads and deletes: a damaged one matters only while the merge is missing.
+_READ_ONCE = ("profile", "count", "score")
+#: Stages of a run under differential privacy whose outputs cannot be made again.
+_NOISY = ("count_merge", "fit")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """An output that is not what its task wrote.
+
+    Attributes:
+        task: The task.
+        path: The file, relative to the run directory.
+    """
+
+    task: Task
+    path: str
+
+    def __str__(self) -> str:
+        """For a line of `status` or `resume`."""
+        return f"{self.path}: damaged, not what {self.task.stage} {self.task.index} wrote"
+
+
+def find_damage(plan: Plan, run: RunDir) -> list[Damage]:
+    """Every output that is there, but has another checksum than its record says, stages in order; reads all files."""
+    found = []
+    for task in plan.all_tasks():
+        run.committed(task.stage, task.index)  # gives final names where a kill prevented it
+        record = run.last_record(task.stage, task.index)
+        for output in (record or {"outputs": []})["outputs"]:
+            path = run.root / output["path"]
+            if path.is_file() and (path.stat().st_size != output["size"] or sha256_of(path) != output["sha256"]):
+                found.append(Damage(task, output["path"]))
+    return found
+
+
+def withdraw_damaged(plan: Plan, run: RunDir) -> Iterator[str]:
+    """Let tasks whose outputs were changed, and all that depends on these, count as not committed.
+
+    Args:
+        plan: The plan.
+        run: The run directory.
+
+    Yields:
+        Lines that name what is damaged and what is made again.
+
+    Raises:
+        RunError: Noise of differential privacy is among it, which can be drawn only once.
+    """
+    damage = find_damage(plan, run)
+    if plan.job.privacy is not None and any(each.task.stage in _NOISY for each in damage):
+        first = next(each for each in damage if each.task.stage in _NOISY)
+        raise RunError(f"{run.root}: {first}; its noise can be drawn only once: restore the file, or start another run")
+    missing = {task.group for task in missing_tasks(plan, run)}
+    broken: dict[tuple[str, int], Task] = {}
+    for each in damage:
+        readers = READ_BY.get(each.task.stage, ())
+        if each.task.stage in _READ_ONCE and not any(stage in readers for stage, _ in missing):
+            (run.root / each.path).unlink()
+            yield f"{each}; nothing reads it any more: deleted"
+            continue
+        yield str(each)
+        broken[each.task.stage, each.task.index] = each.task
+    again = dict(broken)
+    for task in plan.all_tasks():
+        if (task.stage, task.index) not in broken and _depends(plan, task, broken.values()):
+            again[task.stage, task.index] = task
+    for (stage, index), task in again.items():
+        if run.last_record(stage, index) is not None:
+            run.withdraw(stage, index)
+            yield f"made again: {stage} {index}{f' ({task.model})' if task.model else ''}"
+
+
+def _depends(plan: Plan, task: Task, broken: Iterable[Task]) -> bool:
+    """Whether a task read, directly or through others, what one of the broken tasks wrote."""
+    for other in broken:
+        if (task.stage, other.stage) == ("score", "sample"):
+            if task.model == other.model and task.parts[0] < other.parts[1] and other.parts[0] < task.parts[1]:
+                return True
+        elif needs_any(plan, task.group, {other.group}):
+            return True
+    return False
+
+
+def damaged_records(run: RunDir, tasks: Iterable[Task]) -> list[Path]:
+    """Those commit records of tasks that were set aside because they could not be read."""
+    wanted = {(task.stage, task.index) for task in tasks}
+    found = sorted(run.root.glob(f"tasks/*/*/*{DAMAGED}"))
+    return [path for path in found if (path.parents[1].name, int(path.name.partition(".")[0])) in wanted]
+
+
+def check_before(plan: Plan, run: RunDir, what: str) -> None:
+    """Check every output before something is deleted or given away.
+
+    Args:
+        plan: The plan.
+        run: The run directory.
+        what: What is about to happen, for the error.
+
+    Raises:
+        RunError: An output is damaged.
+    """
+    damage = find_damage(plan, run)
+    if damage:
+        more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
+        raise RunError(f"not {what}: {damage[0]}{more}; `shardsynth resume {run.root} --verify` makes it again")
+
+
+def delete_folder(folder: Path) -> tuple[int, list[str]]:
+    """Delete a folder and all in it. Links are deleted, and what they point to is not.
+
+    Args:
+        folder: The folder; it need not exist.
+
+    Returns:
+        Bytes that were freed, and a line for each thing that is still there: a file that could not be deleted, or what
+        a link pointed to.
+    """
+    if folder.is_symlink():
+        return _delete_link(folder)
+    freed, left = 0, []
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return 0, []
+    except OSError as error:
+        return 0, [f"{folder}: could not be read: {error.strerror}"]
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False) or entry.is_symlink():
+            more, kept = delete_folder(path)
+            freed += more
+            left += kept
+            continue
+        try:
+            size = entry.stat(follow_symlinks=False).st_size
+            path.unlink()
+            freed += size
+        except OSError as error:
+            left.append(f"{path}: could not be deleted: {error.strerror}")
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if not left:
+            left.append(f"{folder}: could not be deleted: {error.strerror}")
+    return freed, left
+
+
+def _delete_link(path: Path) -> tuple[int, list[str]]:
+    target = path.resolve()
+    try:
+        path.unlink()
+    except OSError as error:
+        return 0, [f"{path}: could not be deleted: {error.strerror}"]
+    gone = f"{path}: was a link, and is gone; what it pointed to is still there: {target}"
+    return 0, [gone] if target.exists() else []
