@@ -74,7 +74,7 @@ def doctor(
     if write_profile is not None:
         print(draft_profile(write_profile))
         return
-    checks = check_all(folder, site, image, say=print)
+    checks = check_all(folder, site, image, say=print, say_waiting=lambda line: print(f"     {line}"))
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 

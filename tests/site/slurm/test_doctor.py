@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import yaml
+from tests.site.slurm.cluster import wait_until
 from tests.site.slurm.runs import shardsynth
+
+from shardsynth.executors.slurm import probe
+from shardsynth.executors.slurm.doctor import check_all
 
 
 def test_doctor_finds_what_a_site_lacks_by_running_a_job(idle, tmp_path):
@@ -19,6 +23,8 @@ def test_doctor_finds_what_a_site_lacks_by_running_a_job(idle, tmp_path):
         "ok   shared folder: written here and read there",
         "ok   shardsynth there: ",
         "ok   clock: ",
+        "ok   requeue: squeue and scontrol are there",
+        "ok   pre-emption: in gpu with a grace, of which only job steps are told",
     ):
         assert line in said
     assert "FAIL CPU binding: 1 asked, " in said and said.count("FAIL") == 1, "this cluster does not bind its tasks"
@@ -32,6 +38,20 @@ def test_doctor_on_a_folder_that_is_not_there_and_a_partition_that_is_not_there(
     site.write_text("defaults: {partition: bigmem}\n")
     said = shardsynth("doctor", "--folder", tmp_path, "--site", site, code=1)
     assert "FAIL sbatch: " in said and "`sinfo` lists the partitions" in said
+
+
+def test_doctor_says_why_its_job_waits_and_names_a_python_that_is_not_there(idle, tmp_path, monkeypatch):
+    site = tmp_path / "site.yaml"
+    site.write_text("python: /nowhere/python\n")
+    (failed,) = [check for check in check_all(tmp_path, str(site), None) if not check.ok]
+    assert failed.fix.startswith("/nowhere/python is not there; install it where the nodes see it")
+    idle.command("sbatch", "-p", "urgent", "-N4", "-o", "/dev/null", "--wrap", "sleep 300")
+    wait_until("a busy site", lambda: set(idle.node_states().values()) == {"alloc"}, 30)
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 8)
+    lines = []
+    (waits,) = [check for check in check_all(tmp_path, None, None, say_waiting=lines.append) if not check.ok]
+    assert str(waits).startswith("wait job ") and "nothing is wrong so far" in waits.fix
+    assert any("all nodes that fit are busy (Resources)" in line for line in lines)
 
 
 def test_a_drafted_profile_is_used_by_name(cluster, make_job, tmp_path, monkeypatch):
@@ -49,5 +69,5 @@ def test_a_drafted_profile_is_used_by_name(cluster, make_job, tmp_path, monkeypa
     text = shardsynth("submit", make_job(tmp_path / "run"), "--dry-run")
     assert text.count("#SBATCH --partition=cpu") == 8 and text.count("#SBATCH --partition=gpu") == 1
     assert text.count("#SBATCH --gres=gpu:a100:1") == 1 and text.count("#SBATCH --time=0-01:00:00") == 1
-    assert text.count("export MARK=1") == 9
+    assert text.count("\nexport MARK=1\n") == 9
     assert not (tmp_path / "run").exists()

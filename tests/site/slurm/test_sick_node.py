@@ -26,7 +26,11 @@ def sick(idle, tmp_path):
 
 
 def test_a_node_without_the_shared_folder_is_left_out_at_once(sick, make_job, tmp_path):
-    root = tmp_path / "run"
+    root, site = tmp_path / "run", tmp_path / "site.yaml"
+    site.write_text("defaults: {options: {nodelist: n1}}\n")
+    said = shardsynth("doctor", "--folder", tmp_path, "--site", site, code=1)
+    assert f"node n1 cannot write {tmp_path}: choose a folder that all nodes share" in said
+    assert "tried again without n1" in said
     shardsynth("submit", make_job(root))
     run = ss.Run(root)
     waits = "left out: n1: cannot write"

@@ -165,7 +165,11 @@ if [ -n "${scratch:-}" ]; then rm -rf --one-file-system "$scratch"; fi
 
 # 75: asked to stop, and saved. Queue this element again, unless it is being cancelled or Slurm itself queues it again.
 if [ "$code" -eq 75 ]; then
-  if [ "$(squeue --noheader --jobs="$id" --format=%T 2>/dev/null)" = RUNNING ]; then
+  if ! command -v squeue >/dev/null || ! command -v scontrol >/dev/null; then
+    echo "saved: not queued again, since $(hostname) has no squeue or no scontrol; \\`shardsynth resume\\` goes on"
+  elif ! state=$(squeue --noheader --jobs="$id" --format=%T 2>&1); then
+    echo "saved: not queued again, since squeue did not answer ($state); \\`shardsynth resume\\` goes on"
+  elif [ "$state" = RUNNING ]; then
     echo "saved: queued again"
     scontrol requeue "$id" && sleep 60
   else
