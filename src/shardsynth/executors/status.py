@@ -66,6 +66,7 @@ class RunStatus:
         message: What Slurm cannot tell, and why; empty if it told everything.
         blocked: Whether all that is queued waits for elements that will never start.
         of_another: Whether the run is another user's: only commit records can be read.
+        left_out: Nodes that elements leave out, since they could not write the run directory.
         answered: Whether Slurm's controller answered, if it was asked: if not, tasks may run all the same.
         by_hand: How many elements of plain scripts wait; their tasks are not known before they start.
         damage: Outputs that are not what their tasks wrote, where checksums were compared.
@@ -82,6 +83,7 @@ class RunStatus:
     message: str = ""
     blocked: bool = False
     of_another: bool = False
+    left_out: set[str] = field(default_factory=set)
     answered: bool = True
     by_hand: int = 0
     damage: list[Damage] = field(default_factory=list)
@@ -168,6 +170,7 @@ def _add_slurm(status: RunStatus, ledger: Ledger, missing: set[TaskKey]) -> None
     states = read_task_states(ledger, missing)
     status.blocked, status.message, status.answered = states.blocked, states.message, states.answered
     status.by_hand = states.by_hand
+    status.left_out = states.left_out
     status.unsubmitted = len(states.unsubmitted)
     for stage, _ in states.unsubmitted:
         status.stages[stage].pending += 1

@@ -281,9 +281,19 @@ StorageLoc=slurm
         self._daemon("slurmctld", "slurmctld", "-D")
         wait_until("slurmctld", lambda: "is UP" in self.command("scontrol", "ping", check=False))
 
-    def start_node(self, node: str) -> None:
-        """Start a node's slurmd."""
-        self._daemon(f"slurmd-{node}", "slurmd", "-D", "-N", node)
+    def start_node(self, node: str, *, without: Path | None = None) -> None:
+        """Start a node's slurmd; ``without`` is a folder that is empty on this node, as a share that is not mounted."""
+        command = ["slurmd", "-D", "-N", node]
+        if without is not None:
+            command = [
+                "unshare",
+                "-m",
+                "sh",
+                "-c",
+                f'mount -t tmpfs none "$0" && exec {" ".join(command)}',
+                str(without),
+            ]
+        self._daemon(f"slurmd-{node}", *command)
 
     def _daemon(self, name: str, *command: str) -> None:
         if self.attached:

@@ -11,8 +11,8 @@ from shardsynth.errors import Saved
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.container import WRONG_IMAGE
 from shardsynth.executors.slurm.element import NO_SPACE
-from shardsynth.executors.slurm.script import NOT_WRITABLE
 from shardsynth.executors.slurm.setup_lines import SETUP_FAILED
+from shardsynth.executors.slurm.sick_nodes import NOT_WRITABLE
 
 _NO_COMMAND = (126, 127)
 #: A killed element that used this share of its memory counts as out of memory.
@@ -25,12 +25,14 @@ class Cause:
 
     Attributes:
         kind: ``oom``, ``time``, ``disk``, ``node``, ``lost``, ``held``, ``cancelled``, ``preempted``, ``saved``,
-            ``killed``, ``site``, ``setup``, ``image``, ``input`` or ``task``.
+            ``killed``, ``site``, ``sick``, ``setup``, ``image``, ``input`` or ``task``.
         advice: One line: what happened and what to change.
+        node: The node, where that is to blame.
     """
 
     kind: str
     advice: str
+    node: str = ""
 
 
 #: Of an array that was not submitted yet when an element that it needs failed.
@@ -71,7 +73,8 @@ def cause_of(element: Element, asked: dict[str, Any]) -> Cause | None:
     if code == NO_SPACE:
         return Cause("disk", "the disk or the quota is full; make room, then `resume`")
     if code == NOT_WRITABLE or (element.killed_by == 53 and code == 0):
-        return Cause("site", f"node {element.node} cannot write the run directory; choose a shared `output:`")
+        what = f"node {element.node} cannot write the run directory; `resume` leaves it out"
+        return Cause("sick", f"{what} (if others cannot either: choose a shared `output:`)", element.node)
     if code == WRONG_IMAGE:
         return Cause("image", f"node {element.node} has not the image or the folders that were submitted; see the log")
     if code == SETUP_FAILED:

@@ -7,14 +7,14 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from shardsynth.errors import InputError
-from shardsynth.executors.slurm.ranges import parse_ranges
 from shardsynth.executors.slurm.reasons import Reason, reason_of
 
 #: Variables of the login shell that a job gets: no conda, no PYTHONPATH, no tokens, but what `module` needs.
@@ -48,11 +48,17 @@ _ADVICE = (
 #: The cluster that commands ask by `-M`; "" for the one of this machine.
 _CLUSTER: ContextVar[str] = ContextVar("cluster", default="")
 _FRESH_SECONDS = 60
+#: Seconds after which a line says what is waited for.
+SILENT_SECONDS = 3.0
 _WITH_CLUSTER = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sacct")
 
 
 class SlurmError(InputError):
     """Slurm is not there, or refuses; the message has Slurm's own words and what to do."""
+
+
+class SlurmSilentError(SlurmError):
+    """A command did not answer in time. That says nothing about what it was asked."""
 
 
 def clean_environment() -> dict[str, str]:
@@ -122,27 +128,54 @@ def call(*arguments: str, timeout: float = 120, text: str = "") -> str:
     require_command(arguments[0])
     if _CLUSTER.get() and arguments[0] in _WITH_CLUSTER:
         arguments = (arguments[0], "-M", _CLUSTER.get(), *arguments[1:])
-    try:
-        process = subprocess.run(
-            arguments,
-            env=clean_environment(),
-            input=text,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise SlurmError(
-            f"{arguments[0]}: no answer within {timeout:.0f} s; is the controller up? `scontrol ping`"
-        ) from None
+    with subprocess.Popen(
+        arguments,
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            output, errors = _communicate(process, text, timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise SlurmSilentError(
+                f"{arguments[0]}: no answer within {timeout:.0f} s; {_why_silent(arguments[0])}"
+            ) from None
+        except BaseException:
+            process.kill()
+            raise
     if process.returncode != 0:
-        lines = process.stderr.strip().splitlines()
+        lines = errors.strip().splitlines()
         message = " ".join(line.split("error:", 1)[-1].strip() for line in lines) or "no message"
         advice = next((advice for words, advice in _ADVICE if words in message.lower()), "")
         raise SlurmError(f"{arguments[0]}: {message}" + (f": {advice}" if advice else ""))
-    return process.stdout
+    return output
+
+
+def _communicate(process: subprocess.Popen[str], text: str, timeout: float) -> tuple[str, str]:
+    """What a command prints; says once on standard error that it is waited for."""
+    program = str(process.args[0] if isinstance(process.args, (list, tuple)) else process.args)
+    try:
+        return process.communicate(text, timeout=min(SILENT_SECONDS, timeout))
+    except subprocess.TimeoutExpired:
+        if timeout <= SILENT_SECONDS:
+            raise
+    if program not in _said_to_wait:
+        _said_to_wait.add(program)
+        print(f"waiting for {program}, up to {timeout:.0f} s: {_why_silent(program)}", file=sys.stderr, flush=True)
+    return process.communicate(timeout=timeout - SILENT_SECONDS)
+
+
+_said_to_wait: set[str] = set()
+
+
+def _why_silent(program: str) -> str:
+    if program in ("sacct", "sacctmgr"):
+        return "Slurm's accounting (slurmdbd) is slow"
+    return "Slurm's controller is slow; `scontrol ping`"
 
 
 def answers() -> bool:
@@ -155,13 +188,12 @@ def answers() -> bool:
         return False
 
 
-def submit_script(script: Path, output: str, error: str | None = None) -> int:
+def submit_script(script: Path, output: Path | None = None) -> int:
     """Submit a batch script.
 
     Args:
         script: The script.
-        output: Pattern of the elements' logs, as `sbatch --output` wants it.
-        error: The same for what they write to standard error; None: to the same logs.
+        output: Its log; None: where the script says.
 
     Returns:
         The job's number.
@@ -169,8 +201,8 @@ def submit_script(script: Path, output: str, error: str | None = None) -> int:
     Raises:
         SlurmError: Slurm refuses.
     """
-    logs = [f"--output={output}", *([] if error is None else [f"--error={error}"])]
-    text = call("sbatch", "--parsable", *logs, str(script))
+    log = [] if output is None else [f"--output={output}"]
+    text = call("sbatch", "--parsable", *log, str(script))
     return int(text.strip().splitlines()[-1].split(";")[0])
 
 
@@ -188,6 +220,8 @@ class Element:
         restarts: How often Slurm started it again.
         peak_bytes: Most memory that the accounting measured, or 0.
         node: Name of the node on which it ran.
+        comment: What its batch script noted at the controller.
+        name: Its job's name.
     """
 
     job: int
@@ -199,6 +233,8 @@ class Element:
     restarts: int = 0
     peak_bytes: int = 0
     node: str = ""
+    comment: str = ""
+    name: str = ""
 
     @property
     def stuck(self) -> bool:
@@ -231,11 +267,13 @@ def at_controller(name_prefix: str) -> list[tuple[str, Element]]:
     Raises:
         SlurmError: Slurm does not answer.
     """
-    fields = "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:80|,NodeList:200|,RestartCnt:|,exit_code:|,Name:200|"
+    fields = (
+        "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:80|,NodeList:200|,RestartCnt:|,exit_code:|,Name:200|,Comment:80|"
+    )
     text = call("squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={fields}")
     elements = []
     for line in text.splitlines():
-        job, number, state, reason, node, restarts, status, name = (word.strip() for word in line.split("|")[:8])
+        job, number, state, reason, node, restarts, status, name, comment = map(str.strip, line.split("|")[:9])
         if name.startswith(name_prefix):
             code, by_signal = exit_status(status)
             element = Element(
@@ -247,6 +285,8 @@ def at_controller(name_prefix: str) -> list[tuple[str, Element]]:
                 killed_by=by_signal,
                 restarts=max(0, _number(restarts)),
                 node=node,
+                comment=comment,
+                name=name,
             )
             elements.append((name, element))
     return elements
@@ -268,78 +308,9 @@ def exit_status(text: str) -> tuple[int, int]:
     return (0, wait_status & 127) if wait_status & 127 else (wait_status >> 8, 0)
 
 
-def with_peaks(controller: Known, accounting: Known) -> Known:
-    """What controller and accounting know together.
-
-    The controller knows of a change first. The accounting remembers longer, and only it knows the memory that was used.
-    An element that waits or runs by the accounting, but is unknown to the controller, is ``LOST``: the controller has
-    lost its state.
-
-    Args:
-        controller: Elements that the controller knows.
-        accounting: Elements that the accounting knows.
-    """
-    alive = WAITING | RUNNING
-    elements = {key: replace(e, state="LOST") if e.state in alive else e for key, e in accounting.items()}
-    for key, element in controller.items():
-        elements[key] = _with_peak(element, accounting[key].peak_bytes) if key in accounting else element
-    return elements
-
-
 def _number(text: str) -> int:
     """A number that Slurm printed; -1 for anything else."""
     return int(text) if text.isdigit() else -1
-
-
-def in_accounting(jobs: Iterable[int]) -> Known:
-    """What the accounting knows of the elements of these arrays; one sacct call.
-
-    Raises:
-        SlurmError: There is no accounting.
-    """
-    numbers = ",".join(str(job) for job in sorted(set(jobs)))
-    if not numbers:
-        return {}
-    text = call(
-        "sacct", "--noheader", "--parsable2", "--duplicates", f"--jobs={numbers}",
-        "--format=JobID,State,ExitCode,MaxRSS,NodeList",
-    )  # fmt: skip
-    elements: Known = {}
-    for line in text.splitlines():
-        name, state, code, peak, node = line.split("|")
-        name, dot, _ = name.partition(".")
-        job, _, number = name.partition("_")
-        if not job.isdigit():
-            continue
-        for index in parse_ranges(number.strip("[]")) if number else [-1]:
-            before = elements.get((int(job), index))
-            if dot:  # a step: only the memory that it used is of interest
-                if before is not None:
-                    elements[int(job), index] = _with_peak(before, _bytes(peak))
-                continue
-            status, by_signal = exit_status(code)
-            elements[int(job), index] = Element(
-                int(job),
-                index,
-                state.split()[0] if state else "UNKNOWN",
-                exit_code=status,
-                killed_by=by_signal,
-                restarts=before.restarts + 1 if before else 0,
-                node=node,
-            )
-    return elements
-
-
-def _with_peak(element: Element, peak: int) -> Element:
-    return replace(element, peak_bytes=max(element.peak_bytes, peak))
-
-
-def _bytes(text: str) -> int:
-    """Bytes of a size that Slurm printed, such as ``1.5G``."""
-    units = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-    if not text:
-        return 0
-    return int(float(text[:-1]) * units[text[-1]]) if text[-1] in units else int(float(text))
 
 
 def cancel(jobs: Iterable[str]) -> None:

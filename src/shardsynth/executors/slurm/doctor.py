@@ -193,7 +193,7 @@ def _in_a_job(folder: Path, site: Site, image: Path | None) -> list[Check]:
         script = probe / "probe.sbatch"
         script.write_text("\n".join([f"#!/bin/bash\n{header}", *setup_lines(site.setup), *start, *command, ""]))
         try:
-            job = slurm.submit_script(script, str(probe / "log"))
+            job = slurm.submit_script(script, probe / "log")
         except SlurmError as error:
             return [Check("sbatch", False, str(error), "a site file can say more: `--write-profile NAME`")]
         answer = _answer(probe, job)

@@ -87,7 +87,7 @@ class ShardsynthExecutor(submitit.SlurmExecutor):  # type: ignore[misc]
         """Submit one array; SlurmError if Slurm refuses it."""
         script = self.write(delayed_submissions)
         try:
-            number = slurm.submit_script(script, *self.ledger.log_patterns)
+            number = slurm.submit_script(script)
         except BaseException:
             for path in self._pickles():
                 path.unlink(missing_ok=True)

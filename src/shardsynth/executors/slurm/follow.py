@@ -122,9 +122,7 @@ def write_rest(ledger: Ledger, waiting: Iterable[Waiting], follower: list[str]) 
         follower: Options of sbatch for the follower.
     """
     prefix = ledger.prefix()
-    write_atomic(
-        ledger.folder / "follow.sh", follow_script(slurm.clean_environment(), prefix, ledger.log_patterns), 0o600
-    )
+    write_atomic(ledger.folder / "follow.sh", follow_script(slurm.clean_environment(), prefix), 0o600)
     header = [f"--job-name={prefix}follow", *follower, "--requeue", "--open-mode=append"]
     text = "#!/bin/bash\n" + "".join(f"#SBATCH {option}\n" for option in header)
     text += f"trap '' TERM\nexec bash {shlex.quote(str(ledger.folder / 'follow.sh'))} follower\n"

@@ -160,7 +160,7 @@ while read -r name group needs key size after; do
       fi
       [ -z "${job_is_live[${other##*:}]:-}" ] || list+=",$other"
     done
-    if submit ${list:+--dependency="${list#,}" --kill-on-invalid-dep=yes} @LOGS@ \
+    if submit ${list:+--dependency="${list#,}" --kill-on-invalid-dep=yes} \
       "$name.sbatch"; then
       record "$name" "$group" "$job" "$size"
       rm -f refused
@@ -208,13 +208,12 @@ exit 0
 """
 
 
-def follow_script(environment: Mapping[str, str], prefix: str, logs: tuple[str, str]) -> str:
+def follow_script(environment: Mapping[str, str], prefix: str) -> str:
     """The text of ``follow.sh``.
 
     Args:
         environment: The environment in which jobs are submitted.
         prefix: Start of every job name of the run.
-        logs: Patterns of the elements' logs, standard output and standard error, as sbatch wants them.
     """
     kept = {name: value for name, value in sorted(environment.items()) if name not in ("PATH", "SLURM_CONF")}
     words = [shlex.quote(f"{name}={value}") for name, value in kept.items()]
@@ -231,6 +230,4 @@ def follow_script(environment: Mapping[str, str], prefix: str, logs: tuple[str, 
         f'  exec env -i {" ".join(words)} bash "$0" "$@" >>"$(dirname "$0")/follow.log" 2>&1',
         "fi",
     ]
-    output, error = (shlex.quote(f"--{name}={path}") for name, path in zip(("output", "error"), logs))
-    body = _BODY.replace("@PREFIX@", prefix).replace("@LOGS@", f"{output} {error}")
-    return "\n".join(lines) + body
+    return "\n".join(lines) + _BODY.replace("@PREFIX@", prefix)

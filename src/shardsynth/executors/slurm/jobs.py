@@ -22,10 +22,11 @@ from submitit.core.utils import DelayedSubmission, UncompletedJobError
 
 from shardsynth.errors import RunError
 from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.accounting import NoAccountingError, in_accounting, with_peaks
 from shardsynth.executors.slurm.causes import cause_of
 from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Known, SlurmError
-from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.ledger import Ledger, Submitted, known_as
 from shardsynth.executors.slurm.packing import shown_group
 from shardsynth.executors.slurm.pickled import Element, RunElement
 from shardsynth.executors.slurm.ranges import format_ranges
@@ -60,7 +61,7 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
         except SlurmError as error:
             get_logger().warning(f"{error}; states are those of before")
             return
-        known = slurm.with_peaks(controller, accounting or {})
+        known = with_peaks(controller, accounting or {})
         arrays = {array.job: array for array in self.ledger.read()}
         for job, number in wanted:
             element = known.get((job, number))
@@ -90,9 +91,10 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
         """
         controller = {(e.job, e.number): e for _, e in slurm.at_controller(self.ledger.prefix())}
         unknown = wanted - set(controller)
+        names = known_as(self.ledger.read())
         try:
-            return controller, slurm.in_accounting(job for job, _ in unknown)
-        except SlurmError:
+            return controller, in_accounting({job: names[job] for job, _ in unknown if job in names})
+        except NoAccountingError:
             return controller, None
 
     def committed(self, array: Submitted | None, number: int) -> bool:

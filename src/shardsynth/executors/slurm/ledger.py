@@ -13,12 +13,14 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shardsynth.errors import RunError
+from shardsynth.executors.slurm.accounting import JobName
+from shardsynth.executors.slurm.commands import Element, Known
 from shardsynth.executors.slurm.element import by_hand_folder, elements_file, submitit_folder
 from shardsynth.executors.slurm.ranges import parse_ranges
 from shardsynth.run.rundir import RunDir
@@ -40,6 +42,7 @@ class Submitted:
         job: The job's number; None if it is not submitted yet, or the login process died before it knew the number.
         elements: Task numbers of each element.
         dropped: Whether it will not be submitted, since an element that it needs failed.
+        known_as: What its number is checked against: a controller that lost its state uses numbers again.
     """
 
     name: str
@@ -49,6 +52,17 @@ class Submitted:
     job: int | None
     elements: list[list[int]]
     dropped: bool = False
+    known_as: JobName = JobName("shardsynth-")
+
+    def element(self, known: Known, number: int) -> Element | None:
+        """What Slurm knows of an element; None for one of another job that has this number now."""
+        found = known.get((self.job or 0, number))
+        return found if found is not None and self.known_as.fits(found.name, "") else None
+
+
+def known_as(arrays: Iterable[Submitted]) -> dict[int, JobName]:
+    """Number of each array, and what it is checked against; of several with one number, the last one's."""
+    return {array.job: array.known_as for array in arrays if array.job is not None}
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,14 @@ class Ledger:
                 entries.setdefault(entry["name"], {}).update(entry)
         return [
             Submitted(
-                name, e["stage"], e["model"], e["asked"], e.get("job"), self._elements(name), e.get("dropped", False)
+                name,
+                e["stage"],
+                e["model"],
+                e["asked"],
+                e.get("job"),
+                self._elements(name),
+                e.get("dropped", False),
+                JobName(name, e.get("at", 0.0)),
             )
             for name, e in entries.items()
             if "stage" in e
@@ -125,11 +146,6 @@ class Ledger:
                     if index in indices and (logs := self.logs_of(array.job, number)):
                         return logs
         return []
-
-    @property
-    def log_patterns(self) -> tuple[str, str]:
-        """The elements' two logs, for `sbatch --output` and `--error`."""
-        return f"{self.submitit}/%A_%a_0_log.out", f"{self.submitit}/%A_%a_0_log.err"
 
     def logs_of(self, job: int, number: int) -> list[Path]:
         """The logs of an element that are there and not empty: standard output, then standard error."""

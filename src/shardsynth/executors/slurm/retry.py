@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Any
 
 from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.accounting import in_accounting, with_peaks
 from shardsynth.executors.slurm.causes import Cause, cause_of
-from shardsynth.executors.slurm.commands import SlurmError
-from shardsynth.executors.slurm.ledger import Submitted
+from shardsynth.executors.slurm.commands import SlurmError, SlurmSilentError
+from shardsynth.executors.slurm.ledger import Submitted, known_as
 from shardsynth.executors.slurm.packing import Array
 from shardsynth.executors.slurm.times import minutes
 from shardsynth.job import Resources
 from shardsynth.planning.plan import Plan, Task
 
 
-def causes_of(before: list[Submitted], tasks: list[Task]) -> dict[tuple[str, int], tuple[Cause, dict[str, Any]]]:
+def causes_of(
+    before: list[Submitted], tasks: list[Task], say: Any
+) -> dict[tuple[str, int], tuple[Cause, dict[str, Any]]]:
     """Why the latest elements of tasks ended badly, as far as Slurm knows.
 
     Args:
         before: Arrays of the run that were submitted, oldest first.
         tasks: The tasks.
+        say: Called with a line if the accounting is too slow to tell.
 
     Returns:
         Task -> the cause, and the resources that the element had asked for.
@@ -35,11 +38,15 @@ def causes_of(before: list[Submitted], tasks: list[Task]) -> dict[tuple[str, int
                     latest[submitted.stage, index] = (submitted, number)
     names = {submitted.name for submitted in before}
     known = {(e.job, e.number): e for name, e in slurm.at_controller("shardsynth-") if name in names}
-    with contextlib.suppress(SlurmError):  # without accounting only the last minutes are known
-        known = slurm.with_peaks(known, slurm.in_accounting(s.job for s, _ in latest.values() if s.job is not None))
+    try:
+        known = with_peaks(known, in_accounting(known_as(s for s, _ in latest.values())))
+    except SlurmSilentError as error:
+        say(f"{error}: why some elements ended is not known, so `cluster.retry` raises nothing for them")
+    except SlurmError:  # without accounting only the last minutes are known
+        pass
     causes = {}
     for key, (submitted, number) in latest.items():
-        ended = known.get((submitted.job or 0, number))
+        ended = submitted.element(known, number)
         cause = cause_of(ended, submitted.asked) if ended else None
         if cause:
             causes[key] = (cause, submitted.asked)

@@ -16,14 +16,13 @@ from shardsynth.executors.slurm.container import Container
 from shardsynth.executors.slurm.pickled import ELEMENT
 from shardsynth.executors.slurm.python_environment import export_lines
 from shardsynth.executors.slurm.setup_lines import setup_lines
+from shardsynth.executors.slurm.sick_nodes import CHECK, NOTE
 from shardsynth.executors.slurm.site import Site
 from shardsynth.executors.slurm.times import minutes
 from shardsynth.job import Resources
 
 #: So long before a time limit the script gets USR2 (less for limits under 15 minutes).
 SIGNAL_SECONDS = 90
-#: Exit code of a script that cannot write the run directory.
-NOT_WRITABLE = 73
 #: What Python runs in an element of a plain script; its arguments follow.
 BY_HAND = "-m shardsynth.executors.slurm.element"
 #: What Python runs in an element that was submitted by submitit; the folder of its files follows.
@@ -164,7 +163,6 @@ if [ -n "${scratch:-}" ]; then rm -rf --one-file-system "$scratch"; fi
 
 # 75: asked to stop, and saved. Queue this element again, unless it is being cancelled or Slurm itself queues it again.
 if [ "$code" -eq 75 ]; then
-  id="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
   if [ "$(squeue --noheader --jobs="$id" --format=%T 2>/dev/null)" = RUNNING ]; then
     echo "saved: queued again"
     scontrol requeue "$id" && sleep 60
@@ -207,16 +205,15 @@ def body(
         arguments: Last arguments of Python, as shell text.
         listen: Whether the site pre-empts jobs.
         python: First arguments of Python, as shell text.
-        prepare: Lines before ``start``.
+        prepare: Lines before ``setup``.
         name: Name of the array, for one of a run that was submitted.
     """
-    lines = [_SHELLCHECK, run_line, *(["", *setup_lines(setup), ""] if setup else [])]
+    lines = [_SHELLCHECK, run_line, *CHECK.splitlines(), *(prepare or [])]
     lines += [
+        *(["", *setup_lines(setup), ""] if setup else []),
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"',
         "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0",
         'export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"',
-        '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit ' + f"{NOT_WRITABLE}; }}",
-        *(prepare or []),
         *start,
         f"set -- {python} {arguments}",
     ]
@@ -253,15 +250,17 @@ def array_script(
     header = [f"--job-name={name}", f"--array=0-{elements - 1}{throttled}"]
     if after:
         header += [f"--dependency={','.join(after)}", "--kill-on-invalid-dep=yes"]
-    header += [*lines, "--requeue", "--open-mode=append"]
+    header += [*lines, "--requeue", "--output=/dev/null"]
     prepare = [
         "# Submitit's files: what this element does, which has the array's name until the login process or this script",
         "# gives it the job's number; and no result of a run before.",
         'files="$run/private/slurm/submitit"',
-        'id="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"',
         f'mv -f -- "$files/{name}_$SLURM_ARRAY_TASK_ID.pkl" "$files/${{id}}_submitted.pkl" 2>/dev/null',
         'rm -f -- "$files/${id}_0_result.pkl" "$files/${id}"_*.save_tmp',
         f'export SUBMITIT_EXECUTOR=slurm {ELEMENT}="$id"',
+        "# Slurm would not start this script on a node that lacks the folder of the logs.",
+        'exec >>"$files/${id}_0_log.out" 2>>"$files/${id}_0_log.err"',
+        *NOTE.splitlines(),
     ]
     run_line = f"run={shlex.quote(str(run))}"
     return (

@@ -31,6 +31,7 @@ from shardsynth.executors.slurm.ranges import format_ranges
 from shardsynth.executors.slurm.retry import causes_of, is_more, raised
 from shardsynth.executors.slurm.script import array_script, check_path, options, start_lines
 from shardsynth.executors.slurm.shell import keep_for_resume, site_from_here
+from shardsynth.executors.slurm.sick_nodes import leave_out, nodes_left_out, without_nodes
 from shardsynth.executors.slurm.site import Site, limits_at, resources
 from shardsynth.job import STAGES, Job, Resources
 from shardsynth.planning.plan import Plan, Task
@@ -170,7 +171,7 @@ def _submit_missing(
                 for i, a in enumerate(arrays[:number])
                 if a.group in _waits_for(plan, array.group, arrays)
             ]
-            say(f"# sbatch --parsable --output=LOGS {script.name}.sbatch   (job numbers here count from 1)")
+            say(f"# sbatch --parsable {script.name}.sbatch   (job numbers here count from 1)")
             say(_text(script, after, site, root))
         return []
     check_classes(run.private, [constraint.class_name for constraint in plan.job.constraints])
@@ -194,7 +195,10 @@ def _submit_missing(
             _keep(run, plan, say, lambda: check_arrays(plan, site, limits, root, packed, say))
             say(f"nothing to submit: {len(missing)} tasks are queued or running" if missing else "all done")
         else:
-            causes = causes_of(before, todo) if before else {}
+            causes = causes_of(before, todo, say) if before else {}
+            leave_out(ledger, (cause.node for cause, _ in causes.values() if cause.kind == "sick"))
+            if nodes := nodes_left_out(ledger):
+                say(f"left out, since they cannot write {root}: {', '.join(nodes)}")
             arrays = _pack(plan, site, limits, todo)
             if before:
                 check_arrays(plan, site, limits, root, arrays, say)
@@ -331,6 +335,7 @@ def _script(
     if asked.time is None:  # asked for by its number, so that the element is told before it and `retry` can raise it
         asked = asked.model_copy(update={"time": limits.time_of(asked)})
     asked = asked.model_copy(update={key: more for key, more in more_of.items() if is_more(key, more, asked)})
+    asked = without_nodes(asked, nodes_left_out(Ledger(RunDir(root))))
     threads = max(plan.tasks[array.stage][index].threads for element in array.elements for index in element)
     container = container_of(site, plan.image, plan, root, gpus=bool(asked.gpus or asked.gres))
     start = start_lines(site, container)

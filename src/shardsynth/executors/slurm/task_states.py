@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.accounting import NoAccountingError, in_accounting, with_peaks
 from shardsynth.executors.slurm.by_hand import started_by_hand, waiting_by_hand, waiting_line
 from shardsynth.executors.slurm.causes import cause_of
 from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Element, Known, SlurmError
 from shardsynth.executors.slurm.follow import waiting_tasks
-from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.ledger import Ledger, Submitted, known_as
+from shardsynth.executors.slurm.sick_nodes import nodes_left_out, noted_nodes
 
 #: Stage and number of a task.
 TaskKey = tuple[str, int]
@@ -30,6 +32,7 @@ class TaskStates:
         blocked: Whether all that is queued waits for elements that will never start.
         by_hand: How many elements of plain scripts wait, whose tasks are not known before they start.
         message: What Slurm cannot tell, and why; empty if it told everything.
+        left_out: Nodes that waiting elements leave out, since they could not write the run directory.
         answered: Whether the controller answered: if not, tasks may run all the same.
     """
 
@@ -40,6 +43,7 @@ class TaskStates:
     blocked: bool = False
     by_hand: int = 0
     message: str = ""
+    left_out: set[str] = field(default_factory=set)
     answered: bool = True
 
 
@@ -72,14 +76,16 @@ def read_task_states(ledger: Ledger, missing: set[TaskKey]) -> TaskStates:
     elements: list[Element] = []  # also those of committed tasks: one that Slurm holds back blocks what depends on it
     for array in arrays:
         for number, indices in enumerate(array.elements):
-            element = known.get((array.job or 0, number))
+            element = array.element(known, number)
             if element is None:
                 continue
             elements.append(element)
+            states.left_out |= noted_nodes(element)
             states.restarts[array.stage] += element.restarts
             for index in indices:
                 if (array.stage, index) in missing:
                     states.latest[array.stage, index] = (element, array.asked)
+    states.left_out |= {*nodes_left_out(ledger)}
     for key in states.unsubmitted | states.dropped:  # what an array before did with them is past
         states.latest.pop(key, None)
     states.blocked = (
@@ -103,10 +109,13 @@ def _ask_accounting(known: Known, arrays: list[Submitted], missing: set[TaskKey]
     if missing <= _tasks_of(arrays, {key for key, element in known.items() if cause_of(element, {}) is None}):
         return known, ""
     try:
-        return slurm.with_peaks(known, slurm.in_accounting(a.job for a in arrays if a.job is not None)), ""
-    except SlurmError:
-        explained = missing <= _tasks_of(arrays, set(known))
-        return known, "" if explained else "no accounting here: why some elements ended is not known"
+        return with_peaks(known, in_accounting(known_as(arrays))), ""
+    except SlurmError as error:
+        if missing <= _tasks_of(arrays, set(known)):
+            return known, ""
+        absent = isinstance(error, NoAccountingError)
+        why = "no accounting here" if absent else f"the accounting does not answer now ({error})"
+        return known, f"{why}: why some elements ended is not known"
 
 
 def _tasks_of(arrays: list[Submitted], elements: set[tuple[int, int]]) -> set[TaskKey]:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from shardsynth.executors.slurm.accounting import with_peaks
 from shardsynth.executors.slurm.causes import cause_of
-from shardsynth.executors.slurm.commands import Element, with_peaks
+from shardsynth.executors.slurm.commands import Element
 
 
 def test_what_only_the_accounting_believes_alive_is_lost():
