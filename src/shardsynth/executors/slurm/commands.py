@@ -47,9 +47,9 @@ _ADVICE = (
 
 #: The cluster that commands ask by `-M`; "" for the one of this machine.
 _CLUSTER: ContextVar[str] = ContextVar("cluster", default="")
-_FRESH_SECONDS = 60
 #: Seconds after which a line says what is waited for.
 SILENT_SECONDS = 3.0
+_FRESH_SECONDS = 60
 _WITH_CLUSTER = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sacct")
 
 

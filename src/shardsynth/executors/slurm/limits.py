@@ -255,13 +255,11 @@ class Limits:
 
     Attributes:
         array_size: Most elements of one array (Slurm's MaxArraySize).
-        preempts: Whether jobs may be pre-empted.
         submit: How many elements may be queued.
         partitions: Partitions by name.
     """
 
     array_size: int = 1001
-    preempts: bool = True
     submit: SubmitLimits = SubmitLimits()
     partitions: Mapping[str, Partition] = field(default_factory=dict)
 
@@ -308,5 +306,4 @@ def read_limits() -> Limits:
         next((name for name, partition in partitions.items() if partition.default), ""),
         (SubmitLimit("MaxJobCount", jobs, max(0, jobs - queue.count())),),
     )
-    preempts = not config.get("PreemptType", "").endswith("none")
-    return Limits(int(config.get("MaxArraySize", "1001")), preempts, submit, partitions)
+    return Limits(int(config.get("MaxArraySize", "1001")), submit, partitions)

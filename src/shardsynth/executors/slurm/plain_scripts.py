@@ -12,6 +12,7 @@ from shardsynth.errors import JobError
 from shardsynth.executors.slurm.container import PASS_ON, container_of
 from shardsynth.executors.slurm.limits import Limits
 from shardsynth.executors.slurm.packing import make_arrays
+from shardsynth.executors.slurm.preemption import needs_listener
 from shardsynth.executors.slurm.script import body, check_path, options, start_lines
 from shardsynth.executors.slurm.site import Site, limits_at, load_site, resources
 from shardsynth.executors.slurm.submit import plan_for_slurm
@@ -37,7 +38,9 @@ _DIVIDED = ("profile", "count", "sample", "score")
 _ELEMENTS = 10
 
 
-def plain_script(stage: str | None, elements: int, lines: list[str], start: list[str], setup: list[str]) -> str:
+def plain_script(
+    stage: str | None, elements: int, lines: list[str], start: list[str], setup: list[str], *, listen: bool
+) -> str:
     """The script of one stage, ``sbatch --array=0-99 STAGE.sbatch RUN``, or the one that takes the stage after the run.
 
     Args:
@@ -46,6 +49,7 @@ def plain_script(stage: str | None, elements: int, lines: list[str], start: list
         lines: sbatch options.
         start: Lines that say how Python is started.
         setup: The site's own lines.
+        listen: Whether a step listens for pre-emptions.
     """
     name = stage or "stage"
     header = [f"--job-name=shardsynth-{name}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
@@ -59,7 +63,7 @@ def plain_script(stage: str | None, elements: int, lines: list[str], start: list
         "#!/bin/bash\n"
         + "".join(f"#SBATCH {option}\n" for option in header)
         + "\n"
-        + body(start, setup, "\n".join(arguments), share, listen=True)
+        + body(start, setup, "\n".join(arguments), share, listen=listen)
     )
 
 
@@ -75,7 +79,7 @@ def shipped_scripts() -> dict[str, str]:
     ]
     command = '--job-name="shardsynth-$stage" --array="$elements" "$scripts/stage.sbatch" "$run" "$stage"'
     return {
-        "stage.sbatch": plain_script(None, _ELEMENTS, options(Resources(), 1), start, []),
+        "stage.sbatch": plain_script(None, _ELEMENTS, options(Resources(), 1), start, [], listen=True),
         "submit.sh": submit_all(where, list(STAGES), "$PWD", command, elements),
     }
 
@@ -107,7 +111,8 @@ def write_plain_scripts(job: Job, folder: Path | None) -> tuple[str, list[str]]:
         threads = max(task.threads for task in plan.tasks[stage])
         container = container_of(site, plan.image, plan, run.root, gpus=bool(asked.gpus or asked.gres))
         start = start_lines(site, container)
-        text = plain_script(stage, elements, options(asked, threads, site.mail), start, site.setup)
+        lines = options(asked, threads, site.mail)
+        text = plain_script(stage, elements, lines, start, site.setup, listen=needs_listener(asked))
         write_atomic(folder / f"{stage}.sbatch", text)
     inert = "# shellcheck disable=SC2016 # quoted, so whatever the path holds is inert"
     where = [inert, f"run={shlex.quote(str(run.root))}", inert, f"scripts={shlex.quote(str(folder))}"]

@@ -82,6 +82,8 @@ def options(asked: Resources, threads: int, mail: str | None = None, *, whole_no
         limit = minutes(asked.time)
         lines.append(f"--time={asked.time}")
         lines.append(f"--signal=B:USR2@{max(1, min(SIGNAL_SECONDS, round(limit * 60 / 10)))}")
+    else:  # a site may send it when a pre-emption begins
+        lines.append(f"--signal=B:USR2@{SIGNAL_SECONDS}")
     if asked.gpus is not None and asked.gres is None:
         lines.append(f"--gres=gpu:{asked.gpus}")
     for name in ("partition", "account", "qos", "constraint", "gres"):
@@ -118,12 +120,12 @@ def start_lines(site: Site, container: Container | None) -> list[str]:
     return [*export_lines(), f"python=({shlex.quote(sys.executable)})"]
 
 
-#: For sites that pre-empt: the part of ``_LIFE`` that notices a pre-emption.
+#: For pre-emptions with a grace: the part of ``_LIFE`` that notices its beginning.
 _LISTENER = """\
 # When the grace of a pre-emption begins, Slurm tells only job steps. This step waits until that ends it (143).
 (
   srun --overlap --ntasks=1 --cpus-per-task=1 --mem=0 --gres=none --mpi=none --input=none sleep infinity >/dev/null 2>&1
-  [ "$?" -ne 143 ] || kill -USR2 "$$"
+  [ "$?" -ne 143 ] || [ ! -d "$notes" ] || kill -USR2 "$$" 2>/dev/null
 ) &
 """
 
@@ -203,7 +205,7 @@ def body(
         setup: Lines of the site file.
         run_line: Lines that set ``run`` to the run's path.
         arguments: Last arguments of Python, as shell text.
-        listen: Whether the site pre-empts jobs.
+        listen: Whether a step listens for pre-emptions.
         python: First arguments of Python, as shell text.
         prepare: Lines before ``setup``.
         name: Name of the array, for one of a run that was submitted.
@@ -244,7 +246,7 @@ def array_script(
         start: Lines that set the array ``python``.
         setup: Lines of the site file.
         run: The run directory, absolute.
-        listen: Whether the site pre-empts jobs.
+        listen: Whether a step listens for pre-emptions.
     """
     throttled = f"%{at_once}" if at_once is not None and at_once < elements else ""
     header = [f"--job-name={name}", f"--array=0-{elements - 1}{throttled}"]

@@ -26,6 +26,7 @@ from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.executors.slurm.limits import Limits, SubmitLimit, read_limits
 from shardsynth.executors.slurm.packing import Array, Throttle, make_arrays, shown_group
 from shardsynth.executors.slurm.pickled import Element, run_element
+from shardsynth.executors.slurm.preemption import needs_listener
 from shardsynth.executors.slurm.queue import Standing, left_to_submit, standing_of
 from shardsynth.executors.slurm.ranges import format_ranges
 from shardsynth.executors.slurm.retry import causes_of, is_more, raised
@@ -54,7 +55,7 @@ class Script:
         asked: Resources that it asks for.
         lines: Options of sbatch for them.
         start: Lines that set the shell array ``python``.
-        listen: Whether the site pre-empts jobs.
+        listen: Whether a step listens for pre-emptions.
         at_once: How many of its elements may work at once; None for all.
     """
 
@@ -340,7 +341,7 @@ def _script(
     container = container_of(site, plan.image, plan, root, gpus=bool(asked.gpus or asked.gres))
     start = start_lines(site, container)
     lines = options(asked, threads, site.mail, whole_node=limits.whole_node(asked))
-    return Script(array, name, asked, lines, start, limits.preempts, plan.job.cluster.throttle)
+    return Script(array, name, asked, lines, start, needs_listener(asked), plan.job.cluster.throttle)
 
 
 def _parameters(script: Script, after: list[str], site: Site) -> dict[str, Any]:
