@@ -46,17 +46,18 @@ def by_accounting(arrays: Iterable[Submitted]) -> dict[tuple[int, int], Used]:
     Raises:
         SlurmError: There is no accounting.
     """
-    numbers = ",".join(str(array.job) for array in arrays if array.job is not None)
-    if not numbers:
+    names = {array.job: array.name for array in arrays if array.job is not None}
+    if not names:
         return {}
+    numbers = ",".join(str(job) for job in sorted(names))
     text = slurm.call(
         "sacct", "--noheader", "--parsable2", f"--jobs={numbers}",
-        "--format=JobID,State,ElapsedRaw,TotalCPU,AllocCPUS,ReqMem,TimelimitRaw,MaxRSS",
+        "--format=JobName,JobID,State,ElapsedRaw,TotalCPU,AllocCPUS,ReqMem,TimelimitRaw,MaxRSS",
     )  # fmt: skip
     used: dict[tuple[int, int], Used] = {}
     peaks: dict[tuple[int, int], float] = {}
     for line in text.splitlines():
-        name, state, elapsed, cpu, cpus, memory, limit, peak = line.split("|")
+        job_name, name, state, elapsed, cpu, cpus, memory, limit, peak = line.split("|")
         name, dot, _ = name.partition(".")
         job, _, number = name.partition("_")
         if not job.isdigit() or not number.isdigit():
@@ -64,7 +65,8 @@ def by_accounting(arrays: Iterable[Submitted]) -> dict[tuple[int, int], Used]:
         key = (int(job), int(number))
         if dot:  # a step, which alone knows the memory that was used
             peaks[key] = max(peaks.get(key, 0.0), _bytes(peak) or 0.0)
-        elif elapsed.isdigit() and int(elapsed) and state:
+        elif elapsed.isdigit() and int(elapsed) and state and job_name == names.get(int(job)):
+            # A controller that lost its state gives the same numbers to other jobs.
             of_cpu = "c" in memory[-1:]  # old versions: `900Mc` per CPU, `4Gn` per node
             asked = _bytes(memory.rstrip("cn"))
             used[key] = Used(
