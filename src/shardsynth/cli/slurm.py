@@ -50,6 +50,16 @@ def watch(
         raise typer.Exit(1)
 
 
+def efficiency(folder: RunFolder, debug: Debug = False) -> None:
+    """Compare what each stage asked for with what it used, and say what would fit better."""
+    from shardsynth.api import Run
+    from shardsynth.executors.slurm.efficiency import efficiency_lines
+
+    run = Run(folder)
+    for line in efficiency_lines(run.dir, run.plan):
+        print(line)
+
+
 def cancel(folder: RunFolder, debug: Debug = False) -> None:
     """Cancel what is queued or running of a submitted run; what is committed stays."""
     from shardsynth.api import Run

@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -294,6 +295,16 @@ class RunDir:
             attempt.discard()
 
 
+def _peak() -> dict[str, int]:
+    """The most memory of this process until now, in bytes; nothing where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+
+
 @dataclass
 class Attempt:
     """The outputs of one attempt at a task; they have temporary names until it commits.
@@ -304,6 +315,7 @@ class Attempt:
         index: Number of the task in the stage.
         name: A text that no other attempt has.
         started: When the attempt started, in seconds since 1970.
+        cpu_started: CPU seconds of this process by then.
     """
 
     run: RunDir
@@ -311,6 +323,7 @@ class Attempt:
     index: int
     name: str = field(default_factory=attempt_name)
     started: float = field(default_factory=time.time)
+    cpu_started: float = field(default_factory=time.process_time)
     _outputs: dict[str, Path] = field(default_factory=dict)
     _sums: dict[str, str] = field(default_factory=dict)
 
@@ -369,6 +382,8 @@ class Attempt:
             "outputs": outputs,
             "seconds": round(time.time() - self.started, 3),
             "finished": round(time.time(), 3),
+            "cpu_seconds": round(time.process_time() - self.cpu_started, 3),
+            **_peak(),
             "host": socket.gethostname(),
             "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
             "versions": {"shardsynth": __version__, "python": platform.python_version()},
