@@ -56,20 +56,20 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
         wanted = {_key(job_id) for job_id in self._registered}
         try:
             with where_the_run_is(self.ledger):
-                controller, accounting = self._ask(wanted)
+                known = self._ask(wanted)
         except SlurmError as error:
             get_logger().warning(f"{error}; states are those of before")
             return
-        known = slurm.with_peaks(controller, accounting or {})
         arrays = {array.job: array for array in self.ledger.read()}
+        known_jobs = {job for job, _ in known}
         for job, number in wanted:
             element = known.get((job, number))
-            if element is None or (element.state == "LOST" and self.committed(arrays.get(job), number)):
-                # Slurm keeps no record of an element that was cancelled while it waited.
-                ended = "COMPLETED" if self.committed(arrays.get(job), number) else "CANCELLED"
-                element = slurm.Element(
-                    job, number, ended if accounting is not None or ended == "COMPLETED" else "LOST"
-                )
+            if element is None or element.state == "LOST":
+                if self.committed(arrays.get(job), number):
+                    element = slurm.Element(job, number, "COMPLETED")
+                elif element is None:
+                    # Of an element that was cancelled while it waited, Slurm keeps no record; its array is known.
+                    element = slurm.Element(job, number, "CANCELLED" if job in known_jobs else "LOST")
             self.elements[f"{job}_{number}"] = element
         for job_id in self._registered:
             if job_id in self.elements:
@@ -82,18 +82,17 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
                     "NodeList": element.node,
                 }
 
-    def _ask(self, wanted: set[tuple[int, int]]) -> tuple[Known, Known | None]:
-        """What the controller knows, and the accounting of what the controller does not; None if there is none.
+    def _ask(self, wanted: set[tuple[int, int]]) -> Known:
+        """What the controller knows, and the accounting of the arrays of which the controller does not know all.
 
         Raises:
             SlurmError: The controller does not answer.
         """
         controller = {(e.job, e.number): e for _, e in slurm.at_controller(self.ledger.prefix())}
-        unknown = wanted - set(controller)
-        try:
-            return controller, slurm.in_accounting(job for job, _ in unknown)
-        except SlurmError:
-            return controller, None
+        accounting: Known = {}
+        with contextlib.suppress(SlurmError):  # there is none
+            accounting = slurm.in_accounting(job for job, _ in wanted - set(controller))
+        return slurm.with_peaks(controller, accounting)
 
     def committed(self, array: Submitted | None, number: int) -> bool:
         """Whether all tasks of an element are committed."""
