@@ -56,20 +56,23 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
         wanted = {_key(job_id) for job_id in self._registered}
         try:
             with where_the_run_is(self.ledger):
-                known = self._ask(wanted)
+                controller, accounting = self._ask(wanted)
         except SlurmError as error:
             get_logger().warning(f"{error}; states are those of before")
             return
         arrays = {array.job: array for array in self.ledger.read()}
-        known_jobs = {job for job, _ in known}
+        known = slurm.with_peaks(controller, accounting)
+        at_controller, anywhere = ({job for job, _ in elements} for elements in (controller, known))
         for job, number in wanted:
             element = known.get((job, number))
             if element is None or element.state == "LOST":
                 if self.committed(arrays.get(job), number):
                     element = slurm.Element(job, number, "COMPLETED")
-                elif element is None:
+                elif job in at_controller or (element is None and job in anywhere):
                     # Of an element that was cancelled while it waited, Slurm keeps no record; its array is known.
-                    element = slurm.Element(job, number, "CANCELLED" if job in known_jobs else "LOST")
+                    element = slurm.Element(job, number, "CANCELLED")
+                elif element is None:
+                    element = slurm.Element(job, number, "LOST")
             self.elements[f"{job}_{number}"] = element
         for job_id in self._registered:
             if job_id in self.elements:
@@ -82,8 +85,8 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
                     "NodeList": element.node,
                 }
 
-    def _ask(self, wanted: set[tuple[int, int]]) -> Known:
-        """What the controller knows, and the accounting of the arrays of which the controller does not know all.
+    def _ask(self, wanted: set[tuple[int, int]]) -> tuple[Known, Known]:
+        """What the controller knows, and what the accounting knows of arrays that the controller does not know whole.
 
         Raises:
             SlurmError: The controller does not answer.
@@ -92,7 +95,7 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
         accounting: Known = {}
         with contextlib.suppress(SlurmError):  # there is none
             accounting = slurm.in_accounting(job for job, _ in wanted - set(controller))
-        return slurm.with_peaks(controller, accounting)
+        return controller, accounting
 
     def committed(self, array: Submitted | None, number: int) -> bool:
         """Whether all tasks of an element are committed."""
