@@ -68,7 +68,6 @@ def _choose(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any
 
 
 def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
-    make_key()  # without one, hours of training could not be kept
     plan, run = artifacts.plan, artifacts.run
     model_options = plan.job.models[task.model]
     table = artifacts.fit_table()

@@ -11,6 +11,8 @@ from tests.site.slurm.cluster import wait_until
 from tests.site.slurm.runs import outcome, shardsynth
 from tests.tools import ROOT, assert_shellcheck
 
+import shardsynth as ss
+
 SLURM = ROOT / "slurm"
 
 
@@ -60,3 +62,22 @@ def test_the_scripts_under_slurm_do_all_stages_of_a_run(idle, make_job, undistur
     assert outcome(root) == undisturbed, [p.read_text() for p in tmp_path.glob("*.log")]
     logs = {path.name.split("-")[1] for path in tmp_path.glob("shardsynth-*.log")}
     assert logs == {path.name for path in (root / "tasks").iterdir()}, "logs are named for their stages"
+
+
+def test_status_and_cancel_know_the_elements_of_plain_scripts(idle, make_job, tmp_path):
+    root = tmp_path / "run"
+    long = {"rows": 40_000 * 1000, "rows_per_shard": 40_000, "tasks": 1000}
+    shardsynth("sbatch", make_job(root, sample=long, cluster={"pack": 1000}), cwd=tmp_path)
+    idle.command("scontrol", "update", "partition=cpu", "state=down")
+    try:
+        subprocess.run(["bash", str(root / "private/sbatch/submit.sh")], cwd=tmp_path, check=True, capture_output=True)
+        said = shardsynth("status", root)
+        assert "elements of plain scripts that wait: profile 1, profile_merge 1" in said
+        assert "Slurm holds some of them" in said
+    finally:
+        idle.command("scontrol", "update", "partition=cpu", "state=up")
+    wait_until("a part", lambda: list((root / "samples").rglob("part-*.parquet")), 90, 0.2)
+    assert ss.Run(root).status()["sample"]["running"] > 900
+    assert "cancelled" in shardsynth("cancel", root)
+    wait_until("the end", lambda: idle.command("squeue", "-h") == "", 60, 0.3)
+    assert "cancelled" in shardsynth("status", root)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm.container import PASS_ON, container_of
+from shardsynth.executors.slurm.ledger import Ledger
 from shardsynth.executors.slurm.limits import Limits
 from shardsynth.executors.slurm.packing import make_arrays
 from shardsynth.executors.slurm.preemption import needs_listener
@@ -39,7 +40,14 @@ _ELEMENTS = 10
 
 
 def plain_script(
-    stage: str | None, elements: int, lines: list[str], start: list[str], setup: list[str], *, listen: bool
+    stage: str | None,
+    elements: int,
+    lines: list[str],
+    start: list[str],
+    setup: list[str],
+    prefix: str = "shardsynth-",
+    *,
+    listen: bool,
 ) -> str:
     """The script of one stage, ``sbatch --array=0-99 STAGE.sbatch RUN``, or the one that takes the stage after the run.
 
@@ -50,9 +58,10 @@ def plain_script(
         start: Lines that say how Python is started.
         setup: The site's own lines.
         listen: Whether a step listens for pre-emptions.
+        prefix: Start of the job's name; `status` and `cancel` find the jobs of a run by it (``Ledger.prefix``).
     """
     name = stage or "stage"
-    header = [f"--job-name=shardsynth-{name}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
+    header = [f"--job-name={prefix}{name}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
     header.append("--output=%x-%A_%a.log")
     usage = f"usage: sbatch --array=0-9 {name}.sbatch RUN" + ("" if stage else " STAGE")
     arguments = [f'run="${{1:?{usage}}}"', 'run="$(realpath -- "$run")"']
@@ -112,7 +121,9 @@ def write_plain_scripts(job: Job, folder: Path | None) -> tuple[str, list[str]]:
         container = container_of(site, plan.image, plan, run.root, gpus=bool(asked.gpus or asked.gres))
         start = start_lines(site, container)
         lines = options(asked, threads, site.mail)
-        text = plain_script(stage, elements, lines, start, site.setup, listen=needs_listener(asked))
+        text = plain_script(
+            stage, elements, lines, start, site.setup, Ledger(run).prefix(), listen=needs_listener(asked)
+        )
         write_atomic(folder / f"{stage}.sbatch", text)
     inert = "# shellcheck disable=SC2016 # quoted, so whatever the path holds is inert"
     where = [inert, f"run={shlex.quote(str(run.root))}", inert, f"scripts={shlex.quote(str(folder))}"]

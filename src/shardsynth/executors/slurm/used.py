@@ -8,7 +8,7 @@ from typing import Any
 
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
-from shardsynth.executors.slurm.script import minutes
+from shardsynth.executors.slurm.times import minutes
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.rundir import RunDir
 
