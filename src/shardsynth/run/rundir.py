@@ -49,9 +49,16 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths of one run. Nothing is created before ``create`` or ``write_plan`` is called."""
+    """Paths of one run. Nothing is created before ``create`` or ``write_plan`` is called.
+
+    Attributes:
+        root: The run directory.
+        parts_beside: Whether synthetic parts lie in the folder that holds the run directory: so does
+            `shardsynth sample`, for a single model.
+    """
 
     root: Path
+    parts_beside: bool = False
 
     @property
     def private(self) -> Path:
@@ -107,6 +114,8 @@ class RunDir:
 
     def samples(self, name: str) -> Path:
         """Folder of a model's synthetic rows."""
+        if self.parts_beside:
+            return self.root.parent
         return self.root / "samples" / name
 
     def part(self, name: str, index: int) -> Path:
