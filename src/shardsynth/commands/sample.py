@@ -321,10 +321,10 @@ def _find_or_make_plan(
                 f"{request.output}: these rows exist already; choose another folder, with --continue for other rows"
             )
         plan = plan_of(Sampling(content, before["first_row"], before["trust_pickle"]))
-        if data is before or request.cluster:
+        if data is before:
             write_json(run.plan_file, plan.to_json())
             write_atomic(run.job_file, plan.job.to_yaml(), 0o600)
-        return plan if data is before or request.cluster else Plan.from_json(data)
+        return plan
     # A call that ended before it had rows leaves a folder _run without a plan.
     if request.output.exists() and any(p.name[0] != "." and p.name != run.root.name for p in request.output.iterdir()):
         raise RunError(f"{request.output}: the folder is not empty; choose another folder")

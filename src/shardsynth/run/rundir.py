@@ -60,6 +60,13 @@ class RunDir:
     root: Path
     parts_beside: bool = False
 
+    @classmethod
+    def at(cls, folder: Path) -> RunDir:
+        """The run directory that a user names: of `shardsynth sample` also by the folder of the parts."""
+        inner = folder / "_run"
+        beside = not (folder / "plan.json").exists() and (inner / "plan.json").exists()
+        return cls(inner if beside else folder)
+
     @property
     def private(self) -> Path:
         """Folder of all that derives from single real rows; its owner's alone, also under ``access: group``."""
