@@ -13,6 +13,7 @@ from shardsynth.errors import JobError
 from shardsynth.executors.slurm.container import PASS_ON, container_of
 from shardsynth.executors.slurm.limits import Limits
 from shardsynth.executors.slurm.packing import make_arrays, shown_group
+from shardsynth.executors.slurm.qsub_scripts import qsub_script, submit_with_qsub
 from shardsynth.executors.slurm.script import body, check_path, options, start_lines
 from shardsynth.executors.slurm.site import Site, limits_at, load_site, resources
 from shardsynth.executors.slurm.submit import plan_for_slurm
@@ -85,12 +86,13 @@ def shipped_scripts() -> dict[str, str]:
     }
 
 
-def write_plain_scripts(job: Job, folder: Path | None) -> tuple[str, list[str]]:
+def write_plain_scripts(job: Job, folder: Path | None, scheduler: str = "slurm") -> tuple[str, list[str]]:
     """Plan a job, write its run directory, a script per stage and model, and ``submit.sh``.
 
     Args:
         job: The job.
-        folder: Where to write the scripts; by default ``private/sbatch`` of the run.
+        folder: Where to write the scripts; by default ``private/sbatch`` of the run, or ``private/pbs``.
+        scheduler: ``slurm``, ``pbs`` or ``sge``.
 
     Returns:
         The text of ``submit.sh``, which submits all of them, and lines that say how to go on.
@@ -102,25 +104,38 @@ def write_plain_scripts(job: Job, folder: Path | None) -> tuple[str, list[str]]:
     plan = plan_for_slurm(job)
     run = RunDir(Path(job.output).absolute())
     site = load_site(job.cluster.profile)
-    folder = (folder or run.private / "sbatch").absolute()
+    ending = "sbatch" if scheduler == "slurm" else scheduler
+    folder = (folder or run.private / ending).absolute()
     check_path(folder, "the scripts' folder")
-    run.write_plan(job.to_yaml(), plan.to_json())
-    folder.mkdir(parents=True, exist_ok=True)
     arrays = _submissions(plan, site)
-    for group, array in arrays.items():
-        tasks = plan.model_tasks(*group)
-        asked = resources(site, job.cluster, *group)
-        container = container_of(site, plan.image, plan, run.root, gpus=bool(asked.gpus or asked.gres))
-        lines = options(asked, max(task.threads for task in tasks), site.mail)
-        stage, model = shown_group(*group)
-        arguments = f"--stage {stage}" + (f" --model {model}" if model else "")
-        text = plain_script(array.name, arguments, array.elements, lines, start_lines(site, container), site.setup)
-        write_atomic(folder / f"{array.name}.sbatch", text)
     inert = "# shellcheck disable=SC2016 # quoted, so whatever the path holds is inert"
     where = [inert, f"run={shlex.quote(str(run.root))}", inert, f"scripts={shlex.quote(str(folder))}"]
-    text = submit_all(where, list(arrays.values()), '--chdir="$scripts" "$scripts/$name.sbatch" "$run"')
-    write_atomic(folder / "submit.sh", text, 0o755)
-    return text, [
+    texts = {}
+    for group, array in arrays.items():
+        threads = max(task.threads for task in plan.model_tasks(*group))
+        asked = resources(site, job.cluster, *group)
+        container = container_of(site, plan.image, plan, run.root, gpus=bool(asked.gpus or asked.gres))
+        start = start_lines(site, container)
+        stage, model = shown_group(*group)
+        arguments = f"--stage {stage}" + (f" --model {model}" if model else "")
+        if scheduler == "slurm":
+            lines = options(asked, threads, site.mail)
+            text = plain_script(array.name, arguments, array.elements, lines, start, site.setup)
+        else:
+            text = qsub_script(
+                scheduler, array.name, arguments, array.elements, asked, threads, start, site.setup, where[1], site.mail
+            )
+        texts[f"{array.name}.{ending}"] = text
+    if scheduler == "slurm":
+        submit = submit_all(where, list(arrays.values()), '--chdir="$scripts" "$scripts/$name.sbatch" "$run"')
+    else:
+        submit = submit_with_qsub(scheduler, where[2:], [(array.name, array.after) for array in arrays.values()])
+    run.write_plan(job.to_yaml(), plan.to_json())
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_atomic(folder / name, text)
+    write_atomic(folder / "submit.sh", submit, 0o755)
+    return submit, [
         f"{len(arrays)} scripts in {folder}",
         f"all of them, chained: bash {shlex.quote(str(folder / 'submit.sh'))}",
     ]

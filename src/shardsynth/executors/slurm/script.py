@@ -119,7 +119,7 @@ def start_lines(site: Site, container: Container | None) -> list[str]:
     return [*export_lines(), f"python=({shlex.quote(sys.executable)})"]
 
 
-#: For sites that pre-empt: the part of ``_LIFE`` that notices a pre-emption.
+#: For sites that pre-empt: the part of ``WAIT`` that notices a pre-emption.
 _LISTENER = """\
 # When the grace of a pre-emption begins, Slurm tells only job steps. This step waits until that ends it (143).
 (
@@ -128,8 +128,8 @@ _LISTENER = """\
 ) &
 """
 
-#: The end of every script, from the start of Python on.
-_LIFE = """\
+#: The end of every script, from the start of Python on: until it has ended, with its exit code in ``code``.
+WAIT = """\
 # Wait for the tasks. Pass on the signals that ask them to stop (USR2 reaches only this shell), again and again: a
 # Python that is just starting ignores them. Its exit code comes through a file: bash loses the code of a child that
 # ends as a signal interrupts `wait`.
@@ -162,6 +162,8 @@ code=$?
 rm -rf -- "$notes"
 if [ -n "${scratch:-}" ]; then rm -rf --one-file-system "$scratch"; fi
 
+"""
+_REQUEUE = """\
 # 75: asked to stop, and saved. Queue this element again, unless it is being cancelled or Slurm itself queues it again.
 if [ "$code" -eq 75 ]; then
   id="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
@@ -175,7 +177,7 @@ fi
 @FOLLOW@exit "$code"
 """
 
-#: For arrays of a run: the part of ``_LIFE`` that submits more of it.
+#: For arrays of a run: the part of ``_REQUEUE`` that submits more of it.
 _FOLLOW = """\
 # Where the site limits what may be queued: this element makes room, so submit what is left of the run.
 if [ "$code" -ne 75 ] && [ -e "$run/private/slurm/rest" ]; then
@@ -184,7 +186,7 @@ fi
 """
 
 #: For the whole script: paths are quoted, so nothing in them is executed; the loop over names is one over words.
-_SHELLCHECK = "# shellcheck disable=SC2016,SC2054,SC2288 # a path may hold anything; it is quoted, and inert"
+SHELLCHECK = "# shellcheck disable=SC2016,SC2054,SC2288 # a path may hold anything; it is quoted, and inert"
 
 
 def body(
@@ -210,7 +212,7 @@ def body(
         prepare: Lines before ``start``.
         name: Name of the array, for one of a run that was submitted.
     """
-    lines = [_SHELLCHECK, run_line, *(["", *setup_lines(setup), ""] if setup else [])]
+    lines = [SHELLCHECK, run_line, *(["", *setup_lines(setup), ""] if setup else [])]
     lines += [
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"',
         "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0",
@@ -220,7 +222,7 @@ def body(
         *start,
         f"set -- {python} {arguments}",
     ]
-    life = _LIFE.replace("@LISTENER@", _LISTENER if listen else "")
+    life = (WAIT + _REQUEUE).replace("@LISTENER@", _LISTENER if listen else "")
     return "\n".join(lines) + "\n\n" + life.replace("@FOLLOW@", _FOLLOW.replace("@NAME@", name) if name else "")
 
 
