@@ -60,8 +60,8 @@ def sample(
 ) -> None:
     """Sample a fitted model into Parquet parts and a manifest, on this machine or on Slurm."""
     from shardsynth.commands.sample import SampleRequest, sample_model
-    from shardsynth.executors.slurm.login_node import IN_A_JOB, refuse_to_compute
     from shardsynth.commands.submit_sample import cluster_section, submit_sample
+    from shardsynth.executors.slurm.login_node import IN_A_JOB, refuse_to_compute
     from shardsynth.job import parse_rows
 
     if (dry_run or yes) and not submit:

@@ -29,7 +29,7 @@ def model(make_job, tmp_path_factory):
 
 def test_rows_of_a_model_are_made_by_arrays_and_what_is_cancelled_is_made_later(idle, model, tmp_path):
     asked = ["sample", model, "--rows", "2000", "--rows-per-shard", "100", "--where", "sex == 'F'"]
-    shardsynth(*asked, "-o", tmp_path / "here", "--set", "cluster.executor=local")
+    shardsynth(*asked, "-o", tmp_path / "here", "--here")
     out = tmp_path / "the 'rows' $(touch pwned)"
     asked += ["-o", out, "--same-rows", "--submit"]
     said = shardsynth(*asked, "--dry-run")
@@ -52,7 +52,7 @@ def test_rows_of_a_model_are_made_by_arrays_and_what_is_cancelled_is_made_later(
 
 def test_a_purged_part_is_made_again_on_this_machine(model, tmp_path):
     asked = ["sample", model, "--rows", "500", "--rows-per-shard", "100", "--seed", "9", "-o", tmp_path / "out"]
-    shardsynth(*asked, "--set", "cluster.executor=debug")
+    shardsynth(*asked, "--set", "cluster.executor=debug", "--here")
     before = parts(tmp_path / "out")
     (tmp_path / "out" / "part-00003.parquet").unlink()
     assert "4/5" in shardsynth("status", tmp_path / "out")

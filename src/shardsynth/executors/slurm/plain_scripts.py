@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm.container import PASS_ON, container_of
+from shardsynth.executors.slurm.ledger import Ledger
 from shardsynth.executors.slurm.limits import Limits
 from shardsynth.executors.slurm.packing import make_arrays, shown_group
 from shardsynth.executors.slurm.qsub_scripts import qsub_script, submit_with_qsub
@@ -42,7 +43,13 @@ _ELEMENTS = 10
 
 
 def plain_script(
-    name: str, arguments: str | None, elements: int, lines: list[str], start: list[str], setup: list[str]
+    name: str,
+    arguments: str | None,
+    elements: int,
+    lines: list[str],
+    start: list[str],
+    setup: list[str],
+    prefix: str = "shardsynth-",
 ) -> str:
     """The script of one array, ``sbatch --array=0-99 NAME.sbatch RUN``, or the one that takes the stage after the run.
 
@@ -54,9 +61,10 @@ def plain_script(
         lines: sbatch options.
         start: Lines that say how Python is started.
         setup: The site's own lines.
+        prefix: Start of the job's name, by which `status` and `cancel` know the run's jobs.
     """
-    header = [f"--job-name=shardsynth-{name}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
-    header.append("--output=%x-%A_%a.log")
+    header = [f"--job-name={prefix}{name}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
+    header.append(f"--output={'%x' if arguments is None else name}-%A_%a.log")
     usage = f"usage: sbatch --array=0-9 {name}.sbatch RUN" + (" STAGE [MODEL]" if arguments is None else "")
     positional = [f'run="${{1:?{usage}}}"', 'run="$(realpath -- "$run")"']
     if arguments is None:
@@ -108,6 +116,10 @@ def write_plain_scripts(job: Job, folder: Path | None, scheduler: str = "slurm")
     folder = (folder or run.private / ending).absolute()
     check_path(folder, "the scripts' folder")
     arrays = _submissions(plan, site)
+    prefix = ""
+    if scheduler == "slurm":
+        run.write_plan(job.to_yaml(), plan.to_json())
+        prefix = Ledger(run).prefix()
     inert = "# shellcheck disable=SC2016 # quoted, so whatever the path holds is inert"
     where = [inert, f"run={shlex.quote(str(run.root))}", inert, f"scripts={shlex.quote(str(folder))}"]
     texts = {}
@@ -120,7 +132,7 @@ def write_plain_scripts(job: Job, folder: Path | None, scheduler: str = "slurm")
         arguments = f"--stage {stage}" + (f" --model {model}" if model else "")
         if scheduler == "slurm":
             lines = options(asked, threads, site.mail)
-            text = plain_script(array.name, arguments, array.elements, lines, start, site.setup)
+            text = plain_script(array.name, arguments, array.elements, lines, start, site.setup, prefix)
         else:
             text = qsub_script(
                 scheduler, array.name, arguments, array.elements, asked, threads, start, site.setup, where[1], site.mail
