@@ -32,7 +32,7 @@ _PASSED = (
     "SLURM_CPUS_PER_TASK SLURM_CPUS_ON_NODE SLURM_JOB_NAME SLURM_NODEID SLURM_PROCID SLURM_LOCALID SLURM_NTASKS "
     "SLURMD_NODENAME SLURM_JOB_GPUS SLURM_STEP_GPUS CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER GPU_DEVICE_ORDINAL "
     "NVIDIA_VISIBLE_DEVICES SLURM_JOB_NUM_NODES SLURM_JOB_NODELIST SUBMITIT_EXECUTOR SUBMITIT_LOG_LEVEL "
-    "SHARDSYNTH_ELEMENT OMP_NUM_THREADS PYTHONUNBUFFERED PYTHONHASHSEED PYTHONSAFEPATH TZ"
+    "SHARDSYNTH_ELEMENT SHARDSYNTH_CPUS OMP_NUM_THREADS PYTHONUNBUFFERED PYTHONHASHSEED PYTHONSAFEPATH TZ"
 )
 #: Shell lines that pass them on.
 PASS_ON = (
@@ -235,7 +235,9 @@ def sampled_folders(plan: Plan) -> list[str]:
     model, known = Path(plan.sampling.asked["model"]), plan.sampling.asked.get("remaining")
     pickled = any(entry.engine == "sdv" for entry in plan.job.models.values()) or keeps(model)
     folders = [str(model.parents[1] if pickled else model)]
-    return folders if known is None else [*folders, known if os.path.isdir(known) else os.path.dirname(known)]
+    while known is not None and (not os.path.isdir(known) or any(character in known for character in "*?[")):
+        known = os.path.dirname(known)  # a file or a pattern
+    return folders if known is None else [*folders, known]
 
 
 def runs_code(plan: Plan) -> bool:

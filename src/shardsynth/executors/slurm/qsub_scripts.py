@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from shardsynth.cluster import Resources
 from shardsynth.errors import JobError
-from shardsynth.executors.slurm.script import BY_HAND, NOT_WRITABLE, SHELLCHECK, SIGNAL_SECONDS, WAIT, minutes
+from shardsynth.executors.slurm.script import BY_HAND, CHECK_RUN, SHELLCHECK, SIGNAL_SECONDS, WAIT, minutes
 from shardsynth.executors.slurm.setup_lines import setup_lines
 
 #: What `--scheduler` takes besides slurm, and the names.
@@ -64,7 +64,7 @@ def qsub_script(
     lines += [
         f"export SHARDSYNTH_CPUS={cpus} OMP_NUM_THREADS={cpus}",
         "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0",
-        '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit ' + f"{NOT_WRITABLE}; }}",
+        CHECK_RUN,
         *start,
         *number.replace("@LAST@", str(elements - 1)).splitlines(),
         f'set -- {BY_HAND} "$run" {arguments} --array "$element"',

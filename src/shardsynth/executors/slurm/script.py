@@ -24,6 +24,12 @@ from shardsynth.job import Resources
 SIGNAL_SECONDS = 90
 #: Exit code of a script that cannot write the run directory.
 NOT_WRITABLE = 73
+#: Ends a script there. Slurm 24.11 makes the folders of an element's log: on a node that does not share the run, its
+#: folder is then there, empty but for the log.
+CHECK_RUN = (
+    'if [ ! -e "$run/plan.json" ] || [ ! -w "$run/private" ]; then '
+    f'echo "cannot write $run on $(hostname)" >&2; exit {NOT_WRITABLE}; fi'
+)
 #: What Python runs in an element of a plain script; its arguments follow.
 BY_HAND = "-m shardsynth.executors.slurm.element"
 #: What Python runs in an element that was submitted by submitit; the folder of its files follows.
@@ -217,7 +223,7 @@ def body(
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"',
         "export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0",
         'export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"',
-        '[ -w "$run/private" ] || { echo "cannot write $run on $(hostname)" >&2; exit ' + f"{NOT_WRITABLE}; }}",
+        CHECK_RUN,
         *(prepare or []),
         *start,
         f"set -- {python} {arguments}",
