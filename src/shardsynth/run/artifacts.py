@@ -62,8 +62,9 @@ class Artifacts:
     """
 
     def __init__(self, root: Path) -> None:
-        self.plan = Plan.from_json(RunDir(Path(root)).read_plan())
-        self.run = RunDir(Path(root), parts_beside=self.plan.sampling is not None)
+        run = RunDir.at(Path(root))
+        self.plan = Plan.from_json(run.read_plan())
+        self.run = RunDir(run.root, parts_beside=self.plan.sampling is not None)
         self._cache: dict[str, Any] = {}
 
     def find(self, stage: str, index: int) -> Task:
