@@ -11,11 +11,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from shardsynth.commands.capacity import check_room
 from shardsynth.commands.row_ledger import RowsWanted, next_row, reserve
-from shardsynth.errors import ConditionError, InputError, JobError, RunError, TaskError, no_folder_there
+from shardsynth.data.columns import schema_from_text
+from shardsynth.errors import ConditionError, InputError, JobError, ModelError, RunError, TaskError, no_folder_there
 from shardsynth.planning.plan import CHUNK_ROWS, Plan, Sampling, Task
 from shardsynth.planning.sampling import RUN_FOLDER, sampling_plan
+from shardsynth.run.constraint_card import read_card
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.sources.asked import open_asked
@@ -87,14 +91,14 @@ class ModelSample:
     Attributes:
         request: What was asked for.
         card: ``model.json`` and ``run.json`` of the model.
-        source: The rows.
+        source: The rows; None where a library of the model is not installed here.
         plan: The plan. As long as it is not written, its first row is not reserved.
         run: The run directory.
     """
 
     request: SampleRequest
     card: dict[str, Any]
-    source: Source
+    source: Source | None
     plan: Plan
     run: RunDir
 
@@ -115,8 +119,12 @@ class ModelSample:
         self.run.write_plan(self.plan.job.to_yaml(), self.plan.to_json())
 
 
-def prepare(request: SampleRequest) -> ModelSample:
+def prepare(request: SampleRequest, *, elsewhere: bool = False) -> ModelSample:
     """Check and plan what was asked for; writes nothing that was not there.
+
+    Args:
+        request: What to sample.
+        elsewhere: The rows are made on other machines: this one may lack torch or SDV.
 
     Raises:
         ModelError: There is no model.
@@ -144,9 +152,27 @@ def prepare(request: SampleRequest) -> ModelSample:
     content = _content(request, card)
     request = replace(request, rows=content["rows"])
     # A wrong model or condition is an error here, before rows are reserved and tasks start.
-    source = open_asked(content, trust_pickle=request.trust_pickle)
+    source: Source | None = None
+    try:
+        source = open_asked(content, trust_pickle=request.trust_pickle)
+    except ModuleNotFoundError as error:
+        if not elsewhere:
+            raise
+        schema = _written_schema(request.model, card, str(error.name))
+    else:
+        schema = source.schema
     run = RunDir(request.output.absolute() / RUN_FOLDER, parts_beside=True)
-    return ModelSample(request, card, source, _find_or_make_plan(run, request, card, content, source), run)
+    return ModelSample(request, card, source, _find_or_make_plan(run, request, card, content, source, schema), run)
+
+
+def _written_schema(model: Path, card: dict[str, Any], lacking: str) -> pa.Schema:
+    """Schema of a model's rows, from its files alone; ModelError where they do not say it."""
+    table = read_card(model)
+    if table is not None:
+        return table.schema
+    if "schema" not in card:
+        raise ModelError(f"{model}: needs {lacking}, which is not installed on this machine; submit where it is")
+    return schema_from_text(card["schema"])
 
 
 def sample_model(request: SampleRequest, *, console: Any = None) -> str:
@@ -304,12 +330,17 @@ def _wanted(request: SampleRequest, asked: dict[str, Any]) -> RowsWanted:
 
 
 def _find_or_make_plan(
-    run: RunDir, request: SampleRequest, card: dict[str, Any], content: dict[str, Any], source: Source
+    run: RunDir,
+    request: SampleRequest,
+    card: dict[str, Any],
+    content: dict[str, Any],
+    source: Source | None,
+    schema: pa.Schema,
 ) -> Plan:
     """The plan in the output folder, or a new one, which is not written yet."""
 
     def plan_of(sampling: Sampling) -> Plan:
-        return sampling_plan(sampling, card, source.schema, request.output.absolute(), request.cluster)
+        return sampling_plan(sampling, card, schema, request.output.absolute(), request.cluster)
 
     if run.plan_file.exists():
         data = run.read_plan()
@@ -330,5 +361,6 @@ def _find_or_make_plan(
         raise RunError(f"{request.output}: the folder is not empty; choose another folder")
     # Rows that complete known rows are not in the ledger: the same known rows are completed in the same way each time.
     first_row = next_row(_wanted(request, content), card)[0] if request.remaining is None else 0
-    check_room(source, first_row, request.rows, request.rows_per_shard, request.output)
+    if source is not None:
+        check_room(source, first_row, request.rows, request.rows_per_shard, request.output)
     return plan_of(Sampling(content, first_row, request.trust_pickle))

@@ -62,7 +62,9 @@ def submit_sample(
         InputError: The request or the site file is wrong, or Slurm refuses.
     """
     check_path(request.output.absolute(), "--output")
-    wanted = prepare(request)
+    wanted = prepare(request, elsewhere=True)
+    if wanted.source is None:
+        say("a library of this model is not installed here: only the tasks check its condition and the disk")
     container = wanted.plan.job.cluster.container
     plan = dataclasses.replace(wanted.plan, image=None if container is None else identify(Path(container)))
     wanted.plan = plan_kept(wanted.run, plan)
