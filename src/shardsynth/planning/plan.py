@@ -6,6 +6,7 @@ the thread counts. `run` on a laptop and `submit` on a cluster execute the same 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -95,6 +96,21 @@ def replicas(model: ModelEntry) -> int:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """What decides the rows of `shardsynth sample`, where a plan is of such a sample and not of a job.
+
+    Attributes:
+        asked: Model folder and its files, seed, rows, condition and the rest; see `commands.sample`.
+        first_row: Number of the first row in the model's stream.
+        trust_pickle: Load a stock pickle that this user did not sign.
+    """
+
+    asked: dict[str, Any]
+    first_row: int
+    trust_pickle: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that a task needs besides the data.
 
@@ -107,6 +123,7 @@ class Plan:
         tasks: Tasks of every stage.
         image: Facts about the image that the tasks run in, or None; not part of the identity.
         metadata: SHA-256 of the job's metadata file, or None where the job names none.
+        sampling: The rows of a fitted model that this plan makes; None for the plan of a job.
     """
 
     job: Job
@@ -117,6 +134,7 @@ class Plan:
     tasks: dict[str, tuple[Task, ...]]
     image: dict[str, Any] | None = None
     metadata: str | None = None
+    sampling: Sampling | None = None
 
     @property
     def input_rows(self) -> int:
@@ -131,7 +149,8 @@ class Plan:
     def part_rows(self, index: int) -> range:
         """Global row numbers of one output part."""
         size = self.job.sample.rows_per_shard
-        return range(index * size, min((index + 1) * size, self.rows))
+        start = 0 if self.sampling is None else self.sampling.first_row
+        return range(start + index * size, start + min((index + 1) * size, self.rows))
 
     def all_tasks(self) -> Iterator[Task]:
         """Every task, stages in order."""
@@ -155,7 +174,7 @@ class Plan:
             "fit": [("fit", replica_group(model))] if chooses_candidate else [("count_merge", "")],
             "sample": [("fit", model)],
             "score": [("sample", model)],
-            "merge": [("score", model)],
+            "merge": [("score" if self.sampling is None else "sample", model)],
             "report": [("merge", name) for name in models],
         }[stage]
 
@@ -178,9 +197,12 @@ class Plan:
             "tasks": {stage: [_task_to_json(task) for task in tasks] for stage, tasks in self.tasks.items()},
             **({"image": self.image} if self.image else {}),
             **({"metadata": self.metadata} if self.metadata else {}),
+            **({"sampling": dataclasses.asdict(self.sampling)} if self.sampling else {}),
         }
         parts = [outcome, data["shards"], data["rows"], data["chunk_rows"], self.metadata]
         identity = json.dumps(parts, sort_keys=True)
+        if self.sampling is not None:
+            identity = json.dumps([self.sampling.asked, self.sampling.first_row])
         return {"identity": hashlib.sha256(identity.encode("utf-8")).hexdigest(), **data}
 
     @classmethod
@@ -202,6 +224,7 @@ class Plan:
             },
             data.get("image"),
             data.get("metadata"),
+            Sampling(**data["sampling"]) if "sampling" in data else None,
         )
 
 
@@ -240,6 +263,8 @@ def _task_from_json(stage: str, index: int, data: dict[str, Any]) -> Task:
 def files_read(plan: Plan) -> Iterator[Path]:
     """What tasks read outside the run directory: the folders of the shards, the metadata file and the keys."""
     yield from sorted({Path(shard.path).parent for shard in plan.shards})
+    if plan.sampling is not None:
+        yield Path(plan.sampling.asked["model"])
     for path in single_files(plan):
         yield Path(path)
 

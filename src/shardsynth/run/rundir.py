@@ -50,9 +50,23 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths of one run. Nothing is created before ``create`` or ``write_plan`` is called."""
+    """Paths of one run. Nothing is created before ``create`` or ``write_plan`` is called.
+
+    Attributes:
+        root: The run directory.
+        parts_beside: Whether synthetic parts lie in the folder that holds the run directory: so does
+            `shardsynth sample`, for a single model.
+    """
 
     root: Path
+    parts_beside: bool = False
+
+    @classmethod
+    def at(cls, folder: Path) -> RunDir:
+        """The run directory that a user names: of `shardsynth sample` also by the folder of the parts."""
+        inner = folder / "_run"
+        beside = not (folder / "plan.json").exists() and (inner / "plan.json").exists()
+        return cls(inner if beside else folder)
 
     @property
     def private(self) -> Path:
@@ -108,6 +122,8 @@ class RunDir:
 
     def samples(self, name: str) -> Path:
         """Folder of a model's synthetic rows."""
+        if self.parts_beside:
+            return self.root.parent
         return self.root / "samples" / name
 
     def part(self, name: str, index: int) -> Path:

@@ -38,6 +38,8 @@ def write_run_report(root: Path) -> Path:
         RunError: A model is not merged yet, or the files that derive from real rows were deleted.
     """
     artifacts = Artifacts(root)
+    if artifacts.plan.sampling is not None:
+        raise RunError(f"{root}: holds rows of a model, and no figures; a report needs the run that fitted the model")
     if not artifacts.run.private.exists():
         raise RunError(f"{root}: what derives from real rows was deleted, and the page is drawn from it")
     not_merged = [
