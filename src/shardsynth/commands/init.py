@@ -71,7 +71,7 @@ def write_job(
     if table.get("primary_key"):
         yield f"primary key: {table['primary_key']!r}"
     for name in groups:
-        yield f"the id {name!r} repeats: all rows of one {name!r} go to one side of the holdout (evaluate.group)"
+        yield f"the id {name!r} repeats: {_PERSON if name == groups[0] else 'several rows share one value'}"
     for name, finding in found.items():
         yield f"column {name!r}: {finding.reason} ({_what_becomes(finding)})"
     for suspect in suspects(metadata, profile.sample):
@@ -86,6 +86,7 @@ def write_job(
     yield f"wrote {output} and {metadata_file}; correct the sdtypes there, then: shardsynth run {output}"
 
 
+_PERSON = "taken as the person (`person:`), so that rare values, extremes, holdout and figures count persons, not rows"
 #: Most phrases of one line.
 _MOST_LISTED = 12
 _HEADER = """\
@@ -142,9 +143,6 @@ def _what_becomes(finding: Finding) -> str:
 def _job(
     source: str | list[str], run_folder: str, metadata: Path, groups: list[str], anonymize: dict[str, str]
 ) -> dict[str, Any]:
-    evaluate: dict[str, Any] = {"holdout": 0.1}
-    if groups:
-        evaluate["group"] = groups[0]
     return {
         "input": source,
         "output": run_folder,
@@ -153,5 +151,6 @@ def _job(
         "models": {**({"autoregressive": {}} if find_spec("torch") else {}), "gaussian_copula": {}},
         "sample": {"rows": "1x"},
         **({"anonymize": anonymize} if anonymize else {}),
-        "evaluate": evaluate,
+        **({"person": groups[0]} if groups else {}),
+        "evaluate": {"holdout": 0.1},
     }

@@ -6,6 +6,8 @@ These rules decide what a column's figure shows of the real rows:
 - a bin of numbers with fewer real rows is merged with its neighbour, and the edges of bins are round numbers;
 - where there is no neighbour (missing rows, "other"), the cell says "fewer than ``min_count``" and has no number;
 - every real count is rounded to a multiple of ``min_count``, so that nobody can compute a hidden cell by subtraction.
+
+Where persons are counted, ``report.shown`` first makes every cell stand for enough persons.
 """
 
 from __future__ import annotations
@@ -93,6 +95,10 @@ class HistogramsLike(Protocol):
     def hist(self) -> Sequence[Integers]:
         """One int64 histogram per coded column, missing last."""
 
+    @property
+    def left_out(self) -> Sequence[int] | None:
+        """Per coded column, the rows that are in neither its histogram nor its shares; None: no row of any column."""
+
 
 @dataclass(frozen=True)
 class _Tables:
@@ -161,7 +167,7 @@ def column_figures(
             histograms[0],
             tuple(histograms[1 : 1 + len(models)]),
             None if holdout is None else histograms[-1],
-            tuple(int(table.rows) for table in tables),
+            tuple(_rows(table, index) for table in tables),
             min_count,
         )
         if column.role == "category":
@@ -176,7 +182,11 @@ def column_figures(
 def _histogram(table: HistogramsLike, index: int, category: bool) -> Integers:
     """Histogram of one column, missing rows last; a category's has the rows of unknown categories before them."""
     counts = np.asarray(table.hist[index], dtype=np.int64)
-    return np.insert(counts, len(counts) - 1, int(table.rows) - int(counts.sum())) if category else counts
+    return np.insert(counts, len(counts) - 1, _rows(table, index) - int(counts.sum())) if category else counts
+
+
+def _rows(table: HistogramsLike, index: int) -> int:
+    return int(table.rows) - (0 if table.left_out is None else int(table.left_out[index]))
 
 
 _NOTES = {

@@ -4,7 +4,8 @@ A pair with a category is a mosaic: the area of a tile is its share of the rows.
 tiles, and the stronger a tile's shade, the larger its share.
 
 The rules are those of the columns' bars: a category on fewer than ``min_count`` real rows joins "other", a real cell of
-fewer rows is dashed and has no number, and real shares come from counts rounded to multiples of ``min_count``.
+fewer rows is dashed and has no number, and real shares come from counts rounded to multiples of ``min_count``. Where
+persons are counted, so many persons are needed as well.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shardsynth.report.number_pairs import worst_pairs
+from shardsynth.report.shown import RowPeople
 from shardsynth.report.text import shown, value_label
+from shardsynth.summaries.persons import distinct_in
 from shardsynth.summaries.score_tables import NUMBER_CODES
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ def mosaics(
     min_count: int,
     size: float,
     number_tables: Sequence[Mapping[str, Any]] = (),
+    people: RowPeople | None = None,
 ) -> tuple[Mosaic, ...]:
     """Drawings of a model's worst pairs that have a contingency table.
 
@@ -104,6 +108,7 @@ def mosaics(
         min_count: Fewest real rows of a cell that may be shown.
         size: Width and height of a mosaic, in SVG units.
         number_tables: ``number_pairs`` of the model's metrics: the tables of pairs of two numbers.
+        people: Real rows with their persons, where a cell must be of ``min_count`` persons too.
     """
     has_tables = real.score is not None and synthetic.score is not None and real.score.settle().tables is not None
     number_table = {frozenset(table["columns"]): table for table in number_tables}
@@ -113,7 +118,7 @@ def mosaics(
             drawings.append(_square(table, score, min_count, size))
         elif has_tables and pair.get("metric") == "ContingencySimilarity":
             names = sorted(pair["columns"], key=lambda name: not _is_category(coder, name))
-            drawings.append(_mosaic(coder, real, synthetic, names, score, min_count, size))
+            drawings.append(_mosaic(coder, real, synthetic, names, score, min_count, size, people))
     return tuple(drawings)
 
 
@@ -122,16 +127,27 @@ def _is_category(coder: TableCoder, name: str) -> bool:
 
 
 def _mosaic(
-    coder: TableCoder, real: Counts, synthetic: Counts, names: Sequence[str], score: float, min_count: int, size: float
+    coder: TableCoder,
+    real: Counts,
+    synthetic: Counts,
+    names: Sequence[str],
+    score: float,
+    min_count: int,
+    size: float,
+    people: RowPeople | None,
 ) -> Mosaic:
     """A pair with a category; the first of ``names`` is drawn along the height, the second along the width."""
     second, first = (coder.index[name] for name in names)
     assert real.score is not None and synthetic.score is not None
     tables = [table.pair(first, second) for table in (real.score, synthetic.score)]
-    groups = [_groups(coder.columns[i], real, axis, tables[0], min_count) for axis, i in enumerate((first, second))]
+    groups = [
+        _groups(coder.columns[i], real, axis, tables[0], min_count, people) for axis, i in enumerate((first, second))
+    ]
     real_table, synthetic_table = (_joined(table, groups[0][0], groups[1][0]) for table in tables)
     labels = (groups[0][1], groups[1][1])
     few = (real_table > 0) & (real_table < min_count)
+    if people is not None:
+        few = (real_table > 0) & (few | (_persons(real, (first, second), groups, people) < min_count))
     rounded = np.where(few, 0.0, min_count * np.rint(real_table / min_count))
     tiles = [
         _tiles(rounded, few, labels, size, min_count),
@@ -145,7 +161,7 @@ def _mosaic(
 
 
 def _groups(
-    column: ColumnCoder, real: Counts, axis: int, table: Integers, min_count: int
+    column: ColumnCoder, real: Counts, axis: int, table: Integers, min_count: int, people: RowPeople | None = None
 ) -> tuple[Integers, list[str]]:
     """Group of each score code of a column, and the groups' labels.
 
@@ -155,6 +171,7 @@ def _groups(
         axis: Its axis in ``table``.
         table: int64[codes, codes], the real rows of a pair.
         min_count: Fewest real rows of a category that has a group of its own.
+        people: Real rows with their persons, where the category must be of ``min_count`` persons too.
     """
     rows = table.sum(axis=1 - axis)
     size = len(rows)
@@ -172,7 +189,11 @@ def _groups(
     for code, value in zip(codes, values):
         names[code] = "other" if some_joined and code in names else value_label(value, 60)
     missing = int(score_codes[column.missing])
-    frequent = [k for k in np.argsort(-rows, kind="stable").tolist() if k in names and rows[k] >= min_count]
+    enough = rows >= min_count
+    if people is not None:
+        own = score_codes[people.encoded.codes[real.coder.index[column.name]]].astype(np.int64)
+        enough &= distinct_in(own, people.persons, size)[:size] >= min_count
+    frequent = [k for k in np.argsort(-rows, kind="stable").tolist() if k in names and enough[k]]
     chosen = sorted(frequent[:_MOST_CATEGORIES])
     labels = [names[code] for code in chosen]
     groups = np.full(size, len(labels), np.int64)
@@ -184,6 +205,17 @@ def _groups(
         groups[missing] = len(labels)
         labels.append("missing")
     return np.minimum(groups, len(labels) - 1), labels
+
+
+def _persons(
+    real: Counts, columns: tuple[int, int], groups: Sequence[tuple[Integers, list[str]]], people: RowPeople
+) -> Integers:
+    """Persons by group of both columns, int64[groups of the first, groups of the second]; of a sample of the rows."""
+    assert real.score is not None
+    codes = real.score.codes(people.encoded)
+    first, second = (group[codes[real.score.learned[i]]] for i, (group, _) in zip(columns, groups))
+    shape = (int(groups[0][0].max()) + 1, int(groups[1][0].max()) + 1)
+    return distinct_in(first * shape[1] + second, people.persons, shape[0] * shape[1]).reshape(shape)
 
 
 def _joined(table: Integers, first: Integers, second: Integers) -> Integers:

@@ -23,8 +23,10 @@ from shardsynth.planning.plan import Task
 from shardsynth.report.figures import column_figures
 from shardsynth.report.mosaics import mosaics
 from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData, write_report
+from shardsynth.report.shown import shown_counts
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.stages.persons import row_people
 from shardsynth.stages.row_figures import fewest_rows_shown
 from shardsynth.standalone.access import readable_by_group
 from shardsynth.standalone.files import read_json, write_atomic
@@ -71,11 +73,13 @@ def report_data(artifacts: Artifacts) -> ReportData:
     synthetic = {name: Counts.load(run.private / "summary" / f"synthetic.{name}.all", coder) for name in job.models}
     train, holdout = artifacts.counts("train"), artifacts.counts("holdout")
     least = fewest_rows_shown(job)
+    shown, shown_holdout = shown_counts(train, least), shown_counts(holdout, least)
+    people = row_people(artifacts)
     models = []
     for name in job.models:
         metrics = read_json(run.metrics(name))
         numbers = metrics.get("number_pairs") or ()
-        tiles = mosaics(coder, train, synthetic[name], metrics["quality"], least, MOSAIC_SIZE, numbers)
+        tiles = mosaics(coder, train, synthetic[name], metrics["quality"], least, MOSAIC_SIZE, numbers, people)
         models.append(ModelReport(name, metrics, _losses(run.losses(name)), tiles))
     seconds = {}
     for stage in STAGES:
@@ -88,7 +92,9 @@ def report_data(artifacts: Artifacts) -> ReportData:
         rows={"input": plan.input_rows, "training": train.rows, "holdout": holdout.rows, "synthetic": plan.rows},
         stages={stage: value for stage, value in seconds.items() if value},
         models=tuple(models),
-        columns=column_figures(coder, train, synthetic, min_count=least, holdout=holdout if holdout.rows else None),
+        columns=column_figures(
+            coder, shown, synthetic, min_count=least, holdout=shown_holdout if holdout.rows else None
+        ),
         versions={
             "shardsynth": __version__,
             "python": platform.python_version(),
