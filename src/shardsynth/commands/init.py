@@ -20,6 +20,7 @@ from shardsynth.data.shards import Dataset, open_shards, read_batches
 from shardsynth.errors import JobError
 from shardsynth.job import Job
 from shardsynth.standalone.files import human_bytes, write_atomic, write_json
+from shardsynth.summaries.persons import hash_persons
 from shardsynth.summaries.profile import Profile, ProfileOptions
 
 
@@ -65,7 +66,10 @@ def write_job(
     if old is not None:
         yield from old.apply(metadata, job)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(metadata_file, public(metadata, profile, 5))
+    persons = None
+    if job.get("person"):
+        persons = hash_persons(0, profile.sample.column(job["person"]), profile.sample_row_numbers)
+    write_json(metadata_file, public(metadata, profile, 5, persons))
     sdtypes = Counter(options["sdtype"] for options in table["columns"].values())
     yield "columns by sdtype: " + ", ".join(f"{count} {sdtype}" for sdtype, count in sorted(sdtypes.items()))
     if table.get("primary_key"):
