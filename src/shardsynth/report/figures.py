@@ -109,6 +109,7 @@ class _Tables:
     holdout: Integers | None
     rows: tuple[int, ...]  # real, synthetic..., holdout
     least: int
+    counted: str = "rows"
 
     def all(self) -> tuple[Integers, ...]:
         """The histograms: real, synthetic ones, and the holdout's if there is one."""
@@ -137,6 +138,7 @@ def column_figures(
     synthetic: Mapping[str, HistogramsLike],
     min_count: int = 5,
     holdout: HistogramsLike | None = None,
+    counted: str = "rows",
 ) -> tuple[ColumnFigure, ...]:
     """Figures of all columns, in schema order.
 
@@ -146,6 +148,7 @@ def column_figures(
         synthetic: Counts of the synthetic rows by model name.
         min_count: Fewest real rows of a cell that may be shown.
         holdout: Counts of the real holdout rows, if there are any; the same rules hide their cells.
+        counted: What ``min_count`` counts: ``rows`` or, after ``report.shown``, ``persons``.
 
     Returns:
         One figure per column. A column that is not learned (id, pii, empty) has a note and no bars.
@@ -169,6 +172,7 @@ def column_figures(
             None if holdout is None else histograms[-1],
             tuple(_rows(table, index) for table in tables),
             min_count,
+            counted,
         )
         if column.role == "category":
             assert column_coder.values is not None
@@ -211,9 +215,9 @@ def _categories(labels: list[str], ordered: bool, tables: _Tables) -> tuple[Cell
         if counts[0] == 0:
             label = "values that are not in the real rows"
         elif frequent_others:
-            label = f"all other values ({frequent_others:,} of them with {tables.least} rows or more)"
+            label = f"all other values ({frequent_others:,} of them with {tables.least} {tables.counted} or more)"
         else:
-            label = f"other (fewer than {tables.least} rows)"
+            label = f"other (fewer than {tables.least} {tables.counted})"
         cells.append(tables.cell("other", label, counts))
     return (*cells, *_missing(tables))
 
@@ -229,7 +233,7 @@ def _axis_figure(base: dict[str, Any], coder: ColumnCoder, column: Column, table
     missing = _missing(tables)
     total = int(fine_bins.real.sum())
     if total < tables.least or not len(fine_bins.cuts):
-        note = f"Fewer than {tables.least} real rows have a value here."
+        note = f"Fewer than {tables.least} real {tables.counted} have a value here."
         return ColumnFigure(**base, rows=missing, note=note)
     unit, origin = _unit(coder)
     span = fine_bins.span(fine_bins.real, tables.least)

@@ -113,9 +113,10 @@ def mosaics(
     has_tables = real.score is not None and synthetic.score is not None and real.score.settle().tables is not None
     number_table = {frozenset(table["columns"]): table for table in number_tables}
     drawings: list[Mosaic] = []
+    counted = "rows" if people is None else "persons"
     for score, pair in worst_pairs(coder, quality):
         if (table := number_table.get(frozenset(pair["columns"]))) is not None:
-            drawings.append(_square(table, score, min_count, size))
+            drawings.append(_square(table, score, min_count, size, counted))
         elif has_tables and pair.get("metric") == "ContingencySimilarity":
             names = sorted(pair["columns"], key=lambda name: not _is_category(coder, name))
             drawings.append(_mosaic(coder, real, synthetic, names, score, min_count, size, people))
@@ -150,7 +151,7 @@ def _mosaic(
         few = (real_table > 0) & (few | (_persons(real, (first, second), groups, people) < min_count))
     rounded = np.where(few, 0.0, min_count * np.rint(real_table / min_count))
     tiles = [
-        _tiles(rounded, few, labels, size, min_count),
+        _tiles(rounded, few, labels, size, min_count, "rows" if people is None else "persons"),
         _tiles(synthetic_table.astype(np.float64), np.zeros_like(few), labels, size, 0),
     ]
     shares = [table / max(float(table.sum()), 1.0) for table in (rounded, synthetic_table)]
@@ -226,7 +227,12 @@ def _joined(table: Integers, first: Integers, second: Integers) -> Integers:
 
 
 def _tiles(
-    table: Floats, few: npt.NDArray[np.bool_], labels: tuple[Sequence[str], Sequence[str]], size: float, least: int
+    table: Floats,
+    few: npt.NDArray[np.bool_],
+    labels: tuple[Sequence[str], Sequence[str]],
+    size: float,
+    least: int,
+    counted: str = "rows",
 ) -> tuple[Tile, ...]:
     """Tiles of a mosaic: each code of the first column is as wide as its share, each cell as high as its share of that.
 
@@ -244,7 +250,7 @@ def _tiles(
         for j, count in enumerate(row.tolist()):
             height = count / max(float(row.sum()), 1e-9) * size
             if count > 0 and width > 0.2 and height > 0.2:
-                share = f"fewer than {least} rows" if few[i, j] else f"{100 * count / total:.1f}%"
+                share = f"fewer than {least} {counted}" if few[i, j] else f"{100 * count / total:.1f}%"
                 text = f"{shown(labels[0][i], 60)}, {shown(labels[1][j], 60)}: {share}"
                 tiles.append(
                     Tile(
@@ -262,7 +268,7 @@ def _tiles(
     return tuple(tiles)
 
 
-def _square(table: Mapping[str, Any], score: float, least: int, size: float) -> Mosaic:
+def _square(table: Mapping[str, Any], score: float, least: int, size: float, counted: str = "rows") -> Mosaic:
     """A table of two numbers as a square of equal tiles, low values at the lower left."""
     bins = table["bins"]
     real, synthetic = (np.array(table[side], np.float64) for side in ("real", "synthetic"))  # None becomes NaN
@@ -273,7 +279,7 @@ def _square(table: Mapping[str, Any], score: float, least: int, size: float) -> 
         square = []
         for i, j in np.argwhere(shares != 0).tolist():
             share, few = float(shares[i, j]), bool(np.isnan(shares[i, j]))
-            share_text = f"fewer than {least} rows" if few else f"{100 * share:.1f}%"
+            share_text = f"fewer than {least} {counted}" if few else f"{100 * share:.1f}%"
             x, y = round(i * steps[0], 1), round(size - (j + 1) * steps[1], 1)
             width, height = (round(step - _GAP, 1) for step in steps)
             shade = None if few else round(0.06 + 0.94 * float(np.sqrt(share / most)), 3)

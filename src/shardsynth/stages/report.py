@@ -74,7 +74,7 @@ def report_data(artifacts: Artifacts) -> ReportData:
     train, holdout = artifacts.counts("train"), artifacts.counts("holdout")
     least = fewest_rows_shown(job)
     shown, shown_holdout = shown_counts(train, least), shown_counts(holdout, least)
-    people = row_people(artifacts)
+    people, counted = row_people(artifacts), "rows" if train.persons is None else "persons"
     models = []
     for name in job.models:
         metrics = read_json(run.metrics(name))
@@ -93,7 +93,12 @@ def report_data(artifacts: Artifacts) -> ReportData:
         stages={stage: value for stage, value in seconds.items() if value},
         models=tuple(models),
         columns=column_figures(
-            coder, shown, synthetic, min_count=least, holdout=shown_holdout if holdout.rows else None
+            coder,
+            shown,
+            synthetic,
+            min_count=least,
+            holdout=shown_holdout if holdout.rows else None,
+            counted=counted,
         ),
         versions={
             "shardsynth": __version__,
@@ -105,13 +110,22 @@ def report_data(artifacts: Artifacts) -> ReportData:
             "Shards": f"{len(plan.shards):,}",
             "Columns": f"{len(plan.schema):,}",
             "Chunk rows": f"{plan.chunk_rows:,}",
+            **_persons(job),
             **_conditions(job),
             **_identity(artifacts),
         },
         notes=_guarantee(artifacts),
         drift=read_json(run.private / "summary" / "drift.json"),
         min_count=least,
+        counted=counted,
     )
+
+
+def _persons(job: Job) -> dict[str, str]:
+    """A line that says what a person is, and who is protected by it."""
+    if job.person is not None:
+        return {"Persons": f"{job.person}: rare values, ends, holdout and figures count persons"}
+    return {"Persons": f"{job.evaluate.group}: the holdout only; all else counts rows"} if job.evaluate.group else {}
 
 
 def _conditions(job: Job) -> dict[str, str]:

@@ -84,7 +84,9 @@ def visits(with_her: bool) -> pa.Table:
                 f"1966-02-{1 + visit:02d}",
             )
         )
-    names = [*("patient", "diagnosis", "stage", "village", "note", "grade", "born", "hb", "iron", "zinc", "seen", "told")]
+    names = [
+        *("patient", "diagnosis", "stage", "village", "note", "grade", "born", "hb", "iron", "zinc", "seen", "told")
+    ]
     frame = pd.DataFrame(rows, columns=names).sample(frac=1, random_state=3)
     return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 

@@ -119,9 +119,7 @@ def test_a_row_that_names_nobody_is_a_person_of_its_own() -> None:
 def counted(table: pa.Table, people: list[int], k: int = 5) -> Counts:
     coder = TableCoder.from_profile(profile_of(table), columns_of(table))
     persons = hash_persons(0, pa.array(people), np.arange(len(people), dtype=np.uint64))
-    counts = Counts.empty(
-        coder, fit=True, score=None, persons=PersonCounts(coder, k, len(set(people)), pairs=True)
-    )
+    counts = Counts.empty(coder, fit=True, score=None, persons=PersonCounts(coder, k, len(set(people)), pairs=True))
     return counts.update(one_chunk(table), 0, persons=persons)
 
 
@@ -197,9 +195,7 @@ def test_counts_with_persons_are_merged_saved_and_loaded(tmp_path) -> None:
     counts = counted(table, people)
     halves = []
     for half in (slice(0, 300), slice(300, None)):
-        part = Counts.empty(
-            counts.coder, fit=True, score=None, persons=PersonCounts(counts.coder, 5, 61, pairs=True)
-        )
+        part = Counts.empty(counts.coder, fit=True, score=None, persons=PersonCounts(counts.coder, 5, 61, pairs=True))
         rows = range(len(people))[half]
         persons = hash_persons(0, pa.array(people), np.arange(len(people), dtype=np.uint64))[half]
         part.update(one_chunk(table).slice(rows.start, len(rows)), rows.start, persons=persons)
