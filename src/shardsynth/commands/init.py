@@ -118,12 +118,16 @@ def _profile(dataset: Dataset) -> Profile:
 
 def _repeating_ids(table: dict[str, Any], profile: Profile) -> list[str]:
     """Id columns in which a value stands on several rows: the rows of one person, for example."""
-    names = []
-    for name, options in table["columns"].items():
-        value_counts = profile[name].value_counts() if options["sdtype"] == "id" else None
-        if value_counts is not None and value_counts[1].max(initial=0) > 1:
-            names.append(name)
-    return names
+    ids = [name for name, options in table["columns"].items() if options["sdtype"] == "id"]
+    return [name for name in ids if _repeats(name, profile)]
+
+
+def _repeats(name: str, profile: Profile) -> bool:
+    counted = profile[name].value_counts()
+    if counted is not None:
+        return bool(counted[1].max(initial=0) > 1)
+    values = profile.sample[name].drop_null()  # too many to count them all
+    return len(values.unique()) < len(values)
 
 
 def _anonymized(table: dict[str, Any], found: Mapping[str, Finding]) -> dict[str, str]:
