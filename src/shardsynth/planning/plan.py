@@ -22,6 +22,7 @@ from shardsynth.data.shards import Dataset, Shard
 from shardsynth.errors import JobError, MetadataError
 from shardsynth.job import STAGES, Job, ModelEntry
 from shardsynth.models.families import NATIVE
+from shardsynth.planning.persons import check_person
 from shardsynth.planning.quotas import check_quotas
 from shardsynth.standalone.files import sha256_of
 
@@ -200,10 +201,15 @@ class Plan:
             **({"sampling": dataclasses.asdict(self.sampling)} if self.sampling else {}),
         }
         parts = [outcome, data["shards"], data["rows"], data["chunk_rows"], self.metadata]
-        identity = json.dumps(parts, sort_keys=True)
         if self.sampling is not None:
-            identity = json.dumps([self.sampling.asked, self.sampling.first_row])
-        return {"identity": hashlib.sha256(identity.encode("utf-8")).hexdigest(), **data}
+            asked = json.dumps([self.sampling.asked, self.sampling.first_row])
+            return {"identity": hashlib.sha256(asked.encode("utf-8")).hexdigest(), **data}
+        older = {}
+        if self.job.person is not None:
+            older_outcome = {**outcome, "evaluate": {**outcome["evaluate"], "group": self.job.person}}
+            del older_outcome["person"]
+            older = {"older_identity": _digest([older_outcome, *parts[1:]])}
+        return {"identity": _digest(parts), **older, **data}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
@@ -213,7 +219,7 @@ class Plan:
                 f"plan.json is of version {data.get('version')}, wanted {PLAN_VERSION}: use the shardsynth that made it"
             )
         return cls(
-            Job.parse(data["job"], "plan.json"),
+            Job.planned(data["job"], "plan.json"),
             tuple(Shard.from_json(shard) for shard in data["shards"]),
             schema_from_text(data["schema"]),
             data["rows"],
@@ -226,6 +232,10 @@ class Plan:
             data.get("metadata"),
             Sampling(**data["sampling"]) if "sampling" in data else None,
         )
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def _absolute(path: str | None) -> str | None:
@@ -293,6 +303,7 @@ def make_plan(job: Job, dataset: Dataset, cpus: int | dict[str, int], metadata: 
     for option, name in job.evaluate.columns().items():
         if name not in dataset.schema.names:
             raise JobError(f"evaluate.{option}: no column is called {name!r}")
+    check_person(job, dataset.schema)
     _check_survival(job, dataset.schema)
     if job.privacy is not None and job.privacy.delta >= 1 / dataset.rows:
         raise JobError(

@@ -196,8 +196,10 @@ class RunDir:
         group = plan.get("job", {}).get("access") == "group"
         self.create(group=group)
         content = (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+        # A run that an older version planned with `evaluate.group` goes on as it began.
+        same = (plan["identity"], plan.get("older_identity", plan["identity"]))
         with readable_by_group(group):
-            if not create_once(self.plan_file, content) and self.read_plan()["identity"] != plan["identity"]:
+            if not create_once(self.plan_file, content) and self.read_plan()["identity"] not in same:
                 raise RunError(
                     f"{self.root}: the folder holds the run of another job, another input or other metadata; "
                     "choose another `output:`, or remove the folder"

@@ -11,6 +11,7 @@ from shardsynth.errors import MetadataError
 from shardsynth.planning.constraints import with_numbers_for_constraints
 from shardsynth.planning.personal import refuse_free_text, refuse_persons, with_personal_columns
 from shardsynth.planning.plan import Plan, metadata_digest
+from shardsynth.stages.persons import profile_persons
 from shardsynth.summaries.profile import Profile
 
 
@@ -36,4 +37,4 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
         metadata = complete(with_personal_columns(user_metadata, plan.job), profile.sample, profile, plan.schema)
         refuse_persons(metadata, profile, plan.job)
     refuse_free_text(metadata, profile.sample, plan.job)
-    return metadata, public(metadata, profile, plan.job.rare.min_count)
+    return metadata, public(metadata, profile, plan.job.rare.min_count, profile_persons(plan, profile))

@@ -326,3 +326,14 @@ def test_personal_data_are_fast() -> None:
 def test_generators_survive_json() -> None:
     generator = learnt(pa.string(), ["a1", "b2"])
     assert np.uint64(generator["key"]) == generator["key"]
+
+
+def test_letters_that_one_person_has_are_no_format() -> None:
+    values = pa.array([f"SECRET-{n}" for n in range(12)] + [None] * 12)
+    column = Column("serial", pa.string(), "id", "id")
+    assert "SECRET" in identifiers.learn(column, values)["regex"]
+    hers = np.array([7] * 12 + list(range(12)), np.uint64)
+    assert "SECRET" not in identifiers.learn(column, values, {"persons": hers})["regex"]
+    each = np.arange(24, dtype=np.uint64)
+    made = identifiers.learn(column, values, {"persons": each})
+    assert made == identifiers.learn(column, values)
