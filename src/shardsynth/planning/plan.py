@@ -107,6 +107,7 @@ class Plan:
         tasks: Tasks of every stage.
         image: Facts about the image that the tasks run in, or None; not part of the identity.
         metadata: SHA-256 of the job's metadata file, or None where the job names none.
+        notes: What the rows contradict in the metadata; not part of the identity.
     """
 
     job: Job
@@ -117,6 +118,7 @@ class Plan:
     tasks: dict[str, tuple[Task, ...]]
     image: dict[str, Any] | None = None
     metadata: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def input_rows(self) -> int:
@@ -177,6 +179,7 @@ class Plan:
             "chunk_rows": self.chunk_rows,
             "tasks": {stage: [_task_to_json(task) for task in tasks] for stage, tasks in self.tasks.items()},
             **({"image": self.image} if self.image else {}),
+            **({"notes": list(self.notes)} if self.notes else {}),
             **({"metadata": self.metadata} if self.metadata else {}),
         }
         parts = [outcome, data["shards"], data["rows"], data["chunk_rows"], self.metadata]
@@ -202,6 +205,7 @@ class Plan:
             },
             data.get("image"),
             data.get("metadata"),
+            tuple(data.get("notes", [])),
         )
 
 

@@ -402,6 +402,8 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
     run = RunDir(Path(job.output).absolute())
     made = plan_for_slurm(job)
     plan = plan_kept(run, made)
+    for note in made.notes:
+        say(f"# metadata: {note}" if dry_run else f"metadata: {note}")
     with site_from_here(run, job, lambda line: say(f"# {line}" if dry_run else line)) as site:
         limits = check_site(site, plan)
         tasks = missing_tasks(plan, run)
