@@ -399,6 +399,8 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
     def write() -> None:
         run.write_plan(job.to_yaml(), made.to_json())
 
+    for note in made.notes:
+        say(f"# metadata: {note}" if dry_run else f"metadata: {note}")
     submit_plan(run, plan_kept(run, made), write, dry_run=dry_run, confirm=confirm, say=say)
     return run
 
