@@ -11,7 +11,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt PIP_BUILD_
   $(VENV)/bin/python -m pip install -q -q -c constraints.txt
 
 .NOTPARALLEL:
-.PHONY: image help setup setup-test setup-lint demo check test lint bars slurm-up slurm-down clean
+.PHONY: image help setup setup-test setup-lint demo check test lint bars slurm-up slurm-down slurm-2411 clean
 
 help:
 	@echo "make setup   install into $(VENV), with torch and SDV"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint    ruff, ruff format, mypy, lint-imports"
 	@echo "make bars    all benchmarks, one after the other: long"
 	@echo "make slurm-up, make slurm-down   a Slurm of four nodes on this machine, to play with (Debian packages, root)"
+	@echo "make slurm-2411   tests/site/slurm on Slurm 24.11 of Debian 13 (mmdebstrap, root; long)"
 	@echo "make clean   remove $(VENV), caches and builds; runs/ stays"
 
 setup: $(VENV)/.with-all
@@ -73,6 +74,10 @@ bars: setup-test
 
 slurm-up:
 	@$(PYTHON) tests/site/slurm/cluster.py up .slurm
+
+# the whole of tests/site/slurm once more, on the Slurm of Debian 13: too long for each run of CI
+slurm-2411: setup-test
+	$(VENV)/bin/python benchmarks/slurm_release.py $(PYTEST_ARGS)
 
 slurm-down:
 	@$(PYTHON) tests/site/slurm/cluster.py down .slurm

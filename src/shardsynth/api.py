@@ -99,8 +99,9 @@ class Run:
     """A run directory: what it holds, what is done, what is left."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.dir = RunDir(Path(folder))
-        self.plan = Plan.from_json(self.dir.read_plan())
+        run = RunDir.at(Path(folder))
+        self.plan = Plan.from_json(run.read_plan())
+        self.dir = RunDir(run.root, parts_beside=self.plan.sampling is not None)
 
     @property
     def job(self) -> Job:
@@ -259,7 +260,10 @@ class Run:
             yield from (line.rstrip("\n") for line in lines)
 
     def summary_lines(self) -> list[str]:
-        """Scores per model, and where the report lies."""
+        """Scores per model, and where the report lies; of `shardsynth sample`, the rows."""
+        if self.plan.sampling is not None:
+            manifest = self._read(self.dir.root.parent / "_manifest.json", "made")
+            return [f"{manifest['rows']:,} rows in {len(manifest['parts'])} parts in {self.dir.root.parent}"]
         lines = []
         for model in self.plan.job.models:
             figures = self.metrics(model)
@@ -301,7 +305,8 @@ class Run:
             more, kept = delete_folder(folder)
             freed += more
             left += kept
-        for path in self.dir.root.rglob(".*.tmp"):
+        beside = self.dir.root.parent.glob(".part-*.tmp") if self.dir.parts_beside else ()
+        for path in [*self.dir.root.rglob(".*.tmp"), *beside]:
             with contextlib.suppress(OSError):
                 freed += path.lstat().st_size
                 path.unlink()
@@ -318,6 +323,8 @@ class Run:
         Raises:
             RunError: The run is not done, or a file is missing or damaged: there is no archive then.
         """
+        if self.plan.sampling is not None:
+            raise RunError(f"{self.dir.root}: holds no model and no figures; the parts lie in {self.dir.root.parent}")
         self._check_done()
         # Figures and plots of a private run compare with real rows, exactly.
         leaving = MAY_LEAVE[:2] if self.plan.job.privacy is not None else MAY_LEAVE

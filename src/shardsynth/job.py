@@ -159,9 +159,7 @@ class Evaluate(_Options):
         lt=1,
         description="Share of the input rows, chosen by hash, that no fit ever sees: the reference of every figure.",
     )
-    group: Optional[str] = Field(
-        None, description="Column that names the person: all rows of one person fall on one side of the holdout."
-    )
+    group: Optional[str] = Field(None, description="The older name of `person`.")
     target: Optional[str] = Field(
         None,
         description="Column that a model trained on synthetic rows should predict: of real held-out rows, beside one "
@@ -230,10 +228,16 @@ class Job(_Options):
     )
     sample: Sample = Field(Sample(), description="How many rows, in what pieces.")
     fit: Fit = Field(Fit(), description="What the models are fitted on.")
+    person: Optional[str] = Field(
+        None,
+        description="Column whose values are persons, such as a patient number, where a person has several rows. Then "
+        "`rare`, `extremes`, the holdout, the figures and the page count persons, not rows.",
+    )
     rare: Rare = Field(Rare(), description="What a native model may hold of rare categories and bins.")
     extremes: Literal["clip", "keep"] = Field(
         "clip",
-        description="`clip`: a native model's ends are the fifth most extreme values, so that no single maximum is published.",
+        description="`clip`: a native model's ends are the fifth most extreme values (with `person`: those of the fifth most "
+        "extreme person), so that no single maximum is published.",
     )
     constraints: List[Constraint] = Field(
         default_factory=list,
@@ -288,8 +292,15 @@ class Job(_Options):
             raise ValueError("input: the list is empty; name at least one shard")
         if not self.output.strip():
             raise ValueError("output: wanted the path of a run directory")
+        if self.person is not None and self.evaluate.group is not None:
+            raise ValueError("person and evaluate.group are two names of one thing; leave evaluate.group out")
         self._check_privacy()
         return self
+
+    @property
+    def holdout_key(self) -> str | None:
+        """Column whose value decides on which side of the holdout a row is; None: the row's number decides."""
+        return self.person or self.evaluate.group
 
     def _check_privacy(self) -> None:
         """Refuse every key that would break the guarantee of differential privacy."""
@@ -306,6 +317,11 @@ class Job(_Options):
                 raise ValueError(
                     f"privacy: models.{name}.{others[0]} cannot be used under differential privacy; leave it out"
                 )
+        if self.person is not None:
+            raise ValueError(
+                "privacy: its unit is one row, so a person with several rows would be protected less than it says: "
+                "reduce the table to one row a person and leave `person` out"
+            )
         for name in ("constraints", "pseudonymize"):
             if getattr(self, name):
                 raise ValueError(f"privacy: {name} are learned from the rows; leave them out")
@@ -333,6 +349,17 @@ class Job(_Options):
         if not isinstance(data, dict):
             kind = "nothing" if data is None else type(data).__name__
             raise JobError(f"{source}: wanted a mapping of keys such as `input:` and `models:`, found {kind}")
+        return cls.planned(_with_person(data), source)
+
+    @classmethod
+    def planned(cls, data: Any, source: str) -> Job:
+        """Job from plain data as ``to_dict`` gives them, also of an older version.
+
+        A run that was planned with ``evaluate.group``, when it decided about the holdout alone, goes on like this.
+
+        Raises:
+            JobError: See ``parse``.
+        """
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -358,6 +385,8 @@ class Job(_Options):
         """Plain data that `parse` turns into an equal job."""
         data: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
         data["models"] = {name: {"model": m.model, "engine": m.engine, **m.options} for name, m in self.models.items()}
+        if self.person is None:
+            del data["person"]  # the plans of jobs without persons stay what they were
         return data
 
     def to_yaml(self) -> str:
@@ -422,6 +451,20 @@ def apply_overrides(data: Any, overrides: list[str]) -> Any:
             node = node[part]
         node[parts[-1]] = load_yaml(value, f"--set {key}") if value.strip() else value
     return data
+
+
+def _with_person(data: dict[str, Any]) -> dict[str, Any]:
+    """Plain data of a job in which the older key ``evaluate.group`` is called ``person``.
+
+    Under differential privacy, whose unit is one row, it goes on to decide about the holdout alone.
+    """
+    evaluate = data.get("evaluate")
+    if not isinstance(evaluate, dict) or not isinstance(evaluate.get("group"), str) or data.get("privacy") is not None:
+        return data
+    if data.get("person") not in (None, evaluate["group"]):
+        return data  # refused
+    others = {key: value for key, value in evaluate.items() if key != "group"}
+    return {**data, "person": evaluate["group"], "evaluate": others}
 
 
 def _model(name: str, options: Any) -> Any:

@@ -37,6 +37,11 @@ def test_defaults_and_round_trip():
         ({"sample": {"rows": "lots"}}, "sample.rows: 'lots' is not a row count"),
         ({"sample": {"rows": "1e30"}}, "sample.rows: '1e30' is not a row count (0 to 2^63 - 1)"),
         ({"seed": "many"}, "seed: Input should be a valid integer"),
+        ({"person": "a", "evaluate": {"group": "b"}}, "person and evaluate.group are two names of one thing"),
+        (
+            {"person": "a", "privacy": {"epsilon": 1}, "metadata": "m", "models": {"gaussian_copula": {}}},
+            "privacy: its unit is one row",
+        ),
         ({"evaluate": {"holdout": 1.5}}, "evaluate.holdout"),
         ({"input": []}, "the list is empty"),
     ],

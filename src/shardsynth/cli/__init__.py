@@ -44,6 +44,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "submit": slurm.submit,
     "watch": slurm.watch,
     "cancel": slurm.cancel,
+    "efficiency": slurm.efficiency,
     "doctor": slurm.doctor,
     "sbatch": slurm.sbatch,
 }

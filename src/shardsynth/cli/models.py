@@ -1,5 +1,6 @@
 """Commands on a fitted model: sample it, show it, give it to SDV and take it from there."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Optional  # typer evaluates the annotations
 
@@ -46,13 +47,25 @@ def sample(
         bool, typer.Option("--trust-pickle", help="Load a stock pickle that no run recorded.")
     ] = False,
     here: Here = False,
+    submit: Annotated[bool, typer.Option("--submit", help="Make the rows on Slurm; returns at once.")] = False,
+    overrides: Annotated[
+        Optional[list[str]],
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of `cluster`, such as cluster.stages.sample.mem_gb=4."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --submit: print the sbatch scripts; write nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --submit: submit without asking, however large.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Sample a fitted model into Parquet parts and a manifest."""
+    """Sample a fitted model into Parquet parts and a manifest, on this machine or on Slurm."""
     from shardsynth.commands.sample import SampleRequest, sample_model
+    from shardsynth.commands.submit_sample import cluster_section, submit_sample
     from shardsynth.executors.slurm.login_node import IN_A_JOB, refuse_to_compute
     from shardsynth.job import parse_rows
 
+    if (dry_run or yes) and not submit:
+        raise InputError(f"{'--dry-run' if dry_run else '--yes'}: goes with --submit")
     if (rows is None) == (remaining is None):
         raise InputError("wanted either --rows, such as --rows 1e6, or --remaining-columns with the rows to complete")
     request = SampleRequest(
@@ -70,9 +83,19 @@ def sample(
         temperature=temperature,
         top_p=top_p,
         balance=balance,
+        cluster=cluster_section(model, overrides, as_fitted=submit),
     )
-    refuse_to_compute(here=here, instead=IN_A_JOB)
-    print(sample_model(request, console=progress_console()))
+    if not submit:
+        refuse_to_compute(here=here, instead=f"`--submit` makes the rows on Slurm; or {IN_A_JOB}")
+        print(sample_model(request, console=progress_console()))
+        return
+
+    def confirm() -> bool:
+        return yes or (sys.stdin.isatty() and typer.confirm("submit all of this?"))
+
+    run = submit_sample(request, dry_run=dry_run, confirm=confirm, say=print)
+    if not dry_run:
+        print(f"submitted: nothing runs on this machine, you may log out; see shardsynth status {run.root.parent}")
 
 
 def show(model: ModelFolder, debug: Debug = False) -> None:

@@ -50,6 +50,16 @@ def watch(
         raise typer.Exit(1)
 
 
+def efficiency(folder: RunFolder, debug: Debug = False) -> None:
+    """Compare what each stage asked for with what it used, and say what would fit better."""
+    from shardsynth.api import Run
+    from shardsynth.executors.slurm.efficiency import efficiency_lines
+
+    run = Run(folder)
+    for line in efficiency_lines(run.dir, run.plan):
+        print(line)
+
+
 def cancel(folder: RunFolder, debug: Debug = False) -> None:
     """Cancel what is queued or running of a submitted run; what is committed stays."""
     from shardsynth.api import Run
@@ -85,16 +95,23 @@ def sbatch(
     output: Annotated[
         Optional[Path], typer.Option("-o", "--output", help="Folder for the scripts (default: RUN/private/sbatch).")
     ] = None,
+    scheduler: Annotated[
+        str, typer.Option("--scheduler", help="slurm, pbs (PBS Pro, OpenPBS) or sge (Grid Engine).")
+    ] = "slurm",
     debug: Debug = False,
 ) -> None:
     """Plan the job and write plain array scripts that do the same; submits nothing.
 
     Standard output is the script that submits them all: `shardsynth sbatch job.yaml > job.sh; bash job.sh`.
     """
+    from shardsynth.errors import InputError
     from shardsynth.executors.slurm.plain_scripts import write_plain_scripts
+    from shardsynth.executors.slurm.qsub_scripts import SCHEDULERS
     from shardsynth.job import Job
 
-    script, lines = write_plain_scripts(Job.load(job, overrides), output)
+    if scheduler not in ("slurm", *SCHEDULERS):
+        raise InputError(f"--scheduler {scheduler}: wanted slurm, {' or '.join(SCHEDULERS)}")
+    script, lines = write_plain_scripts(Job.load(job, overrides), output, scheduler)
     if not sys.stdout.isatty():
         print(script, end="")
     for line in lines:

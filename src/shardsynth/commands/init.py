@@ -20,6 +20,7 @@ from shardsynth.data.shards import Dataset, open_shards, read_batches
 from shardsynth.errors import JobError
 from shardsynth.job import Job
 from shardsynth.standalone.files import human_bytes, write_atomic, write_json
+from shardsynth.summaries.persons import hash_persons
 from shardsynth.summaries.profile import Profile, ProfileOptions
 
 
@@ -54,6 +55,8 @@ def write_job(
     yield f"{len(dataset.shards):,} shards, {dataset.rows:,} rows, {len(dataset.schema)} columns, {human_bytes(size)}"
     if dataset.notes:
         yield f"left out of every sample, metadata {_listed(dataset.notes)}"
+    for name in dataset.wider:
+        yield f"column {name!r}: its dictionary index does not hold the values of all shards: samples get a wider one"
     profile = _profile(dataset)
     profile.check_finite()
     metadata, found = detect_with_findings(profile.sample, profile, dataset.schema)
@@ -65,13 +68,16 @@ def write_job(
     if old is not None:
         yield from old.apply(metadata, job)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(metadata_file, public(metadata, profile, 5))
+    persons = None
+    if job.get("person"):
+        persons = hash_persons(0, profile.sample.column(job["person"]), profile.sample_row_numbers)
+    write_json(metadata_file, public(metadata, profile, 5, persons))
     sdtypes = Counter(options["sdtype"] for options in table["columns"].values())
     yield "columns by sdtype: " + ", ".join(f"{count} {sdtype}" for sdtype, count in sorted(sdtypes.items()))
     if table.get("primary_key"):
         yield f"primary key: {table['primary_key']!r}"
     for name in groups:
-        yield f"the id {name!r} repeats: all rows of one {name!r} go to one side of the holdout (evaluate.group)"
+        yield f"the id {name!r} repeats: {_PERSON if name == groups[0] else 'several rows share one value'}"
     for name, finding in found.items():
         yield f"column {name!r}: {finding.reason} ({_what_becomes(finding)})"
     for suspect in suspects(metadata, profile.sample):
@@ -86,6 +92,7 @@ def write_job(
     yield f"wrote {output} and {metadata_file}; correct the sdtypes there, then: shardsynth run {output}"
 
 
+_PERSON = "taken as the person (`person:`), so that rare values, extremes, holdout and figures count persons, not rows"
 #: Most phrases of one line.
 _MOST_LISTED = 12
 _HEADER = """\
@@ -113,12 +120,16 @@ def _profile(dataset: Dataset) -> Profile:
 
 def _repeating_ids(table: dict[str, Any], profile: Profile) -> list[str]:
     """Id columns in which a value stands on several rows: the rows of one person, for example."""
-    names = []
-    for name, options in table["columns"].items():
-        value_counts = profile[name].value_counts() if options["sdtype"] == "id" else None
-        if value_counts is not None and value_counts[1].max(initial=0) > 1:
-            names.append(name)
-    return names
+    ids = [name for name, options in table["columns"].items() if options["sdtype"] == "id"]
+    return [name for name in ids if _repeats(name, profile)]
+
+
+def _repeats(name: str, profile: Profile) -> bool:
+    counted = profile[name].value_counts()
+    if counted is not None:
+        return bool(counted[1].max(initial=0) > 1)
+    values = profile.sample[name].drop_null()  # too many to count them all
+    return len(values.unique()) < len(values)
 
 
 def _anonymized(table: dict[str, Any], found: Mapping[str, Finding]) -> dict[str, str]:
@@ -142,9 +153,6 @@ def _what_becomes(finding: Finding) -> str:
 def _job(
     source: str | list[str], run_folder: str, metadata: Path, groups: list[str], anonymize: dict[str, str]
 ) -> dict[str, Any]:
-    evaluate: dict[str, Any] = {"holdout": 0.1}
-    if groups:
-        evaluate["group"] = groups[0]
     return {
         "input": source,
         "output": run_folder,
@@ -153,5 +161,6 @@ def _job(
         "models": {**({"autoregressive": {}} if find_spec("torch") else {}), "gaussian_copula": {}},
         "sample": {"rows": "1x"},
         **({"anonymize": anonymize} if anonymize else {}),
-        "evaluate": evaluate,
+        **({"person": groups[0]} if groups else {}),
+        "evaluate": {"holdout": 0.1},
     }

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from shardsynth._version import __version__
 from shardsynth.commands.capacity import check_room
 from shardsynth.commands.row_ledger import RowsWanted, next_row, reserve
-from shardsynth.data.columns import schema_to_text
-from shardsynth.errors import ConditionError, InputError, RunError, TaskError, no_folder_there
-from shardsynth.planning.plan import CHUNK_ROWS, split_range
+from shardsynth.data.columns import schema_from_text
+from shardsynth.errors import ConditionError, InputError, JobError, ModelError, RunError, TaskError, no_folder_there
+from shardsynth.planning.plan import CHUNK_ROWS, Plan, Sampling, Task
+from shardsynth.planning.sampling import RUN_FOLDER, sampling_plan
+from shardsynth.run.constraint_card import read_card
 from shardsynth.run.rundir import RunDir
-from shardsynth.sources.known import KnownSource, open_known
-from shardsynth.sources.parts import write_part
-from shardsynth.sources.sources import ConstrainedSource, NativeSource, Source, model_card, open_source
+from shardsynth.run.schedule import missing_tasks
+from shardsynth.sources.asked import open_asked
+from shardsynth.sources.known import open_known
+from shardsynth.sources.sources import Source, model_card
+from shardsynth.stages.task import TaskRunner
 from shardsynth.standalone.cpus import available_cpus, limit_threads, thread_environment
-from shardsynth.standalone.files import sha256_of, write_json
+from shardsynth.standalone.files import sha256_of, write_atomic, write_json
 from shardsynth.standalone.signals import follow_parent
 
 #: Endings of the files of a model that decide its rows.
@@ -57,6 +57,7 @@ class SampleRequest:
             the model was fitted).
         top_p: Draw only the most probable values, whose probabilities add up to this.
         balance: Category column whose categories are drawn equally often.
+        cluster: Where the tasks run, as the section ``cluster`` of a job says it.
     """
 
     model: Path
@@ -74,6 +75,7 @@ class SampleRequest:
     temperature: float | None = None
     top_p: float | None = None
     balance: str | None = None
+    cluster: dict[str, Any] = field(default_factory=dict)
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -82,22 +84,53 @@ class SampleRequest:
         return {key: value for key, value in options.items() if value is not None}
 
 
-def sample_model(request: SampleRequest, *, console: Any = None) -> str:
-    """Sample a model into ``output``. After an interruption, the same call makes what is missing.
+@dataclass
+class ModelSample:
+    """Rows of a model that were asked for, checked and planned.
+
+    Attributes:
+        request: What was asked for.
+        card: ``model.json`` and ``run.json`` of the model.
+        source: The rows; None where a library of the model is not installed here.
+        plan: The plan. As long as it is not written, its first row is not reserved.
+        run: The run directory.
+    """
+
+    request: SampleRequest
+    card: dict[str, Any]
+    source: Source | None
+    plan: Plan
+    run: RunDir
+
+    def write(self) -> None:
+        """Reserve the rows in the model's ledger and write the plan; nothing where that was done before.
+
+        Raises:
+            RunError: The rows were made before, or the folder cannot be written.
+        """
+        if self.run.plan_file.exists():
+            return
+        self.run.create()  # before rows are reserved: none are lost where the folder cannot be written
+        sampling = self.plan.sampling
+        assert sampling is not None
+        if self.request.remaining is None:
+            sampling = replace(sampling, first_row=reserve(_wanted(self.request, sampling.asked), self.card))
+        self.plan = replace(self.plan, sampling=sampling)
+        self.run.write_plan(self.plan.job.to_yaml(), self.plan.to_json())
+
+
+def prepare(request: SampleRequest, *, elsewhere: bool = False) -> ModelSample:
+    """Check and plan what was asked for; writes nothing that was not there.
 
     Args:
         request: What to sample.
-        console: Shows progress; None: no progress.
-
-    Returns:
-        A line that says what was made.
+        elsewhere: The rows are made on other machines: this one may lack torch or SDV.
 
     Raises:
         ModelError: There is no model.
         RunError: A number is out of range, the rows were made before, or the folder holds something else.
         ConditionError: The model cannot meet the condition, or options exclude each other.
         InputError: More rows than can be numbered, identified or stored.
-        TaskError: A task failed.
     """
     card = model_card(request.model)
     for option, number in (("--rows-per-shard", request.rows_per_shard), ("--tasks", request.tasks)):
@@ -119,27 +152,81 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
     content = _content(request, card)
     request = replace(request, rows=content["rows"])
     # A wrong model or condition is an error here, before rows are reserved and tasks start.
-    source = _open(content, trust_pickle=request.trust_pickle)
-    run = RunDir(request.output / "_run")
-    plan = _read_or_make_plan(run, request, card, content, source)
-    ranges = split_range(plan["n_parts"], request.tasks or plan["n_parts"])
-    missing = [(i, first, stop) for i, (first, stop) in enumerate(ranges) if run.committed("sample", i) is None]
-    start = time.monotonic()
-    rows_per_process = _STOCK_ROWS_PER_PROCESS if card.get("engine") == "sdv" else _NATIVE_ROWS_PER_PROCESS
-    processes = min(available_cpus(), len(missing), -(-request.rows // rows_per_process))
-    progress = _Progress(console, plan["rows"], sum(len(_rows_of(plan, *task[1:])) for task in missing))
-    if processes <= 1:
-        for task in missing:
-            _sample_task(str(run.root), *task, source, progress)
-            progress.show()
+    source: Source | None = None
+    try:
+        source = open_asked(content, trust_pickle=request.trust_pickle)
+    except ModuleNotFoundError as error:
+        if not elsewhere:
+            raise
+        schema = _written_schema(request.model, card, str(error.name))
     else:
-        _sample_in_processes(run, missing, processes, progress)
-    acceptance = _write_manifest(run, request, plan, ranges, source.schema)
+        schema = source.schema
+    run = RunDir(request.output.absolute() / RUN_FOLDER, parts_beside=True)
+    return ModelSample(request, card, source, _find_or_make_plan(run, request, card, content, source, schema), run)
+
+
+def _written_schema(model: Path, card: dict[str, Any], lacking: str) -> pa.Schema:
+    """Schema of a model's rows, from its files alone; ModelError where they do not say it."""
+    table = read_card(model)
+    if table is not None:
+        return table.schema
+    if "schema" not in card:
+        raise ModelError(f"{model}: needs {lacking}, which is not installed on this machine; submit where it is")
+    return schema_from_text(card["schema"])
+
+
+def sample_model(request: SampleRequest, *, console: Any = None) -> str:
+    """Sample a model into ``output``. After an interruption, the same call makes what is missing.
+
+    Args:
+        request: What to sample.
+        console: Shows progress; None: no progress.
+
+    Returns:
+        A line that says what was made.
+
+    Raises:
+        InputError: As `prepare`.
+        TaskError: A task failed.
+    """
+    wanted = prepare(request)
+    wanted.write()
+    start = time.monotonic()
+    run, plan = wanted.run, wanted.plan
+    executor = plan.job.cluster.executor
+    if executor == "slurm":
+        raise JobError("cluster.executor: slurm: `sample --submit` hands the rows to Slurm")
+    missing = [task for task in missing_tasks(plan, run) if task.stage == "sample"]
+    per_process = _STOCK_ROWS_PER_PROCESS if wanted.card.get("engine") == "sdv" else _NATIVE_ROWS_PER_PROCESS
+    cpus = plan.job.cluster.workers or available_cpus()
+    processes = min(cpus, len(missing), -(-plan.rows // per_process))
+    progress = _Progress(console, plan.rows, sum(_rows_of(plan, task) for task in missing))
+    runner = TaskRunner(run.root)
+    if executor in ("submitit", "debug"):
+        _execute(run, plan, console)
+    elif processes <= 1:
+        runner.artifacts.cached("asked", lambda: wanted.source)
+        for task in missing:
+            runner.run_task("sample", task.index, progress.advance)
+            progress.end_task()
+    else:
+        _sample_in_processes(run, plan, missing, processes, progress)
+    acceptance = runner.run_task("merge", 0).get("acceptance")
     seconds = max(time.monotonic() - start, 1e-9)
-    parts = f"{plan['rows']:,} rows in {plan['n_parts']} parts in {request.output}"
-    first_row, stop_row = plan["first_row"], plan["first_row"] + plan["rows"]
+    assert plan.sampling is not None
+    first_row = plan.sampling.first_row
+    parts = f"{plan.rows:,} rows in {plan.n_parts} parts in {request.output}"
     accepted = "" if acceptance is None else f"; {acceptance:.2%} of the proposals met the condition"
-    return f"{parts} (rows {first_row:,} to {stop_row:,} of the model's stream, {seconds:.1f} s{accepted})"
+    return f"{parts} (rows {first_row:,} to {first_row + plan.rows:,} of the model's stream, {seconds:.1f} s{accepted})"
+
+
+def _execute(run: RunDir, plan: Plan, console: Any) -> None:
+    """Run all tasks with submitit's local or debug executor."""
+    from rich.console import Console
+
+    from shardsynth.executors.local.execute import execute
+
+    execute(run, plan, console=console or Console(stderr=True, quiet=True))
 
 
 @dataclass
@@ -149,12 +236,19 @@ class _Progress:
     console: Any
     rows: int
     left: int
+    of_task: int = 0
 
-    def __call__(self, batch: pa.RecordBatch) -> None:
-        """Count the rows of a batch."""
-        self.left -= batch.num_rows
+    def advance(self, rows: int) -> None:
+        """Note how many rows of the running task are done."""
+        self.left -= rows - self.of_task
+        self.of_task = rows
         if self.console is not None and self.console.is_terminal:
             self.show()
+
+    def end_task(self) -> None:
+        """Note that the running task has ended."""
+        self.of_task = 0
+        self.show()
 
     def show(self, rows: int = 0) -> None:
         """Count rows of another process, and print the number."""
@@ -169,22 +263,39 @@ def _start_process() -> None:
     follow_parent()
 
 
-def _sample_in_processes(run: RunDir, tasks: list[tuple[int, int, int]], processes: int, progress: _Progress) -> None:
+def _sample_in_processes(run: RunDir, plan: Plan, tasks: list[Task], processes: int, progress: _Progress) -> None:
     """Do tasks in processes of one thread each; TaskError names the first that failed."""
     os.environ.update(thread_environment(1))  # inherited by the workers before they import anything
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_process)
     try:
-        futures = {pool.submit(_sample_task, str(run.root), *task): task for task in tasks}
+        futures = {pool.submit(_sample_task, str(run.root), task.index): task for task in tasks}
         for future in as_completed(futures):
             try:
-                progress.show(future.result())
+                future.result()
+                progress.show(_rows_of(plan, futures[future]))
             except InputError:
                 raise
             except Exception as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise TaskError(f"sampling task {futures[future][0]}: {reason}; run the same command again") from error
+                index = futures[future].index
+                raise TaskError(f"sampling task {index}: {reason}; run the same command again") from error
     finally:
         pool.shutdown(cancel_futures=True)  # `with` would wait until all tasks are done
+
+
+_RUNNERS: dict[str, TaskRunner] = {}  # by run: a worker process opens the model once
+
+
+def _sample_task(root: str, index: int) -> None:
+    """Make the parts of one task and commit them."""
+    if root not in _RUNNERS:
+        _RUNNERS[root] = TaskRunner(Path(root))
+    _RUNNERS[root].run_task("sample", index)
+
+
+def _rows_of(plan: Plan, task: Task) -> int:
+    """Rows of a task's parts."""
+    return sum(len(plan.part_rows(part)) for part in range(*task.parts))
 
 
 def _content(request: SampleRequest, card: dict[str, Any]) -> dict[str, Any]:
@@ -206,145 +317,50 @@ def _content(request: SampleRequest, card: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_or_make_plan(
-    run: RunDir, request: SampleRequest, card: dict[str, Any], content: dict[str, Any], source: Source
-) -> dict[str, Any]:
-    """The plan in the output folder. Where there is none, a new one, whose rows are recorded in the ledger."""
-    if run.plan_file.exists():
-        plan = run.read_plan()
-        if plan["asked"] != json.loads(json.dumps(content)):
-            raise RunError(f"{request.output}: the folder holds other samples; choose another folder")
-        complete = (request.output / "_manifest.json").exists()
-        if complete and not request.same_rows:
-            raise RunError(
-                f"{request.output}: these rows exist already; choose another folder, with --continue for other rows"
-            )
-        return plan
-    # A call that ended before it had rows leaves a folder _run without a plan.
-    if request.output.exists() and any(p.name[0] != "." and p.name != run.root.name for p in request.output.iterdir()):
-        raise RunError(f"{request.output}: the folder is not empty; choose another folder")
-    rows_wanted = RowsWanted(
+def _wanted(request: SampleRequest, asked: dict[str, Any]) -> RowsWanted:
+    return RowsWanted(
         request.model,
         request.rows,
-        content["seed"],
+        asked["seed"],
         request.where,
         request.first_row,
         request.go_on,
         request.same_rows,
     )
+
+
+def _find_or_make_plan(
+    run: RunDir,
+    request: SampleRequest,
+    card: dict[str, Any],
+    content: dict[str, Any],
+    source: Source | None,
+    schema: pa.Schema,
+) -> Plan:
+    """The plan in the output folder, or a new one, which is not written yet."""
+
+    def plan_of(sampling: Sampling) -> Plan:
+        return sampling_plan(sampling, card, schema, request.output.absolute(), request.cluster)
+
+    if run.plan_file.exists():
+        data = run.read_plan()
+        before = data if "asked" in data else data.get("sampling", {})  # plans of the first versions had no tasks
+        if before.get("asked") != json.loads(json.dumps(content)):
+            raise RunError(f"{request.output}: the folder holds other samples; choose another folder")
+        if (request.output / "_manifest.json").exists() and not request.same_rows:
+            raise RunError(
+                f"{request.output}: these rows exist already; choose another folder, with --continue for other rows"
+            )
+        plan = plan_of(Sampling(content, before["first_row"], before["trust_pickle"]))
+        if data is before:
+            write_json(run.plan_file, plan.to_json())
+            write_atomic(run.job_file, plan.job.to_yaml(), 0o600)
+        return plan
+    # A call that ended before it had rows leaves a folder _run without a plan.
+    if request.output.exists() and any(p.name[0] != "." and p.name != run.root.name for p in request.output.iterdir()):
+        raise RunError(f"{request.output}: the folder is not empty; choose another folder")
     # Rows that complete known rows are not in the ledger: the same known rows are completed in the same way each time.
-    first_row = next_row(rows_wanted, card)[0] if request.remaining is None else 0
-    check_room(source, first_row, request.rows, request.rows_per_shard, request.output)
-    run.create()  # before rows are reserved: none are lost where the folder cannot be written
-    if request.remaining is None:
-        first_row = reserve(rows_wanted, card)
-    plan = {
-        "identity": hashlib.sha256(json.dumps([content, first_row]).encode()).hexdigest(),
-        "asked": content,
-        "trust_pickle": request.trust_pickle,
-        "first_row": first_row,
-        "rows": request.rows,
-        "n_parts": max(1, -(-request.rows // request.rows_per_shard)),
-    }
-    write_json(run.plan_file, plan)
-    return plan
-
-
-def _open(content: dict[str, Any], *, trust_pickle: bool) -> Source:
-    """The rows of a model, or the known rows that it completes."""
-    source = open_source(
-        Path(content["model"]),
-        seed=content["seed"],
-        name=content["name"],
-        chunk_rows=content["chunk_rows"],
-        trust_pickle=trust_pickle,
-        where=content["where"],
-        sampling=content.get("sampling"),
-    )
-    if content.get("remaining") is None:
-        return source
-    if isinstance(source, ConstrainedSource):
-        raise ConditionError("--remaining-columns: this model keeps constraints, under which it cannot complete rows")
-    if not isinstance(source, NativeSource):
-        raise ConditionError("--remaining-columns: a stock model cannot complete rows; use a native one")
-    known, digest = open_known(content["remaining"])
-    if digest != content["known"]:
-        raise InputError(
-            f"{content['remaining']}: the known rows changed since they were first read; restore them, or choose "
-            "another --output"
-        )
-    return KnownSource(source.model, content["seed"], known)
-
-
-_SOURCES: dict[str, Any] = {}  # by run: a worker process opens the model once
-
-
-def _rows_of(plan: dict[str, Any], first_part: int, stop_part: int) -> range:
-    """Numbers of the rows of some parts, where the first row of the sample is 0."""
-    size = plan["asked"]["rows_per_shard"]
-    return range(first_part * size, min(stop_part * size, plan["rows"]))
-
-
-def _sample_task(
-    root: str,
-    index: int,
-    first_part: int,
-    stop_part: int,
-    source: Any = None,
-    watch: Callable[[pa.RecordBatch], None] = lambda batch: None,
-) -> int:
-    """Make the parts of one task and commit them; returns their number of rows."""
-    run = RunDir(Path(root))
-    plan = run.read_plan()
-    if source is None:
-        if root not in _SOURCES:
-            _SOURCES[root] = _open(plan["asked"], trust_pickle=plan["trust_pickle"])
-        source = _SOURCES[root]
-    first_row = plan["first_row"]
-    parts = []
-    with run.attempt("sample", index) as attempt:
-        for part in range(first_part, stop_part):
-            path = run.root.parent / f"part-{part:05d}.parquet"
-            offsets = _rows_of(plan, part, part + 1)
-            rows = range(first_row + offsets.start, first_row + offsets.stop)
-            written = write_part(attempt.output(path), source.schema, source, rows, watch)
-            attempt.checksum(path, written["sha256"])
-            parts.append({"path": path.name, "part": part, "first_row": rows.start, **written})
-        n_rows: int = sum(part["rows"] for part in parts)
-        attempt.commit(rows=n_rows, parts=parts, acceptance=source.acceptance())
-    return n_rows
-
-
-def _write_manifest(
-    run: RunDir, request: SampleRequest, plan: dict[str, Any], ranges: list[tuple[int, int]], schema: pa.Schema
-) -> float | None:
-    """Write the manifest; returns the share of proposals that met the condition, None without one."""
-    parts: list[dict[str, Any]] = []
-    counts = {"proposals": 0, "accepted": 0}
-    for index in range(len(ranges)):
-        record = run.committed("sample", index)
-        if record is None:
-            raise TaskError(f"{request.output}: sampling task {index} is not committed; run the same command again")
-        parts += record["parts"]
-        for key in counts:
-            counts[key] += (record.get("acceptance") or {}).get(key, 0)
-    manifest = {
-        "model": plan["asked"]["name"],
-        "rows": sum(part["rows"] for part in parts),
-        "first_row": plan["first_row"],
-        "seed": plan["asked"]["seed"],
-        "where": plan["asked"]["where"],
-        "sampling": plan["asked"].get("sampling"),
-        "completed": "remaining" in plan["asked"],
-        "acceptance": counts["accepted"] / counts["proposals"] if counts["proposals"] else None,
-        "model_files": plan["asked"]["files"],
-        "chunk_rows": plan["asked"]["chunk_rows"],
-        "schema": schema_to_text(schema),
-        "versions": {"shardsynth": __version__, "pyarrow": pa.__version__, "numpy": np.__version__},
-        "parts": parts,
-    }
-    if manifest["rows"] != plan["rows"]:
-        raise TaskError(f"{request.output}: the parts hold {manifest['rows']} rows, wanted {plan['rows']}")
-    write_json(request.output / "_manifest.json", manifest)
-    acceptance: float | None = manifest["acceptance"]
-    return acceptance
+    first_row = next_row(_wanted(request, content), card)[0] if request.remaining is None else 0
+    if source is not None:
+        check_room(source, first_row, request.rows, request.rows_per_shard, request.output)
+    return plan_of(Sampling(content, first_row, request.trust_pickle))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column, role_of_sdtype
 from shardsynth.data.values import axis_of_native, kind_of
@@ -108,7 +109,12 @@ def _is_empty(sdtype: str, options: dict[str, Any]) -> bool:
     return sdtype == "unknown" and options.get("pii") is False
 
 
-def public(metadata: dict[str, Any], profile: TableTallies | None = None, min_count: int = 5) -> dict[str, Any]:
+def public(
+    metadata: dict[str, Any],
+    profile: TableTallies | None = None,
+    min_count: int = 5,
+    persons: np.ndarray[Any, np.dtype[np.uint64]] | None = None,
+) -> dict[str, Any]:
     """A copy of the metadata without what can identify a person; SDV can still load it.
 
     It lacks ``range_min`` and ``range_max``, each of which is the value of one person, and rare categories.
@@ -117,6 +123,8 @@ def public(metadata: dict[str, Any], profile: TableTallies | None = None, min_co
         metadata: SDV V2 metadata of one table.
         profile: Exact counts over all training rows; None removes every category.
         min_count: Categories with fewer rows are removed.
+        persons: uint64[rows of the sample], hashes of the persons of the row sample, where persons are counted:
+            categories that fewer than ``min_count`` of them have are removed, too.
     """
     published = copy.deepcopy(metadata)
     for name, options in table_of(published)["columns"].items():
@@ -130,10 +138,25 @@ def public(metadata: dict[str, Any], profile: TableTallies | None = None, min_co
             continue
         values = plain_values(profile[name])
         common = {value for value, count in zip(values, counted[1].tolist()) if count >= min_count}
+        if persons is not None:
+            common = {v for v in common if v in _of_persons(profile, name, values, persons, min_count)}
         common_categories = [value for value in categories if value in common]
         if common_categories:
             options["range_values"] = common_categories
     return published
+
+
+def _of_persons(
+    profile: TableTallies, name: str, values: list[Any], persons: np.ndarray[Any, np.dtype[np.uint64]], least: int
+) -> set[Any]:
+    """The categories that at least ``least`` persons of the row sample have."""
+    distinct = profile[name].values_as_arrow()
+    column = profile.sample.column(name)
+    place = pc.index_in(column.cast(distinct.type), value_set=distinct)
+    codes = place.combine_chunks().fill_null(len(values)).to_numpy(zero_copy_only=False).astype(np.int64)
+    pairs = np.unique(np.stack([codes.view(np.uint64), persons]), axis=1)
+    counts = np.bincount(pairs[0].astype(np.int64), minlength=len(values) + 1)
+    return {value for value, count in zip(values, counts.tolist()) if count >= least}
 
 
 def plain_values(tally: Any) -> list[Any]:

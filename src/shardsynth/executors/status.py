@@ -123,16 +123,17 @@ def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = 
             run.refuse_of_another()
         exact = False  # its private outputs cannot be looked at
         status.message = f"{run.private} is its owner's alone: what waits, runs or failed is not shown"
+    stages = [stage for stage in STAGES if plan.tasks[stage]]  # a sample of a model has two
     if exact:
         status.damage = find_damage(plan, run) if verify else []
         lacking = [*missing_tasks(plan, run), *(damage.task for damage in status.damage)]
         missing = {(task.stage, task.index) for task in lacking}
-        for stage in STAGES:
+        for stage in stages:
             status.stages[stage] = _from_records(run, plan, stage, missing)
     else:
         committed = recorded(run, plan)
         missing = {(s, task.index) for s in STAGES for task in plan.tasks[s] if task.index not in committed[s]}
-        for stage in STAGES:
+        for stage in stages:
             status.stages[stage] = _from_times(plan, stage, committed[stage])
     if status.submitted:
         _add_slurm(status, ledger, missing)

@@ -29,13 +29,13 @@ def status_lines(run: RunDir, plan: Plan, status: RunStatus) -> list[str]:
     """A status as lines: a table of the stages, what failed and why, and what to do."""
     lines = _table_of_elements(status) if status.submitted else _table(status)
     lines += failure_lines(plan, status) + _as_lines(waits(plan, status), "reasons to wait")
+    if status.left_out:
+        nodes = ", ".join(sorted(status.left_out))
+        lines.append(f"left out: {nodes}: cannot write {run.root}; tell the site, and see `shardsynth doctor`")
     lines += [str(damage) for damage in status.damage[:_MOST_FAILURES]]
     if status.damage:
         lines.append(f"{len(status.damage)} outputs are damaged: shardsynth resume {run.root} --verify")
         return lines
-    if status.left_out:
-        nodes = ", ".join(sorted(status.left_out))
-        lines.append(f"left out: {nodes}: cannot write {run.root}; tell the site, and see `shardsynth doctor`")
     lines += [line for line in (status.message, status.rest) if line]
     left = sum(stage.tasks - stage.done for stage in status.stages.values())
     if not left or _only_intermediates_left(status):

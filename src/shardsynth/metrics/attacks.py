@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from shardsynth.metrics.features import random_rows
+from shardsynth.metrics.persons import one_row_of_each
 
 if TYPE_CHECKING:
     from shardsynth.data.coding import TableCoder
@@ -40,8 +41,8 @@ def attacks(
 
     Args:
         space: How rows are compared.
-        train: Training rows.
-        holdout: Holdout rows: the control.
+        train: Training rows; of a table that knows its persons, one row of each is attacked.
+        holdout: Holdout rows: the control; likewise.
         synthetic: Synthetic rows.
         secrets: Columns to guess; if empty, the first columns.
         seed: Chooses targets and predicates.
@@ -51,6 +52,7 @@ def attacks(
         A mapping per attack; empty if there are fewer than two columns or two synthetic rows.
     """
     generator = np.random.default_rng([seed, 0x61747461])
+    train, holdout = one_row_of_each(train, generator), one_row_of_each(holdout, generator)
     searched = random_rows(synthetic, MOST_ROWS, generator)
     names = [space.coder.columns[i].name for i in space.chosen]
     if len(names) < 2 or searched.num_rows < 2:

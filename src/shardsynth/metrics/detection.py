@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from shardsynth.metrics.features import Features, booster, random_rows, shuffle_losses
 from shardsynth.metrics.intervals import auc
+from shardsynth.metrics.persons import folds, persons_of
 
 if TYPE_CHECKING:
     from shardsynth.data.coding import TableCoder
@@ -70,10 +71,11 @@ def two_samples(
     """
     generator = np.random.default_rng([seed, 0x63327374])
     rows = min(rows, real.num_rows, other.num_rows)
-    tables = [features.encode(random_rows(table, rows, generator)) for table in (real, other)]
+    chosen_rows = [random_rows(table, rows, generator) for table in (real, other)]
+    tables = [features.encode(table) for table in chosen_rows]
     x, y = np.concatenate(tables), np.repeat([0, 1], rows)
-    # Each fold has the same number of rows of both tables.
-    fold = np.concatenate([generator.permutation(np.arange(rows) % 2) for _ in tables])
+    # Each fold has the same number of rows of both tables, or of persons.
+    fold = np.concatenate([folds(persons_of(table), rows, generator) for table in chosen_rows])
     scores = np.empty(len(y))
     drops = np.zeros(len(features.chosen))
     for half in (0, 1):

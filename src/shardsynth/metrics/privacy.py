@@ -10,6 +10,9 @@ different ways, the model remembers its training rows. Every figure compares the
   row, minus the training side's share of the real rows, divided by the largest possible difference.
 - *Exact and near matches*, *nearest-neighbour distance ratio*: of the synthetic rows, beside those of the holdout rows.
 - *Membership inference* on the most isolated records: does the nearest synthetic row tell members from non-members?
+
+Where the real rows know their persons, a person counts once: rows with the same nearest person are a cluster, exact
+matches count the persons that are hit, the second nearest row is another person's, and a record is one row of a person.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import pyarrow as pa
 from shardsynth.metrics.features import random_rows
 from shardsynth.metrics.gower import Nearest, Points, Space
 from shardsynth.metrics.intervals import Z99, auc, wilson
+from shardsynth.metrics.persons import one_row_each, other_persons, persons_of_both, persons_with, winning_persons
 from shardsynth.metrics.privacy_findings import findings
 
 if TYPE_CHECKING:
@@ -38,6 +42,8 @@ COMPARED_ROWS, SEARCHED_ROWS = 50_000, 10_000
 ISOLATED_SHARE, FEWEST_ISOLATED = 0.01, 25
 #: Intervals are of 99 %: there are several measures, and a finding by chance costs trust.
 Z = Z99
+#: Neighbours among which another person's row is searched.
+_NEIGHBOURS = 16
 #: A holdout row in a hundred is nearer than this to a training row.
 NEAR_QUANTILE = 0.01
 
@@ -52,6 +58,7 @@ class Reference:
         train: ``train_rows`` as points.
         holdout: ``holdout_rows`` as points.
         equal: Indices of as many training rows as there are holdout rows.
+        persons: uint64[train], uint64[holdout]: persons of the rows; None where each row is a person of its own.
     """
 
     def __init__(self, coder: TableCoder, train: pa.Table, holdout: pa.Table, seed: int = 0) -> None:
@@ -64,7 +71,12 @@ class Reference:
         size = min(len(self.train), len(self.holdout))
         self.equal = np.sort(self._generator.permutation(len(self.train))[:size])
         self._equal_holdout_rows = np.sort(self._generator.permutation(len(self.holdout))[:size])
-        self._candidates = np.sort(self._generator.permutation(len(self.train))[:SEARCHED_ROWS])
+        self.persons = persons_of_both(self.train_rows, self.holdout_rows)
+        train_persons, holdout_persons = self.persons or (None, None)
+        self._records = one_row_each(train_persons, len(self.train), self._generator)
+        self._holdout_records = one_row_each(holdout_persons, len(self.holdout), self._generator)
+        chosen = np.sort(self._generator.permutation(len(self._records))[:SEARCHED_ROWS])
+        self._candidates = self._records[chosen]
 
     @cached_property
     def equal_train(self) -> Points:
@@ -79,19 +91,41 @@ class Reference:
     @cached_property
     def holdout_nearest(self) -> Nearest:
         """The two nearest training rows of each holdout row (of at most ``SEARCHED_ROWS`` of them)."""
-        return self.space.nearest(self.holdout.take(np.arange(min(len(self.holdout), SEARCHED_ROWS))), self.train, 2)
+        return self.two_nearest(self.holdout.take(np.arange(min(len(self.holdout), SEARCHED_ROWS))))
+
+    def two_nearest(self, rows: Points) -> Nearest:
+        """The two nearest training rows of each row; the second one is another person's."""
+        nearest = self.space.nearest(rows, self.train, 2 if self.persons is None else _NEIGHBOURS)
+        if self.persons is None:
+            return nearest
+        second = other_persons(self.persons[0], nearest.index)
+        both = np.stack([np.zeros_like(second), second], axis=1)
+        return Nearest(np.take_along_axis(nearest.distance, both, 1), np.take_along_axis(nearest.index, both, 1))
+
+    def clusters(self, winner: npt.NDArray[np.int64], *, equal: bool) -> npt.NDArray[np.int64]:
+        """The winning rows, or their persons; ``equal``: whether they are of ``equal_train`` and ``equal_holdout``."""
+        if self.persons is None:
+            return winner
+        train, holdout = self.persons
+        if equal:
+            train, holdout = train[self.equal], holdout[self._equal_holdout_rows]
+        return winning_persons(winner, train, holdout)
 
     @cached_property
     def isolated(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], float]:
         """Indices of the training and holdout rows farthest from any other training row, and their share."""
+        records, own, others = self.train, self._candidates, self._holdout_records[:SEARCHED_ROWS]
         holdout = self.holdout_nearest.distance[:, 0]
+        if self.persons is not None:
+            records, own = self.train.take(self._records), np.searchsorted(self._records, self._candidates)
+            holdout = self.space.nearest(self.holdout.take(others), records).distance[:, 0]
         share = min(1.0, max(ISOLATED_SHARE, FEWEST_ISOLATED / max(len(holdout), 1)))
         candidates = self.train.take(self._candidates)
         # A candidate may be its own nearest row: then the second nearest counts.
-        nearest = self.space.nearest(candidates, self.train, 2)
-        itself = nearest.index[:, 0] == self._candidates
+        nearest = self.space.nearest(candidates, records, 2)
+        itself = nearest.index[:, 0] == own
         train = np.where(itself, nearest.distance[:, 1], nearest.distance[:, 0])
-        return self._candidates[_largest(train, share)], _largest(holdout, share), share
+        return self._candidates[_largest(train, share)], others[_largest(holdout, share)], share
 
 
 def _largest(values: Floats, share: float) -> npt.NDArray[np.int64]:
@@ -108,6 +142,7 @@ class Distances:
         train: float32[n], distance to the nearest of ``equal_train``.
         holdout: float32[n], distance to the nearest of ``equal_holdout``.
         winner: int64[n], the nearer of the two rows: index i in ``equal_train`` as i, in ``equal_holdout`` as -1 - i.
+            Where persons are known: the row's person.
         searched: float32[s, 2], distances of s of the rows to their two nearest rows of all training rows.
         searched_holdout: float32[s], distances of the same rows to the nearest of all holdout rows.
         searched_winner: int64[s], the nearer of the two rows, written like ``winner``.
@@ -144,14 +179,14 @@ def compare(reference: Reference, rows: Points, searched: npt.NDArray[np.bool_])
     train = space.nearest(rows, reference.equal_train)
     holdout = space.nearest(rows, reference.equal_holdout)
     some = rows.take(searched)
-    all_train, all_holdout = space.nearest(some, reference.train, 2), space.nearest(some, reference.holdout)
+    all_train, all_holdout = reference.two_nearest(some), space.nearest(some, reference.holdout)
     return Distances(
         train.distance[:, 0],
         holdout.distance[:, 0],
-        _winner(train, holdout),
+        reference.clusters(_winner(train, holdout), equal=True),
         all_train.distance,
         all_holdout.distance[:, 0],
-        _winner(all_train, all_holdout),
+        reference.clusters(_winner(all_train, all_holdout), equal=False),
         rows.keys,
     )
 
@@ -267,7 +302,12 @@ def exact_matches(reference: Reference, keys: npt.NDArray[np.uint64], released: 
     only_train, only_holdout = np.setdiff1d(train, both), np.setdiff1d(holdout, both)
     hit_train = len(np.intersect1d(synthetic, only_train))
     hit_holdout = len(np.intersect1d(synthetic, only_holdout))
-    chance = len(only_train) / max(1, len(only_train) + len(only_holdout))
+    candidates = (len(only_train), len(only_holdout))
+    if reference.persons is not None:
+        sides = list(zip((reference.train.keys, reference.holdout.keys), reference.persons))
+        hit_train, hit_holdout = (persons_with(np.setdiff1d(synthetic, both), *side) for side in sides)
+        candidates = (persons_with(only_train, *sides[0]), persons_with(only_holdout, *sides[1]))
+    chance = candidates[0] / max(1, sum(candidates))
     hits = hit_train + hit_holdout
     copies = int(np.isin(keys, train).sum())
     return {
@@ -296,7 +336,10 @@ def near_matches(reference: Reference, distances: Floats) -> dict[str, Any]:
     threshold = float(np.quantile(holdout, NEAR_QUANTILE, method="inverted_cdf"))
     share, holdout_share = float((distances <= threshold).mean()), float((holdout <= threshold).mean())
     low, high = wilson(share, len(distances), Z)
-    holdout_low, holdout_high = wilson(holdout_share, len(holdout), Z)
+    independent = len(holdout)
+    if reference.persons is not None:
+        independent = len(np.unique(reference.persons[1][: len(holdout)]))
+    holdout_low, holdout_high = wilson(holdout_share, independent, Z)
     return {
         "distance": threshold,
         "share": share,

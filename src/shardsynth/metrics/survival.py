@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from shardsynth.data.values import decoded
 from shardsynth.metrics.intervals import Z95
+from shardsynth.metrics.persons import persons_of
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -40,7 +41,8 @@ def survival(
             censored.
         value: The value of ``event`` that means that it happened, for example if the column is text.
         tables: ``real``, ``synthetic`` and perhaps ``holdout`` rows.
-        min_count: Fewest real rows at risk where a curve is given. Its steps are at least so many rows high.
+        min_count: Fewest real rows at risk where a curve is given. Its steps are at least so many rows high. Of a
+            table that knows its persons: persons.
 
     Returns:
         ``grid``, ``curves`` (by table: ``survival``, ``low`` and ``high`` on the grid, None where too few rows are at
@@ -48,14 +50,20 @@ def survival(
         ``at_holdout_rows``; ``other_ends`` where rows end in several other ways. Empty if
         the real or the synthetic table has too few rows.
     """
-    sides = {name: _follow_up(table, time, event, value) for name, table in tables.items()}
+    sides: dict[str, tuple[Floats, Mask]] = {}
+    people: dict[str, npt.NDArray[np.uint64]] = {}
+    for name, table in tables.items():
+        usable, times, happened = _follow_up(table, time, event, value)
+        sides[name] = (times, happened)
+        if (persons := persons_of(table)) is not None:
+            people[name] = persons[usable]
     sides = {name: side for name, side in sides.items() if len(side[0]) >= max(20, 2 * min_count)}
     if not {"real", "synthetic"} <= set(sides):
         return {}
     grid = _grid(sides["real"][0])
     curves: dict[str, Any] = {}
     for name, (times, happened) in sides.items():
-        curves[name] = _curve(times, happened, grid, min_count if name != "synthetic" else 1)
+        curves[name] = _curve(times, happened, grid, min_count if name != "synthetic" else 1, people.get(name))
     synthetic = _first(sides["synthetic"], len(sides["real"][0]))
     figures: dict[str, Any] = {
         "time": time,
@@ -80,8 +88,8 @@ def survival(
     return figures
 
 
-def _follow_up(table: pa.Table, time: str, event: str, value: Any) -> tuple[Floats, Mask]:
-    """Times, and whether the event happened, of the rows that have both."""
+def _follow_up(table: pa.Table, time: str, event: str, value: Any) -> tuple[Mask, Floats, Mask]:
+    """bool[rows], which rows have both time and event; of these the times, and whether the event happened."""
     times = decoded(table[time]).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     status = decoded(table[event])
     absent = np.asarray(status.is_null().to_numpy(zero_copy_only=False), np.bool_)
@@ -92,7 +100,7 @@ def _follow_up(table: pa.Table, time: str, event: str, value: Any) -> tuple[Floa
         numbers = status.cast(pa.int8()) if pa.types.is_boolean(status.type) else status
         happened = numbers.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) > 0
     usable = ~absent & np.isfinite(times) & (np.nan_to_num(times, nan=-1.0) >= 0)
-    return times[usable], happened[usable]
+    return usable, times[usable], happened[usable]
 
 
 def event_codes(array: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -159,9 +167,17 @@ def kaplan_meier(times: Floats, happened: Mask, grid: Floats) -> tuple[Floats, F
     return alive, error, len(times) - np.searchsorted(np.sort(times), grid, side="left")
 
 
-def _curve(times: Floats, happened: Mask, grid: Floats, min_count: int) -> dict[str, list[float | None]]:
+def _curve(
+    times: Floats, happened: Mask, grid: Floats, min_count: int, persons: npt.NDArray[np.uint64] | None = None
+) -> dict[str, list[float | None]]:
     alive, error, at_risk = kaplan_meier(times, happened, grid)
-    step = max(0.005, min_count / len(times)) if min_count > 1 else 0.0005
+    independent = len(times)
+    if persons is not None:  # a person is at risk until the last of her times
+        last = np.zeros(len(np.unique(persons)))
+        np.maximum.at(last, np.unique(persons, return_inverse=True)[1], times)
+        at_risk = len(last) - np.searchsorted(np.sort(last), grid, side="left")
+        independent = len(last)
+    step = max(0.005, min_count / independent) if min_count > 1 else 0.0005
 
     def coarse(values: Floats) -> list[float | None]:
         rounded = np.clip(np.round(values / step) * step, 0.0, 1.0)

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from shardsynth.metrics.features import MOST_ROWS, Features, booster, random_rows, shuffle_losses
 from shardsynth.metrics.intervals import auc
+from shardsynth.metrics.persons import persons_of, resamples
 
 if TYPE_CHECKING:
     from shardsynth.data.coding import TableCoder
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-#: Bootstrap samples of the test rows.
+#: Bootstrap samples of the test rows, or of their persons.
 _RESAMPLES = 200
 #: Test rows in which columns are shuffled, and shuffles of each column.
 _SHUFFLED, _REPEATS = 2_000, 3
@@ -78,8 +79,9 @@ def utility(
         seed: Chooses the rows.
 
     Returns:
-        Scores of both boosters, their ``gap`` with its 95 % interval over bootstrap samples of the test rows, and how
-        far they agree on the ``importance`` of columns. Empty if the target cannot be learned or rows are too few.
+        Scores of both boosters, their ``gap`` with its 95 % interval over bootstrap samples of the test rows (or of
+        their persons), and how far they agree on the ``importance`` of columns. Empty if the target cannot be learned
+        or rows are too few.
     """
     predicted_column = Target.of(coder, target)
     if predicted_column is None:
@@ -101,7 +103,7 @@ def utility(
         predictions[name] = _predict(model, test.x, test.y)
         importances[name] = _importance(model, test, score, np.random.default_rng([seed, 1]))
     scores = {name: score(predicted, test.y) for name, predicted in predictions.items()}
-    draws = [generator.integers(0, len(test.y), len(test.y)) for _ in range(_RESAMPLES)]
+    draws = resamples(test.persons, len(test.y), _RESAMPLES, generator)
     gaps = np.array(
         [score(predictions["real"][d], test.y[d]) - score(predictions["synthetic"][d], test.y[d]) for d in draws]
     )
@@ -125,11 +127,13 @@ class _Side:
 
     x: Floats
     y: Floats
+    persons: npt.NDArray[np.uint64] | None = None
 
     @classmethod
     def of(cls, coder: TableCoder, features: Features, target: Target, table: pa.Table) -> _Side:
         y = target.values(coder, table)
-        return cls(features.encode(table)[~np.isnan(y)], y[~np.isnan(y)])
+        persons, known = persons_of(table), ~np.isnan(y)
+        return cls(features.encode(table)[known], y[known], None if persons is None else persons[known])
 
 
 class _Constant:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from shardsynth.data.codec import code_dtype, is_text
 
@@ -179,6 +181,9 @@ class Fitting:
         relations: Guessed on the row sample.
         rows: Gives all training rows, batch by batch; None: a trained model learns from the row sample.
         score: Quality of drawn rows, 0 to 1, for a training that keeps the best of several states.
+        hide: Takes out of rows what too few persons have; None: rows are learned as they are.
+        persons: Gives the hashes uint64[training rows] of the rows' persons, in their order; None: each row is a
+            person of its own.
     """
 
     setup: FitSetup
@@ -187,6 +192,8 @@ class Fitting:
     relations: Sequence[Any] = ()
     rows: Callable[[], Iterable[pa.RecordBatch]] | None = None
     score: Callable[[pa.RecordBatch], float] | None = None
+    hide: Callable[[Any], Any] | None = None
+    persons: Callable[[], NDArray[np.uint64]] | None = None
 
     @property
     def training_rows(self) -> int:
@@ -195,7 +202,8 @@ class Fitting:
 
     def batches(self) -> Iterable[pa.RecordBatch | pa.Table]:
         """The rows that a trained model learns from."""
-        return [self.profile.sample] if self.rows is None else self.rows()
+        rows = [self.profile.sample] if self.rows is None else self.rows()
+        return rows if self.hide is None else map(self.hide, rows)
 
 
 @dataclass(frozen=True)

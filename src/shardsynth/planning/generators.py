@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from shardsynth.data.columns import Column
@@ -22,6 +23,7 @@ def learn_generators(
     sample: pa.Table,
     rows: int,
     counts: Mapping[str, tuple[int, int]] | None = None,
+    persons: np.ndarray[Any, np.dtype[np.uint64]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Generators by column name, for columns of role ``id`` and ``pii``.
 
@@ -33,6 +35,7 @@ def learn_generators(
         sample: Rows to learn formats from, or ``no_rows``.
         rows: Number of rows to be made.
         counts: Distinct values and values of columns in the whole input, where they were counted.
+        persons: uint64[rows of the sample], hashes of their persons, where they are known.
 
     Raises:
         InputError: A generator has too few values for the rows.
@@ -45,6 +48,7 @@ def learn_generators(
         locales=job.models[model].options.get("locales"),
         composite=composite_key(metadata),
         counts=counts,
+        persons=persons,
     )
     for name, generator in generators.items():
         check_capacity(generator, rows, name)

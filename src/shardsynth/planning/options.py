@@ -30,7 +30,7 @@ def is_trained(job: Job) -> bool:
 def expected_rows(job: Job, rows: int) -> int:
     """Number of training rows, as publicly known.
 
-    They are not counted: with ``evaluate.group``, the key of a single row decides whether it is a training row.
+    They are not counted: with a holdout of whole persons, the key of a single row decides whether it is a training row.
 
     Args:
         job: A job under dp.

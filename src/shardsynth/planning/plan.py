@@ -6,6 +6,7 @@ the thread counts. `run` on a laptop and `submit` on a cluster execute the same 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from shardsynth.data.shards import Dataset, Shard
 from shardsynth.errors import JobError, MetadataError
 from shardsynth.job import STAGES, Job, ModelEntry
 from shardsynth.models.families import NATIVE
+from shardsynth.planning.persons import check_person
 from shardsynth.planning.quotas import check_quotas
 from shardsynth.standalone.files import sha256_of
 
@@ -95,6 +97,21 @@ def replicas(model: ModelEntry) -> int:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """What decides the rows of `shardsynth sample`, where a plan is of such a sample and not of a job.
+
+    Attributes:
+        asked: Model folder and its files, seed, rows, condition and the rest; see `commands.sample`.
+        first_row: Number of the first row in the model's stream.
+        trust_pickle: Load a stock pickle that this user did not sign.
+    """
+
+    asked: dict[str, Any]
+    first_row: int
+    trust_pickle: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that a task needs besides the data.
 
@@ -107,6 +124,8 @@ class Plan:
         tasks: Tasks of every stage.
         image: Facts about the image that the tasks run in, or None; not part of the identity.
         metadata: SHA-256 of the job's metadata file, or None where the job names none.
+        sampling: The rows of a fitted model that this plan makes; None for the plan of a job.
+        notes: What the rows contradict in the metadata; not part of the identity.
     """
 
     job: Job
@@ -117,6 +136,8 @@ class Plan:
     tasks: dict[str, tuple[Task, ...]]
     image: dict[str, Any] | None = None
     metadata: str | None = None
+    sampling: Sampling | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def input_rows(self) -> int:
@@ -131,7 +152,8 @@ class Plan:
     def part_rows(self, index: int) -> range:
         """Global row numbers of one output part."""
         size = self.job.sample.rows_per_shard
-        return range(index * size, min((index + 1) * size, self.rows))
+        start = 0 if self.sampling is None else self.sampling.first_row
+        return range(start + index * size, start + min((index + 1) * size, self.rows))
 
     def all_tasks(self) -> Iterator[Task]:
         """Every task, stages in order."""
@@ -155,7 +177,7 @@ class Plan:
             "fit": [("fit", replica_group(model))] if chooses_candidate else [("count_merge", "")],
             "sample": [("fit", model)],
             "score": [("sample", model)],
-            "merge": [("score", model)],
+            "merge": [("score" if self.sampling is None else "sample", model)],
             "report": [("merge", name) for name in models],
         }[stage]
 
@@ -177,11 +199,20 @@ class Plan:
             "chunk_rows": self.chunk_rows,
             "tasks": {stage: [_task_to_json(task) for task in tasks] for stage, tasks in self.tasks.items()},
             **({"image": self.image} if self.image else {}),
+            **({"notes": list(self.notes)} if self.notes else {}),
             **({"metadata": self.metadata} if self.metadata else {}),
+            **({"sampling": dataclasses.asdict(self.sampling)} if self.sampling else {}),
         }
         parts = [outcome, data["shards"], data["rows"], data["chunk_rows"], self.metadata]
-        identity = json.dumps(parts, sort_keys=True)
-        return {"identity": hashlib.sha256(identity.encode("utf-8")).hexdigest(), **data}
+        if self.sampling is not None:
+            asked = json.dumps([self.sampling.asked, self.sampling.first_row])
+            return {"identity": hashlib.sha256(asked.encode("utf-8")).hexdigest(), **data}
+        older = {}
+        if self.job.person is not None:
+            older_outcome = {**outcome, "evaluate": {**outcome["evaluate"], "group": self.job.person}}
+            del older_outcome["person"]
+            older = {"older_identity": _digest([older_outcome, *parts[1:]])}
+        return {"identity": _digest(parts), **older, **data}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
@@ -191,7 +222,7 @@ class Plan:
                 f"plan.json is of version {data.get('version')}, wanted {PLAN_VERSION}: use the shardsynth that made it"
             )
         return cls(
-            Job.parse(data["job"], "plan.json"),
+            Job.planned(data["job"], "plan.json"),
             tuple(Shard.from_json(shard) for shard in data["shards"]),
             schema_from_text(data["schema"]),
             data["rows"],
@@ -202,7 +233,13 @@ class Plan:
             },
             data.get("image"),
             data.get("metadata"),
+            Sampling(**data["sampling"]) if "sampling" in data else None,
+            tuple(data.get("notes", [])),
         )
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def _absolute(path: str | None) -> str | None:
@@ -240,6 +277,8 @@ def _task_from_json(stage: str, index: int, data: dict[str, Any]) -> Task:
 def files_read(plan: Plan) -> Iterator[Path]:
     """What tasks read outside the run directory: the folders of the shards, the metadata file and the keys."""
     yield from sorted({Path(shard.path).parent for shard in plan.shards})
+    if plan.sampling is not None:
+        yield Path(plan.sampling.asked["model"])
     for path in single_files(plan):
         yield Path(path)
 
@@ -268,6 +307,7 @@ def make_plan(job: Job, dataset: Dataset, cpus: int | dict[str, int], metadata: 
     for option, name in job.evaluate.columns().items():
         if name not in dataset.schema.names:
             raise JobError(f"evaluate.{option}: no column is called {name!r}")
+    check_person(job, dataset.schema)
     _check_survival(job, dataset.schema)
     if job.privacy is not None and job.privacy.delta >= 1 / dataset.rows:
         raise JobError(

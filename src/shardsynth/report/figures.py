@@ -6,6 +6,8 @@ These rules decide what a column's figure shows of the real rows:
 - a bin of numbers with fewer real rows is merged with its neighbour, and the edges of bins are round numbers;
 - where there is no neighbour (missing rows, "other"), the cell says "fewer than ``min_count``" and has no number;
 - every real count is rounded to a multiple of ``min_count``, so that nobody can compute a hidden cell by subtraction.
+
+Where persons are counted, ``report.shown`` first makes every cell stand for enough persons.
 """
 
 from __future__ import annotations
@@ -93,6 +95,10 @@ class HistogramsLike(Protocol):
     def hist(self) -> Sequence[Integers]:
         """One int64 histogram per coded column, missing last."""
 
+    @property
+    def left_out(self) -> Sequence[int] | None:
+        """Per coded column, the rows that are in neither its histogram nor its shares; None: no row of any column."""
+
 
 @dataclass(frozen=True)
 class _Tables:
@@ -103,6 +109,7 @@ class _Tables:
     holdout: Integers | None
     rows: tuple[int, ...]  # real, synthetic..., holdout
     least: int
+    counted: str = "rows"
 
     def all(self) -> tuple[Integers, ...]:
         """The histograms: real, synthetic ones, and the holdout's if there is one."""
@@ -131,6 +138,7 @@ def column_figures(
     synthetic: Mapping[str, HistogramsLike],
     min_count: int = 5,
     holdout: HistogramsLike | None = None,
+    counted: str = "rows",
 ) -> tuple[ColumnFigure, ...]:
     """Figures of all columns, in schema order.
 
@@ -140,6 +148,7 @@ def column_figures(
         synthetic: Counts of the synthetic rows by model name.
         min_count: Fewest real rows of a cell that may be shown.
         holdout: Counts of the real holdout rows, if there are any; the same rules hide their cells.
+        counted: What ``min_count`` counts: ``rows`` or, after ``report.shown``, ``persons``.
 
     Returns:
         One figure per column. A column that is not learned (id, pii, empty) has a note and no bars.
@@ -161,8 +170,9 @@ def column_figures(
             histograms[0],
             tuple(histograms[1 : 1 + len(models)]),
             None if holdout is None else histograms[-1],
-            tuple(int(table.rows) for table in tables),
+            tuple(_rows(table, index) for table in tables),
             min_count,
+            counted,
         )
         if column.role == "category":
             assert column_coder.values is not None
@@ -176,7 +186,11 @@ def column_figures(
 def _histogram(table: HistogramsLike, index: int, category: bool) -> Integers:
     """Histogram of one column, missing rows last; a category's has the rows of unknown categories before them."""
     counts = np.asarray(table.hist[index], dtype=np.int64)
-    return np.insert(counts, len(counts) - 1, int(table.rows) - int(counts.sum())) if category else counts
+    return np.insert(counts, len(counts) - 1, _rows(table, index) - int(counts.sum())) if category else counts
+
+
+def _rows(table: HistogramsLike, index: int) -> int:
+    return int(table.rows) - (0 if table.left_out is None else int(table.left_out[index]))
 
 
 _NOTES = {
@@ -201,9 +215,9 @@ def _categories(labels: list[str], ordered: bool, tables: _Tables) -> tuple[Cell
         if counts[0] == 0:
             label = "values that are not in the real rows"
         elif frequent_others:
-            label = f"all other values ({frequent_others:,} of them with {tables.least} rows or more)"
+            label = f"all other values ({frequent_others:,} of them with {tables.least} {tables.counted} or more)"
         else:
-            label = f"other (fewer than {tables.least} rows)"
+            label = f"other (fewer than {tables.least} {tables.counted})"
         cells.append(tables.cell("other", label, counts))
     return (*cells, *_missing(tables))
 
@@ -219,7 +233,7 @@ def _axis_figure(base: dict[str, Any], coder: ColumnCoder, column: Column, table
     missing = _missing(tables)
     total = int(fine_bins.real.sum())
     if total < tables.least or not len(fine_bins.cuts):
-        note = f"Fewer than {tables.least} real rows have a value here."
+        note = f"Fewer than {tables.least} real {tables.counted} have a value here."
         return ColumnFigure(**base, rows=missing, note=note)
     unit, origin = _unit(coder)
     span = fine_bins.span(fine_bins.real, tables.least)

@@ -4,7 +4,8 @@ A pair with a category is a mosaic: the area of a tile is its share of the rows.
 tiles, and the stronger a tile's shade, the larger its share.
 
 The rules are those of the columns' bars: a category on fewer than ``min_count`` real rows joins "other", a real cell of
-fewer rows is dashed and has no number, and real shares come from counts rounded to multiples of ``min_count``.
+fewer rows is dashed and has no number, and real shares come from counts rounded to multiples of ``min_count``. Where
+persons are counted, so many persons are needed as well.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shardsynth.report.number_pairs import worst_pairs
+from shardsynth.report.shown import RowPeople
 from shardsynth.report.text import shown, value_label
+from shardsynth.summaries.persons import distinct_in
 from shardsynth.summaries.score_tables import NUMBER_CODES
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ def mosaics(
     min_count: int,
     size: float,
     number_tables: Sequence[Mapping[str, Any]] = (),
+    people: RowPeople | None = None,
 ) -> tuple[Mosaic, ...]:
     """Drawings of a model's worst pairs that have a contingency table.
 
@@ -104,16 +108,18 @@ def mosaics(
         min_count: Fewest real rows of a cell that may be shown.
         size: Width and height of a mosaic, in SVG units.
         number_tables: ``number_pairs`` of the model's metrics: the tables of pairs of two numbers.
+        people: Real rows with their persons, where a cell must be of ``min_count`` persons too.
     """
     has_tables = real.score is not None and synthetic.score is not None and real.score.settle().tables is not None
     number_table = {frozenset(table["columns"]): table for table in number_tables}
     drawings: list[Mosaic] = []
+    counted = "rows" if people is None else "persons"
     for score, pair in worst_pairs(coder, quality):
         if (table := number_table.get(frozenset(pair["columns"]))) is not None:
-            drawings.append(_square(table, score, min_count, size))
+            drawings.append(_square(table, score, min_count, size, counted))
         elif has_tables and pair.get("metric") == "ContingencySimilarity":
             names = sorted(pair["columns"], key=lambda name: not _is_category(coder, name))
-            drawings.append(_mosaic(coder, real, synthetic, names, score, min_count, size))
+            drawings.append(_mosaic(coder, real, synthetic, names, score, min_count, size, people))
     return tuple(drawings)
 
 
@@ -122,19 +128,30 @@ def _is_category(coder: TableCoder, name: str) -> bool:
 
 
 def _mosaic(
-    coder: TableCoder, real: Counts, synthetic: Counts, names: Sequence[str], score: float, min_count: int, size: float
+    coder: TableCoder,
+    real: Counts,
+    synthetic: Counts,
+    names: Sequence[str],
+    score: float,
+    min_count: int,
+    size: float,
+    people: RowPeople | None,
 ) -> Mosaic:
     """A pair with a category; the first of ``names`` is drawn along the height, the second along the width."""
     second, first = (coder.index[name] for name in names)
     assert real.score is not None and synthetic.score is not None
     tables = [table.pair(first, second) for table in (real.score, synthetic.score)]
-    groups = [_groups(coder.columns[i], real, axis, tables[0], min_count) for axis, i in enumerate((first, second))]
+    groups = [
+        _groups(coder.columns[i], real, axis, tables[0], min_count, people) for axis, i in enumerate((first, second))
+    ]
     real_table, synthetic_table = (_joined(table, groups[0][0], groups[1][0]) for table in tables)
     labels = (groups[0][1], groups[1][1])
     few = (real_table > 0) & (real_table < min_count)
+    if people is not None:
+        few = (real_table > 0) & (few | (_persons(real, (first, second), groups, people) < min_count))
     rounded = np.where(few, 0.0, min_count * np.rint(real_table / min_count))
     tiles = [
-        _tiles(rounded, few, labels, size, min_count),
+        _tiles(rounded, few, labels, size, min_count, "rows" if people is None else "persons"),
         _tiles(synthetic_table.astype(np.float64), np.zeros_like(few), labels, size, 0),
     ]
     shares = [table / max(float(table.sum()), 1.0) for table in (rounded, synthetic_table)]
@@ -145,7 +162,7 @@ def _mosaic(
 
 
 def _groups(
-    column: ColumnCoder, real: Counts, axis: int, table: Integers, min_count: int
+    column: ColumnCoder, real: Counts, axis: int, table: Integers, min_count: int, people: RowPeople | None = None
 ) -> tuple[Integers, list[str]]:
     """Group of each score code of a column, and the groups' labels.
 
@@ -155,6 +172,7 @@ def _groups(
         axis: Its axis in ``table``.
         table: int64[codes, codes], the real rows of a pair.
         min_count: Fewest real rows of a category that has a group of its own.
+        people: Real rows with their persons, where the category must be of ``min_count`` persons too.
     """
     rows = table.sum(axis=1 - axis)
     size = len(rows)
@@ -172,7 +190,11 @@ def _groups(
     for code, value in zip(codes, values):
         names[code] = "other" if some_joined and code in names else value_label(value, 60)
     missing = int(score_codes[column.missing])
-    frequent = [k for k in np.argsort(-rows, kind="stable").tolist() if k in names and rows[k] >= min_count]
+    enough = rows >= min_count
+    if people is not None:
+        own = score_codes[people.encoded.codes[real.coder.index[column.name]]].astype(np.int64)
+        enough &= distinct_in(own, people.persons, size)[:size] >= min_count
+    frequent = [k for k in np.argsort(-rows, kind="stable").tolist() if k in names and enough[k]]
     chosen = sorted(frequent[:_MOST_CATEGORIES])
     labels = [names[code] for code in chosen]
     groups = np.full(size, len(labels), np.int64)
@@ -186,6 +208,17 @@ def _groups(
     return np.minimum(groups, len(labels) - 1), labels
 
 
+def _persons(
+    real: Counts, columns: tuple[int, int], groups: Sequence[tuple[Integers, list[str]]], people: RowPeople
+) -> Integers:
+    """Persons by group of both columns, int64[groups of the first, groups of the second]; of a sample of the rows."""
+    assert real.score is not None
+    codes = real.score.codes(people.encoded)
+    first, second = (group[codes[real.score.learned[i]]] for i, (group, _) in zip(columns, groups))
+    shape = (int(groups[0][0].max()) + 1, int(groups[1][0].max()) + 1)
+    return distinct_in(first * shape[1] + second, people.persons, shape[0] * shape[1]).reshape(shape)
+
+
 def _joined(table: Integers, first: Integers, second: Integers) -> Integers:
     """A table whose codes are joined to groups, given the group of each code of its axes."""
     joined = np.zeros((int(first.max()) + 1, int(second.max()) + 1), np.int64)
@@ -194,7 +227,12 @@ def _joined(table: Integers, first: Integers, second: Integers) -> Integers:
 
 
 def _tiles(
-    table: Floats, few: npt.NDArray[np.bool_], labels: tuple[Sequence[str], Sequence[str]], size: float, least: int
+    table: Floats,
+    few: npt.NDArray[np.bool_],
+    labels: tuple[Sequence[str], Sequence[str]],
+    size: float,
+    least: int,
+    counted: str = "rows",
 ) -> tuple[Tile, ...]:
     """Tiles of a mosaic: each code of the first column is as wide as its share, each cell as high as its share of that.
 
@@ -212,7 +250,7 @@ def _tiles(
         for j, count in enumerate(row.tolist()):
             height = count / max(float(row.sum()), 1e-9) * size
             if count > 0 and width > 0.2 and height > 0.2:
-                share = f"fewer than {least} rows" if few[i, j] else f"{100 * count / total:.1f}%"
+                share = f"fewer than {least} {counted}" if few[i, j] else f"{100 * count / total:.1f}%"
                 text = f"{shown(labels[0][i], 60)}, {shown(labels[1][j], 60)}: {share}"
                 tiles.append(
                     Tile(
@@ -230,7 +268,7 @@ def _tiles(
     return tuple(tiles)
 
 
-def _square(table: Mapping[str, Any], score: float, least: int, size: float) -> Mosaic:
+def _square(table: Mapping[str, Any], score: float, least: int, size: float, counted: str = "rows") -> Mosaic:
     """A table of two numbers as a square of equal tiles, low values at the lower left."""
     bins = table["bins"]
     real, synthetic = (np.array(table[side], np.float64) for side in ("real", "synthetic"))  # None becomes NaN
@@ -241,7 +279,7 @@ def _square(table: Mapping[str, Any], score: float, least: int, size: float) -> 
         square = []
         for i, j in np.argwhere(shares != 0).tolist():
             share, few = float(shares[i, j]), bool(np.isnan(shares[i, j]))
-            share_text = f"fewer than {least} rows" if few else f"{100 * share:.1f}%"
+            share_text = f"fewer than {least} {counted}" if few else f"{100 * share:.1f}%"
             x, y = round(i * steps[0], 1), round(size - (j + 1) * steps[1], 1)
             width, height = (round(step - _GAP, 1) for step in steps)
             shade = None if few else round(0.06 + 0.94 * float(np.sqrt(share / most)), 3)

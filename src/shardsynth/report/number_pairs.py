@@ -9,7 +9,7 @@ rounded to multiples of the fewest rows that may be shown.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 from shardsynth.report.grids import calendar_grid, clock_grid, nice, time_unit
 from shardsynth.report.plots import finite
 from shardsynth.report.text import number
+from shardsynth.summaries.persons import Hashes, distinct_in
 
 if TYPE_CHECKING:
     from shardsynth.data.coding import TableCoder
@@ -48,7 +49,12 @@ def worst_pairs(coder: TableCoder, quality: Mapping[str, Any]) -> list[tuple[flo
 
 
 def number_pairs(
-    coder: TableCoder, quality: Mapping[str, Any], real: pa.Table, synthetic: pa.Table, min_count: int
+    coder: TableCoder,
+    quality: Mapping[str, Any],
+    real: pa.Table,
+    synthetic: pa.Table,
+    min_count: int,
+    persons: Hashes | None = None,
 ) -> list[dict[str, Any]]:
     """Tables of a model's worst pairs of two numbers, as they stand in ``metrics/<model>.json``.
 
@@ -58,6 +64,7 @@ def number_pairs(
         real: Real rows, a sample.
         synthetic: Synthetic rows, a sample.
         min_count: Fewest real rows of a cell that may be shown.
+        persons: uint64[real rows], hashes of the persons of the real rows, where a cell must be of so many persons too.
 
     Returns:
         A mapping per pair: ``columns``; ``bins``, the labels of the bins of both columns, missing values last;
@@ -73,30 +80,31 @@ def number_pairs(
     for names in pairs:
         places = [coder.index[name] for name in names]
         values = [[np.asarray(axis[i]) for axis in axes] for i in places]  # of each column: real, synthetic
-        bins = [_Bins.of(coder.columns[i].column, x[0], min_count) for i, x in zip(places, values)]
+        bins = [_Bins.of(coder.columns[i].column, x[0], min_count, persons) for i, x in zip(places, values)]
         if not all(len(item.cuts) for item in bins):
             continue
         has_missing = [any(bool(np.isnan(x).any()) for x in column) for column in values]
         sizes = [len(item.cuts) + 1 + missing for item, missing in zip(bins, has_missing)]
-        real_counts, synthetic_counts = (
-            np.bincount(first * sizes[1] + second, minlength=sizes[0] * sizes[1]).reshape(sizes)
-            for first, second in ([item.codes(x[side]) for item, x in zip(bins, values)] for side in (0, 1))
-        )
+        cells = [np.ravel_multi_index([b.codes(x[side]) for b, x in zip(bins, values)], sizes) for side in (0, 1)]
+        real_counts, synthetic_counts = (np.bincount(c, minlength=sizes[0] * sizes[1]).reshape(sizes) for c in cells)
+        people = None if persons is None else distinct_in(cells[0], persons, sizes[0] * sizes[1]).reshape(sizes)
         tables.append(
             {
                 "columns": list(names),
                 "bins": [item.labels() + ["missing"] * missing for item, missing in zip(bins, has_missing)],
                 "cuts": [item.texts for item in bins],
-                "real": _real_shares(real_counts, min_count),
+                "real": _real_shares(real_counts, min_count, people),
                 "synthetic": (synthetic_counts / synthetic_counts.sum()).round(6).tolist(),
             }
         )
     return tables
 
 
-def _real_shares(counts: Integers, min_count: int) -> list[list[float | None]]:
-    """Shares of rounded counts; None where fewer than ``min_count`` rows are."""
+def _real_shares(counts: Integers, min_count: int, persons: Integers | None = None) -> list[list[float | None]]:
+    """Shares of rounded counts; None where fewer than ``min_count`` rows are, or persons where these are counted."""
     few = (counts > 0) & (counts < min_count)
+    if persons is not None:
+        few |= (counts > 0) & (persons < min_count)
     rounded = np.where(few, 0, min_count * np.rint(counts / min_count))
     shares = (rounded / max(float(rounded.sum()), 1.0)).round(6)
     return [[None if hidden else share for share, hidden in zip(*row)] for row in zip(shares.tolist(), few.tolist())]
@@ -115,24 +123,32 @@ class _Bins:
     texts: list[str]
 
     @classmethod
-    def of(cls, column: Column, values: Floats, least: int) -> _Bins:
+    def of(cls, column: Column, values: Floats, least: int, persons: Hashes | None = None) -> _Bins:
         """Bins that hold at least ``least`` of the real ``values`` each; no cuts where there is only one bin.
 
         Args:
             column: The column.
             values: float64[n], NaN where missing.
             least: Fewest values of a bin.
+            persons: uint64[n], hashes of the persons: then each bin, and each value that is a label, is of ``least``
+                persons too.
         """
-        present = np.sort(values[~np.isnan(values)])
+        there = ~np.isnan(values)
+        order = np.argsort(values[there], kind="stable")
+        present, people = values[there][order], None if persons is None else persons[there][order]
+
+        def enough(start: int, stop: int) -> bool:
+            return stop - start >= least and (people is None or len(np.unique(people[start:stop])) >= least)
+
         if len(present) < 2 * least:
             return cls(present[:0], [])
-        candidates = _dates(column, present) if column.role == "datetime" else _numbers(present)
+        candidates = _dates(column, present, enough) if column.role == "datetime" else _numbers(present, enough)
         cuts: list[float] = []
         texts: list[str] = []
         start = 0
         for cut, text in sorted(candidates.items()):
             place = int(np.searchsorted(present, cut))
-            if place - start >= least and len(present) - place >= least:
+            if enough(start, place) and enough(place, len(present)):
                 cuts.append(cut)
                 texts.append(text)
                 start = place
@@ -154,8 +170,13 @@ class _Bins:
         return [first, *middle, last]
 
 
-def _numbers(present: Floats) -> dict[float, str]:
-    """Cuts of sorted numbers and their labels: at rounded eighths, and around a value that is an eighth of them."""
+def _numbers(present: Floats, enough: Callable[[int, int], bool]) -> dict[float, str]:
+    """Cuts of sorted numbers and their labels: at rounded eighths, and around a value that is an eighth of them.
+
+    Args:
+        present: float64[n], increasing.
+        enough: Whether the values from one place to another may be told from all others.
+    """
     places = (np.arange(1, _MOST_BINS) * len(present)) // _MOST_BINS
     eighths = present[places]
     spread = float(present[places[-1]] - present[places[0]]) or float(present[-1] - present[0])
@@ -164,7 +185,7 @@ def _numbers(present: Floats) -> dict[float, str]:
     step = nice(spread / 50)
     texts = {}
     for value, times in zip(*np.unique(eighths, return_counts=True)):
-        if times > 1:
+        if times > 1 and enough(*(int(np.searchsorted(present, value, side=side)) for side in ("left", "right"))):
             texts[float(value)] = f"{value:.6g}"
             texts[float(np.nextafter(value, np.inf))] = f"over {value:.6g}"
         else:
@@ -173,11 +194,11 @@ def _numbers(present: Floats) -> dict[float, str]:
     return texts
 
 
-def _dates(column: Column, present: Floats) -> dict[float, str]:
+def _dates(column: Column, present: Floats, enough: Callable[[int, int], bool]) -> dict[float, str]:
     """Cuts of sorted dates or times and their labels: whole days, months, hours and so on; durations as numbers."""
     arrow_type = column.value_type
     if pa.types.is_duration(arrow_type):
-        return _numbers(present)
+        return _numbers(present, enough)
     low, high = (float(present[int(share * (len(present) - 1))]) for share in (0.02, 0.98))
     if pa.types.is_time(arrow_type):
         grid = clock_grid(low, high, _MOST_BINS - 2, str(arrow_type.unit))

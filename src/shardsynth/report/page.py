@@ -70,6 +70,7 @@ class ReportData:
         provenance: Further facts, text by label.
         notes: Sentences for the reader, shown at the top.
         min_count: Fewest real rows of a cell on the page: the value that ``column_figures`` got.
+        counted: What these are: ``rows`` or ``persons``.
         drift: ``ShardHistograms.distances`` of the real rows.
     """
 
@@ -84,6 +85,7 @@ class ReportData:
     provenance: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     min_count: int = 5
+    counted: str = "rows"
     drift: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -191,6 +193,7 @@ def _payload(report: ReportData) -> dict[str, Any]:
         "models": [shown(model.name) for model in report.models],
         "total": len(report.columns),
         "least": report.min_count,
+        "counted": report.counted,
         "holdout": any(cell.holdout is not None for _, figure in columns for cell in (*figure.rows, *figure.bins)),
         "columns": [_column(figure, place, report.models) for place, figure in columns],
         "pairs": {

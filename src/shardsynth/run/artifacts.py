@@ -62,8 +62,9 @@ class Artifacts:
     """
 
     def __init__(self, root: Path) -> None:
-        self.run = RunDir(Path(root))
-        self.plan = Plan.from_json(self.run.read_plan())
+        run = RunDir.at(Path(root))
+        self.plan = Plan.from_json(run.read_plan())
+        self.run = RunDir(run.root, parts_beside=self.plan.sampling is not None)
         self._cache: dict[str, Any] = {}
 
     def find(self, stage: str, index: int) -> Task:

@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -49,9 +50,23 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths of one run. Nothing is created before ``create`` or ``write_plan`` is called."""
+    """Paths of one run. Nothing is created before ``create`` or ``write_plan`` is called.
+
+    Attributes:
+        root: The run directory.
+        parts_beside: Whether synthetic parts lie in the folder that holds the run directory: so does
+            `shardsynth sample`, for a single model.
+    """
 
     root: Path
+    parts_beside: bool = False
+
+    @classmethod
+    def at(cls, folder: Path) -> RunDir:
+        """The run directory that a user names: of `shardsynth sample` also by the folder of the parts."""
+        inner = folder / "_run"
+        beside = not (folder / "plan.json").exists() and (inner / "plan.json").exists()
+        return cls(inner if beside else folder)
 
     @property
     def private(self) -> Path:
@@ -107,6 +122,8 @@ class RunDir:
 
     def samples(self, name: str) -> Path:
         """Folder of a model's synthetic rows."""
+        if self.parts_beside:
+            return self.root.parent
         return self.root / "samples" / name
 
     def part(self, name: str, index: int) -> Path:
@@ -179,8 +196,10 @@ class RunDir:
         group = plan.get("job", {}).get("access") == "group"
         self.create(group=group)
         content = (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+        # A run that an older version planned with `evaluate.group` goes on as it began.
+        same = (plan["identity"], plan.get("older_identity", plan["identity"]))
         with readable_by_group(group):
-            if not create_once(self.plan_file, content) and self.read_plan()["identity"] != plan["identity"]:
+            if not create_once(self.plan_file, content) and self.read_plan()["identity"] not in same:
                 raise RunError(
                     f"{self.root}: the folder holds the run of another job, another input or other metadata; "
                     "choose another `output:`, or remove the folder"
@@ -294,6 +313,16 @@ class RunDir:
             attempt.discard()
 
 
+def _peak() -> dict[str, int]:
+    """The most memory of this process until now, in bytes; nothing where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+
+
 @dataclass
 class Attempt:
     """The outputs of one attempt at a task; they have temporary names until it commits.
@@ -304,6 +333,7 @@ class Attempt:
         index: Number of the task in the stage.
         name: A text that no other attempt has.
         started: When the attempt started, in seconds since 1970.
+        cpu_started: CPU seconds of this process by then.
     """
 
     run: RunDir
@@ -311,6 +341,7 @@ class Attempt:
     index: int
     name: str = field(default_factory=attempt_name)
     started: float = field(default_factory=time.time)
+    cpu_started: float = field(default_factory=time.process_time)
     _outputs: dict[str, Path] = field(default_factory=dict)
     _sums: dict[str, str] = field(default_factory=dict)
 
@@ -369,6 +400,8 @@ class Attempt:
             "outputs": outputs,
             "seconds": round(time.time() - self.started, 3),
             "finished": round(time.time(), 3),
+            "cpu_seconds": round(time.process_time() - self.cpu_started, 3),
+            **_peak(),
             "host": socket.gethostname(),
             "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
             "versions": {"shardsynth": __version__, "python": platform.python_version()},

@@ -46,7 +46,8 @@ def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | Non
         sample_values: A sample of its values.
         options: ``seed`` (int: chooses the scrambling and Faker's stream), ``unique`` (bool: a key; no missing
             values), ``locales`` (list of str or str: Faker's), ``rows_per_value`` (int: rows that share one id),
-            ``counts`` ((int, int): distinct values and values of the whole input; default: those of the sample).
+            ``counts`` ((int, int): distinct values and values of the whole input; default: those of the sample),
+            ``persons`` (uint64[n]: hashes of the persons of the values; a format is then learned from one of each).
 
     Raises:
         MetadataError: A ``regex_format`` is not valid or cannot be enumerated, Faker does not know the PII sdtype, or
@@ -70,13 +71,22 @@ def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | Non
         generator.update({"kind": "pii", "function": faker_name(column, locales), "locales": locales, "unique": unique})
         generator["numbering"] = [1, 1] if unique else _numbering(values, options.get("counts"))
     elif kind_of(column.type) == "text":
-        texts = pc.unique(values.drop_null()).cast(pa.string()).to_pylist()[:_SAMPLED]
+        own = _one_of_each(values, options.get("persons"))
+        texts = pc.unique(own.drop_null()).cast(pa.string()).to_pylist()[:_SAMPLED]
         pii_format = Format("sdv-pii-[0-9a-z]{5}", "sdv-pii-", "[0-9a-z]", 5, "") if column.role == "pii" else None
         generator.update({"kind": "string", **(pii_format or learn_format(texts)).__dict__})
     else:
         generator.update(_learn_number(column, values))
     _fit_index(column, generator, unique)
     return generator
+
+
+def _one_of_each(values: pa.Array, persons: np.ndarray[Any, np.dtype[np.uint64]] | None) -> pa.Array:
+    """The first value of each person, so that a letter that many values share is shared by many persons."""
+    if persons is None:
+        return values
+    present = np.flatnonzero(np.asarray(values.is_valid().to_numpy(zero_copy_only=False), np.bool_))
+    return values.take(pa.array(present[np.sort(np.unique(persons[present], return_index=True)[1])]))
 
 
 def _numbering(values: pa.Array, counts: tuple[int, int] | None) -> list[int]:
@@ -120,6 +130,7 @@ def learn_all(
     locales: Any = None,
     composite: Collection[str] = (),
     counts: Mapping[str, tuple[int, int]] | None = None,
+    persons: np.ndarray[Any, np.dtype[np.uint64]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Generators of all columns of role ``id`` or ``pii``, by name.
 
@@ -134,8 +145,9 @@ def learn_all(
         locales: Faker's locales.
         composite: Columns of a composite key.
         counts: Distinct values and values of columns in the whole input, where they were counted.
+        persons: uint64[rows], hashes of the persons of the rows, where they are known.
     """
-    settings = {"seed": seed, "locales": locales}
+    settings = {"seed": seed, "locales": locales, "persons": persons}
     generated = [column for column in columns if column.role in ("id", "pii")]
     generators = {}
     for column in generated:
@@ -148,7 +160,8 @@ def learn_all(
         for column in parts:
             if column is not largest and column.name not in keys:
                 generator = generators[column.name]
-                generator["cycle"] = max(1, min(distinct[column.name], capacity(generator)))
+                size = max(1, min(distinct[column.name], capacity(generator)))
+                generator.update({"numbering": [size]} if "numbering" in generator else {"cycle": size})
     return generators
 
 

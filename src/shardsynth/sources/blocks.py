@@ -48,10 +48,15 @@ def _classes(artifacts: Artifacts, name: str) -> list[Any]:
     assert column.values is not None
     rows = artifacts.counts("train").hist[coder.index[name]][: len(column.values)]
     least = 1 if artifacts.plan.job.rare.as_ == "keep" else max(1, artifacts.plan.job.rare.min_count)
-    classes: list[Any] = column.values.filter(pa.array(np.asarray(rows) >= least)).to_pylist()
+    enough = np.asarray(rows) >= least
+    persons = artifacts.counts("train").persons
+    if persons is not None:
+        enough &= persons.cells[coder.index[name]].persons[: len(enough)] >= least
+    classes: list[Any] = column.values.filter(pa.array(enough)).to_pylist()
     if not 1 <= len(classes) <= _MOST_CLASSES:
+        counted = "rows" if persons is None else "persons"
         raise JobError(
-            f"sample.balance: {name!r} has {len(classes):,} classes of {least} rows or more; wanted 1 to "
+            f"sample.balance: {name!r} has {len(classes):,} classes of {least} {counted} or more; wanted 1 to "
             f"{_MOST_CLASSES:,}"
         )
     return classes

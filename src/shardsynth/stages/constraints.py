@@ -15,6 +15,7 @@ from shardsynth.run.constraint_card import FILE
 from shardsynth.run.rundir import Attempt
 from shardsynth.sampling.constraints.declared import describe, is_programmed
 from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints
+from shardsynth.stages.persons import no_persons
 from shardsynth.summaries.counts import Counts
 
 
@@ -43,22 +44,30 @@ class InnerCounts:
             seed=job.seed,
             total_rows=artifacts.profile("train").rows,
             relations=artifacts.relations(),
+            persons=no_persons(artifacts, artifacts.inner_coder(), "train", pairs=True),
         )
         self.violations = [[0, -1] for _ in job.constraints]
 
-    def update(self, batch: pa.RecordBatch, row: int, keep: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+    def update(
+        self,
+        batch: pa.RecordBatch,
+        row: int,
+        keep: np.ndarray[Any, np.dtype[np.bool_]],
+        persons: np.ndarray[Any, np.dtype[np.uint64]] | None = None,
+    ) -> None:
         """Count the training rows of a batch.
 
         Args:
             batch: In the schema of the input.
             row: Global number of its first row.
             keep: bool[n], which rows are training rows.
+            persons: uint64[n], hashes of the rows' persons, where persons are counted.
         """
         if not batch.num_rows:
             return
         for number, program in zip(self._programs, self._table.programs):
             count_broken(self.violations[number], program.valid(batch), row)
-        self.counts.update(self._table.transform(batch), row, keep)
+        self.counts.update(self._table.transform(batch), row, keep, persons)
 
 
 def sdv_constraints(artifacts: Artifacts) -> Any:

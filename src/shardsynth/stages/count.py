@@ -16,6 +16,7 @@ from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.constraints import InnerCounts, refuse_input
+from shardsynth.stages.persons import no_persons, row_persons
 from shardsynth.stages.rows import check_keys, input_rows
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.drift import ShardHistograms, group_of
@@ -34,9 +35,13 @@ def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
         seed=plan.job.seed,
         total_rows=artifacts.profile("train").rows,
         relations=artifacts.relations() if inner is None else (),
+        persons=no_persons(artifacts, coder, "train", pairs=inner is None),
     )
     holdout = Counts.empty(
-        coder, fit=False, score=ScoreRanges.from_profile(artifacts.profile("holdout"), coder.columns)
+        coder,
+        fit=False,
+        score=ScoreRanges.from_profile(artifacts.profile("holdout"), coder.columns),
+        persons=no_persons(artifacts, coder, "holdout", pairs=False),
     )
     parts = {"train": train, "holdout": holdout}
     if plan.job.privacy is not None:
@@ -50,13 +55,14 @@ def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
             _add_shard(drift, plan, shard, train, before)
         if now != shard:
             shard, before = now, [counts.copy() for counts in train.hist]
-        train.update(batch, row, ~is_holdout)
+        persons = row_persons(plan, batch, row)
+        train.update(batch, row, ~is_holdout, persons)
         if plan.job.privacy is not None:
             parts["public"].update(batch, row, ~is_holdout)
         if is_holdout.any():
-            holdout.update(batch, row, is_holdout)
+            holdout.update(batch, row, is_holdout, persons)
         if inner is not None:
-            inner.update(batch, row, ~is_holdout)
+            inner.update(batch, row, ~is_holdout, persons)
     if inner is not None:
         parts["inner"] = inner.counts
     if shard >= 0:

@@ -22,7 +22,8 @@ from shardsynth.sources.sources import BATCH_ROWS, QuotaSource
 from shardsynth.stages.constraints import write_card
 from shardsynth.stages.fit_setup import fit_setup
 from shardsynth.stages.model_files import save_files, write_losses, write_provenance
-from shardsynth.stages.rows import training_rows
+from shardsynth.stages.persons import fit_protection
+from shardsynth.stages.rows import training_persons, training_rows
 from shardsynth.standalone.files import write_json
 from shardsynth.standalone.signatures import make_key, sign
 from shardsynth.summaries.counts import Counts
@@ -68,20 +69,23 @@ def _choose(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any
 
 
 def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str, Any]:
-    make_key()  # without one, hours of training could not be kept
     plan, run = artifacts.plan, artifacts.run
     model_options = plan.job.models[task.model]
     table = artifacts.fit_table()
     options, sample = native_options(plan.job, task.model), artifacts.profile("train").sample
+    streams = plan.job.fit.rows == "all"
+    protection = fit_protection(artifacts, task.model, table.counts)
     with fit_setup(artifacts, task, table.schema, table.columns, table.coder, options, sample) as setup:
         fitted = NATIVE[model_options.model].fit(
             Fitting(
                 setup,
                 table.profile,
-                table.counts,
+                protection.counts,
                 table.relations,
-                rows=(lambda: training_rows(artifacts)) if plan.job.fit.rows == "all" else None,
+                rows=(lambda: training_rows(artifacts)) if streams else None,
                 score=lambda batch: _score(artifacts, batch),
+                hide=protection.hide,
+                persons=None if plan.job.person is None else lambda: training_persons(artifacts, streams),
             )
         )
     # Opened to check it: a condition that the model cannot meet is one error here, before any sampling task starts.
@@ -94,7 +98,7 @@ def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str,
     write_provenance(plan, task.model, attempt.output(folder / "run.json"))
     write_losses(folder / "loss.parquet" if candidate else run.losses(task.model), fitted.losses, attempt)
     rows = artifacts.counts("train").rows
-    details = {"fitted_rows": fitted.rows, "sampled": fitted.rows < rows, "notes": list(fitted.notes)}
+    details = {"fitted_rows": fitted.rows, "sampled": fitted.rows < rows, "notes": [*fitted.notes, *protection.notes()]}
     if candidate:
         details["quality"] = _score(artifacts, fitted.model.draw(plan.job.seed, 0, _SCORED_ROWS))
     return details

@@ -17,6 +17,7 @@ from shardsynth.models.base import FitSetup
 from shardsynth.planning.generators import learn_generators
 from shardsynth.planning.plan import Task
 from shardsynth.run.artifacts import Artifacts
+from shardsynth.stages.persons import sample_persons
 from shardsynth.standalone import signals
 
 #: Difference between the seeds of a model's candidates.
@@ -49,7 +50,9 @@ def fit_setup(
     """
     plan, run = artifacts.plan, artifacts.run
     counts = None if plan.job.privacy is not None else counted_values(artifacts)
-    generators = learn_generators(plan.job, task.model, artifacts.metadata(), columns, sample, plan.rows, counts)
+    persons = sample_persons(artifacts, "train")  # None under dp, where the sample has no rows
+    metadata = artifacts.metadata()
+    generators = learn_generators(plan.job, task.model, metadata, columns, sample, plan.rows, counts, persons)
     with tempfile.TemporaryDirectory(prefix="training-", dir=run.private) as scratch:
         yield FitSetup(
             schema,

@@ -17,8 +17,9 @@ from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
 from shardsynth.data.detection import complete
 from shardsynth.data.metadata import columns as columns_of
+from shardsynth.data.values import axis
 from shardsynth.job import Job
-from shardsynth.models.columns.fit import column_ends
+from shardsynth.models.columns.fit import ColumnPersons, column_ends
 from shardsynth.models.columns.marginals import Protection, cells_of_histogram
 from shardsynth.planning.constraints import declarations
 from shardsynth.run.artifacts import Artifacts
@@ -32,7 +33,9 @@ from shardsynth.sampling.constraints.programmed import fit_program, save_program
 from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints, check_metadata
 from shardsynth.sampling.constraints.step import ConstrainedColumn
 from shardsynth.sampling.constraints.table import TableConstraints
+from shardsynth.stages.persons import profile_persons
 from shardsynth.standalone.signatures import sign
+from shardsynth.summaries.persons import Hashes, PersonCells, PersonEnds, distinct_in
 from shardsynth.summaries.profile import Profile, ProfileOptions
 
 
@@ -69,7 +72,8 @@ def learn_constraints(
                 list(program.inner_columns),
             )
             programs.append(program)
-    table = _bind_steps(job, coder, artifacts.plan.schema, train, programs)
+    persons = profile_persons(artifacts.plan, train)
+    table = _bind_steps(job, coder, artifacts.plan.schema, train, programs, persons)
     inner_sample = table.transform(_as_written(train.sample, artifacts.plan.schema))
     rows = inner_sample.num_rows
     options = ProfileOptions(seed=job.seed, total_rows=rows, sample_rows=max(rows, 1), extremes=train.options.extremes)
@@ -95,7 +99,12 @@ def learn_constraints(
 
 
 def _bind_steps(
-    job: Job, coder: TableCoder, schema: pa.Schema, train: Profile, programs: Sequence[Any]
+    job: Job,
+    coder: TableCoder,
+    schema: pa.Schema,
+    train: Profile,
+    programs: Sequence[Any],
+    persons: Hashes | None,
 ) -> TableConstraints:
     """The steps of the constraints, bound to their columns and to the combinations in the row sample."""
     sample = {name: train.sample.column(name).combine_chunks() for name in schema.names}
@@ -103,14 +112,17 @@ def _bind_steps(
 
     def known(step: CombinationStep) -> frozenset[str]:
         labels = step.labels(sample)
-        rows = np.bincount(labels.indices.to_numpy(), minlength=len(labels.dictionary))
+        codes = labels.indices.to_numpy()
+        rows = np.bincount(codes, minlength=len(labels.dictionary))
+        if persons is not None:
+            rows = distinct_in(codes.astype(np.int64), persons, len(labels.dictionary))
         least = 1 if job.rare.as_ == "keep" else job.rare.min_count
         return frozenset(x for x, count in zip(labels.dictionary.to_pylist(), rows.tolist()) if count >= least)
 
     busy = {name for name in schema.names if any(name not in program.untouched for program in programs)}
     steps = bind(
         declarations(job),
-        lambda name: _constrained_column(by_name[name], coder, train, job, schema),
+        lambda name: _constrained_column(by_name[name], coder, train, job, schema, persons),
         {*schema.names, *(name for program in programs for name in program.inner.names)},
         busy=busy,
         anchored=lambda columns: needs_anchor(columns, sample),
@@ -120,7 +132,7 @@ def _bind_steps(
 
 
 def _constrained_column(
-    column: Column, coder: TableCoder, train: Profile, job: Job, schema: pa.Schema
+    column: Column, coder: TableCoder, train: Profile, job: Job, schema: pa.Schema, persons: Hashes | None
 ) -> ConstrainedColumn:
     """A column with its grid and the two ends between which a model stays."""
     nullable = bool(schema.field(column.name).nullable)
@@ -133,8 +145,19 @@ def _constrained_column(
         column_coder.mass[:-1], column_coder.cuts, column_coder.low, column_coder.high, column_coder.precision
     )
     protection = Protection(job.rare.min_count, job.rare.as_, job.extremes == "clip")
-    low, high = column_ends(column_coder, cells, train[column.name], protection)
+    low, high = column_ends(
+        column_coder, cells, train[column.name], protection, _ends_of_sample(column, train, persons)
+    )
     return ConstrainedColumn(column, column_coder.precision, low, high, column_coder.emit_nan, nullable)
+
+
+def _ends_of_sample(column: Column, train: Profile, persons: Hashes | None) -> ColumnPersons | None:
+    """The persons of the row sample with the most extreme values; no rarer than those of all rows."""
+    if persons is None:
+        return None
+    ends = PersonEnds(len(persons))
+    ends.add(axis(column, train.sample.column(column.name))[0], persons)
+    return ColumnPersons(PersonCells(0, 1), ends)
 
 
 def _as_written(sample: pa.Table, schema: pa.Schema) -> pa.RecordBatch:

@@ -18,6 +18,7 @@ from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.sources.blocks import blocks_of
 from shardsynth.stages.constraints import constraint_results
 from shardsynth.stages.count_figures import check_parts, coalesce, figures, images_of
+from shardsynth.stages.persons import sample_persons
 from shardsynth.stages.row_figures import fewest_rows_shown, joined, row_figures
 from shardsynth.summaries.counts import Counts
 
@@ -63,7 +64,12 @@ def merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
     table, distances = joined(artifacts, [run.score_part(t, "rows") for t in tasks])
     result = {**figures(artifacts, model, counts), **row_figures(artifacts, table, distances)}
     result["number_pairs"] = number_pairs(
-        artifacts.coder(), result["quality"], artifacts.profile("train").sample, table, fewest_rows_shown(plan.job)
+        artifacts.coder(),
+        result["quality"],
+        artifacts.profile("train").sample,
+        table,
+        fewest_rows_shown(plan.job),
+        sample_persons(artifacts, "train"),
     )
     result["seconds"]["judge"] = round(time.monotonic() - started, 3)
     attempt.write_json(run.metrics(model), result)

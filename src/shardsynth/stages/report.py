@@ -23,8 +23,10 @@ from shardsynth.planning.plan import Task
 from shardsynth.report.figures import column_figures
 from shardsynth.report.mosaics import mosaics
 from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData, write_report
+from shardsynth.report.shown import shown_counts
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
+from shardsynth.stages.persons import row_people
 from shardsynth.stages.row_figures import fewest_rows_shown
 from shardsynth.standalone.access import readable_by_group
 from shardsynth.standalone.files import no_space_is_clear, read_json
@@ -38,6 +40,8 @@ def write_run_report(root: Path) -> Path:
         RunError: A model is not merged yet, or the files that derive from real rows were deleted.
     """
     artifacts = Artifacts(root)
+    if artifacts.plan.sampling is not None:
+        raise RunError(f"{root}: holds rows of a model, and no figures; a report needs the run that fitted the model")
     if not artifacts.run.private.exists():
         raise RunError(f"{root}: what derives from real rows was deleted, and the page is drawn from it")
     not_merged = [
@@ -70,11 +74,13 @@ def report_data(artifacts: Artifacts) -> ReportData:
     synthetic = {name: Counts.load(run.private / "summary" / f"synthetic.{name}.all", coder) for name in job.models}
     train, holdout = artifacts.counts("train"), artifacts.counts("holdout")
     least = fewest_rows_shown(job)
+    shown, shown_holdout = shown_counts(train, least), shown_counts(holdout, least)
+    people, counted = row_people(artifacts), "rows" if train.persons is None else "persons"
     models = []
     for name in job.models:
         metrics = read_json(run.metrics(name))
         numbers = metrics.get("number_pairs") or ()
-        tiles = mosaics(coder, train, synthetic[name], metrics["quality"], least, MOSAIC_SIZE, numbers)
+        tiles = mosaics(coder, train, synthetic[name], metrics["quality"], least, MOSAIC_SIZE, numbers, people)
         models.append(ModelReport(name, metrics, _losses(run.losses(name)), tiles))
     seconds = {}
     for stage in STAGES:
@@ -87,7 +93,14 @@ def report_data(artifacts: Artifacts) -> ReportData:
         rows={"input": plan.input_rows, "training": train.rows, "holdout": holdout.rows, "synthetic": plan.rows},
         stages={stage: value for stage, value in seconds.items() if value},
         models=tuple(models),
-        columns=column_figures(coder, train, synthetic, min_count=least, holdout=holdout if holdout.rows else None),
+        columns=column_figures(
+            coder,
+            shown,
+            synthetic,
+            min_count=least,
+            holdout=shown_holdout if holdout.rows else None,
+            counted=counted,
+        ),
         versions={
             "shardsynth": __version__,
             "python": platform.python_version(),
@@ -98,13 +111,22 @@ def report_data(artifacts: Artifacts) -> ReportData:
             "Shards": f"{len(plan.shards):,}",
             "Columns": f"{len(plan.schema):,}",
             "Chunk rows": f"{plan.chunk_rows:,}",
+            **_persons(job),
             **_conditions(job),
             **_identity(artifacts),
         },
         notes=_guarantee(artifacts),
         drift=read_json(run.private / "summary" / "drift.json"),
         min_count=least,
+        counted=counted,
     )
+
+
+def _persons(job: Job) -> dict[str, str]:
+    """A line that says what a person is, and who is protected by it."""
+    if job.person is not None:
+        return {"Persons": f"{job.person}: rare values, ends, holdout and figures count persons"}
+    return {"Persons": f"{job.evaluate.group}: the holdout only; all else counts rows"} if job.evaluate.group else {}
 
 
 def _conditions(job: Job) -> dict[str, str]:

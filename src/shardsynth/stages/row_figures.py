@@ -23,11 +23,13 @@ from shardsynth.data.values import decoded, kind_of, plain_type, without_views
 from shardsynth.job import Job
 from shardsynth.metrics.attacks import attacks
 from shardsynth.metrics.detection import detection
+from shardsynth.metrics.persons import with_persons
 from shardsynth.metrics.privacy import COMPARED_ROWS, SEARCHED_ROWS, Distances, Reference, Z, compare, privacy
 from shardsynth.metrics.survival import survival
 from shardsynth.metrics.text_privacy import text_privacy
 from shardsynth.metrics.utility import utility
 from shardsynth.run.artifacts import Artifacts
+from shardsynth.stages.persons import sample_persons
 from shardsynth.summaries.rows import hash_rows, share_threshold
 
 #: Fewest training rows, and fewest holdout rows, for privacy figures.
@@ -38,11 +40,19 @@ _AIM = 0.97
 _TEXT_ROLES = ("category", "id", "pii")
 
 
+def real_rows(artifacts: Artifacts) -> tuple[pa.Table, pa.Table]:
+    """The row samples of training and holdout rows, with their persons where the job names them."""
+    train, holdout = (
+        with_persons(artifacts.profile(name).sample, sample_persons(artifacts, name)) for name in ("train", "holdout")
+    )
+    return train, holdout
+
+
 def reference(artifacts: Artifacts) -> Reference | None:
     """The real rows with which synthetic rows are compared; None with too few of them, or without torch."""
 
     def load() -> Reference | None:
-        train, holdout = artifacts.profile("train").sample, artifacts.profile("holdout").sample
+        train, holdout = real_rows(artifacts)
         if min(train.num_rows, holdout.num_rows) < _FEWEST_ROWS or importlib.util.find_spec("torch") is None:
             return None
         return Reference(artifacts.coder(), train, holdout, artifacts.plan.job.seed)
@@ -108,7 +118,7 @@ def row_figures(artifacts: Artifacts, table: pa.Table, distances: Distances | No
     """
     plan, coder = artifacts.plan, artifacts.coder()
     evaluate, seed = plan.job.evaluate, plan.job.seed
-    train, holdout = artifacts.profile("train").sample, artifacts.profile("holdout").sample
+    train, holdout = real_rows(artifacts)
     figures: dict[str, dict[str, Any]] = {"privacy": {}, "utility": {}, "detection": {}}
     if not table.num_rows:
         return figures
@@ -153,5 +163,5 @@ def _add_text_privacy(figures: dict[str, Any], artifacts: Artifacts, train: pa.T
 
 
 def fewest_rows_shown(job: Job) -> int:
-    """Fewest real rows of a cell that the page shows: rarer values may be in a model, but not on the page."""
+    """Fewest real rows, or persons, of a cell that the page shows: rarer values may be in a model, but not there."""
     return max(5, job.rare.min_count)

@@ -15,7 +15,9 @@ from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Progress
 from shardsynth.sampling.pseudonyms import Pseudonyms
+from shardsynth.stages.persons import row_persons, sample_persons
 from shardsynth.standalone import signals
+from shardsynth.summaries.persons import Hashes
 from shardsynth.summaries.rows import holdout_mask
 
 
@@ -32,6 +34,27 @@ def training_rows(artifacts: Artifacts) -> Iterator[pa.RecordBatch]:
                 yield table.transform(rows)
 
 
+def training_persons(artifacts: Artifacts, streams: bool) -> Hashes:
+    """Hashes of the persons of the rows that a model is trained on, uint64[rows], in the order of these rows.
+
+    Args:
+        artifacts: Of a run whose job names persons.
+        streams: Whether these rows are all training rows, not the row sample.
+    """
+    plan = artifacts.plan
+    if not streams:
+        sample = sample_persons(artifacts, "train")
+        assert sample is not None
+        return sample
+    parts = [np.zeros(0, np.uint64)]
+    for task in plan.tasks["count"]:
+        for batch, row, is_holdout in input_rows(plan, task, signals.check):
+            persons = row_persons(plan, batch, row)
+            assert persons is not None
+            parts.append(persons[~is_holdout])
+    return np.concatenate(parts)
+
+
 Rows = Iterator[tuple[pa.RecordBatch, int, npt.NDArray[np.bool_]]]
 
 
@@ -42,15 +65,15 @@ def input_rows(plan: Plan, task: Task, progress: Progress) -> Rows:
         The batch, the global number of its first row, and bool[n], which rows belong to the holdout.
     """
     rows_done = 0
-    evaluate = plan.job.evaluate
+    holdout_key = plan.job.holdout_key
     replace = pseudonyms(plan.job)
     for piece in task.pieces:
         row = piece.first_row
         groups = range(piece.first_group, piece.last_group)
         for batch in read_batches(plan.shards[piece.shard], plan.schema, groups):
-            key = batch.column(evaluate.group) if evaluate.group else None
+            key = batch.column(holdout_key) if holdout_key else None
             rows = batch if replace is None else replace.replaced(batch)
-            yield rows, row, holdout_mask(plan.job.seed, evaluate.holdout, row, batch.num_rows, key)
+            yield rows, row, holdout_mask(plan.job.seed, plan.job.evaluate.holdout, row, batch.num_rows, key)
             row += batch.num_rows
             rows_done += batch.num_rows
             progress(rows_done)

@@ -27,15 +27,20 @@ from shardsynth.standalone.files import no_space_is_clear
 StageFunction = Callable[[Artifacts, Task, Attempt, Progress], dict[str, Any]]
 
 
-def stage_function(stage: str) -> StageFunction:
+def stage_function(stage: str, *, of_model: bool = False) -> StageFunction:
     """The function of a stage; only the module of this stage is imported.
+
+    Args:
+        stage: The stage.
+        of_model: Whether the plan is one of `shardsynth sample`.
 
     Raises:
         ValueError: There is no such stage.
     """
     if stage not in STAGES:
         raise ValueError(f"no stage is called {stage!r}")
-    function: StageFunction = getattr(import_module(f"shardsynth.stages.{stage.removesuffix('_merge')}"), stage)
+    module = "model_rows" if of_model else stage.removesuffix("_merge")
+    function: StageFunction = getattr(import_module(f"shardsynth.stages.{module}"), stage)
     return function
 
 
@@ -72,7 +77,9 @@ class TaskRunner:
                 self.run.attempt(stage, index) as attempt,
                 no_space_is_clear(*_space_needed(self.run, self.plan, task)),
             ):
-                return stage_function(stage)(self.artifacts, task, attempt, progress)
+                return stage_function(stage, of_model=self.plan.sampling is not None)(
+                    self.artifacts, task, attempt, progress
+                )
         except Exception:
             # Another attempt may have committed in the meantime, and deleted what this one was reading.
             record = self.run.committed(stage, index)

@@ -36,7 +36,8 @@ def make_folder(folder: Path, mode: int) -> bool:
         if folder.stat().st_gid != parent.st_gid:
             os.chown(folder, -1, parent.st_gid)
             mode |= stat.S_ISGID
-    folder.chmod(mode | (parent.st_mode & stat.S_ISGID))
+    with contextlib.suppress(OSError):  # a file system without modes
+        folder.chmod(mode | (parent.st_mode & stat.S_ISGID))
     return True
 
 

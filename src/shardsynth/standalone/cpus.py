@@ -18,9 +18,10 @@ _VARIABLES = (
 
 
 def available_cpus() -> int:
-    """The smallest of Slurm's grant, the CPU affinity and the cgroup quota; at least 1."""
+    """The smallest of the scheduler's grant, the CPU affinity and the cgroup quota; at least 1."""
     limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
-    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):  # the second one where a whole node is given
+    # The second one where a whole node is given; the last one by scripts for PBS and Grid Engine.
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "SHARDSYNTH_CPUS"):
         with contextlib.suppress(ValueError):
             limits.append(int(os.environ.get(name, "")))
     quota = _cgroup_quota()

@@ -20,6 +20,7 @@ from shardsynth.data.values import without_views
 from shardsynth.errors import MergeError
 from shardsynth.summaries.moments import BLOCK, Moments
 from shardsynth.summaries.pair_tables import PairTables, packed, unpacked
+from shardsynth.summaries.person_counts import PersonCounts
 from shardsynth.summaries.ranges import ScoreRanges
 from shardsynth.summaries.rows import hash_row_numbers, share_threshold
 from shardsynth.summaries.score_tables import ScoreTables
@@ -54,6 +55,7 @@ class Counts:
             missing value has the score 0. It is kept for the fit of more than 500 columns, else None.
         score_sums: int64[d], sums of the normal scores in units of ``SCORE_STEP``; None where ``scores`` is None.
         missing_gram: int64[m, m], rows where both of two columns of ``coder.missing_columns`` are missing.
+        persons: The persons behind these counts; None where they are counted by rows alone.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Counts:
         seed: int | None = None,
         total_rows: int | None = None,
         relations: Sequence[RelationLike] = (),
+        persons: PersonCounts | None = None,
     ) -> None:
         self.coder = coder
+        self.persons = persons
         self.rows = self.fit_rows = 0
         self.hist = [np.zeros(c.n_codes, np.int64) for c in coder.columns]
         self.outside = [Unseen() for _ in coder.columns]
@@ -93,6 +97,7 @@ class Counts:
         seed: int | None = None,
         total_rows: int | None = None,
         relations: Sequence[RelationLike] = (),
+        persons: PersonCounts | None = None,
     ) -> Counts:
         """Counts of no rows.
 
@@ -103,16 +108,24 @@ class Counts:
             seed: Seed that chooses the rows of the fit tables; the coder's if None.
             total_rows: Rows of the whole table, about 2,000,000 of which are in the fit tables; the coder's if None.
             relations: Relations whose violations are counted.
+            persons: Counts of no persons, where persons are counted too.
         """
-        return cls(coder, fit, score, seed, total_rows, relations)
+        return cls(coder, fit, score, seed, total_rows, relations, persons)
 
-    def update(self, batch: pa.RecordBatch, row_offset: int, keep: npt.NDArray[np.bool_] | None = None) -> Counts:
+    def update(
+        self,
+        batch: pa.RecordBatch,
+        row_offset: int,
+        keep: npt.NDArray[np.bool_] | None = None,
+        persons: npt.NDArray[np.uint64] | None = None,
+    ) -> Counts:
         """Count a batch.
 
         Args:
             batch: Rows with the coder's columns.
             row_offset: Global row number of the batch's first row.
             keep: bool[n], the rows that belong to these counts; all of them if None.
+            persons: uint64[n], hashes of the rows' persons, where persons are counted.
 
         Returns:
             These counts.
@@ -121,10 +134,13 @@ class Counts:
         rows = np.arange(row_offset, row_offset + batch.num_rows, dtype=np.uint64)
         if keep is not None and not keep.all():
             batch, rows = batch.filter(pa.array(keep)), rows[keep]
+            persons = None if persons is None else persons[keep]
         if batch.num_rows == 0:
             return self
         self.rows += batch.num_rows
         encoded = self.coder.encode(batch)
+        if self.persons is not None and persons is not None:
+            self.persons.update(encoded, persons)
         for i, codes in enumerate(encoded.codes):
             counted = np.bincount(codes, minlength=len(self.hist[i]) + 1)
             self.hist[i] += counted[:-1]
@@ -203,11 +219,14 @@ class Counts:
             self.score_sums += other.score_sums
         if self.score is not None and other.score is not None:
             self.score.merge(other.score)
+        if self.persons is not None and other.persons is not None:
+            self.persons.merge(other.persons)
         return self
 
     def _shape(self) -> Any:
         ranges = None if self.score is None else self.score.ranges.to_json()
-        return [c.n_codes for c in self.coder.columns], self._fit, len(self.violations), ranges
+        persons = None if self.persons is None else self.persons.head()
+        return [c.n_codes for c in self.coder.columns], self._fit, len(self.violations), ranges, persons
 
     def pair(self, i: int, j: int) -> Integers:
         """The fit table of columns i and j over ``fit_rows`` rows, int64[n_coarse of i, n_coarse of j].
@@ -219,6 +238,15 @@ class Counts:
         if self._tables is None:
             raise KeyError("these counts have no fit tables")
         return self._tables.table(i, j)
+
+    def fit_tables(self) -> PairTables | None:
+        """All fit tables; None where these counts have none."""
+        self._settle()
+        return self._tables
+
+    def replace_fit_tables(self, tables: PairTables) -> None:
+        """Take other fit tables of the same columns."""
+        self._tables = tables
 
     def score_pair(self, i: int, j: int) -> Integers:
         """SDMetrics' contingency table of columns i and j, int64; at least one of them is a category.
@@ -245,6 +273,9 @@ class Counts:
             raise KeyError("these counts have no score tables")
         return self.score
 
+    #: For the page: no row of a column is left out of its histogram.
+    left_out = None
+
     @property
     def unseen(self) -> list[int]:
         """Per column, rows whose value is not a category of the profile, or is outside the coder's ``bounds``."""
@@ -266,7 +297,7 @@ class Counts:
             members["gram_sums"] = self.score_sums
         if self.score is not None:
             members.update(self.score.to_arrays())
-        members["head"] = {
+        head = {
             "version": 1,
             "rows": self.rows,
             "fit_rows": self.fit_rows,
@@ -275,6 +306,10 @@ class Counts:
             "violations": self.violations,
             "ranges": None if self.score is None else self.score.ranges.to_json(),
         }
+        if self.persons is not None:
+            members.update(self.persons.to_members())
+            head["persons"] = self.persons.head()
+        members["head"] = head
         archive.write(path, members)
 
     @classmethod
@@ -314,6 +349,8 @@ class Counts:
             counts.score_sums = members["gram_sums"]
         if counts.score is not None:
             counts.score.from_arrays(members)
+        if head.get("persons") is not None:
+            counts.persons = PersonCounts.of_members(coder, head["persons"], members)
         return counts
 
 

@@ -64,24 +64,37 @@ def holdout_mask(
         fraction: Expected share of the holdout, 0 to 1: of the rows or, with ``group``, of the keys.
         first_row: Global number of the first row.
         n: Number of rows.
-        group: Key of each row [n] (``evaluate.group``): rows with the same key are all in the holdout, or none of them
-            is. A row without a key is a group of its own.
+        group: Key of each row [n] (the job's ``person``): rows of one key are all in the holdout, or none of them is. A
+            row without a key is a group of its own.
     """
     hashes = hash_rows(seed, "holdout", first_row, n)
     if group is not None:
-        from pandas.util import hash_array
-
-        encoded = (group.dictionary_decode() if pa.types.is_dictionary(group.type) else group).dictionary_encode()
-        keys = encoded.dictionary.cast(pa.string()).to_numpy(zero_copy_only=False)
-        has_key = np.asarray(encoded.indices.is_valid().to_numpy(zero_copy_only=False), dtype=np.bool_)
-        if len(keys):
-            with np.errstate(over="ignore"):
-                by_key = _mix(hash_array(keys.astype(object), categorize=False) + _key(seed, "holdout group"))
-            codes = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-            hashes = np.where(has_key, by_key[codes], hashes)
+        hashes = hash_keys(seed, "holdout group", group, hashes)
     if fraction >= 1.0:
         return np.ones(n, np.bool_)
     return np.asarray(hashes < np.uint64(int(max(fraction, 0.0) * 2.0**64)), dtype=np.bool_)
+
+
+def hash_keys(seed: int, salt: str, keys: pa.Array, otherwise: Hashes) -> Hashes:
+    """Hashes of keys, uint64[n]: equal keys have equal hashes, in any batch.
+
+    Args:
+        seed: The job's seed.
+        salt: Each purpose has its own.
+        keys: [n], of any plain type, or a dictionary of it.
+        otherwise: uint64[n], the hashes of rows without a key.
+    """
+    from pandas.util import hash_array
+
+    encoded = (keys.dictionary_decode() if pa.types.is_dictionary(keys.type) else keys).dictionary_encode()
+    distinct = encoded.dictionary.cast(pa.string()).to_numpy(zero_copy_only=False)
+    if not len(distinct):
+        return otherwise
+    has_key = np.asarray(encoded.indices.is_valid().to_numpy(zero_copy_only=False), dtype=np.bool_)
+    with np.errstate(over="ignore"):
+        by_key = _mix(hash_array(distinct.astype(object), categorize=False) + _key(seed, salt))
+    codes = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
+    return np.where(has_key, by_key[codes], otherwise)
 
 
 def sample_threshold(k: int, total: int) -> int:

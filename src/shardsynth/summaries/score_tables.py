@@ -45,6 +45,7 @@ class ScoreTables:
         place: Column name -> index in ``tables``, categories first. A column without any value has one code.
         tables: Tables of two categories, and of a category and a number; None above 500 columns.
         moments: Sums of products of the numeric columns.
+        learned: Index in ``tables`` of each learned column.
         score_codes: Per category column, the score code of each fine code and of ``unseen``; None for a number.
     """
 
@@ -57,7 +58,7 @@ class ScoreTables:
         leaders = len(names)
         names += [c.name for c in scored if not is_discrete(c)]
         self.place = {name: k for k, name in enumerate(names)}
-        self._learned = [self.place[c.name] for c in coder.columns]
+        self.learned = [self.place[c.name] for c in coder.columns]
         most = CATEGORIES
         while True:
             self.score_codes = [_score_codes(c, most) if c.is_category else None for c in coder.columns]
@@ -80,25 +81,36 @@ class ScoreTables:
 
     def update(self, encoded: Encoded) -> None:
         """Count a batch."""
+        numbers, missing = self._numbers(encoded)
+        self.moments.add(numbers, missing)
+        if self.tables is None:
+            return
+        self._waiting.append(self._codes(encoded, numbers, missing))
+        if sum(c.shape[1] for c in self._waiting) >= 1 << 16:
+            self.settle()
+
+    def codes(self, encoded: Encoded) -> npt.NDArray[np.int16]:
+        """Score codes of a batch, int16[columns of ``place``, rows]."""
+        return self._codes(encoded, *self._numbers(encoded))
+
+    def _numbers(self, encoded: Encoded) -> tuple[list[Array], list[Mask | None]]:
         pairs = [encoded.native[i] for i in self.numbers]
         values = [p[0] for p in pairs if p is not None]
         missing = [encoded.missing(i) for i in self.numbers]
         types = [self.coder.columns[i].column.value_type for i in self.numbers]
         numbers = [axis_of_native(v, t) if pa.types.is_decimal(t) else v for v, t in zip(values, types)]
-        self.moments.add(numbers, missing)
-        if self.tables is None:
-            return
+        return numbers, missing
+
+    def _codes(self, encoded: Encoded, numbers: list[Array], missing: list[Mask | None]) -> npt.NDArray[np.int16]:
         codes = np.zeros((len(self.place), encoded.rows), np.int16)
         for k, i in enumerate(self.numbers):
             bins = self._scales[i]
             assert bins is not None
-            codes[self._learned[i]] = bins.codes(numbers[k], missing[k])
+            codes[self.learned[i]] = bins.codes(numbers[k], missing[k])
         for i, score_codes in enumerate(self.score_codes):
             if score_codes is not None:
-                codes[self._learned[i]] = score_codes[encoded.codes[i]]
-        self._waiting.append(codes)
-        if sum(c.shape[1] for c in self._waiting) >= 1 << 16:
-            self.settle()
+                codes[self.learned[i]] = score_codes[encoded.codes[i]]
+        return codes
 
     def settle(self) -> ScoreTables:
         """Count the codes that wait, and return itself."""
@@ -124,7 +136,7 @@ class ScoreTables:
         tables = self.settle().tables
         if tables is None:
             raise KeyError("a table this wide has no contingency tables")
-        return tables.table(self._learned[i], self._learned[j])
+        return tables.table(self.learned[i], self.learned[j])
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays for an archive, by name."""

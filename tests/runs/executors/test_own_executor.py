@@ -18,7 +18,12 @@ from shardsynth import Job
 def job(tmp_path_factory):
     data = write_shards(mixed_table(200), tmp_path_factory.mktemp("data") / "d", 2)
     return lambda output: Job.parse(
-        {"input": str(data), "output": str(output), "sample": {"rows": 300, "rows_per_shard": 100}}
+        {
+            "input": str(data),
+            "output": str(output),
+            "models": {"gaussian_copula": {}},
+            "sample": {"rows": 300, "rows_per_shard": 100},
+        }
     )
 
 

@@ -14,6 +14,8 @@ from tests.finished import ALL_MODELS, NATIVE_MODELS, QUICK, final_files, small_
 from shardsynth import load_model, run_job
 from shardsynth.api import describe_model
 from shardsynth.errors import RunError
+from shardsynth.executors.slurm.efficiency import efficiency_lines
+from shardsynth.job import STAGES
 
 
 def test_every_model_keeps_the_schema_to_the_last_detail(finished):
@@ -96,3 +98,11 @@ def test_native_models_take_conditions_and_show_their_losses(finished):
             assert pq.read_table(finished.dir.losses(name)).num_rows == QUICK["epochs"]
             assert not finished.dir.checkpoint(name).exists()
         assert any(name in line for line in describe_model(finished.dir.model(name)))
+
+
+def test_efficiency_of_a_local_run_is_from_its_own_records(finished):
+    lines = efficiency_lines(finished.dir, finished.plan)
+    assert any("from the run's own records: it was not submitted to Slurm" in line for line in lines)
+    table = lines[1 : lines.index(next(line for line in lines if line.startswith("used of")))]
+    assert {line.split()[0] for line in table} == set(STAGES)
+    assert not any("?" in line for line in table), "every record has CPU seconds and memory"

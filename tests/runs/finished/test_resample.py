@@ -240,6 +240,34 @@ def test_killed_and_asked_again_it_goes_on_with_the_same_rows(run, tmp_path):
     assert made(tmp_path / "k").equals(wanted)
 
 
+def test_a_sample_that_an_older_version_began_goes_on(run, tmp_path):
+    wanted = ask(run, tmp_path / "a", where="sex == 'F'")
+    plan = tmp_path / "a" / "_run" / "plan.json"
+    data = json.loads(plan.read_text())
+    before = {"identity": data["identity"], **data["sampling"], "rows": 250, "n_parts": 3}
+    plan.write_text(json.dumps(before))
+    for path in (tmp_path / "a" / "_manifest.json", tmp_path / "a" / "part-00001.parquet"):
+        path.unlink()
+    shutil.rmtree(tmp_path / "a" / "_run" / "tasks" / "merge")
+    (tmp_path / "a" / "_run" / "job.yaml").unlink()
+    assert ask(run, tmp_path / "a", where="sex == 'F'").equals(wanted)
+    assert json.loads(plan.read_text()) == data
+    assert Run(tmp_path / "a").status()["sample"]["done"] == 3
+
+
+def test_rows_are_planned_where_torch_is_not_installed(run, tmp_path):
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from pathlib import Path
+from shardsynth.commands.sample import SampleRequest, prepare
+wanted = prepare(SampleRequest(Path({str(run.dir.model("tvae"))!r}), Path({str(tmp_path / "a")!r}), 1000), elsewhere=True)
+print(wanted.source, wanted.plan.schema.names)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"None {run.plan.schema.names}"
+
+
 def test_an_entry_taken_out_of_the_ledger_stops_nobody(run, tmp_path):
     for name in "abc":
         ask(run, tmp_path / name, go_on=True)

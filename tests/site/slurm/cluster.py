@@ -24,6 +24,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[3]))  # this file is also a program
+from tests.site.slurm import release
+
 NODES = ("n1", "n2", "n3", "n4")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-install-db", "sbatch", "sacct")
 MAX_ARRAY_SIZE = 101
@@ -87,6 +90,7 @@ class Cluster:
         self.attached = attached  # the daemons end with the process that started them, however that ends
         self.settings = settings  # lines of slurm.conf before the nodes; they win over the lines of this file
         self.partitions = partitions  # further partitions, as lines of slurm.conf
+        self.release = release.root()  # None: the Slurm that is installed
         self.conf = self.folder / "slurm.conf"
         self.host = socket.gethostname().split(".")[0]
 
@@ -94,7 +98,10 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         """Environment in which Slurm's commands speak to this cluster."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SQUEUE", "SACCT", _MARK))}
-        return {**kept, "SLURM_CONF": str(self.conf), "PATH": kept.get("PATH", "") + ":/usr/sbin:/sbin"}
+        path = kept.get("PATH", "") + ":/usr/sbin:/sbin"
+        if self.release is not None and not path.startswith(f"{self.folder}/bin:"):
+            path = f"{self.folder}/bin:{path}"
+        return {**kept, "SLURM_CONF": str(self.conf), "PATH": path}
 
     def command(self, *arguments: str, check: bool = True) -> str:
         """Run one of Slurm's commands; its output."""
@@ -119,6 +126,8 @@ class Cluster:
         os.chmod(self.folder, 0o755)
         for name in ("log", "state", "spool", "munge"):
             (self.folder / name).mkdir(exist_ok=True)
+        if self.release is not None:
+            release.link_commands(self.release, self.folder / "bin")
         try:
             self._start_munge()
             ports = free_ports(8)
@@ -217,6 +226,8 @@ PartitionName=cpu Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE Grace
 PartitionName=urgent Nodes=ALL PriorityTier=9 PreemptMode=OFF
 {self.partitions}
 """
+        plugins = "" if self.release is None else f"PluginDir={release.plugins(self.release)}\n"
+        text = plugins + text
         own = {line.partition("=")[0] for line in self.settings.splitlines()}
         lines = [line for line in text.splitlines() if line.partition("=")[0] not in own]
         self.conf.write_text("\n".join([self.settings, *lines]) + "\n")
@@ -238,7 +249,7 @@ StoragePort={ports[7]}
 StorageUser=slurm
 StoragePass=slurm
 StorageLoc=slurm
-"""
+{plugins}"""
         )
 
     def _start_database(self, port: int) -> None:
@@ -283,16 +294,11 @@ StorageLoc=slurm
 
     def start_node(self, node: str, *, without: Path | None = None) -> None:
         """Start a node's slurmd; ``without`` is a folder that is empty on this node, as a share that is not mounted."""
-        command = ["slurmd", "-D", "-N", node]
+        step = [] if self.release is None else ["-d", str(self.folder / "bin" / "slurmstepd")]
+        command = ["slurmd", "-D", "-N", node, *step]
         if without is not None:
-            command = [
-                "unshare",
-                "-m",
-                "sh",
-                "-c",
-                f'mount -t tmpfs none "$0" && exec {" ".join(command)}',
-                str(without),
-            ]
+            hide = f'mount -t tmpfs none "$0" && exec {" ".join(command)}'
+            command = ["unshare", "-m", "sh", "-c", hide, str(without)]
         self._daemon(f"slurmd-{node}", *command)
 
     def _daemon(self, name: str, *command: str) -> None:

@@ -107,5 +107,5 @@ def test_the_rest_follows_where_no_element_is_left_and_cancel_ends_it(limit, idl
 def test_the_script_that_follows_is_clean(tmp_path):
     path = tmp_path / "follow.sh"
     environment = {"PATH": "/usr/bin", "BASH_FUNC_ml%%": "() {  echo 'a'\\n}"}
-    path.write_text(follow_script(environment, "shardsynth-0-", ("/a b/%A.out", "/a b/%A.err")))
+    path.write_text(follow_script(environment, "shardsynth-0-"))
     assert_shellcheck(path)

@@ -7,11 +7,12 @@ import os
 import re
 
 import pytest
-from tests.site.slurm.cluster import Cluster
+from tests.site.slurm.cluster import Cluster, wait_until
 from tests.site.slurm.runs import shardsynth
 from tests.tools import require
 
 import shardsynth as ss
+from shardsynth.executors.slurm.efficiency import efficiency_lines
 from shardsynth.executors.slurm.ledger import Ledger
 from shardsynth.executors.slurm.submit import plan_for_slurm, submit_job, submit_missing
 from shardsynth.job import Job
@@ -128,3 +129,27 @@ def test_status_and_watch_for_narrow_terminals_logs_and_scripts(large_cluster, m
     assert {failure["kind"] for failure in last["failures"]} == {"cancelled"}
     said = shardsynth("watch", root, "--every", 1, code=1, env={**os.environ, "COLUMNS": "80"})
     assert f": shardsynth resume {root}\n" in said, "a line of a log is not broken"
+
+
+def test_efficiency_says_what_was_used_of_what_was_asked_for(large_cluster, make_job, tmp_path, monkeypatch):
+    root = tmp_path / "run"
+    profile = {"cpus": 8, "mem_gb": 3, "time": "2:00:00"}
+    submit_job(Job.load(make_job(root, cluster={"pack": 100, "stages": {"profile": profile}})))
+    (array,) = (array for array in Ledger(ss.Run(root).dir).read() if array.stage == "profile")
+    state = ("sacct", "-n", "-X", "-P", "-j", str(array.job), "--format=State")
+    wait_until("the profile", lambda: large_cluster.command(*state).strip() == "COMPLETED", 90, 0.5)
+    ss.Run(root).cancel()
+    said = shardsynth("efficiency", root)
+    assert re.search(r"^profile +1 +\d\.\d of 8 +\d\.\d of 3\.0 +0:\d\d:\d\d of 2:00:00$", said, re.MULTILINE)
+    assert "from Slurm's accounting" in said
+    better = r"^    profile: \{cpus: [1-7], mem_gb: [\d.]+, time: \"0:10:00\"\}$"
+    assert re.search(better, said, re.MULTILINE)
+    assert max(map(len, said.splitlines()[:2])) <= 80
+
+    run = ss.Run(root)
+    with monkeypatch.context() as bare:
+        bare.setenv("PATH", str(tmp_path))
+        said = "\n".join(efficiency_lines(run.dir, run.plan))
+    assert re.search(r"^profile +1 +\d\.\d of 8 +\d\.\d of 3\.0 +0:\d\d:\d\d of 2:00:00$", said, re.MULTILINE)
+    assert "from the run's own records, without starts, failures and waiting: no accounting (sacct: not found" in said
+    assert re.search(better, said, re.MULTILINE)

@@ -91,3 +91,24 @@ def test_deep_stock_fits_share_the_cpus():
     assert [t.threads for t in make_plan(shared, dataset([1]), 8).tasks["fit"]] == [4, 4, 1]
     told = job(cluster={"stages": {"fit": {"cpus": 3}}})
     assert [t.threads for t in make_plan(told, dataset([1]), 8).tasks["fit"]] == [3, 3]
+
+
+def test_the_person_must_be_a_column():
+    with pytest.raises(JobError, match=r"person: no column is called 'aa', did you mean 'a'|person: no column"):
+        make_plan(job(person="aa"), dataset([10]), 2)
+
+
+def test_evaluate_group_is_the_older_name_of_person():
+    plan = make_plan(job(evaluate={"group": "a"}), dataset([10]), 2).to_json()
+    assert plan["job"]["person"] == "a" and plan["job"]["evaluate"]["group"] is None
+    assert plan["identity"] == make_plan(job(person="a"), dataset([10]), 2).to_json()["identity"]
+
+
+def test_a_plan_of_an_older_version_goes_on_counting_rows():
+    plan = make_plan(job(person="a"), dataset([10]), 2).to_json()
+    older = {**plan["job"], "evaluate": {**plan["job"]["evaluate"], "group": "a"}}
+    del older["person"]
+    found = Plan.from_json({**plan, "job": older})
+    assert found.job.person is None and found.job.holdout_key == "a"
+    assert found.to_json()["identity"] == plan["older_identity"]
+    assert "older_identity" not in found.to_json() and "person" not in found.to_json()["job"]

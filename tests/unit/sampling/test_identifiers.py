@@ -219,6 +219,15 @@ def test_of_a_composite_key_the_widest_column_never_repeats_and_the_others_go_ro
     assert set(rows["visit"].to_pylist()) == {1, 2, 3, 4, 5} and rows.schema.field("visit").type == pa.int8()
 
 
+def test_a_personal_part_of_a_composite_key_goes_round() -> None:
+    table = pa.table({"mail": [f"p{n % 7}@x.org" for n in range(70)], "visit": [f"V{n:05d}" for n in range(70)]})
+    columns = [Column("mail", pa.string(), "email", "pii"), Column("visit", pa.string(), "id", "id")]
+    made = identifiers.learn_all(table, columns, [], seed=1, composite=["mail", "visit"])
+    rows = pa.table([identifiers.make(made[c.name], c.type, 0, 1000) for c in columns], ["mail", "visit"])
+    counts = [pc.count_distinct(column).as_py() for column in rows.columns]
+    assert 1000 in counts and rows.group_by(["mail", "visit"]).aggregate([]).num_rows == 1000
+
+
 def test_a_million_ids_a_second() -> None:
     generator = learnt(pa.string(), [f"E-H-{i:06d}-T1-{i % 3}-D1" for i in range(0, 900_000, 991)])
     identifiers.make(generator, pa.string(), 0, 1000)
@@ -326,3 +335,14 @@ def test_personal_data_are_fast() -> None:
 def test_generators_survive_json() -> None:
     generator = learnt(pa.string(), ["a1", "b2"])
     assert np.uint64(generator["key"]) == generator["key"]
+
+
+def test_letters_that_one_person_has_are_no_format() -> None:
+    values = pa.array([f"SECRET-{n}" for n in range(12)] + [None] * 12)
+    column = Column("serial", pa.string(), "id", "id")
+    assert "SECRET" in identifiers.learn(column, values)["regex"]
+    hers = np.array([7] * 12 + list(range(12)), np.uint64)
+    assert "SECRET" not in identifiers.learn(column, values, {"persons": hers})["regex"]
+    each = np.arange(24, dtype=np.uint64)
+    made = identifiers.learn(column, values, {"persons": each})
+    assert made == identifiers.learn(column, values)

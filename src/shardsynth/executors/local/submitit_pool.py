@@ -1,4 +1,4 @@
-"""Runs a plan's tasks with submitit's local and debug executors; the only module that imports submitit.
+"""Runs a plan's tasks with submitit's local and debug executors, on this machine.
 
 An element is a range of one group's tasks, so that libraries are imported once per element and not once per task.
 """
@@ -7,40 +7,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shardsynth.executors.local.pool import Outcome
+from shardsynth.executors.slurm.pickled import Element
+from shardsynth.executors.slurm.ranges import format_ranges, parse_ranges
 from shardsynth.planning.plan import Plan, Task, split_range
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, needs_any
 from shardsynth.standalone.cpus import available_cpus, limit_threads
 
 
-@dataclass(frozen=True)
-class Element:
-    """What submitit pickles: it holds nothing of the data.
+def run_answers(element: Element, threads: int) -> list[dict[str, Any]]:
+    """Run the tasks of an element one after the other, each with so many threads; an answer of ``run_logged`` each."""
+    limit_threads(threads)  # before numpy and torch are imported
+    from shardsynth.stages.task import TaskRunner, run_logged
 
-    Attributes:
-        root: The run directory.
-        stage: Stage of its tasks.
-        indices: Numbers of its tasks.
-        threads: Threads of each task.
-    """
-
-    root: str
-    stage: str
-    indices: tuple[int, ...]
-    threads: int = 1
-
-    def __call__(self) -> list[dict[str, Any]]:
-        """Run the element's tasks one after the other; one answer of ``run_logged`` each."""
-        limit_threads(self.threads)  # before numpy and torch are imported
-        from shardsynth.stages.task import TaskRunner, run_logged
-
-        runner = TaskRunner(Path(self.root))
-        return [run_logged(runner, self.stage, index) for index in self.indices]
+    runner = TaskRunner(Path(element.run))
+    return [run_logged(runner, element.stage, index) for index in parse_ranges(element.tasks)]
 
 
 def execute_with_submitit(
@@ -81,12 +66,12 @@ def execute_with_submitit(
         pool.update_parameters(name=f"shardsynth-{group[0]}", timeout_min=60 * 24 * 7)
         ranges = split_range(len(members), max(1, slots // members[0].threads))
         elements = [
-            Element(str(run.root), group[0], tuple(t.index for t in members[first:last]), members[0].threads)
+            Element(str(run.root), group[0], format_ranges(task.index for task in members[first:last]))
             for first, last in ranges
         ]
         for task in members:
             on_start(task)
-        jobs = [pool.submit(element) for element in elements]
+        jobs = [pool.submit(run_answers, element, members[0].threads) for element in elements]
         for element, job in zip(elements, jobs):
             for outcome in _collect(element, job, members):
                 outcomes.append(outcome)
@@ -99,13 +84,12 @@ def execute_with_submitit(
 def _collect(element: Element, job: Any, members: list[Task]) -> list[Outcome]:
     """Outcomes of an element's tasks, also if its process died."""
     tasks = {task.index: task for task in members}
+    indices = parse_ranges(element.tasks)
     started = time.monotonic()
     try:
         answers = job.result()
     except Exception as error:  # submitit raises errors of many classes if the process died
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         seconds = time.monotonic() - started
-        return [
-            Outcome(tasks[i], False, seconds=seconds, error=f"its process ended: {reason}") for i in element.indices
-        ]
-    return [Outcome(tasks[index], **answer) for index, answer in zip(element.indices, answers)]
+        return [Outcome(tasks[i], False, seconds=seconds, error=f"its process ended: {reason}") for i in indices]
+    return [Outcome(tasks[index], **answer) for index, answer in zip(indices, answers)]

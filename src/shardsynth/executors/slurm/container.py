@@ -17,6 +17,7 @@ from typing import Any
 
 from shardsynth.executors.slurm.site import Site
 from shardsynth.planning.plan import Plan, single_files
+from shardsynth.run.constraint_card import keeps
 from shardsynth.run.trust import own_classes
 from shardsynth.standalone.image import EXPECTED, stamp_file
 from shardsynth.standalone.signatures import VARIABLE, make_key
@@ -31,7 +32,7 @@ _PASSED = (
     "SLURM_CPUS_PER_TASK SLURM_CPUS_ON_NODE SLURM_JOB_NAME SLURM_NODEID SLURM_PROCID SLURM_LOCALID SLURM_NTASKS "
     "SLURMD_NODENAME SLURM_JOB_GPUS SLURM_STEP_GPUS CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER GPU_DEVICE_ORDINAL "
     "NVIDIA_VISIBLE_DEVICES SLURM_JOB_NUM_NODES SLURM_JOB_NODELIST SUBMITIT_EXECUTOR SUBMITIT_LOG_LEVEL "
-    "SHARDSYNTH_ELEMENT OMP_NUM_THREADS PYTHONUNBUFFERED PYTHONHASHSEED PYTHONSAFEPATH TZ"
+    "SHARDSYNTH_ELEMENT SHARDSYNTH_CPUS OMP_NUM_THREADS PYTHONUNBUFFERED PYTHONHASHSEED PYTHONSAFEPATH TZ"
 )
 #: Shell lines that pass them on.
 PASS_ON = (
@@ -83,6 +84,8 @@ def mounts_of(plan: Plan, run: Path, extra: Iterable[str] = ()) -> tuple[Mount, 
         real = os.path.dirname(os.path.realpath(shard.path))
         if real != folders[parent]:
             folders.setdefault(real, real)
+    for sampled in sampled_folders(plan):
+        folders.setdefault(sampled, os.path.realpath(sampled))
     folders = _outermost(folders)
     if len(folders) > MOST_MOUNTS:
         folders = _outermost({common: os.path.realpath(common) for common in _common(folders)})
@@ -92,8 +95,9 @@ def mounts_of(plan: Plan, run: Path, extra: Iterable[str] = ()) -> tuple[Mount, 
         source, _, rest = bind.partition(":")
         target, _, mode = rest.partition(":")
         mounts.append(Mount(source, target or source, writable=mode != "ro"))
-    real_run = os.path.realpath(run)
-    mounts += [Mount(real_run, target, writable=True) for target in dict.fromkeys([str(run), real_run])]
+    written = run if plan.sampling is None else run.parent  # the parts of a sample lie beside its run directory
+    real = os.path.realpath(written)
+    mounts += [Mount(real, target, writable=True) for target in dict.fromkeys([str(written), real])]
     unique = {mount.target: mount for mount in mounts}
     return tuple(sorted(unique.values(), key=lambda mount: (mount.target.count("/"), mount.target)))
 
@@ -224,7 +228,21 @@ def container_of(site: Site, image: dict[str, Any] | None, plan: Plan, run: Path
     return Container(site.apptainer, image, mounts, gpus, site.unpack, tuple(site.apptainer_options), key)
 
 
+def sampled_folders(plan: Plan) -> list[str]:
+    """What a sample of a model reads: its folder, the run of a model that needs more than it, the known rows."""
+    if plan.sampling is None:
+        return []
+    model, known = Path(plan.sampling.asked["model"]), plan.sampling.asked.get("remaining")
+    pickled = any(entry.engine == "sdv" for entry in plan.job.models.values()) or keeps(model)
+    folders = [str(model.parents[1] if pickled else model)]
+    while known is not None and (not os.path.isdir(known) or any(character in known for character in "*?[")):
+        known = os.path.dirname(known)  # a file or a pattern
+    return folders if known is None else [*folders, known]
+
+
 def runs_code(plan: Plan) -> bool:
     """Whether tasks of a plan write or open pickles: those of a stock model, or of constraint classes of the job's."""
+    if plan.sampling is not None and keeps(Path(plan.sampling.asked["model"])):
+        return True
     stock = any(model.engine == "sdv" for model in plan.job.models.values())
     return stock or bool(own_classes(constraint.class_name for constraint in plan.job.constraints))

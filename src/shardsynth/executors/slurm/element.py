@@ -1,7 +1,8 @@
 """One element of a Slurm array: it runs tasks of one stage, in order, and ends with an exit code for the batch script.
 
-    python -m shardsynth.executors.slurm.element RUN --stage STAGE --share I/N     # what slurm/stage.sbatch calls
-    python -m shardsynth.executors.slurm.element RUN --elements NAME --number I    # jobs of before submitit
+    python -m shardsynth.executors.slurm.element RUN --stage STAGE --array J:I:N:A:B   # what a plain script calls
+    python -m shardsynth.executors.slurm.element RUN --stage STAGE --share I/N         # by hand
+    python -m shardsynth.executors.slurm.element RUN --elements NAME --number I        # jobs of before submitit
 
 What `shardsynth submit` submits is started by submitit and runs the same by `run_indices` (``pickled.py``).
 
@@ -219,7 +220,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--elements", help="name of the file that lists the elements")
     parser.add_argument("--number", type=int, help="line in it, from 0")
     parser.add_argument("--stage")
+    parser.add_argument("--model", help="only tasks of this model")
     parser.add_argument("--share", help="I/N: the I-th of N shares of the stage, from 0")
+    parser.add_argument("--array", help="J:I:N:A:B: this is element I of array J, which has N elements from A to B")
     parser.add_argument("--tasks", help="task numbers, such as 0-9,12")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(arguments)
@@ -239,7 +242,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.elements is not None:
         stage, indices = read_element(root, options.elements, options.number)
     else:
-        stage, indices = options.stage, share_of(plan, options.stage, options.share or "0/1")
+        stage, indices = _share(root, plan, options)
         _note_by_hand(root, stage, indices)
     return _run_indices(root, plan, stage, indices)
 
@@ -313,17 +316,16 @@ def _run_indices(root: Path, plan: Plan, stage: str, indices: list[int]) -> int:
     return run_tasks(root, stage, indices, threads)
 
 
-def share_of(plan: Any, stage: str, share: str) -> list[int]:
-    """Task numbers of the I-th of N contiguous shares of a stage, ``I/N``; RunError if there is none."""
-    from shardsynth.planning.plan import split_range
+def _share(root: Path, plan: Plan, options: argparse.Namespace) -> tuple[str, list[int]]:
+    """Stage and task numbers of an element of a plain array."""
+    from shardsynth.executors.slurm.shares import ArrayElement, read_share, share_number, tasks_of_share
 
-    if stage not in plan.tasks:
-        raise RunError(f"no stage is called {stage!r}; stages: {', '.join(plan.tasks)}")
-    number, slash, total = share.partition("/")
-    if not (slash and number.isdigit() and total.isdigit() and int(number) < int(total)):
-        raise RunError(f"--share {share!r}: wanted I/N with I from 0 to N-1, such as 0/100; use --array=0-99")
-    ranges = split_range(len(plan.tasks[stage]), int(total))
-    return list(range(*ranges[int(number)])) if int(number) < len(ranges) else []
+    if options.array is None:
+        share = read_share(options.share or "0/1")
+    else:
+        name = options.stage if options.model is None else f"{options.stage}-{options.model}"
+        share = share_number(root, name, ArrayElement.parse(options.array))
+    return tasks_of_share(plan, options.stage, options.model, share)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def estimate_lines(plan: Plan, arrays: list[Array], site: Site) -> list[str]:
         gpu_hours = sum(_gpu_hours(plan, site, array) for array in chosen)
         lines.append(
             f"{stage:<14} {f'{rows:,}' if rows else '':>16} {len(tasks):>9,} {elements:>9,} "
-            f"{f'{files:,}' if files else '':>8} {human_bytes(rows * row_bytes) if files else '':>10} "
+            f"{f'{files:,}' if files else '':>8} {human_bytes(rows * row_bytes) if files and row_bytes else '':>10} "
             f"{sum(a.seconds for a in chosen) / 3600:>8.2f} {f'{gpu_hours:.2f}' if gpu_hours else '':>7}"
         )
     return lines

@@ -42,7 +42,7 @@ class ShardsynthExecutor(submitit.SlurmExecutor):  # type: ignore[misc]
 
     @classmethod
     def affinity(cls) -> int:
-        """-1 where there is no sbatch; 0: it is used only where it is asked for."""
+        """1 where there is an sbatch, else -1; submitit would look for srun, which is not needed."""
         return -1 if shutil.which("sbatch") is None else 1
 
     @classmethod

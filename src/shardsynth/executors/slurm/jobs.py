@@ -61,16 +61,19 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
         except SlurmError as error:
             get_logger().warning(f"{error}; states are those of before")
             return
-        known = with_peaks(controller, accounting or {})
         arrays = {array.job: array for array in self.ledger.read()}
+        known = with_peaks(controller, accounting)
+        at_controller, anywhere = ({job for job, _ in elements} for elements in (controller, known))
         for job, number in wanted:
             element = known.get((job, number))
-            if element is None or (element.state == "LOST" and self.committed(arrays.get(job), number)):
-                # Slurm keeps no record of an element that was cancelled while it waited.
-                ended = "COMPLETED" if self.committed(arrays.get(job), number) else "CANCELLED"
-                element = slurm.Element(
-                    job, number, ended if accounting is not None or ended == "COMPLETED" else "LOST"
-                )
+            if element is None or element.state == "LOST":
+                if self.committed(arrays.get(job), number):
+                    element = slurm.Element(job, number, "COMPLETED")
+                elif job in at_controller or (element is None and job in anywhere):
+                    # Of an element that was cancelled while it waited, Slurm keeps no record; its array is known.
+                    element = slurm.Element(job, number, "CANCELLED")
+                elif element is None:
+                    element = slurm.Element(job, number, "LOST")
             self.elements[f"{job}_{number}"] = element
         for job_id in self._registered:
             if job_id in self.elements:
@@ -83,8 +86,8 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
                     "NodeList": element.node,
                 }
 
-    def _ask(self, wanted: set[tuple[int, int]]) -> tuple[Known, Known | None]:
-        """What the controller knows, and the accounting of what the controller does not; None if there is none.
+    def _ask(self, wanted: set[tuple[int, int]]) -> tuple[Known, Known]:
+        """What the controller knows, and what the accounting knows of arrays that the controller does not know whole.
 
         Raises:
             SlurmError: The controller does not answer.
@@ -92,10 +95,10 @@ class ElementWatcher(InfoWatcher):  # type: ignore[misc]
         controller = {(e.job, e.number): e for _, e in slurm.at_controller(self.ledger.prefix())}
         unknown = wanted - set(controller)
         names = known_as(self.ledger.read())
-        try:
-            return controller, in_accounting({job: names[job] for job, _ in unknown if job in names})
-        except NoAccountingError:
-            return controller, None
+        accounting: Known = {}
+        with contextlib.suppress(NoAccountingError):
+            accounting = in_accounting({job: names[job] for job, _ in unknown if job in names})
+        return controller, accounting
 
     def committed(self, array: Submitted | None, number: int) -> bool:
         """Whether all tasks of an element are committed."""

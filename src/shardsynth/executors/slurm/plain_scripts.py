@@ -1,4 +1,4 @@
-"""Plain array scripts to submit, read and change by hand: one per stage of a job, and one for any stage and run."""
+"""Plain array scripts to submit, read and change by hand: one per stage and model of a job, and one for any run."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm.container import PASS_ON, container_of
+from shardsynth.executors.slurm.ledger import Ledger
 from shardsynth.executors.slurm.limits import Limits
-from shardsynth.executors.slurm.packing import make_arrays
+from shardsynth.executors.slurm.packing import make_arrays, shown_group
 from shardsynth.executors.slurm.preemption import needs_listener
+from shardsynth.executors.slurm.qsub_scripts import qsub_script, submit_with_qsub
 from shardsynth.executors.slurm.script import body, check_path, options, start_lines
 from shardsynth.executors.slurm.site import Site, limits_at, load_site, resources
 from shardsynth.executors.slurm.submit import plan_for_slurm
 from shardsynth.job import STAGES, Job, Resources
 from shardsynth.planning.plan import Plan
 from shardsynth.run.rundir import RunDir
+from shardsynth.run.schedule import Group
 from shardsynth.standalone.files import write_atomic
 from shardsynth.standalone.image import inside
 
-#: Shell text of ``stage`` in the script for any stage.
-_ANY_STAGE = '"$stage"'
+#: What tells an element of an array which share of the tasks is its own, as shell text (see `shares`).
+_ARRAY_VARIABLES = ("ARRAY_JOB_ID", "ARRAY_TASK_ID", "ARRAY_TASK_COUNT", "ARRAY_TASK_MIN", "ARRAY_TASK_MAX")
+_SLURM_ELEMENT = '"' + ":".join("${SLURM_" + name + ":-}" for name in _ARRAY_VARIABLES) + '"'
 #: How slurm/stage.sbatch finds Python: in the clone where sbatch was called, in an image, or by a variable.
 _FIND_PYTHON = """\
 python=("${SHARDSYNTH_PYTHON:-python3}")
@@ -39,57 +44,67 @@ _ELEMENTS = 10
 
 
 def plain_script(
-    stage: str | None, elements: int, lines: list[str], start: list[str], setup: list[str], *, listen: bool
+    name: str,
+    arguments: str | None,
+    elements: int,
+    lines: list[str],
+    start: list[str],
+    setup: list[str],
+    prefix: str = "shardsynth-",
+    *,
+    listen: bool,
 ) -> str:
-    """The script of one stage, ``sbatch --array=0-99 STAGE.sbatch RUN``, or the one that takes the stage after the run.
+    """The script of one array, ``sbatch --array=0-99 NAME.sbatch RUN``, or the one that takes the stage after the run.
 
     Args:
-        stage: The stage; None for the script that takes it as its second argument.
+        name: Name of the script and of its job.
+        arguments: What it does, as arguments of an element; None for the script that takes stage and model as its
+            second and third argument.
         elements: Elements of the array; ``sbatch --array`` overrides them.
         lines: sbatch options.
         start: Lines that say how Python is started.
         setup: The site's own lines.
         listen: Whether a step listens for pre-emptions.
+        prefix: Start of the job's name, by which `status` and `cancel` know the run's jobs.
     """
-    name = stage or "stage"
-    header = [f"--job-name=shardsynth-{name}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
-    header.append("--output=%x-%A_%a.log")
-    usage = f"usage: sbatch --array=0-9 {name}.sbatch RUN" + ("" if stage else " STAGE")
-    arguments = [f'run="${{1:?{usage}}}"', 'run="$(realpath -- "$run")"']
-    if stage is None:
-        arguments.append(f'stage="${{2:?{usage}}}"')
-    share = f'"$run" --stage {stage or _ANY_STAGE} --share "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"'
+    header = [f"--job-name={prefix}{name}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
+    header.append(f"--output={'%x' if arguments is None else name}-%A_%a.log")
+    usage = f"usage: sbatch --array=0-9 {name}.sbatch RUN" + (" STAGE [MODEL]" if arguments is None else "")
+    positional = [f'run="${{1:?{usage}}}"', 'run="$(realpath -- "$run")"']
+    if arguments is None:
+        positional += [f'stage="${{2:?{usage}}}"', 'model=(${3:+"--model=$3"})']
+        arguments = '--stage "$stage" "${model[@]}"'
+    arguments = f'"$run" {arguments} --array {_SLURM_ELEMENT}'
     return (
         "#!/bin/bash\n"
         + "".join(f"#SBATCH {option}\n" for option in header)
         + "\n"
-        + body(start, setup, "\n".join(arguments), share, listen=listen)
+        + body(start, setup, "\n".join(positional), arguments, listen=listen)
     )
 
 
 def shipped_scripts() -> dict[str, str]:
     """The files under slurm/: name -> text."""
     start = [*PASS_ON, *_FIND_PYTHON.splitlines()]
-    where = ['run="${1:?usage: bash slurm/submit.sh RUN}"', 'scripts="$(cd "$(dirname "$0")" && pwd)"']
-    elements = [
-        "  case $stage in",
-        f"    {' | '.join(_DIVIDED)}) elements=0-{_ELEMENTS - 1} ;;",
-        "    *) elements=0-0 ;;",
-        "  esac",
+    where = ['run="${1:?usage: bash slurm/submit.sh RUN}"', 'scripts="$(cd "$(dirname "$0")" && pwd)"', "shift"]
+    arrays = [
+        Submission(stage, _ELEMENTS if stage in _DIVIDED else 1, STAGES[number - 1 : number] if number else ())
+        for number, stage in enumerate(STAGES)
     ]
-    command = '--job-name="shardsynth-$stage" --array="$elements" "$scripts/stage.sbatch" "$run" "$stage"'
+    command = '--chdir="$PWD" --job-name="shardsynth-$name" "$scripts/stage.sbatch" "$run" "$name"'
     return {
-        "stage.sbatch": plain_script(None, _ELEMENTS, options(Resources(), 1), start, [], listen=True),
-        "submit.sh": submit_all(where, list(STAGES), "$PWD", command, elements),
+        "stage.sbatch": plain_script("stage", None, _ELEMENTS, options(Resources(), 1), start, [], listen=True),
+        "submit.sh": submit_all(where, arrays, command),
     }
 
 
-def write_plain_scripts(job: Job, folder: Path | None) -> tuple[str, list[str]]:
-    """Plan a job, write its run directory, a script per stage and ``submit.sh``.
+def write_plain_scripts(job: Job, folder: Path | None, scheduler: str = "slurm") -> tuple[str, list[str]]:
+    """Plan a job, write its run directory, a script per stage and model, and ``submit.sh``.
 
     Args:
         job: The job.
-        folder: Where to write the scripts; by default ``private/sbatch`` of the run.
+        folder: Where to write the scripts; by default ``private/sbatch`` of the run, or ``private/pbs``.
+        scheduler: ``slurm``, ``pbs`` or ``sge``.
 
     Returns:
         The text of ``submit.sh``, which submits all of them, and lines that say how to go on.
@@ -101,25 +116,52 @@ def write_plain_scripts(job: Job, folder: Path | None) -> tuple[str, list[str]]:
     plan = plan_for_slurm(job)
     run = RunDir(Path(job.output).absolute())
     site = load_site(job.cluster.profile)
-    folder = (folder or run.private / "sbatch").absolute()
+    ending = "sbatch" if scheduler == "slurm" else scheduler
+    folder = (folder or run.private / ending).absolute()
     check_path(folder, "the scripts' folder")
-    run.write_plan(job.to_yaml(), plan.to_json())
-    folder.mkdir(parents=True, exist_ok=True)
-    counts = _elements(plan, site)
-    for stage, elements in counts.items():
-        asked = resources(site, job.cluster, stage, "")
-        threads = max(task.threads for task in plan.tasks[stage])
-        container = container_of(site, plan.image, plan, run.root, gpus=bool(asked.gpus or asked.gres))
-        start = start_lines(site, container)
-        lines = options(asked, threads, site.mail)
-        text = plain_script(stage, elements, lines, start, site.setup, listen=needs_listener(asked))
-        write_atomic(folder / f"{stage}.sbatch", text)
+    arrays = _submissions(plan, site)
+    prefix = ""
+    if scheduler == "slurm":
+        run.write_plan(job.to_yaml(), plan.to_json())
+        prefix = Ledger(run).prefix()
     inert = "# shellcheck disable=SC2016 # quoted, so whatever the path holds is inert"
     where = [inert, f"run={shlex.quote(str(run.root))}", inert, f"scripts={shlex.quote(str(folder))}"]
-    text = submit_all(where, list(counts), "$scripts", '"$scripts/$stage.sbatch" "$run"')
-    write_atomic(folder / "submit.sh", text, 0o755)
-    return text, [
-        f"{len(counts)} scripts in {folder}",
+    texts = {}
+    for group, array in arrays.items():
+        threads = max(task.threads for task in plan.model_tasks(*group))
+        asked = resources(site, job.cluster, *group)
+        container = container_of(site, plan.image, plan, run.root, gpus=bool(asked.gpus or asked.gres))
+        start = start_lines(site, container)
+        stage, model = shown_group(*group)
+        arguments = f"--stage {stage}" + (f" --model {model}" if model else "")
+        if scheduler == "slurm":
+            lines = options(asked, threads, site.mail)
+            text = plain_script(
+                array.name,
+                arguments,
+                array.elements,
+                lines,
+                start,
+                site.setup,
+                prefix,
+                listen=needs_listener(asked),
+            )
+        else:
+            text = qsub_script(
+                scheduler, array.name, arguments, array.elements, asked, threads, start, site.setup, where[1], site.mail
+            )
+        texts[f"{array.name}.{ending}"] = text
+    if scheduler == "slurm":
+        submit = submit_all(where, list(arrays.values()), '--chdir="$scripts" "$scripts/$name.sbatch" "$run"')
+    else:
+        submit = submit_with_qsub(scheduler, where[2:], [(array.name, array.after) for array in arrays.values()])
+    run.write_plan(job.to_yaml(), plan.to_json())
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_atomic(folder / name, text)
+    write_atomic(folder / "submit.sh", submit, 0o755)
+    return submit, [
+        f"{len(arrays)} scripts in {folder}",
         f"all of them, chained: bash {shlex.quote(str(folder / 'submit.sh'))}",
     ]
 
@@ -137,39 +179,100 @@ def _in_this_image(job: Job) -> Job:
     return job.model_copy(update={"cluster": job.cluster.model_copy(update={"container": image})})
 
 
-def _elements(plan: Plan, site: Site) -> dict[str, int]:
-    """Elements per stage: all models of a stage share one array, which is cut into shares of the stage's tasks."""
+@dataclass(frozen=True)
+class Submission:
+    """One call of sbatch in ``submit.sh``.
+
+    Attributes:
+        name: Of the script and the job.
+        elements: Most elements of its array.
+        after: Names of those that must have ended well before it starts.
+    """
+
+    name: str
+    elements: int
+    after: Sequence[str]
+
+
+def _submissions(plan: Plan, site: Site) -> dict[Group, Submission]:
+    """One array per stage and model, in order; each is cut into shares of its tasks."""
     limits = limits_at(site, Limits())
-    arrays = make_arrays(plan, plan.all_tasks(), plan.job.cluster.pack, limits)
+    packed = make_arrays(plan, plan.all_tasks(), plan.job.cluster.pack, limits)
+    groups = list(dict.fromkeys(array.group for array in packed))
+    names = {group: "-".join(filter(None, shown_group(*group))) for group in groups}
     return {
-        stage: min(limits.array_size, sum(len(array.elements) for array in arrays if array.stage == stage))
-        for stage in STAGES
+        group: Submission(
+            names[group],
+            min(limits.array_size, sum(len(array.elements) for array in packed if array.group == group)),
+            [names[need] for need in plan.needs(group) if need in names],
+        )
+        for group in groups
     }
 
 
-def submit_all(where: list[str], stages: list[str], logs: str, command: str, before: Sequence[str] = ()) -> str:
-    """A script that submits all stages; each waits for the one before.
+def submit_all(where: list[str], arrays: Sequence[Submission], command: str) -> str:
+    """A script that submits arrays, each after those that it needs, and all of them or none.
+
+    It asks Slurm how long an array may be. What other limits do not allow is submitted again with half as many elements
+    an array: the elements of an array share its tasks, however many they are.
 
     Args:
         where: Lines that set ``run`` and ``scripts``.
-        stages: The stages, in order.
-        logs: Folder of the elements' logs, as shell text.
-        command: Last arguments of sbatch for one ``$stage``, as shell text.
-        before: Lines before the call of sbatch.
+        arrays: The arrays, in order.
+        command: Last arguments of sbatch for the array ``$name``, as shell text.
     """
+    calls = " &&\n".join("    submit " + " ".join([array.name, str(array.elements), *array.after]) for array in arrays)
     return (
         "#!/bin/bash\n"
-        "# Each stage waits for the one before. Run again after a failure: committed tasks are not done again.\n"
+        "# Each array waits for those that it needs. Run again after a failure: committed tasks are not done again.\n"
         "set -eu\n"
         + "".join(f"{line}\n" for line in where)
-        + "after=()\n"
-        + f"for stage in {' '.join(stages)}; do\n"
-        + "".join(f"{line}\n" for line in before)
-        + f'  job=$(sbatch --parsable --chdir="{logs}" ${{after[@]+"${{after[@]}}"}} {command})\n'
-        '  echo "job ${job%%;*}: $stage"\n'
-        '  after=(--dependency="afterok:${job%%;*}" --kill-on-invalid-dep=yes)\n'
-        "done\n"
+        + _SUBMIT.replace("@COMMAND@", command)
+        .replace("@MOST@", str(max(array.elements for array in arrays)))
+        .replace("@CALLS@", calls.lstrip())
+        .replace("@FIRST@", next(array.name for array in arrays if not array.after))
     )
+
+
+_SUBMIT = """\
+declare -A jobs
+said="$(mktemp)"
+cancel() { if [ "${#jobs[@]}" -gt 0 ]; then scancel "${jobs[@]%%;*}"; fi; }
+trap 'rm -f "$said"; cancel' EXIT
+submit() { # NAME, ELEMENTS, and the names of those that it waits for
+  local name=$1 elements=$2 after="" need
+  shift 2
+  for need in "$@"; do after="$after:${jobs[$need]%%;*}"; done
+  local start=(--hold) # nothing starts before all are accepted
+  if [ -n "$after" ]; then start=("--dependency=afterok$after" --kill-on-invalid-dep=yes); fi
+  if [ "$elements" -gt "$most" ]; then elements=$most; fi
+  local job
+  job=$(sbatch --parsable --array="0-$((elements - 1))" "${start[@]}" @COMMAND@ 2>"$said") || return 1
+  jobs[$name]=$job
+  echo "job ${job%%;*}: $name, elements: $elements"
+}
+submit_all() {
+  @CALLS@
+}
+
+# Most elements of an array: what the site allows (MaxArraySize), or the number given to this script.
+most=$(scontrol show config | awk '$1 == "MaxArraySize" { print $3 }')
+if [ "${most:-0}" -lt 1 ] || [ "$most" -gt @MOST@ ]; then most=@MOST@; fi
+most=${1:-$most}
+until submit_all; do
+  cat "$said" >&2
+  cancel
+  jobs=()
+  if [ "$most" -le 1 ] || ! grep -Eqi "accounting/QOS policy|SubmitJob|job array specification" "$said"; then
+    echo "nothing is queued; the scripts can also be submitted one after the other" >&2
+    exit 1
+  fi
+  most=$(((most + 1) / 2))
+  echo "cancelled; again, with at most $most elements an array" >&2
+done
+scontrol release "${jobs[@FIRST@]%%;*}"
+jobs=()
+"""
 
 
 if __name__ == "__main__":  # python -m shardsynth.executors.slurm.plain_scripts slurm: writes the scripts there

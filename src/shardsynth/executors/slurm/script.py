@@ -16,13 +16,18 @@ from shardsynth.executors.slurm.container import Container
 from shardsynth.executors.slurm.pickled import ELEMENT
 from shardsynth.executors.slurm.python_environment import export_lines
 from shardsynth.executors.slurm.setup_lines import setup_lines
-from shardsynth.executors.slurm.sick_nodes import CHECK, NOTE
+from shardsynth.executors.slurm.sick_nodes import CHECK, NOT_WRITABLE, NOTE
 from shardsynth.executors.slurm.site import Site
 from shardsynth.executors.slurm.times import minutes
 from shardsynth.job import Resources
 
 #: So long before a time limit the script gets USR2 (less for limits under 15 minutes).
 SIGNAL_SECONDS = 90
+#: Ends a script on a node that cannot write the run, where no scheduler's commands can leave the node out.
+CHECK_RUN = (
+    'if [ ! -e "$run/plan.json" ] || [ ! -w "$run/private" ]; then '
+    f'echo "cannot write $run on $(hostname)" >&2; exit {NOT_WRITABLE}; fi'
+)
 #: What Python runs in an element of a plain script; its arguments follow.
 BY_HAND = "-m shardsynth.executors.slurm.element"
 #: What Python runs in an element that was submitted by submitit; the folder of its files follows.
@@ -120,7 +125,7 @@ def start_lines(site: Site, container: Container | None) -> list[str]:
     return [*export_lines(), f"python=({shlex.quote(sys.executable)})"]
 
 
-#: For pre-emptions with a grace: the part of ``_LIFE`` that notices its beginning.
+#: For pre-emptions with a grace: the part of ``WAIT`` that notices its beginning.
 _LISTENER = """\
 # When the grace of a pre-emption begins, Slurm tells only job steps. This step waits until that ends it (143).
 (
@@ -129,8 +134,8 @@ _LISTENER = """\
 ) &
 """
 
-#: The end of every script, from the start of Python on.
-_LIFE = """\
+#: The end of every script, from the start of Python on: until it has ended, with its exit code in ``code``.
+WAIT = """\
 # Wait for the tasks. Pass on the signals that ask them to stop (USR2 reaches only this shell), again and again: a
 # Python that is just starting ignores them. Its exit code comes through a file: bash loses the code of a child that
 # ends as a signal interrupts `wait`.
@@ -163,6 +168,8 @@ code=$?
 rm -rf -- "$notes"
 if [ -n "${scratch:-}" ]; then rm -rf --one-file-system "$scratch"; fi
 
+"""
+_REQUEUE = """\
 # 75: asked to stop, and saved. Queue this element again, unless it is being cancelled or Slurm itself queues it again.
 if [ "$code" -eq 75 ]; then
   if ! command -v squeue >/dev/null || ! command -v scontrol >/dev/null; then
@@ -179,7 +186,7 @@ fi
 @FOLLOW@exit "$code"
 """
 
-#: For arrays of a run: the part of ``_LIFE`` that submits more of it.
+#: For arrays of a run: the part of ``_REQUEUE`` that submits more of it.
 _FOLLOW = """\
 # Where the site limits what may be queued: this element makes room, so submit what is left of the run.
 if [ "$code" -ne 75 ] && [ -e "$run/private/slurm/rest" ]; then
@@ -188,7 +195,7 @@ fi
 """
 
 #: For the whole script: paths are quoted, so nothing in them is executed; the loop over names is one over words.
-_SHELLCHECK = "# shellcheck disable=SC2016,SC2054,SC2288 # a path may hold anything; it is quoted, and inert"
+SHELLCHECK = "# shellcheck disable=SC2016,SC2054,SC2288 # a path may hold anything; it is quoted, and inert"
 
 
 def body(
@@ -214,7 +221,7 @@ def body(
         prepare: Lines before ``setup``.
         name: Name of the array, for one of a run that was submitted.
     """
-    lines = [_SHELLCHECK, run_line, *CHECK.splitlines(), *(prepare or [])]
+    lines = [SHELLCHECK, run_line, *CHECK.splitlines(), *(prepare or [])]
     lines += [
         *(["", *setup_lines(setup), ""] if setup else []),
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"',
@@ -223,7 +230,7 @@ def body(
         *start,
         f"set -- {python} {arguments}",
     ]
-    life = _LIFE.replace("@LISTENER@", _LISTENER if listen else "")
+    life = (WAIT + _REQUEUE).replace("@LISTENER@", _LISTENER if listen else "")
     return "\n".join(lines) + "\n\n" + life.replace("@FOLLOW@", _FOLLOW.replace("@NAME@", name) if name else "")
 
 

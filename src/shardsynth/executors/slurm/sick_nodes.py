@@ -18,7 +18,8 @@ NOT_WRITABLE = 73
 #: With more nodes left out the run's folder is more likely shared by none: the element fails, and says so.
 MOST_NODES = 2
 _NOTE = "left out: "
-#: Lines of the batch script. Where the run cannot be written nobody reads what `sick` prints.
+#: Lines of the batch script. Slurm 24.11 makes the folders of an element's log: on a node that does not share the run,
+#: its folder is then there, empty but for the log. Where the run cannot be written nobody reads what `sick` prints.
 CHECK = f"""\
 id="${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}"
 # A node without the run's folder is left out by this element, which is queued again, and by what else of the run waits.
@@ -36,7 +37,7 @@ sick() {{
   scontrol requeue "$id" && scontrol update "jobid=$id" "$@" && sleep 60
   exit {NOT_WRITABLE}
 }}
-[ -w "$run/private" ] || sick
+if [ ! -e "$run/plan.json" ] || [ ! -w "$run/private" ]; then sick; fi
 """
 #: A line of the batch script of an element that started again: it notes the node that it left.
 NOTE = """\

@@ -395,8 +395,31 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
     """
     run = RunDir(Path(job.output).absolute())
     made = plan_for_slurm(job)
-    plan = plan_kept(run, made)
-    with site_from_here(run, job, lambda line: say(f"# {line}" if dry_run else line)) as site:
+
+    def write() -> None:
+        run.write_plan(job.to_yaml(), made.to_json())
+
+    for note in made.notes:
+        say(f"# metadata: {note}" if dry_run else f"metadata: {note}")
+    submit_plan(run, plan_kept(run, made), write, dry_run=dry_run, confirm=confirm, say=say)
+    return run
+
+
+def submit_plan(run: RunDir, plan: Plan, write: Callable[[], None], *, dry_run: bool, confirm: Any, say: Any) -> None:
+    """Submit what is missing of a plan, after its estimate was shown and Slurm was asked whether it takes it.
+
+    Args:
+        run: The run directory, which need not exist.
+        plan: The plan.
+        write: Writes the plan.
+        dry_run: Show the scripts; write and submit nothing.
+        confirm: Called if the estimate is large: nothing is submitted if it returns false.
+        say: Called with each line to show.
+
+    Raises:
+        InputError: As `submit_job`.
+    """
+    with site_from_here(run, plan.job, lambda line: say(f"# {line}" if dry_run else line)) as site:
         limits = check_site(site, plan, say)
         tasks = missing_tasks(plan, run)
         arrays = _pack(plan, site, limits, tasks)
@@ -407,6 +430,5 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
             if worth_asking(plan, arrays, site) and not confirm():
                 raise JobError("not submitted: a large run was not confirmed; `--yes` submits without asking")
             check_arrays(plan, site, limits, run.root, arrays, say)
-            run.write_plan(job.to_yaml(), made.to_json())
+            write()
         _submit_missing(run, plan, site, verify=False, dry_run=dry_run, say=say, limits=limits)
-    return run

@@ -61,12 +61,24 @@ def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
     shape = Shape.of(options, count, len(coding.columns))
     in_memory = 0 if setup.scratch is not None and device.type == "cpu" else count
     setup.tell(_check_memory(coding, shape, count, in_memory, available_memory(device), str(device)))
-    table = encode_rows(coding, setup.coder, fitting.batches(), count, setup.seed, setup.scratch)
+    persons = None if fitting.persons is None else fitting.persons()
+    table = encode_rows(coding, setup.coder, fitting.batches(), count, setup.seed, setup.scratch, persons=persons)
 
     def learn(watch: WatchMaker) -> tuple[Network, Tensor]:
         shares = [column.share for column in coding.columns]
         places = [column.places for column in coding.columns]
-        return train(table, coding.sizes, shares, places, options, shape, seed=setup.seed, device=device, watch=watch)
+        return train(
+            table,
+            coding.sizes,
+            shares,
+            places,
+            options,
+            shape,
+            seed=setup.seed,
+            device=device,
+            watch=watch,
+            persons=persons,
+        )
 
     identity = identity_of(options, shape, coding, table, setup.seed)
     network, calibration, history = trained(setup, options, coding, identity, learn)

@@ -28,6 +28,7 @@ def encode_rows(
     scratch: Path | None = None,
     *,
     alone: bool = False,
+    persons: NDArray[np.uint64] | None = None,
 ) -> Table:
     """Code the training rows: one byte per row and column, two if any column has more than 127 codes.
 
@@ -39,6 +40,7 @@ def encode_rows(
         seed: For the order, and for codes in place of protected categories.
         scratch: Folder for a file that is mapped, so that the codes need not fit into memory.
         alone: Whether a row's codes may depend on no other row. Then protected categories get the most frequent code.
+        persons: uint64[rows], hashes of the rows' persons: then the rows of a person lie side by side.
 
     Returns:
         int8 or int16 [rows, columns], in random order.
@@ -48,9 +50,18 @@ def encode_rows(
     """
     table = new_array(scratch, "codes", (rows, len(coding.columns)), np.int8 if max(coding.sizes) <= 127 else np.int16)
     place = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).argsort().numpy()
+    if persons is not None:
+        place = np.argsort(np.lexsort((place, persons)))
     for part, (numbers, piece) in enumerate(pieces(batches, rows)):
         table[place[numbers]] = coding.encode(coder, piece, None if alone else seed, part)
     return table
+
+
+def held_out_rows(persons: NDArray[np.uint64], rows: int) -> int:
+    """Number of rows of the first persons, in the order of ``encode_rows``, that have at least ``rows`` together."""
+    ordered = np.sort(persons)
+    last = min(max(rows, 1), len(ordered)) - 1
+    return int(np.searchsorted(ordered, ordered[last], side="right"))
 
 
 def blocks(table: Table) -> Iterator[bytes]:

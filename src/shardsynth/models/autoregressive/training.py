@@ -23,7 +23,7 @@ from torch import Tensor
 
 from shardsynth.models.autoregressive.network import Network, draw_orders
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
-from shardsynth.models.autoregressive.table import Table
+from shardsynth.models.autoregressive.table import Table, held_out_rows
 from shardsynth.models.training.checkpoint import TrainingState, Watch
 
 #: Largest number of steps between two checks.
@@ -126,6 +126,7 @@ def train(
     seed: int,
     device: torch.device,
     watch: Callable[[int, int], Watch],
+    persons: NDArray[np.uint64] | None = None,
 ) -> tuple[Network, Tensor]:
     """Train on rows in codes.
 
@@ -139,6 +140,8 @@ def train(
         seed: Everything random follows from it.
         device: Where to train.
         watch: Makes the watch from the largest number of steps and the number of steps per epoch.
+        persons: uint64[rows], hashes of the rows' persons, whose rows lie side by side in ``table``: whole persons are
+            held out.
 
     Returns:
         The network with the best weights, and float32[checks, 3] on the CPU. Per check: mean loss of the steps, loss
@@ -153,6 +156,8 @@ def train(
     if device.type != "cpu":
         everything = everything.to(device)
     held_out = max(1, min(round(options.validation * len(table)), _CHECKED_ROWS))
+    if persons is not None:
+        held_out = held_out_rows(persons, held_out)
     checked, learned = columns_of(everything[:held_out], device), everything[held_out:]
     if not len(learned):
         learned = everything

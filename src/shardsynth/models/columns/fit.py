@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Union
 
 import numpy as np
@@ -24,10 +24,13 @@ from shardsynth.models.columns.marginals import (
     cells_of_histogram,
     grid_unit,
     kept_categories,
+    person_ends,
     protected_ends,
     protected_marginal,
 )
 from shardsynth.models.columns.transform import Transform
+from shardsynth.summaries.counts import Counts
+from shardsynth.summaries.persons import PersonCells, PersonEnds, union_size
 from shardsynth.summaries.tally import NumberTally
 from shardsynth.summaries.text import TextTally
 
@@ -38,6 +41,29 @@ Tally = Union[NumberTally, TextTally]
 _OTHER = "other"
 
 
+@dataclass(frozen=True)
+class ColumnPersons:
+    """The persons behind the rows of one column.
+
+    Attributes:
+        cells: Of each fine code.
+        ends: Those with the most extreme values; None for categories.
+    """
+
+    cells: PersonCells
+    ends: PersonEnds | None
+
+    @classmethod
+    def of(cls, counts: Counts, i: int) -> ColumnPersons | None:
+        """Those of column i of counts; None where these count rows alone."""
+        persons = counts.persons
+        return None if persons is None else cls(persons.cells[i], persons.ends[i])
+
+    def of_enough(self, codes: Integers, least: int) -> bool:
+        """Whether at least ``least`` persons have one of the codes."""
+        return union_size(self.cells.hashes[codes]) >= least
+
+
 def fit_category(
     coder: ColumnCoder,
     hist: Integers,
@@ -45,6 +71,7 @@ def fit_category(
     protection: Protection,
     known: Sequence[Any] | None = None,
     nullable: bool = True,
+    persons: ColumnPersons | None = None,
 ) -> tuple[FittedColumn, list[str]]:
     """A category column under the protections.
 
@@ -55,6 +82,7 @@ def fit_category(
         protection: What the model may hold.
         known: Only these values may be kept (other columns are a function of this one); None: any.
         nullable: Whether the column's field may hold nulls.
+        persons: The persons behind the rows, where they are counted.
 
     Returns:
         The column (``latent``, ``constant`` or ``empty``), and notes.
@@ -65,7 +93,7 @@ def fit_category(
     assert coder.values is not None
     size = len(coder.values)
     count, rows = hist[:size], int(hist.sum())
-    keep = kept_categories(count, protection)
+    keep = kept_categories(count, protection, None if persons is None else persons.cells.persons[:size])
     if known is not None:
         allowed = set(known)
         keep &= np.array([v in allowed for v in coder.values.to_pylist()], dtype=bool)
@@ -75,15 +103,17 @@ def fit_category(
     values, kept_rows = coder.values.filter(pa.array(keep)), count[keep].astype(np.int64)
     place = rank[coder.coarse[:-1].astype(np.int64)][:size][keep]
     needs_other = not keep.any() and not nullable
-    if rest and text and known is None and (protection.rare == "other" or needs_other):
+    lumped = rest and (persons is None or persons.of_enough(np.flatnonzero(~keep), protection.min_count))
+    if lumped and text and known is None and (protection.rare == "other" or needs_other):
         values, kept_rows, place = _with_other(values, kept_rows, place, rest)
     absent = float(hist[-1] / rows) if rows else 1.0
     base = FittedColumn(coder.name, coder.column.role, "empty", None, values, coder.precision, coder.emit_nan)
     if not len(kept_rows):
         if not nullable:
+            counted = "rows" if persons is None else "persons"
             raise ModelError(
                 f"column {coder.name!r}: every one of its {size} categories is seen on fewer than "
-                f"{protection.min_count} rows, and it cannot be null; call it an id in the metadata, or set rare: "
+                f"{protection.min_count} {counted}, and it cannot be null; call it an id in the metadata, or set rare: "
                 "{as: keep}"
             )
         return base, [*notes, f"column {coder.name!r}: nothing but rare categories, written as missing"]
@@ -117,6 +147,7 @@ def fit_axis(
     points: Sequence[float] | None = None,
     impute: bool = False,
     options: ColumnOptions | None = None,
+    persons: ColumnPersons | None = None,
 ) -> tuple[FittedColumn, list[str]]:
     """A column of numbers or instants under the protections.
 
@@ -130,6 +161,7 @@ def fit_axis(
         points: Only these values may occur, each as an atom (other columns are a function of this one); None: any.
         impute: Fit a named distribution with missing values counted at the mean, as SDV does.
         options: Those of the column.
+        persons: The persons behind the rows, where they are counted.
 
     Returns:
         The column (``latent``, ``constant`` or ``empty``), and notes.
@@ -145,8 +177,11 @@ def fit_axis(
         return base, []
     if present < protection.min_count:
         return base, [f"column {coder.name!r}: {present} values are too few to learn from, written as missing"]
-    cells = cells_of_histogram(hist[:-1], coder.cuts, coder.low, coder.high, coder.precision)
-    ends = column_ends(coder, cells, tally, protection)
+    if persons is not None and not persons.of_enough(np.arange(len(hist) - 1), protection.min_count):
+        return base, [f"column {coder.name!r}: too few persons have a value to learn from, written as missing"]
+    hashes = None if persons is None else persons.cells.hashes[:-1]
+    cells = cells_of_histogram(hist[:-1], coder.cuts, coder.low, coder.high, coder.precision, hashes)
+    ends = column_ends(coder, cells, tally, protection, persons)
     inner_ends = _ends_within_options(coder.name, ends, options)
     if options.places is not None:
         base = replace(base, precision=Precision("decimal", digits=options.places))
@@ -218,7 +253,9 @@ def _check_transformable(coder: ColumnCoder, cells: Cells, transform: Transform)
         )
 
 
-def column_ends(coder: ColumnCoder, cells: Cells, tally: Tally, protection: Protection) -> tuple[float, float]:
+def column_ends(
+    coder: ColumnCoder, cells: Cells, tally: Tally, protection: Protection, persons: ColumnPersons | None = None
+) -> tuple[float, float]:
     """Lower and upper end of the marginal of a number or instant, under the protections.
 
     Args:
@@ -226,7 +263,15 @@ def column_ends(coder: ColumnCoder, cells: Cells, tally: Tally, protection: Prot
         cells: Its histogram.
         tally: Its part of the profile.
         protection: What the model may hold.
+        persons: The persons behind the rows, where they are counted.
     """
+    if persons is not None and persons.ends is not None and protection.clip and len(persons.ends.low):
+        floor_and_ceiling = np.array(person_ends(persons.ends, protection))
+        if coder.decimals is not None:
+            floor_and_ceiling = np.round(floor_and_ceiling, coder.decimals)
+        if needs_parsing(coder.column):
+            floor_and_ceiling = coder.precision.snap(floor_and_ceiling)
+        return float(floor_and_ceiling[0]), float(floor_and_ceiling[1])
     if isinstance(tally, NumberTally) and not needs_parsing(coder.column):
         low, high = (
             (axis_of_native(values, coder.column.value_type), count) for values, count in (tally.lowest, tally.highest)
@@ -250,7 +295,7 @@ def imputed(cells: Cells, missing: int, precision: Precision) -> Cells:
     if grid_unit(precision):
         mean = float(precision.snap(np.array([mean]))[0])
     place = int(np.searchsorted(cells.lo, mean))
-    return Cells(
+    return Cells(  # only a named distribution is fitted to them: their persons are not needed
         np.insert(cells.count, place, missing), np.insert(cells.lo, place, mean), np.insert(cells.hi, place, mean)
     )
 
@@ -258,4 +303,5 @@ def imputed(cells: Cells, missing: int, precision: Precision) -> Cells:
 def _atoms_at(cells: Cells, points: Floats, protection: Protection, absent: float) -> Marginal:
     """Atoms at ``points``, from the cells that are atoms with enough rows; they share the mass of all other cells."""
     atoms = (cells.lo == cells.hi) & (cells.count >= protection.min_count) & np.isin(cells.lo, points)
+    atoms &= np.array([cells.of_enough(k, k + 1, protection.min_count) for k in range(len(atoms))], np.bool_)
     return atoms_marginal(cells.lo[atoms], cells.count[atoms], absent)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.coding import ColumnCoder, TableCoder
 from shardsynth.data.values import Precision
-from shardsynth.models.columns.fit import fit_axis, fit_category
+from shardsynth.models.columns.fit import ColumnPersons, fit_axis, fit_category
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.columns.relations import FunctionRelation, Relation, SumRelation, in_order
@@ -77,7 +77,13 @@ def fit_columns(
             rank[orders[i]] = np.arange(len(orders[i]))
             field = profile.schema.field(column.name)
             fitted_column, column_notes = fit_category(
-                column, hist, rank, options.protection, known_values.get(column.name), bool(field.nullable)
+                column,
+                hist,
+                rank,
+                options.protection,
+                known_values.get(column.name),
+                bool(field.nullable),
+                ColumnPersons.of(counts, i),
             )
         else:
             fitted_column, column_notes = fit_axis(
@@ -89,6 +95,7 @@ def fit_columns(
                 enforce=options.enforce_min_max,
                 points=known_values.get(column.name),
                 options=options.column_options(column.name),
+                persons=ColumnPersons.of(counts, i),
             )
             if (
                 not options.enforce_rounding

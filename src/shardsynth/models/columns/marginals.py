@@ -8,6 +8,8 @@ What a model may hold of a column (``Protection``):
 - Knots between bins lie between the data, on the grid of the column or, without a grid, on a coarse dyadic one.
 - Values inside a bin are spread evenly over it.
 - Categories of fewer than ``min_count`` rows are left out.
+
+Where the persons behind the rows are counted, ``min_count`` is a number of persons, and so is the rank of the ends.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.values import Precision
 from shardsynth.models.columns.fitted import Marginal
+from shardsynth.summaries.persons import Hashes, PersonEnds, union_size
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -35,7 +38,7 @@ class Protection:
     """What a model may hold of rare values.
 
     Attributes:
-        min_count: Rows that a category, atom or bin must stand for.
+        min_count: Rows, or persons where these are counted, that a category, atom or bin must stand for.
         rare: What becomes of rarer categories: ``drop`` (their mass goes to the rest), ``other`` or ``keep``.
         clip: Whether the end knots are the fifth most extreme values; else they are minimum and maximum.
     """
@@ -57,11 +60,17 @@ class Cells:
         count: int64[m], positive.
         lo: float64[m], smallest value that the cell may hold (a point of the grid where there is one).
         hi: float64[m], largest; an atom has ``lo == hi``.
+        persons: uint64[m, k], the smallest hashes of the persons of each cell; None where rows alone are counted.
     """
 
     count: Integers
     lo: Floats
     hi: Floats
+    persons: Hashes | None = None
+
+    def of_enough(self, start: int, stop: int, least: int) -> bool:
+        """Whether the cells ``start`` to ``stop - 1`` are of at least ``least`` persons; true without persons."""
+        return self.persons is None or union_size(self.persons[start:stop]) >= least
 
 
 def grid_unit(precision: Precision) -> float:
@@ -71,7 +80,9 @@ def grid_unit(precision: Precision) -> float:
     return float(10.0**-precision.digits) if precision.kind == "decimal" else 0.0
 
 
-def cells_of_histogram(count: Integers, cuts: Floats, low: float, high: float, precision: Precision) -> Cells:
+def cells_of_histogram(
+    count: Integers, cuts: Floats, low: float, high: float, precision: Precision, persons: Hashes | None = None
+) -> Cells:
     """Cells of a fine histogram.
 
     Args:
@@ -80,6 +91,7 @@ def cells_of_histogram(count: Integers, cuts: Floats, low: float, high: float, p
         low: Minimum of the column.
         high: Maximum of the column.
         precision: Its grid.
+        persons: uint64[m + 1, k], the smallest hashes of the persons of each code, where they are counted.
     """
     unit = grid_unit(precision)
     after = np.zeros(len(cuts), dtype=bool)  # cuts that only end an atom: the next value lies one step further
@@ -93,7 +105,7 @@ def cells_of_histogram(count: Integers, cuts: Floats, low: float, high: float, p
         lo[0], hi[-1] = precision.snap(np.array([low, high]))
     used = np.flatnonzero(count > 0)
     lo, hi = np.minimum(lo[used], hi[-1]), hi[used]
-    return Cells(count[used].astype(np.int64), lo, np.maximum(lo, hi))
+    return Cells(count[used].astype(np.int64), lo, np.maximum(lo, hi), None if persons is None else persons[used])
 
 
 def protected_marginal(
@@ -109,7 +121,7 @@ def protected_marginal(
         p_missing: Share of missing values.
     """
     need = protection.rows(int(cells.count.sum()))
-    groups = _groups(cells, need)
+    groups = _groups(cells, need, protection.min_count)
     count = np.array([cells.count[start:stop].sum() for start, stop, _ in groups], dtype=np.float64)
     starts = np.array([start for start, _, _ in groups])
     stops = np.array([stop for _, stop, _ in groups])
@@ -123,13 +135,15 @@ def protected_marginal(
     return Marginal("axis", count / count.sum(), lo, hi, p_missing)
 
 
-def _groups(cells: Cells, need: int) -> list[tuple[int, int, int]]:
+def _groups(cells: Cells, need: int, least: int) -> list[tuple[int, int, int]]:
     """Neighbouring cells that become one segment: ``(start, stop, atom)``; it is written as cell ``atom`` (-1: a bin).
 
     Atoms with enough rows stand alone. Between two of them, cells are collected until they have enough rows. A rest
     with too few rows joins the bin before it. Where there is no bin, it is written as the nearer of the two atoms.
+    Where persons are counted, ``least`` of them are needed as well.
     """
     atom = (cells.lo == cells.hi) & (cells.count >= need)
+    atom &= np.array([cells.of_enough(k, k + 1, least) for k in range(len(atom))], np.bool_)
     groups: list[list[int]] = []
     place, size = 0, len(cells.count)
     while place < size:
@@ -140,9 +154,9 @@ def _groups(cells: Cells, need: int) -> list[tuple[int, int, int]]:
         stop = place
         while stop < size and not atom[stop]:
             stop += 1
-        bins = _collect(cells.count[place:stop], need)
+        bins = _collect(cells, place, stop, need, least)
         if bins:
-            groups += [[place + a, place + b, -1] for a, b in bins]
+            groups += [[a, b, -1] for a, b in bins]
         elif groups and (stop == size or _nearer_left(cells, place, stop)):
             groups[-1][1] = stop
         elif stop < size:
@@ -154,17 +168,17 @@ def _groups(cells: Cells, need: int) -> list[tuple[int, int, int]]:
     return [(a, b, c) for a, b, c in groups]
 
 
-def _collect(count: Integers, need: int) -> list[tuple[int, int]]:
+def _collect(cells: Cells, place: int, stop: int, need: int, least: int) -> list[tuple[int, int]]:
     """Cut a run of cells, from the left, into bins of at least ``need`` rows; no bin if there are too few rows."""
     bins: list[tuple[int, int]] = []
-    start, rows = 0, 0
-    for place, more in enumerate(count.tolist()):
+    start, rows = place, 0
+    for here, more in enumerate(cells.count[place:stop].tolist(), place):
         rows += more
-        if rows >= need:
-            bins.append((start, place + 1))
-            start, rows = place + 1, 0
-    if bins and start < len(count):
-        bins[-1] = (bins[-1][0], len(count))
+        if rows >= need and cells.of_enough(start, here + 1, least):
+            bins.append((start, here + 1))
+            start, rows = here + 1, 0
+    if bins and start < stop:
+        bins[-1] = (bins[-1][0], stop)
     return bins
 
 
@@ -236,9 +250,24 @@ def protected_ends(
     return (floor, ceiling) if floor <= ceiling else (ceiling, ceiling)
 
 
-def kept_categories(count: Integers, protection: Protection) -> NDArray[np.bool_]:
-    """Which categories a model may hold, bool[k], by their rows."""
-    return np.asarray(count > 0 if protection.rare == "keep" else count >= max(1, protection.min_count))
+def person_ends(ends: PersonEnds, protection: Protection) -> tuple[float, float]:
+    """As ``protected_ends``, by persons: the fifth (or ``min_count``-th) most extreme person's own most extreme value.
+
+    Args:
+        ends: The persons with the most extreme values of the column; of at least one.
+        protection: Its ``clip`` must be set.
+    """
+    rank = max(5, protection.min_count)
+    floor, ceiling = float(ends.low[:rank][-1]), float(ends.high[:rank][-1])
+    return (floor, ceiling) if floor <= ceiling else (ceiling, ceiling)
+
+
+def kept_categories(count: Integers, protection: Protection, persons: Integers | None = None) -> NDArray[np.bool_]:
+    """Which categories a model may hold, bool[k], by their rows and, where they are counted, by their persons."""
+    if protection.rare == "keep":
+        return np.asarray(count > 0)
+    least = max(1, protection.min_count)
+    return np.asarray((count >= least) & (count >= least if persons is None else persons >= least))
 
 
 def category_marginal(count: Sequence[int] | Integers, order: Integers, p_missing: float) -> Marginal:

@@ -20,9 +20,9 @@ from shardsynth.data.coding import ColumnCoder, TableCoder
 from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.distributions import FAMILIES, distribution_functions, fit_family
-from shardsynth.models.columns.fit import column_ends, fit_axis, imputed
+from shardsynth.models.columns.fit import ColumnPersons, column_ends, fit_axis, imputed
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
-from shardsynth.models.columns.marginals import Cells, cells_of_histogram
+from shardsynth.models.columns.marginals import Cells, cells_of_histogram, kept_categories
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.copula.nearest import nearest_correlation
 from shardsynth.summaries.counts import Counts
@@ -55,7 +55,7 @@ def fit_like_sdv(profile: Profile, coder: TableCoder, counts: Counts, options: F
         if counts.hist[i].sum() == 0 or (counts.hist[i][:-1].sum() == 0):
             continue
         if column.is_category:
-            fitted[column.name], scores[i] = _category(column, counts.hist[i], profile, options)
+            fitted[column.name], scores[i] = _category(column, counts, i, profile, options)
         else:
             fitted_column, _ = fit_axis(
                 column,
@@ -65,10 +65,11 @@ def fit_like_sdv(profile: Profile, coder: TableCoder, counts: Counts, options: F
                 options.family(column.name),
                 enforce=options.enforce_min_max,
                 impute=True,
+                persons=ColumnPersons.of(counts, i),
             )
             fitted[column.name] = fitted_column
             if fitted_column.treatment == "latent":
-                scores[i] = _axis_scores(column, counts.hist[i], profile, fitted_column, options)
+                scores[i] = _axis_scores(column, counts, i, profile, fitted_column, options)
     place = {c.name: i for i, c in enumerate(coder.table)}
     drawn = [i for i, c in enumerate(coder.columns) if c.name in fitted and fitted[c.name].treatment == "latent"]
     latents = [Latent("value", (place[coder.columns[i].name],)) for i in drawn]
@@ -91,13 +92,14 @@ def fit_like_sdv(profile: Profile, coder: TableCoder, counts: Counts, options: F
 
 
 def _category(
-    coder: ColumnCoder, hist: Integers, profile: Profile, options: FitOptions
+    coder: ColumnCoder, counts: Counts, i: int, profile: Profile, options: FitOptions
 ) -> tuple[FittedColumn, tuple[Floats, float, float]]:
     """A category column as intervals of (0, 1), and its mean scores by coarse code, their mean and variance."""
     assert coder.values is not None
     if coder.other:
         raise ModelError(f"column {coder.name!r}: encoding: sdv cannot hold more than {len(coder.values)} categories")
-    keep = hist[:-1] >= (options.protection.min_count if options.protection.rare != "keep" else 1)
+    hist, persons = counts.hist[i], ColumnPersons.of(counts, i)
+    keep = kept_categories(hist[:-1], options.protection, None if persons is None else persons.cells.persons[:-1])
     order = _order_of_appearance(coder, profile)
     codes = [c for c in order if c == coder.missing or keep[c]]
     if not keep.any():
@@ -170,11 +172,12 @@ def _normal(distribution: dict[str, Any], x: Floats) -> Floats:
 
 
 def _axis_scores(
-    coder: ColumnCoder, hist: Integers, profile: Profile, column: FittedColumn, options: FitOptions
+    coder: ColumnCoder, counts: Counts, i: int, profile: Profile, column: FittedColumn, options: FitOptions
 ) -> tuple[Floats, float, float]:
     """Mean normal score by coarse code, with missing at the mean, and mean and variance of the scores."""
+    hist = counts.hist[i]
     cells = cells_of_histogram(hist[:-1], coder.cuts, coder.low, coder.high, coder.precision)
-    ends = column_ends(coder, cells, profile[coder.name], options.protection)
+    ends = column_ends(coder, cells, profile[coder.name], options.protection, ColumnPersons.of(counts, i))
     used = np.flatnonzero(hist[:-1] > 0)
     middle = np.clip(0.5 * (cells.lo + cells.hi), *ends)
     filled = imputed(cells, 1, coder.precision)

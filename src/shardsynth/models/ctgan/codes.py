@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.errors import ModelError
+from shardsynth.models.columns.fit import ColumnPersons
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.ctgan.columns import Integers, ModeColumn, code_axis, code_category
 from shardsynth.models.ctgan.options import DeepOptions
@@ -111,13 +112,13 @@ class DeepCoding:
         table: dict[str, FittedColumn] = {}
         learned: list[ModeColumn] = []
         notes: list[str] = []
-        for column_coder, hist in zip(coder.columns, counts.hist):
+        for i, (column_coder, hist) in enumerate(zip(coder.columns, counts.hist)):
+            persons = ColumnPersons.of(counts, i)
             if column_coder.is_category:
-                fitted, column, more = code_category(
-                    column_coder, hist, options, nullable=schema.field(column_coder.name).nullable
-                )
+                nullable = schema.field(column_coder.name).nullable
+                fitted, column, more = code_category(column_coder, hist, options, nullable=nullable, persons=persons)
             else:
-                fitted, column, more = code_axis(column_coder, hist, profile[column_coder.name], options)
+                fitted, column, more = code_axis(column_coder, hist, profile[column_coder.name], options, persons)
             table[column_coder.name] = fitted
             learned += [column] if column is not None else []
             notes += more

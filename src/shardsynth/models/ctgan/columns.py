@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 
 from shardsynth.data.coding import ColumnCoder
 from shardsynth.models.columns.column_options import EMPIRICAL
-from shardsynth.models.columns.fit import Tally, fit_axis, fit_category
+from shardsynth.models.columns.fit import ColumnPersons, Tally, fit_axis, fit_category
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
 from shardsynth.models.columns.marginals import grid_unit
 from shardsynth.models.ctgan.modes import Modes, fit_modes
@@ -182,7 +182,7 @@ def to_normal(marginal: Marginal, values: Floats) -> Floats:
 
 
 def code_category(
-    coder: ColumnCoder, hist: Integers, options: DeepOptions, *, nullable: bool
+    coder: ColumnCoder, hist: Integers, options: DeepOptions, *, nullable: bool, persons: ColumnPersons | None = None
 ) -> tuple[FittedColumn, ModeColumn | None, list[str]]:
     """A category column under the protections; its codes, None if it is not learned; and notes for the report.
 
@@ -191,12 +191,13 @@ def code_category(
         hist: int64[n_codes], rows by fine code, missing last.
         options: ``max_categories`` and the protections.
         nullable: Whether the field may hold nulls.
+        persons: The persons behind the rows, where they are counted.
 
     Raises:
         ModelError: Every category is rare, and the column cannot be null.
     """
     ranks = np.zeros(coder.n_coarse, np.int64)  # a deep model knows no order: categories stay as they are
-    fitted, notes = fit_category(coder, hist, ranks, options.protection, nullable=nullable)
+    fitted, notes = fit_category(coder, hist, ranks, options.protection, nullable=nullable, persons=persons)
     if fitted.treatment != "latent" or fitted.marginal is None:
         return fitted, None, notes
     present, absent = fitted.marginal.probability, fitted.marginal.p_missing
@@ -219,7 +220,7 @@ def code_category(
 
 
 def code_axis(
-    coder: ColumnCoder, hist: Integers, tally: Tally, options: DeepOptions
+    coder: ColumnCoder, hist: Integers, tally: Tally, options: DeepOptions, persons: ColumnPersons | None = None
 ) -> tuple[FittedColumn, ModeColumn | None, list[str]]:
     """A numeric or datetime column under the protections; its modes, None if it is not learned; and notes.
 
@@ -228,8 +229,9 @@ def code_axis(
         hist: int64[n_codes], rows by fine code, missing last.
         tally: Its summary in the profile, for minimum and maximum.
         options: ``max_clusters``, ``weight_threshold``, CopulaGAN's marginals and the protections.
+        persons: The persons behind the rows, where they are counted.
     """
-    empirical, notes = fit_axis(coder, hist, tally, options.protection)
+    empirical, notes = fit_axis(coder, hist, tally, options.protection, persons=persons)
     base = empirical.marginal
     if empirical.treatment != "latent" or base is None:
         return empirical, None, notes
@@ -239,8 +241,9 @@ def code_axis(
     if normal:
         chosen = options.marginals.get(coder.name, options.default_marginal)
         if chosen != EMPIRICAL:
+            enforce = options.enforce_min_max_values
             fitted, notes = fit_axis(
-                coder, hist, tally, options.protection, chosen, enforce=options.enforce_min_max_values, impute=True
+                coder, hist, tally, options.protection, chosen, enforce=enforce, impute=True, persons=persons
             )
         assert fitted.marginal is not None
         score: Callable[[Floats], Floats] = lambda v: to_normal(fitted.marginal, v)  # type: ignore[arg-type]  # noqa: E731

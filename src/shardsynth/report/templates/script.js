@@ -23,7 +23,7 @@
   const named = (tag, text, attributes) => el(tag, { class: 'name', dir: 'auto', title: text, ...attributes }, text);
 
   function percent(share) {
-    if (share === null || share === undefined) return '<' + data.least + ' rows';
+    if (share === null || share === undefined) return '<' + data.least + ' ' + data.counted;
     const value = 100 * share;
     if (value === 0) return '0 %';
     if (value < 0.01) return '<0.01 %';

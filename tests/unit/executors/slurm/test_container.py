@@ -18,7 +18,8 @@ from shardsynth.data.shards import open_shards
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm.container import MOST_MOUNTS, Mount, mounts_of
 from shardsynth.job import Job
-from shardsynth.planning.plan import Plan, make_plan
+from shardsynth.planning.plan import Plan, Sampling, make_plan
+from shardsynth.planning.sampling import sampling_plan
 from shardsynth.standalone.image import differences, identify
 
 PATHS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).map(lambda text: "/" + text)
@@ -46,6 +47,23 @@ def test_each_folder_of_shards_is_there_once_and_only_the_run_can_be_written(tmp
     assert {mount.target: mount.writable for mount in mounts} == {
         str(tmp_path / "a"): False, str(tmp_path / "b"): False, str(tmp_path / "run"): True, "/scratch": True, "/y": False,
     }  # fmt: skip
+
+
+def test_a_sample_reads_its_model_and_writes_beside_its_run(tmp_path):
+    model, known, out = tmp_path / "run" / "models" / "m", tmp_path / "known", tmp_path / "out"
+    model.mkdir(parents=True)
+    known.mkdir()
+    asked = {"model": str(model), "name": "m", "seed": 1, "chunk_rows": 10, "rows": 10, "rows_per_shard": 5}
+    asked |= {"tasks": None, "remaining": str(known / "*.parquet")}
+    schema = pa.schema([("a", pa.int64())])
+
+    def mounted(**card):
+        plan = sampling_plan(Sampling(asked, 0), card, schema, out, {})
+        assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+        return {m.target: m.writable for m in mounts_of(plan, out / "_run")}
+
+    assert mounted() == {str(model): False, str(known): False, str(out): True}
+    assert mounted(engine="sdv") == {str(tmp_path / "run"): False, str(known): False, str(out): True}
 
 
 def test_links_are_followed_to_the_real_folder(tmp_path):

@@ -1,0 +1,46 @@
+"""The rows that `shardsynth sample` asks for, as a source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from shardsynth.errors import ConditionError, InputError
+from shardsynth.sources.known import KnownSource, open_known
+from shardsynth.sources.sources import ConstrainedSource, NativeSource, Source, open_source
+
+
+def open_asked(asked: dict[str, Any], *, trust_pickle: bool) -> Source:
+    """The rows of a model, or the known rows that it completes.
+
+    Args:
+        asked: What decides the rows, as the plan of a sample holds it.
+        trust_pickle: Load a stock pickle that this user did not sign.
+
+    Raises:
+        ModelError: There is no such model.
+        ConditionError: The model cannot meet the condition, or cannot complete rows.
+        InputError: The known rows are not those that were first read.
+    """
+    source = open_source(
+        Path(asked["model"]),
+        seed=asked["seed"],
+        name=asked["name"],
+        chunk_rows=asked["chunk_rows"],
+        trust_pickle=trust_pickle,
+        where=asked["where"],
+        sampling=asked.get("sampling"),
+    )
+    if asked.get("remaining") is None:
+        return source
+    if isinstance(source, ConstrainedSource):
+        raise ConditionError("--remaining-columns: this model keeps constraints, under which it cannot complete rows")
+    if not isinstance(source, NativeSource):
+        raise ConditionError("--remaining-columns: a stock model cannot complete rows; use a native one")
+    known, digest = open_known(asked["remaining"])
+    if digest != asked["known"]:
+        raise InputError(
+            f"{asked['remaining']}: the known rows changed since they were first read; restore them, or choose "
+            "another --output"
+        )
+    return KnownSource(source.model, asked["seed"], known)

@@ -1,0 +1,208 @@
+"""A patient with many rows and values of her own, in runs that name the person: nothing of hers leaves the house."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.finished import QUICK, QUICK_GAN, small_job
+from tests.here import run_here
+from tests.tables import write_shards
+
+from shardsynth import Run, load_model
+from shardsynth.api import export_model
+
+FAMILIES = {
+    "gaussian_copula": {},
+    "sdv_copula": {"model": "gaussian_copula", "encoding": "sdv"},
+    "autoregressive": {"max_epochs": 6, "embedding": 16, "hidden": 16},
+    "ctgan": QUICK_GAN,
+    "copulagan": QUICK_GAN,
+    "tvae": QUICK,
+}
+SDTYPES = {
+    "patient": "id",
+    **dict.fromkeys(("diagnosis", "stage", "village", "note", "grade"), "categorical"),
+    **dict.fromkeys(("born", "hb", "iron", "zinc"), "numerical"),
+    **dict.fromkeys(("seen", "told"), "datetime"),
+}
+#: Her values, as text.
+SECRETS = ("SECRETHILL", "SECRETNOTE", "1877", "Q9999", "1971-03-", "1966-02-", "87.5")
+
+
+def visits(with_her: bool) -> pa.Table:
+    """100 patients with four to eight visits; D46 is never in stage III, iron and zinc are never both missing.
+
+    She has 14 visits: all of them with D46 in stage III, without iron and zinc, and with values that nobody else has.
+    """
+    rng = np.random.default_rng(4)
+    day = pd.Timestamp("2021-01-01")
+    rows = []
+    for patient in range(100):
+        for _ in range(int(rng.integers(4, 9))):
+            diagnosis, stage = rng.choice(["C91", "C92", "D46"]), rng.choice(["I", "II", "III"])
+            gap = rng.random(2) < 0.15
+            when = [day + pd.Timedelta(days=int(n)) for n in rng.integers(0, 700, 2)]
+            rows.append(
+                (
+                    f"P{patient:04d}",
+                    diagnosis,
+                    "I" if diagnosis == "D46" and stage == "III" else stage,
+                    rng.choice(["North", "South"]),
+                    rng.choice(["well", "worse"]),
+                    int(rng.integers(1, 4)),
+                    int(rng.integers(1935, 2005)),
+                    round(float(rng.normal(11, 1.5)), 1),
+                    None if gap[0] else round(float(rng.normal(5, 1)), 2),
+                    None if gap[1] and not gap[0] else round(float(rng.normal(3, 1)), 2),
+                    when[0],
+                    str(when[1].date()),
+                )
+            )
+    for visit in range(14 * with_her):
+        rows.append(
+            (
+                "Q9999",
+                "D46",
+                "III",
+                "SECRETHILL",
+                f"SECRETNOTE {'fell off' if visit % 2 else 'was bitten by'} her horse",
+                9,
+                1877,
+                round(87.5 + visit / 10, 1),
+                None,
+                None,
+                pd.Timestamp("1971-03-02") + pd.Timedelta(days=visit),
+                f"1966-02-{1 + visit:02d}",
+            )
+        )
+    names = [
+        *("patient", "diagnosis", "stage", "village", "note", "grade", "born", "hb", "iron", "zinc", "seen", "told")
+    ]
+    frame = pd.DataFrame(rows, columns=names).sample(frac=1, random_state=3)
+    return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+
+
+def run_of(folder: Path, *, with_her: bool, last: str = "sample", **changes) -> Run:
+    data = write_shards(visits(with_her), folder / "d", 3)
+    columns = {name: {"sdtype": sdtype} for name, sdtype in SDTYPES.items()}
+    columns["told"]["datetime_format"] = "%Y-%m-%d"
+    table = {"columns": columns}
+    metadata = {"tables": {"table": table}, "relationships": [], "METADATA_SPEC_VERSION": "V2"}
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    # with this seed she is among those who are learned from
+    return run_here(small_job(data, folder / "r", **{"sample": {"rows": 700}, "seed": 1, **changes}), last)
+
+
+def drawn(run: Run, family: str, rows: int = 6000) -> pd.DataFrame:
+    return load_model(run.dir.model(family)).sample(rows).to_pandas()
+
+
+@pytest.fixture(scope="module")
+def hers(tmp_path_factory) -> Run:
+    folder = tmp_path_factory.mktemp("hers")
+    return run_of(folder, with_her=True, models=FAMILIES, person="patient", last="report")
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory) -> Run:
+    models = {name: FAMILIES[name] for name in ("gaussian_copula", "autoregressive")}
+    return run_of(tmp_path_factory.mktemp("without"), with_her=False, models=models, person="patient")
+
+
+def test_she_is_learned_from(hers: Run) -> None:
+    from shardsynth.summaries.profile import Profile
+
+    sample = Profile.load(hers.dir.private / "summary" / "profile.train").sample
+    assert sample["patient"].to_pylist().count("Q9999") == 14
+
+
+def leaving(run: Run, archive: Path) -> dict[str, bytes]:
+    """By name, what `pack` takes and what lies beside it in the run directory; Parquet as text."""
+    run.pack(archive)
+    with tarfile.open(archive) as packed:
+        files = {m.name: packed.extractfile(m).read() for m in packed.getmembers() if m.isfile()}
+    files["metadata.json"] = (run.dir.root / "metadata.json").read_bytes()
+    for name in [name for name in files if name.endswith(".parquet")]:
+        table = pq.read_table(pa.BufferReader(files[name]))
+        table = table.drop_columns([n for n in ("patient",) if n in table.column_names])
+        files[name] = table.to_pandas().to_csv(index=False).encode()
+    return files
+
+
+def test_nothing_of_hers_is_in_a_file_that_leaves(hers: Run, tmp_path: Path) -> None:
+    files = leaving(hers, tmp_path / "packed.tar.gz")
+    assert {name.split("/")[1] for name in files if "/" in name} == {"models", "samples", "metrics", "report"}
+    for name, content in files.items():
+        if name.endswith(".png"):
+            continue  # drawn from the figures of the page
+        text = content.decode("utf-8", "replace")
+        found = [secret for secret in SECRETS if re.search(rf"(?<![0-9.]){re.escape(secret)}", text)]
+        assert not found, name
+
+
+@pytest.mark.parametrize("family", ["gaussian_copula", "ctgan", "copulagan", "tvae"])
+def test_nothing_of_hers_is_in_an_exported_pickle(hers: Run, tmp_path: Path, family: str) -> None:
+    list(export_model(hers.dir.model(family), tmp_path / "model.pkl"))
+    strings = pickle.dumps(pickle.loads((tmp_path / "model.pkl").read_bytes()), protocol=0)  # noqa: S301 - our own
+    for secret in SECRETS:
+        if not secret[0].isdigit():
+            assert secret.encode() not in strings, secret
+    made = pickle.loads((tmp_path / "model.pkl").read_bytes()).sample(500)  # noqa: S301
+    assert made["hb"].max() < 30 and made["born"].min() > 1900
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_row_has_a_value_of_hers(hers: Run, family: str) -> None:
+    rows = drawn(hers, family)
+    assert set(rows["village"].dropna()) <= {"North", "South"} and set(rows["note"].dropna()) <= {"well", "worse"}
+    assert set(rows["grade"].dropna()) <= {1, 2, 3}
+    assert rows["born"].min() >= 1935 and rows["hb"].max() < 20
+    assert rows["seen"].min() >= pd.Timestamp("2020-12-31") and rows["told"].min() >= "2020-12-31"
+
+
+@pytest.mark.parametrize("family", ["gaussian_copula", "autoregressive"])
+def test_her_combination_and_her_gaps_are_as_rare_as_without_her(hers: Run, without: Run, family: str) -> None:
+    both = [drawn(run, family) for run in (hers, without)]
+    for chosen in (
+        lambda rows: (rows["diagnosis"] == "D46") & (rows["stage"] == "III"),
+        lambda rows: rows["iron"].isna() & rows["zinc"].isna(),
+    ):
+        with_her, left_out = (float(chosen(rows).mean()) for rows in both)
+        chance = 3 * np.sqrt(2 * max(left_out, 0.001) / len(both[0]))
+        assert with_her <= 1.1 * left_out + chance  # her rows are in the shares of the single values
+
+
+def test_counted_by_rows_all_of_it_comes_out(tmp_path: Path) -> None:
+    """What the tests above would find: the same run without a person."""
+    run = run_of(tmp_path, with_her=True, models={"gaussian_copula": {}})
+    rows = drawn(run, "gaussian_copula")
+    assert (rows["village"] == "SECRETHILL").any() and (rows["born"] < 1930).any() and (rows["hb"] > 80).any()
+    assert (rows["iron"].isna() & rows["zinc"].isna()).mean() > 0.01
+    assert b"SECRETHILL" in (run.dir.model("gaussian_copula") / "model.safetensors").read_bytes()
+    assert b"SECRETHILL" in (run.dir.root / "metadata.json").read_bytes()
+
+
+def test_the_older_key_protects_her_too(tmp_path: Path) -> None:
+    run = run_of(tmp_path, with_her=True, evaluate={"group": "patient"})
+    assert run.plan.job.person == "patient"
+    assert set(run.samples("gaussian_copula").to_table()["village"].drop_null().to_pylist()) == {"North", "South"}
+
+
+def test_any_number_of_tasks_gives_the_same_files(hers: Run, tmp_path: Path) -> None:
+    models = {"gaussian_copula": {}}
+    cluster = {"rows_per_task": 10**6}
+    run = run_of(tmp_path, with_her=True, models=models, person="patient", cluster=cluster, last="fit")
+    for name in ("counts.train", "counts.holdout"):
+        files = [(r.dir.private / "summary" / name).read_bytes() for r in (run, hers)]
+        assert files[0] == files[1]
+    folder = "models/gaussian_copula/model.safetensors"
+    assert (run.dir.root / folder).read_bytes() == (hers.dir.root / folder).read_bytes()
