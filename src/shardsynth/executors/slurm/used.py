@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.accounting import PATIENCE_SECONDS
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.executors.slurm.times import minutes
 from shardsynth.planning.plan import Plan, Task
@@ -53,9 +54,11 @@ def by_accounting(arrays: Iterable[Submitted]) -> dict[tuple[int, int], Used]:
     text = slurm.call(
         "sacct", "--noheader", "--parsable2", f"--jobs={numbers}",
         "--format=JobName,JobID,State,ElapsedRaw,TotalCPU,AllocCPUS,ReqMem,TimelimitRaw,MaxRSS",
+        timeout=PATIENCE_SECONDS,
     )  # fmt: skip
     used: dict[tuple[int, int], Used] = {}
     peaks: dict[tuple[int, int], float] = {}
+    ours = False
     for line in text.splitlines():
         job_name, name, state, elapsed, cpu, cpus, memory, limit, peak = line.split("|")
         name, dot, _ = name.partition(".")
@@ -63,10 +66,13 @@ def by_accounting(arrays: Iterable[Submitted]) -> dict[tuple[int, int], Used]:
         if not job.isdigit() or not number.isdigit():
             continue  # what is still pending
         key = (int(job), int(number))
+        if not dot:  # a controller that lost its state gives the same numbers to other jobs; steps follow their job
+            ours = job_name == names.get(int(job))
+        if not ours:
+            continue
         if dot:  # a step, which alone knows the memory that was used
             peaks[key] = max(peaks.get(key, 0.0), _bytes(peak) or 0.0)
-        elif elapsed.isdigit() and int(elapsed) and state and job_name == names.get(int(job)):
-            # A controller that lost its state gives the same numbers to other jobs.
+        elif elapsed.isdigit() and int(elapsed) and state:
             of_cpu = "c" in memory[-1:]  # old versions: `900Mc` per CPU, `4Gn` per node
             asked = _bytes(memory.rstrip("cn"))
             used[key] = Used(
