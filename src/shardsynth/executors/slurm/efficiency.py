@@ -8,7 +8,7 @@ from typing import Any
 
 from shardsynth.errors import RunError
 from shardsynth.executors.slurm.clusters import where_the_run_is
-from shardsynth.executors.slurm.commands import SlurmError
+from shardsynth.executors.slurm.commands import SlurmError, SlurmSilentError
 from shardsynth.executors.slurm.ledger import Ledger
 from shardsynth.executors.slurm.used import Used, by_accounting, elements_used
 from shardsynth.job import STAGES
@@ -62,6 +62,8 @@ def _accounting(run: RunDir) -> tuple[dict[tuple[int, int], Used] | None, str]:
     try:
         with where_the_run_is(ledger):
             known = by_accounting(ledger.read())
+    except SlurmSilentError as error:
+        return None, f"{own}, without starts, failures and waiting: the accounting is slow ({error}); try again"
     except SlurmError as error:
         return None, f"{own}, without starts, failures and waiting: no accounting ({error})"
     if not known:

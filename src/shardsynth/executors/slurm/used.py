@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardsynth.executors.slurm import commands as slurm
+from shardsynth.executors.slurm.accounting import PATIENCE_SECONDS
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.executors.slurm.times import minutes
 from shardsynth.planning.plan import Plan, Task
@@ -44,6 +45,7 @@ def by_accounting(arrays: Iterable[Submitted]) -> dict[tuple[int, int], Used]:
     """Elements that ran, by job and number in the array; one sacct call.
 
     Raises:
+        SlurmSilentError: It did not answer in time.
         SlurmError: There is no accounting.
     """
     names = {array.job: array.name for array in arrays if array.job is not None}
@@ -53,6 +55,7 @@ def by_accounting(arrays: Iterable[Submitted]) -> dict[tuple[int, int], Used]:
     text = slurm.call(
         "sacct", "--noheader", "--parsable2", f"--jobs={numbers}",
         "--format=JobName,JobID,State,ElapsedRaw,TotalCPU,AllocCPUS,ReqMem,TimelimitRaw,MaxRSS",
+        timeout=PATIENCE_SECONDS,
     )  # fmt: skip
     used: dict[tuple[int, int], Used] = {}
     peaks: dict[tuple[int, int], float] = {}
