@@ -47,7 +47,7 @@ def with_overrides(plan: Plan, overrides: list[str], image: Path | None = None) 
     data = apply_overrides(plan.job.to_dict(), overrides)
     if image is not None:
         data["cluster"]["container"] = str(image)
-    return dataclasses.replace(plan, job=Job.parse(data, "--set"))
+    return dataclasses.replace(plan, job=Job.planned(data, "--set"))
 
 
 def plan_kept(run: RunDir, plan: Plan) -> Plan:

@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from shardsynth.run.records import WITHDRAWN, Damaged, read_record, set_aside, w
 from shardsynth.run.trust import sign_classes
 from shardsynth.standalone import signals
 from shardsynth.standalone.access import close_to_others, make_folder, readable_by_group
+from shardsynth.standalone.cpus import peak_memory
 from shardsynth.standalone.files import (
     attempt_name,
     create_once,
@@ -313,16 +313,6 @@ class RunDir:
             attempt.discard()
 
 
-def _peak() -> dict[str, int]:
-    """The most memory of this process until now, in bytes; nothing where the system does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return {}
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-
-
 @dataclass
 class Attempt:
     """The outputs of one attempt at a task; they have temporary names until it commits.
@@ -401,7 +391,7 @@ class Attempt:
             "seconds": round(time.time() - self.started, 3),
             "finished": round(time.time(), 3),
             "cpu_seconds": round(time.process_time() - self.cpu_started, 3),
-            **_peak(),
+            **peak_memory(),
             "host": socket.gethostname(),
             "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
             "versions": {"shardsynth": __version__, "python": platform.python_version()},

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use, and how libraries are held to a number of threads."""
+"""How many CPUs this process may use, how libraries are held to a number of threads, and how much memory it took."""
 
 from __future__ import annotations
 
@@ -68,3 +68,13 @@ def limit_threads(threads: int) -> None:
         pa.set_io_thread_count(max(1, threads))
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+
+
+def peak_memory() -> dict[str, int]:
+    """``peak_bytes``: the most memory of this process until now; nothing where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}

@@ -86,3 +86,12 @@ def test_what_cannot_be_changed_is_one_clear_error(tmp_path, override, message):
     run = plan_job(job(tmp_path))
     with pytest.raises(JobError, match=message):
         run.change([override])
+
+
+def test_a_run_of_an_older_version_whose_job_would_be_refused_now_can_change_too(tmp_path):
+    run = plan_job(job(tmp_path))
+    data = run.dir.read_plan()
+    data["job"]["evaluate"]["group"] = "a"
+    run.dir.plan_file.write_text(json.dumps(data))
+    assert Run(run.dir.root).change(["cluster.defaults.account=lab"]) == ["cluster.defaults.account: not set -> lab"]
+    assert Run(run.dir.root).job.cluster.defaults.account == "lab"

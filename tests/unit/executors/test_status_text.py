@@ -8,10 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from shardsynth.executors.slurm.causes import Cause
+from shardsynth.executors.slurm.estimate import estimate_lines
+from shardsynth.executors.slurm.packing import Array
+from shardsynth.executors.slurm.site import Site
 from shardsynth.executors.status import RunStatus, StageStatus
 from shardsynth.executors.status_json import status_record
 from shardsynth.executors.watch import status_lines
-from shardsynth.job import STAGES
+from shardsynth.job import STAGES, Cluster, Resources
 from shardsynth.planning.plan import Task
 from shardsynth.run.rundir import RunDir
 
@@ -56,3 +59,13 @@ def test_json_says_what_the_text_says(tmp_path):
     assert (first["stage"], first["model"], first["tasks"], first["kind"]) == ("sample", "tvae", [1, 2], "oom")
     assert "resume RUN --set cluster.stages.sample.mem_gb=N" in first["reason"]
     assert (second["stage"], second["tasks"], second["kind"], second["reason"]) == ("score", [0], "", "its own words")
+
+
+def test_the_table_before_submit_fits_80_columns():
+    job = SimpleNamespace(cluster=Cluster(), sample=SimpleNamespace(rows_per_shard=10**5))
+    shards = [SimpleNamespace(size=10**15)]
+    tasks = {stage: [Task(stage, 0, "tvae", parts=(0, 100_000))] for stage in STAGES}
+    plan = SimpleNamespace(job=job, shards=shards, input_rows=10**10, rows=10**10, tasks=tasks)
+    arrays = [Array(stage, "tvae", ((0,),), 3.6e8) for stage in STAGES]
+    lines = estimate_lines(plan, arrays, Site(defaults=Resources(gpus=1)))
+    assert len(lines) == 1 + len(STAGES) and max(map(len, lines)) <= 80, "\n".join(lines)

@@ -10,10 +10,10 @@ from shardsynth.standalone.files import human_bytes
 
 
 def estimate_lines(plan: Plan, arrays: list[Array], site: Site) -> list[str]:
-    """A table of rows, tasks, elements, files, bytes, CPU-hours and GPU-hours by stage, as lines."""
+    """A table of rows, tasks, elements, files, bytes, CPU-hours and GPU-hours by stage, as lines of 80 characters."""
     row_bytes = sum(shard.size for shard in plan.shards) / max(1, plan.input_rows)
     lines = [
-        f"{'stage':<14} {'rows':>16} {'tasks':>9} {'elements':>9} {'files':>9} {'size':>10} {'CPU-h':>8} {'GPU-h':>8}"
+        f"{'stage':<13} {'rows':>14} {'tasks':>7} {'elements':>8} {'files':>7} {'size':>8} {'CPU-h':>9} {'GPU-h':>7}"
     ]
     for stage in STAGES:
         chosen = [array for array in arrays if array.stage == stage]
@@ -25,11 +25,15 @@ def estimate_lines(plan: Plan, arrays: list[Array], site: Site) -> list[str]:
         files = sum(last - first for first, last in (task.parts for task in tasks)) if stage == "sample" else 0
         gpu_hours = sum(_gpu_hours(plan, site, array) for array in chosen)
         lines.append(
-            f"{stage:<14} {f'{rows:,}' if rows else '':>16} {len(tasks):>9,} {elements:>9,} "
-            f"{f'{files:,}' if files else '':>8} {human_bytes(rows * row_bytes) if files and row_bytes else '':>10} "
-            f"{sum(a.seconds for a in chosen) / 3600:>8.2f} {f'{gpu_hours:.2f}' if gpu_hours else '':>7}"
+            f"{stage:<13} {f'{rows:,}' if rows else '':>14} {len(tasks):>7,} {elements:>8,} "
+            f"{f'{files:,}' if files else '':>7} {human_bytes(rows * row_bytes) if files and row_bytes else '':>8} "
+            f"{_hours(sum(a.seconds for a in chosen) / 3600):>9} {_hours(gpu_hours) if gpu_hours else '':>7}".rstrip()
         )
     return lines
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.2f}" if hours < 1000 else f"{hours:,.0f}"
 
 
 def _gpu_hours(plan: Plan, site: Site, array: Array) -> float:

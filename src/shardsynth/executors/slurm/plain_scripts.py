@@ -21,6 +21,7 @@ from shardsynth.executors.slurm.site import Site, limits_at, load_site, resource
 from shardsynth.executors.slurm.submit import plan_for_slurm
 from shardsynth.job import STAGES, Job, Resources
 from shardsynth.planning.plan import Plan
+from shardsynth.run.cluster import keep, plan_kept
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group
 from shardsynth.standalone.files import write_atomic
@@ -113,8 +114,9 @@ def write_plain_scripts(job: Job, folder: Path | None, scheduler: str = "slurm")
         InputError: The job, the shards or a path are wrong.
     """
     job = _in_this_image(job)
-    plan = plan_for_slurm(job)
+    made = plan_for_slurm(job)
     run = RunDir(Path(job.output).absolute())
+    plan = plan_kept(run, made)
     site = load_site(job.cluster.profile)
     ending = "sbatch" if scheduler == "slurm" else scheduler
     folder = (folder or run.private / ending).absolute()
@@ -122,7 +124,7 @@ def write_plain_scripts(job: Job, folder: Path | None, scheduler: str = "slurm")
     arrays = _submissions(plan, site)
     prefix = ""
     if scheduler == "slurm":
-        run.write_plan(job.to_yaml(), plan.to_json())
+        run.write_plan(job.to_yaml(), made.to_json())
         prefix = Ledger(run).prefix()
     inert = "# shellcheck disable=SC2016 # quoted, so whatever the path holds is inert"
     where = [inert, f"run={shlex.quote(str(run.root))}", inert, f"scripts={shlex.quote(str(folder))}"]
@@ -155,12 +157,14 @@ def write_plain_scripts(job: Job, folder: Path | None, scheduler: str = "slurm")
         submit = submit_all(where, list(arrays.values()), '--chdir="$scripts" "$scripts/$name.sbatch" "$run"')
     else:
         submit = submit_with_qsub(scheduler, where[2:], [(array.name, array.after) for array in arrays.values()])
-    run.write_plan(job.to_yaml(), plan.to_json())
+    run.write_plan(job.to_yaml(), made.to_json())
+    changed = keep(run, plan)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_atomic(folder / name, text)
     write_atomic(folder / "submit.sh", submit, 0o755)
     return submit, [
+        *changed,
         f"{len(arrays)} scripts in {folder}",
         f"all of them, chained: bash {shlex.quote(str(folder / 'submit.sh'))}",
     ]

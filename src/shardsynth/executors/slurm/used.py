@@ -45,6 +45,7 @@ def by_accounting(arrays: Iterable[Submitted]) -> dict[tuple[int, int], Used]:
     """Elements that ran, by job and number in the array; one sacct call.
 
     Raises:
+        SlurmSilentError: It did not answer in time.
         SlurmError: There is no accounting.
     """
     names = {array.job: array.name for array in arrays if array.job is not None}
