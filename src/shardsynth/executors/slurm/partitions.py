@@ -22,6 +22,7 @@ class Partition:
         max_time: Longest time limit; "" without a limit.
         qos: QOS whose limits count for all its jobs, or "".
         exclusive: Whether a job gets, and is billed for, whole nodes.
+        grace: Whether its jobs are pre-empted, and are told before.
         node_cpus: CPUs of its smallest node; 0 where Slurm does not tell.
     """
 
@@ -31,6 +32,7 @@ class Partition:
     max_time: str = ""
     qos: str = ""
     exclusive: bool = False
+    grace: bool = False
     node_cpus: int = 0
 
     @property
@@ -65,6 +67,7 @@ def _read(*fresh: object) -> dict[str, Partition]:
             max_time=_time(words.get("MaxTime", "UNLIMITED")),
             qos="" if words.get("QoS", "N/A") == "N/A" else words["QoS"],
             exclusive=whole_nodes or words.get("OverSubscribe") == "EXCLUSIVE",
+            grace=words.get("GraceTime", "0") not in ("", "0") and words.get("PreemptMode", "").upper() != "OFF",
             node_cpus=cpus.get(name, 0),
         )
     return partitions

@@ -7,10 +7,9 @@ script gets the signal of `sbatch --signal`.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-
-from shardsynth.executors.slurm.commands import SlurmError, call, freshness, read_config
+from shardsynth.executors.slurm.commands import SlurmError, read_config
+from shardsynth.executors.slurm.limits import read_accounting
+from shardsynth.executors.slurm.partitions import read_partitions
 from shardsynth.job import Resources
 
 
@@ -26,9 +25,9 @@ def needs_listener(asked: Resources) -> bool:
         if kind.endswith("none") or sends_user_signal(config):
             return False
         if kind.endswith("qos"):
-            graces, default = _qos_graces(*freshness()), ""
+            graces, default = _qos_graces(), ""
             return graces.get(asked.qos, True) if asked.qos else any(graces.values())
-        graces, default = _partition_graces(*freshness())
+        graces, default = _partition_graces()
     except SlurmError:
         return True
     return any(graces.get(name, True) for name in (asked.partition or default).split(","))
@@ -50,9 +49,9 @@ def grace_line() -> str:
         return ""
     if sends_user_signal(config):
         return "the site tells the batch script when one begins (preempt_send_user_signal)"
-    partitions, _ = _partition_graces(*freshness())
+    partitions, _ = _partition_graces()
     graces = sorted(name for name, grace in partitions.items() if grace)
-    if not graces and not (config["PreemptType"].endswith("qos") and any(_qos_graces(*freshness()).values())):
+    if not graces and not (config["PreemptType"].endswith("qos") and any(_qos_graces().values())):
         return ""
     where = f"in {', '.join(graces)} " if graces else ""
     return (
@@ -61,26 +60,13 @@ def grace_line() -> str:
     )
 
 
-@functools.lru_cache(maxsize=4)
-def _partition_graces(*fresh: object) -> tuple[dict[str, bool], str]:
+def _partition_graces() -> tuple[dict[str, bool], str]:
     """Whether jobs of a partition are pre-empted with a grace, by its name; and the default partition."""
-    graces, default = {}, ""
-    for line in call("scontrol", "show", "partition", "--all", "--oneliner").splitlines():
-        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        name = words.get("PartitionName", "")
-        grace = words.get("GraceTime", "0") not in ("", "0")
-        graces[name] = grace and words.get("PreemptMode", "").upper() != "OFF"
-        default = name if words.get("Default") == "YES" else default
-    return graces, default
+    partitions = read_partitions().values()
+    default = next((partition.name for partition in partitions if partition.default), "")
+    return {partition.name: partition.grace for partition in partitions}, default
 
 
-@functools.lru_cache(maxsize=4)
-def _qos_graces(*fresh: object) -> dict[str, bool]:
+def _qos_graces() -> dict[str, bool]:
     """Whether jobs of a QOS are pre-empted with a grace, by its name."""
-    graces = {}
-    text = call("sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,GraceTime,PreemptMode")
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError):
-            name, grace, mode = line.split("|")[:3]
-            graces[name] = bool(grace.strip("0:")) and mode.upper() != "OFF"
-    return graces
+    return {qos.name: qos.grace for qos in read_accounting().qos.values()}
