@@ -6,12 +6,13 @@ stages of one run may be under different ones. What others of a group have queue
 
 from __future__ import annotations
 
+import functools
 import getpass
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from shardsynth.executors.slurm.commands import SlurmError, asked_cluster, call, local_cluster, read_config
+from shardsynth.executors.slurm.commands import SlurmError, asked_cluster, call, freshness, local_cluster, read_config
 from shardsynth.executors.slurm.partitions import Partition, read_partitions
 from shardsynth.executors.slurm.times import minutes
 from shardsynth.job import Resources
@@ -52,6 +53,7 @@ class Qos:
         per_account: MaxSubmitJobsPerAccount.
         group: GrpSubmitJobs: elements of all jobs together.
         max_wall: Longest time limit of a job, as Slurm writes it; "" without one.
+        grace: Whether its jobs are pre-empted, and are told before.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Qos:
     per_account: int | None = None
     group: int | None = None
     max_wall: str = ""
+    grace: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,19 @@ class Accounting:
 
 
 def read_accounting() -> Accounting:
-    """Limits of the user; none without accounting. One call of sacctmgr."""
+    """Limits of the user; none without accounting. One call of sacctmgr, once a minute at most."""
+    return _accounting(*freshness())
+
+
+@functools.lru_cache(maxsize=4)
+def _accounting(*fresh: object) -> Accounting:
     user = getpass.getuser()
     where = f"cluster={asked_cluster() or local_cluster()}"
     columns = "format=Account,User,ParentName,Partition,MaxSubmit,GrpSubmit,DefaultQOS,MaxWall"
     questions = (
         f"show assoc user={user} {where} {columns}",
         f"show assoc user= {where} {columns}",
-        "show qos format=Name,MaxSubmitPU,MaxSubmitPA,GrpSubmit,MaxWall",
+        "show qos format=Name,MaxSubmitPU,MaxSubmitPA,GrpSubmit,MaxWall,GraceTime,PreemptMode",
         f"show user {user} format=User,DefaultAccount",
     )
     try:
@@ -97,8 +105,10 @@ def read_accounting() -> Accounting:
         if len(words) == 8:
             name, who, parent, partition, most, group, default, wall = words
             associations.append(Association(name, who, parent, partition, _limit(most), _limit(group), default, wall))
-        elif len(words) == 5:
-            qos[words[0]] = Qos(words[0], _limit(words[1]), _limit(words[2]), _limit(words[3]), words[4])
+        elif len(words) == 7:
+            limits = [_limit(word) for word in words[1:4]]
+            grace = bool(words[5].strip("0:")) and words[6].upper() != "OFF"
+            qos[words[0]] = Qos(words[0], limits[0], limits[1], limits[2], words[4], grace)
         elif len(words) == 2 and words[0] == user:
             account = words[1]
     return Accounting(tuple(associations), qos, account)

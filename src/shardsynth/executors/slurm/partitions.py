@@ -22,8 +22,8 @@ class Partition:
         max_time: Longest time limit; "" without a limit.
         qos: QOS whose limits count for all its jobs, or "".
         exclusive: Whether a job gets, and is billed for, whole nodes.
+        grace: Whether its jobs are pre-empted, and are told before.
         node_cpus: CPUs of its smallest node; 0 where Slurm does not tell.
-        grace: Whether its jobs are pre-empted with a grace.
     """
 
     name: str
@@ -32,8 +32,8 @@ class Partition:
     max_time: str = ""
     qos: str = ""
     exclusive: bool = False
-    node_cpus: int = 0
     grace: bool = False
+    node_cpus: int = 0
 
     @property
     def time(self) -> str:
@@ -67,8 +67,8 @@ def _read(*fresh: object) -> dict[str, Partition]:
             max_time=_time(words.get("MaxTime", "UNLIMITED")),
             qos="" if words.get("QoS", "N/A") == "N/A" else words["QoS"],
             exclusive=whole_nodes or words.get("OverSubscribe") == "EXCLUSIVE",
-            node_cpus=cpus.get(name, 0),
             grace=words.get("GraceTime", "0") not in ("", "0") and words.get("PreemptMode", "").upper() != "OFF",
+            node_cpus=cpus.get(name, 0),
         )
     return partitions
 

@@ -7,10 +7,8 @@ script gets the signal of `sbatch --signal`.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-
-from shardsynth.executors.slurm.commands import SlurmError, call, freshness, read_config
+from shardsynth.executors.slurm.commands import SlurmError, read_config
+from shardsynth.executors.slurm.limits import read_accounting
 from shardsynth.executors.slurm.partitions import read_partitions
 from shardsynth.job import Resources
 
@@ -27,14 +25,12 @@ def needs_listener(asked: Resources) -> bool:
         if kind.endswith("none") or sends_user_signal(config):
             return False
         if kind.endswith("qos"):
-            graces = _qos_graces(*freshness())
+            graces, default = _qos_graces(), ""
             return graces.get(asked.qos, True) if asked.qos else any(graces.values())
-        partitions = read_partitions()
+        graces, default = _partition_graces()
     except SlurmError:
         return True
-    default = next((name for name, partition in partitions.items() if partition.default), "")
-    names = (asked.partition or default).split(",")
-    return any(name not in partitions or partitions[name].grace for name in names)
+    return any(graces.get(name, True) for name in (asked.partition or default).split(","))
 
 
 def sends_user_signal(config: dict[str, str]) -> bool:
@@ -53,8 +49,9 @@ def grace_line() -> str:
         return ""
     if sends_user_signal(config):
         return "the site tells the batch script when one begins (preempt_send_user_signal)"
-    graces = sorted(name for name, partition in read_partitions().items() if partition.grace)
-    if not graces and not (config["PreemptType"].endswith("qos") and any(_qos_graces(*freshness()).values())):
+    partitions, _ = _partition_graces()
+    graces = sorted(name for name, grace in partitions.items() if grace)
+    if not graces and not (config["PreemptType"].endswith("qos") and any(_qos_graces().values())):
         return ""
     where = f"in {', '.join(graces)} " if graces else ""
     return (
@@ -63,13 +60,13 @@ def grace_line() -> str:
     )
 
 
-@functools.lru_cache(maxsize=4)
-def _qos_graces(*fresh: object) -> dict[str, bool]:
+def _partition_graces() -> tuple[dict[str, bool], str]:
+    """Whether jobs of a partition are pre-empted with a grace, by its name; and the default partition."""
+    partitions = read_partitions().values()
+    default = next((partition.name for partition in partitions if partition.default), "")
+    return {partition.name: partition.grace for partition in partitions}, default
+
+
+def _qos_graces() -> dict[str, bool]:
     """Whether jobs of a QOS are pre-empted with a grace, by its name."""
-    graces = {}
-    text = call("sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,GraceTime,PreemptMode")
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError):
-            name, grace, mode = line.split("|")[:3]
-            graces[name] = bool(grace.strip("0:")) and mode.upper() != "OFF"
-    return graces
+    return {qos.name: qos.grace for qos in read_accounting().qos.values()}

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm import follow
+from shardsynth.executors.slurm.array_scripts import check_arrays, parameters_of, script_of, text_of
 from shardsynth.executors.slurm.causes import Cause
-from shardsynth.executors.slurm.checks import check_script
 from shardsynth.executors.slurm.commands import SlurmError
-from shardsynth.executors.slurm.container import container_of
 from shardsynth.executors.slurm.element import elements_file
 from shardsynth.executors.slurm.estimate import estimate_lines, worth_asking
 from shardsynth.executors.slurm.fit_cpus import fit_cpus
@@ -26,13 +24,12 @@ from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.executors.slurm.limits import Limits, SubmitLimit, read_limits
 from shardsynth.executors.slurm.packing import Array, Throttle, make_arrays, shown_group
 from shardsynth.executors.slurm.pickled import Element, run_element
-from shardsynth.executors.slurm.preemption import needs_listener
 from shardsynth.executors.slurm.queue import Standing, left_to_submit, standing_of
 from shardsynth.executors.slurm.ranges import format_ranges
-from shardsynth.executors.slurm.retry import causes_of, is_more, raised
-from shardsynth.executors.slurm.script import array_script, check_path, options, start_lines
+from shardsynth.executors.slurm.retry import causes_of, raised
+from shardsynth.executors.slurm.script import check_path, options
 from shardsynth.executors.slurm.shell import keep_for_resume, site_from_here
-from shardsynth.executors.slurm.sick_nodes import leave_out, nodes_left_out, without_nodes
+from shardsynth.executors.slurm.sick_nodes import leave_out, nodes_left_out
 from shardsynth.executors.slurm.site import Site, limits_at, resources
 from shardsynth.job import STAGES, Job, Resources
 from shardsynth.planning.plan import Plan, Task
@@ -43,29 +40,6 @@ from shardsynth.run.schedule import Group, missing_tasks
 from shardsynth.run.trust import check_classes
 from shardsynth.standalone.files import write_atomic
 from shardsynth.standalone.image import differences, identify
-
-
-@dataclass(frozen=True)
-class Script:
-    """What the batch script of an array is written from.
-
-    Attributes:
-        array: The array.
-        name: Its job name.
-        asked: Resources that it asks for.
-        lines: Options of sbatch for them.
-        start: Lines that set the shell array ``python``.
-        listen: Whether a step listens for pre-emptions.
-        at_once: How many of its elements may work at once; None for all.
-    """
-
-    array: Array
-    name: str
-    asked: Resources
-    lines: list[str]
-    start: list[str]
-    listen: bool
-    at_once: int | None
 
 
 def plan_for_slurm(job: Job) -> Plan:
@@ -166,14 +140,14 @@ def _submit_missing(
         tasks = missing_tasks(plan, run)
         arrays = _pack(plan, site, limits, tasks)
         for number, array in enumerate(arrays):
-            script = _script(plan, site, limits, root, array, f"shardsynth-00000000-{number:04d}-{array.stage}", {})
+            script = script_of(plan, site, limits, root, array, f"shardsynth-00000000-{number:04d}-{array.stage}", {})
             after = [
                 f"afterok:{i + 1}"
                 for i, a in enumerate(arrays[:number])
                 if a.group in _waits_for(plan, array.group, arrays)
             ]
             say(f"# sbatch --parsable {script.name}.sbatch   (job numbers here count from 1)")
-            say(_text(script, after, site, root))
+            say(text_of(script, after, site, root))
         return []
     check_classes(run.private, [constraint.class_name for constraint in plan.job.constraints])
     ledger = Ledger(run)
@@ -236,21 +210,6 @@ def _wanted(plan: Plan, site: Site, arrays: list[Array]) -> list[tuple[Resources
     return [(resources(site, plan.job.cluster, a.stage, a.model), len(a.elements)) for a in arrays]
 
 
-def check_arrays(
-    plan: Plan, site: Site, limits: Limits, root: Path, arrays: list[Array], say: Any = lambda line: None
-) -> None:
-    """Ask Slurm whether it would take every array; SlurmError if it would refuse one."""
-    checked: set[tuple[str, ...]] = set()
-    for array in arrays:
-        script = _script(plan, site, limits, root, array, "shardsynth-check", {})
-        key = (str(len(array.elements)), *script.lines)
-        if key not in checked:
-            checked.add(key)
-            warning = check_script(_text(script, [], site, root))
-            if warning:
-                say(f"warning: {array.stage}: {warning}")
-
-
 def _submit(
     plan: Plan,
     site: Site,
@@ -286,12 +245,12 @@ def _submit(
         nonlocal number
         name = f"{prefix}{number:04d}-{array.stage}"
         number += 1
-        script = _script(plan, site, limits, root, array, name, raised(plan, array, causes))
+        script = script_of(plan, site, limits, root, array, name, raised(plan, array, causes))
         lines = "".join(f"{array.stage} {format_ranges(element)}\n" for element in array.elements)
         write_atomic(elements_file(root, name), lines, 0o600)
         asked = script.asked.model_dump(exclude_none=True, include={"mem_gb", "time", "cpus"})
         ledger.append(name=name, stage=array.stage, model=array.model, asked=asked, after=after)
-        executor.update_parameters(**_parameters(script, after, site))
+        executor.update_parameters(**parameters_of(script, after, site))
         return name, [Element(str(root), array.stage, format_ranges(element)) for element in array.elements]
 
     wanted = _wanted(plan, site, arrays)
@@ -327,37 +286,6 @@ def _submit(
     if waiting:
         last = resources(site, plan.job.cluster, STAGES[-1], "")
         follow.write_rest(ledger, waiting, follow.follower_options(last, site))
-
-
-def _script(
-    plan: Plan, site: Site, limits: Limits, root: Path, array: Array, name: str, more_of: dict[str, Any]
-) -> Script:
-    asked = resources(site, plan.job.cluster, array.stage, array.model)
-    if asked.time is None:  # asked for by its number, so that the element is told before it and `retry` can raise it
-        asked = asked.model_copy(update={"time": limits.time_of(asked)})
-    asked = asked.model_copy(update={key: more for key, more in more_of.items() if is_more(key, more, asked)})
-    asked = without_nodes(asked, nodes_left_out(Ledger(RunDir(root))))
-    threads = max(plan.tasks[array.stage][index].threads for element in array.elements for index in element)
-    container = container_of(site, plan.image, plan, root, gpus=bool(asked.gpus or asked.gres))
-    start = start_lines(site, container)
-    lines = options(asked, threads, site.mail, whole_node=limits.whole_node(asked))
-    return Script(array, name, asked, lines, start, needs_listener(asked), plan.job.cluster.throttle)
-
-
-def _parameters(script: Script, after: list[str], site: Site) -> dict[str, Any]:
-    return {
-        "name": script.name,
-        "after": after,
-        "lines": script.lines,
-        "start": script.start,
-        "setup": site.setup,
-        "listen": script.listen,
-        "at_once": script.at_once,
-    }
-
-
-def _text(script: Script, after: list[str], site: Site, root: Path) -> str:
-    return array_script(**_parameters(script, after, site), elements=len(script.array.elements), run=root)
 
 
 def _waits_for(plan: Plan, group: Group, arrays: list[Array]) -> set[Group]:
