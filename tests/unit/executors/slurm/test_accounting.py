@@ -34,6 +34,8 @@ def test_a_job_is_ours_by_its_name_and_not_if_it_is_older(name, submitted, ours)
 
 def test_an_array_does_not_take_the_element_of_a_later_one_with_its_number_for_its_own():
     known = {(5, 0): Element(5, 0, "RUNNING", name="shardsynth-1-0007-sample")}
-    old = Submitted("shardsynth-1-0000-fit", "fit", "", {}, 5, [[0]], JobName("shardsynth-1-0000-fit"))
-    new = Submitted("shardsynth-1-0007-sample", "sample", "", {}, 5, [[0]], JobName("shardsynth-1-0007-sample"))
+    old = Submitted("shardsynth-1-0000-fit", "fit", "", {}, 5, [[0]], known_as=JobName("shardsynth-1-0000-fit"))
+    new = Submitted(
+        "shardsynth-1-0007-sample", "sample", "", {}, 5, [[0]], known_as=JobName("shardsynth-1-0007-sample")
+    )
     assert old.element(known, 0) is None and new.element(known, 0) is not None
