@@ -136,7 +136,7 @@ def test_status_and_cancel_know_the_elements_of_plain_scripts(idle, make_job, tm
     try:
         subprocess.run(["bash", str(root / "private/sbatch/submit.sh")], cwd=tmp_path, check=True, capture_output=True)
         said = shardsynth("status", root)
-        assert "elements of plain scripts that wait: profile 1, profile_merge 1" in said
+        assert "9 elements of plain scripts wait: profile to report" in said
         assert "Slurm holds some of them" in said
     finally:
         idle.command("scontrol", "update", "partition=cpu", "state=up")

@@ -8,13 +8,14 @@ scripts that were written for the run.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.element import by_hand_folder
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
+from shardsynth.executors.slurm.packing import REPLICAS
 from shardsynth.executors.slurm.ranges import parse_ranges
+from shardsynth.job import STAGES
 from shardsynth.standalone.files import read_json
 
 
@@ -69,6 +70,9 @@ def waiting_by_hand(
 def waiting_line(ledger: Ledger, waiting: list[tuple[str, Element]]) -> str:
     """A line on elements that wait, for `status`; empty if there are none."""
     prefix = ledger.prefix()
-    stages = Counter(name.removeprefix(prefix).removeprefix("shardsynth-") for name, _ in waiting)
-    listed = ", ".join(f"{stage} {count}" for stage, count in stages.items())
-    return f"elements of plain scripts that wait: {listed}" if listed else ""
+    stages = {name.removeprefix(prefix).removeprefix("shardsynth-").partition("-")[0] for name, _ in waiting}
+    fit = STAGES.index("fit")
+    listed = [stage for stage in (*STAGES[:fit], REPLICAS, *STAGES[fit:]) if stage in stages] or sorted(stages)
+    if not waiting:
+        return ""
+    return f"{len(waiting):,} elements of plain scripts wait: " + " to ".join(dict.fromkeys([listed[0], listed[-1]]))
