@@ -1,7 +1,7 @@
 #!/bin/bash
 # Each array waits for those that it needs. Run again after a failure: committed tasks are not done again.
 set -eu
-run="${1:?usage: bash slurm/submit.sh RUN}"
+run="${1:?usage: bash slurm/submit.sh RUN [MOST]}"
 scripts="$(cd "$(dirname "$0")" && pwd)"
 shift
 declare -A jobs

@@ -23,6 +23,10 @@ class JobError(InputError):
     """The job file, or an option that overrides it, is wrong."""
 
 
+class MissingLibrary(JobError):
+    """A library that a model needs is not installed on this machine."""
+
+
 class ShardError(InputError):
     """An input shard cannot be read, or does not agree with the others."""
 

@@ -16,7 +16,16 @@ import pyarrow as pa
 from shardsynth.commands.capacity import check_room
 from shardsynth.commands.row_ledger import RowsWanted, next_row, reserve
 from shardsynth.data.columns import schema_from_text
-from shardsynth.errors import ConditionError, InputError, JobError, ModelError, RunError, TaskError, no_folder_there
+from shardsynth.errors import (
+    ConditionError,
+    InputError,
+    JobError,
+    MissingLibrary,
+    ModelError,
+    RunError,
+    TaskError,
+    no_folder_there,
+)
 from shardsynth.planning.plan import CHUNK_ROWS, Plan, Sampling, Task
 from shardsynth.planning.sampling import RUN_FOLDER, sampling_plan
 from shardsynth.run.constraint_card import read_card
@@ -155,23 +164,23 @@ def prepare(request: SampleRequest, *, elsewhere: bool = False) -> ModelSample:
     source: Source | None = None
     try:
         source = open_asked(content, trust_pickle=request.trust_pickle)
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, MissingLibrary):
         if not elsewhere:
             raise
-        schema = _written_schema(request.model, card, str(error.name))
+        schema = _written_schema(request.model, card)
     else:
         schema = source.schema
     run = RunDir(request.output.absolute() / RUN_FOLDER, parts_beside=True)
     return ModelSample(request, card, source, _find_or_make_plan(run, request, card, content, source, schema), run)
 
 
-def _written_schema(model: Path, card: dict[str, Any], lacking: str) -> pa.Schema:
+def _written_schema(model: Path, card: dict[str, Any]) -> pa.Schema:
     """Schema of a model's rows, from its files alone; ModelError where they do not say it."""
     table = read_card(model)
     if table is not None:
         return table.schema
     if "schema" not in card:
-        raise ModelError(f"{model}: needs {lacking}, which is not installed on this machine; submit where it is")
+        raise ModelError(f"{model}: needs a library that is not installed on this machine; submit where it is")
     return schema_from_text(card["schema"])
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from shardsynth.data.columns import Column
-from shardsynth.errors import JobError, ModelError
+from shardsynth.errors import MissingLibrary, ModelError
 from shardsynth.models.base import Fitted, Fitting, NativeModel
 
 
@@ -132,4 +132,4 @@ def load_native(folder: Path, family: str) -> NativeModel:
 
 def _need_torch(family: str) -> None:
     if find_spec("torch") is None:
-        raise JobError(f"{family}: needs torch, not installed here: pip install 'shardsynth[all]'")
+        raise MissingLibrary(f"{family}: needs torch, not installed here: pip install 'shardsynth[all]'")

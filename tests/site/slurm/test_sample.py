@@ -44,7 +44,11 @@ def test_rows_of_a_model_are_made_by_arrays_and_what_is_cancelled_is_made_later(
     run = ss.Run(out).wait(300)
     assert parts(out) == parts(tmp_path / "here")
     assert run.samples("gaussian_copula").rows == 2000
-    assert [line.split()[:2] for line in run.status_lines()][1:] == [["sample", "20"], ["merge", "1"], ["all", "done"]]
+    assert [line.split()[:2] for line in run.status_lines()][1:] == [
+        ["sample", "20/20"],
+        ["merge", "1/1"],
+        ["all", "done"],
+    ]
     assert "all done" in shardsynth("resume", out) and "freed" in shardsynth("clean", out)
     assert "these rows exist already" in shardsynth(*asked[:-2], "--submit", code=2)
     assert len(list((model / "ledger").iterdir())) == 2 and not list(tmp_path.rglob("pwned"))

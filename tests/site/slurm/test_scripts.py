@@ -53,7 +53,9 @@ def test_models_have_arrays_of_their_own_and_candidates_come_before_the_fit(idle
     root = tmp_path / "run"
     models = {"tvae": {"epochs": 1, "replicas": 2}, "gaussian_copula": {}}
     asked = {"models": {"tvae": {"fit": {"mem_gb": 2}}, "gaussian_copula": {"sample": {"time": "5"}}}}
-    job = make_job(root, models=models, sample={"rows": 400, "rows_per_shard": 100}, cluster={"pack": 2, **asked})
+    job = make_job(
+        root, models=models, sample={"rows": 400, "rows_per_shard": 100}, cluster={"pack": 2, "throttle": 3, **asked}
+    )
     shardsynth("sbatch", job, cwd=tmp_path)
     folder = root / "private" / "sbatch"
     done = subprocess.run(["bash", str(folder / "submit.sh")], capture_output=True, text=True, check=False)
@@ -61,12 +63,13 @@ def test_models_have_arrays_of_their_own_and_candidates_come_before_the_fit(idle
     queued = idle.command("squeue", "-h", "--format=%j %m %l", "--states=all").splitlines()
     asked = {line.partition("-")[2].partition("-")[2] for line in queued}  # without the start and the run's id
     assert {"replicas-tvae 2G UNLIMITED", "fit-tvae 2G UNLIMITED"} <= asked
+    assert "%3\n" in (folder / "sample-tvae.sbatch").read_text()
     assert any(line.startswith("sample-gaussian_copula") and line.endswith(" 5:00") for line in asked)
     wait_until("the end", lambda: idle.command("squeue", "-h") == "", 200, 0.5)
     logs = {path.name.rpartition("-")[0]: path.read_text() for path in folder.glob("*.log")}
     assert "all done" in shardsynth("status", root), logs
-    assert "fit 0: committed" in logs["replicas-tvae"] and "fit 1: committed" in logs["replicas-tvae"]
-    assert "fit 2: committed" in logs["fit-tvae"] and "fit 0" not in logs["fit-tvae"]
+    assert "fit 1: committed" in logs["replicas-tvae"] and "fit 2: committed" in logs["replicas-tvae"]
+    assert "fit 3: committed" in logs["fit-tvae"] and "fit 1" not in logs["fit-tvae"]
 
 
 def test_what_slurms_limits_do_not_allow_is_submitted_with_fewer_elements(idle, make_job, tmp_path):

@@ -52,6 +52,7 @@ def plain_script(
     start: list[str],
     setup: list[str],
     prefix: str = "shardsynth-",
+    throttle: int | None = None,
     *,
     listen: bool,
 ) -> str:
@@ -67,8 +68,15 @@ def plain_script(
         setup: The site's own lines.
         listen: Whether a step listens for pre-emptions.
         prefix: Start of the job's name, by which `status` and `cancel` know the run's jobs.
+        throttle: Most elements at work at once; None: as many as Slurm starts.
     """
-    header = [f"--job-name={prefix}{name}", f"--array=0-{elements - 1}", *lines, "--requeue", "--open-mode=append"]
+    header = [
+        f"--job-name={prefix}{name}",
+        f"--array=0-{elements - 1}{_throttled(throttle)}",
+        *lines,
+        "--requeue",
+        "--open-mode=append",
+    ]
     header.append(f"--output={'%x' if arguments is None else name}-%A_%a.log")
     usage = f"usage: sbatch --array=0-9 {name}.sbatch RUN" + (" STAGE [MODEL]" if arguments is None else "")
     positional = [f'run="${{1:?{usage}}}"', 'run="$(realpath -- "$run")"']
@@ -84,10 +92,15 @@ def plain_script(
     )
 
 
+def _throttled(throttle: int | None) -> str:
+    """The end of an array's range that lets no more elements work at once."""
+    return "" if throttle is None else f"%{throttle}"
+
+
 def shipped_scripts() -> dict[str, str]:
     """The files under slurm/: name -> text."""
     start = [*PASS_ON, *_FIND_PYTHON.splitlines()]
-    where = ['run="${1:?usage: bash slurm/submit.sh RUN}"', 'scripts="$(cd "$(dirname "$0")" && pwd)"', "shift"]
+    where = ['run="${1:?usage: bash slurm/submit.sh RUN [MOST]}"', 'scripts="$(cd "$(dirname "$0")" && pwd)"', "shift"]
     arrays = [
         Submission(stage, _ELEMENTS if stage in _DIVIDED else 1, STAGES[number - 1 : number] if number else ())
         for number, stage in enumerate(STAGES)
@@ -122,7 +135,7 @@ def write_plain_scripts(job: Job, folder: Path | None, scheduler: str = "slurm")
     folder = (folder or run.private / ending).absolute()
     check_path(folder, "the scripts' folder")
     arrays = _submissions(plan, site)
-    prefix = ""
+    prefix, throttle = "", job.cluster.throttle
     if scheduler == "slurm":
         run.write_plan(job.to_yaml(), made.to_json())
         prefix = Ledger(run).prefix()
@@ -146,15 +159,26 @@ def write_plain_scripts(job: Job, folder: Path | None, scheduler: str = "slurm")
                 start,
                 site.setup,
                 prefix,
+                throttle,
                 listen=needs_listener(asked),
             )
         else:
             text = qsub_script(
-                scheduler, array.name, arguments, array.elements, asked, threads, start, site.setup, where[1], site.mail
+                scheduler,
+                array.name,
+                arguments,
+                array.elements,
+                asked,
+                threads,
+                start,
+                site.setup,
+                where[1],
+                site.mail,
+                throttle,
             )
         texts[f"{array.name}.{ending}"] = text
     if scheduler == "slurm":
-        submit = submit_all(where, list(arrays.values()), '--chdir="$scripts" "$scripts/$name.sbatch" "$run"')
+        submit = submit_all(where, list(arrays.values()), '--chdir="$scripts" "$scripts/$name.sbatch" "$run"', throttle)
     else:
         submit = submit_with_qsub(scheduler, where[2:], [(array.name, array.after) for array in arrays.values()])
     run.write_plan(job.to_yaml(), made.to_json())
@@ -214,7 +238,7 @@ def _submissions(plan: Plan, site: Site) -> dict[Group, Submission]:
     }
 
 
-def submit_all(where: list[str], arrays: Sequence[Submission], command: str) -> str:
+def submit_all(where: list[str], arrays: Sequence[Submission], command: str, throttle: int | None = None) -> str:
     """A script that submits arrays, each after those that it needs, and all of them or none.
 
     It asks Slurm how long an array may be. What other limits do not allow is submitted again with half as many elements
@@ -224,6 +248,7 @@ def submit_all(where: list[str], arrays: Sequence[Submission], command: str) -> 
         where: Lines that set ``run`` and ``scripts``.
         arrays: The arrays, in order.
         command: Last arguments of sbatch for the array ``$name``, as shell text.
+        throttle: Most elements of an array at work at once.
     """
     calls = " &&\n".join("    submit " + " ".join([array.name, str(array.elements), *array.after]) for array in arrays)
     return (
@@ -232,6 +257,7 @@ def submit_all(where: list[str], arrays: Sequence[Submission], command: str) -> 
         "set -eu\n"
         + "".join(f"{line}\n" for line in where)
         + _SUBMIT.replace("@COMMAND@", command)
+        .replace("@THROTTLE@", _throttled(throttle))
         .replace("@MOST@", str(max(array.elements for array in arrays)))
         .replace("@CALLS@", calls.lstrip())
         .replace("@FIRST@", next(array.name for array in arrays if not array.after))
@@ -251,7 +277,7 @@ submit() { # NAME, ELEMENTS, and the names of those that it waits for
   if [ -n "$after" ]; then start=("--dependency=afterok$after" --kill-on-invalid-dep=yes); fi
   if [ "$elements" -gt "$most" ]; then elements=$most; fi
   local job
-  job=$(sbatch --parsable --array="0-$((elements - 1))" "${start[@]}" @COMMAND@ 2>"$said") || return 1
+  job=$(sbatch --parsable --array="0-$((elements - 1))@THROTTLE@" "${start[@]}" @COMMAND@ 2>"$said") || return 1
   jobs[$name]=$job
   echo "job ${job%%;*}: $name, elements: $elements"
 }

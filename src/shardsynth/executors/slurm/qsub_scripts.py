@@ -35,6 +35,7 @@ def qsub_script(
     setup: list[str],
     run_line: str,
     mail: str | None = None,
+    throttle: int | None = None,
 ) -> str:
     """The script of one array for ``qsub``.
 
@@ -49,6 +50,7 @@ def qsub_script(
         setup: The site's own lines.
         run_line: Lines that set ``run`` to the run's path.
         mail: Address to which the scheduler writes if an element fails.
+        throttle: Most elements at work at once; None: as many as the scheduler starts.
 
     Raises:
         JobError: A resource is Slurm's alone, or holds a character that is not safe in a script.
@@ -57,8 +59,12 @@ def qsub_script(
     cpus = max(asked.cpus or 1, threads)
     if scheduler == "pbs":
         directives, number, end = _pbs(name, elements, asked, cpus, mail), _PBS_NUMBER, _PBS_END
+        if throttle is not None:
+            raise JobError("cluster.throttle: not for PBS; write %N behind the range of -J, where your PBS knows it")
     else:
         directives, number, end = _sge(name, elements, asked, cpus, mail), _SGE_NUMBER, _SGE_END
+        if throttle is not None:
+            directives.append((f"#$ -tc {throttle}", "qsub -tc: most tasks of the array at work at once"))
     limit = None if asked.time is None else round(minutes(asked.time) * 60)
     before = 0 if limit is None else limit - max(1, min(SIGNAL_SECONDS, limit // 10))
     lines = [SHELLCHECK, run_line, *(["", *setup_lines(setup), ""] if setup else [])]
