@@ -139,17 +139,25 @@ def public(
         values = plain_values(profile[name])
         common = {value for value, count in zip(values, counted[1].tolist()) if count >= min_count}
         if persons is not None:
-            common = {v for v in common if v in _of_persons(profile, name, values, persons, min_count)}
+            common = {v for v in common if v in of_enough_persons(profile, name, values, persons, min_count)}
         common_categories = [value for value in categories if value in common]
         if common_categories:
             options["range_values"] = common_categories
     return published
 
 
-def _of_persons(
+def of_enough_persons(
     profile: TableTallies, name: str, values: list[Any], persons: np.ndarray[Any, np.dtype[np.uint64]], least: int
 ) -> set[Any]:
-    """The categories that at least ``least`` persons of the row sample have."""
+    """The categories that at least ``least`` persons of the row sample have.
+
+    Args:
+        profile: Exact counts, in which the column's values were counted.
+        name: The column.
+        values: Its ``plain_values``.
+        persons: uint64[rows of the sample], hashes of the persons of the row sample.
+        least: Fewest persons.
+    """
     distinct = profile[name].values_as_arrow()
     column = profile.sample.column(name)
     place = pc.index_in(column.cast(distinct.type), value_set=distinct)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from shardsynth.data.column_roles import person_finding
 from shardsynth.data.columns import Column
-from shardsynth.data.metadata import keys_of, table_of
+from shardsynth.data.metadata import keys_of, of_enough_persons, plain_values, table_of
 from shardsynth.data.personal import is_free_text
 from shardsynth.data.values import kind_of
 from shardsynth.errors import JobError, MetadataError, did_you_mean
@@ -100,8 +101,19 @@ def refuse_persons(metadata: dict[str, Any], profile: TableTallies, job: Job) ->
             )
 
 
-def refuse_all_rare(metadata: dict[str, Any], profile: TableTallies, job: Job) -> None:
+def refuse_all_rare(
+    metadata: dict[str, Any],
+    profile: TableTallies,
+    job: Job,
+    persons: np.ndarray[Any, np.dtype[np.uint64]] | None = None,
+) -> None:
     """Check that no complete column of categories would become all missing, since each of its values is rare.
+
+    Args:
+        metadata: SDV V2 metadata of one table.
+        profile: Exact counts of the training rows.
+        job: The job.
+        persons: uint64[rows of the sample], hashes of the persons of the row sample, where persons are counted.
 
     Raises:
         MetadataError: Metadata of the user call such a column categorical, and the job drops rare categories.
@@ -112,12 +124,19 @@ def refuse_all_rare(metadata: dict[str, Any], profile: TableTallies, job: Job) -
     for name, options in table_of(metadata)["columns"].items():
         tally = profile[name]
         counts = tally.value_counts() if options["sdtype"] in ("categorical", "ordinal") else None
-        if counts is None or tally.present < tally.rows or counts[1].max(initial=0) >= job.rare.min_count:
+        if counts is None or tally.present < tally.rows:
+            continue
+        of_enough = counts[1].max(initial=0) >= job.rare.min_count
+        counted = "rows"
+        if of_enough and persons is not None and profile.sample.num_rows == profile.rows:
+            values, counted = plain_values(tally), "persons"
+            of_enough = bool(of_enough_persons(profile, name, values, persons, job.rare.min_count))
+        if of_enough:
             continue
         raise MetadataError(
             f"column {name!r} is {options['sdtype']!r} in the metadata, and each of its {len(counts[1]):,} values "
-            f"stands on fewer than {job.rare.min_count} of the {tally.rows:,} rows: none may be learned, and all would "
-            "come out missing; call it 'id', or set rare: {as: other}"
+            f"is of fewer than {job.rare.min_count} {counted} ({tally.rows:,} rows in all): none may be learned, and "
+            "all would come out missing; call it 'id', or set rare: {as: other}"
         )
 
 

@@ -21,6 +21,7 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
     With a file of the user, sdv is not needed. The file is not changed; what it does not say comes from the exact
     counts.
     """
+    persons = profile_persons(plan, profile)
     if plan.job.metadata is None:
         detected = detect(profile.sample, profile, plan.schema, plan.job.learn_personal)
         metadata = with_personal_columns(with_numbers_for_constraints(detected, plan.job, plan.schema), plan.job)
@@ -36,6 +37,6 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
             return with_personal_columns(user_metadata, plan.job), with_personal_columns(user_metadata, plan.job)
         metadata = complete(with_personal_columns(user_metadata, plan.job), profile.sample, profile, plan.schema)
         refuse_persons(metadata, profile, plan.job)
-        refuse_all_rare(metadata, profile, plan.job)
+        refuse_all_rare(metadata, profile, plan.job, persons)
     refuse_free_text(metadata, profile.sample, plan.job)
-    return metadata, public(metadata, profile, plan.job.rare.min_count, profile_persons(plan, profile))
+    return metadata, public(metadata, profile, plan.job.rare.min_count, persons)

@@ -32,7 +32,8 @@ _MOST_OWN_PATTERNS = 0.1
 def without_few(counts: Counts, least: int) -> Counts:
     """The counts without what fewer than ``least`` persons have; the same object where no persons were counted.
 
-    - Missing values of a column that so few persons miss are not counted.
+    - Missing values of a column that so few persons miss are not counted. Nor are they where so few persons miss two
+      columns together.
     - Columns that are missing on the same rows, but for those of so few persons, are missing on the same rows.
     - A cell of a pair that so few persons have is empty. Rare categories that share a group are independent within it.
 
@@ -62,19 +63,32 @@ def without_few(counts: Counts, least: int) -> Counts:
 
 
 def _missing_gram(shown: Counts, persons: PersonCounts, least: int) -> Integers:
-    """The Gram matrix of missing values; ``shown.hist`` is changed where two columns become missing together."""
+    """The Gram matrix of missing values; ``shown.hist`` is changed where few persons miss two columns together.
+
+    Their rows are then counted neither as missing nor as present. Columns that only few persons tell apart become
+    missing together.
+    """
     columns, gram = shown.coder.missing_columns, shown.missing_gram.copy()
-    for b, j in enumerate(columns):
-        gram[b, b] = shown.hist[j][-1]
-        for a, i in enumerate(columns[:b]):
-            if not (shown.hist[i][-1] and shown.hist[j][-1]):
-                gram[a, b] = gram[b, a] = 0
-            elif persons.has_pairs:
-                both, only_i, only_j = persons.missing_together(i, j)
-                if both < least:
-                    gram[a, b] = gram[b, a] = 0
-                elif only_i < least and only_j < least:
-                    shown.hist[j][-1] = gram[b, b] = gram[a, b] = gram[b, a] = shown.hist[i][-1]
+    hist = shown.hist
+    same = (gram == gram.diagonal()[:, None]) & (gram == gram.diagonal()[None, :])
+    dropped = np.zeros(len(columns), np.int64)
+    pairs = [(a, b) for b in range(len(columns)) for a in range(b)]
+    for a, b in pairs:
+        i, j = columns[a], columns[b]
+        if not (hist[i][-1] and hist[j][-1]):
+            gram[a, b] = gram[b, a] = 0
+        elif persons.has_pairs and persons.missing_together(i, j)[0] < least:
+            dropped[[a, b]] = np.maximum(dropped[[a, b]], gram[a, b])
+            gram[a, b] = gram[b, a] = 0
+    for a, i in enumerate(columns):
+        hist[i][-1] = gram[a, a] = max(int(hist[i][-1] - dropped[a]), 0)
+    for a, b in pairs:
+        i, j = columns[a], columns[b]
+        if not gram[a, b] or not persons.has_pairs:
+            continue
+        _, only_i, only_j = persons.missing_together(i, j)
+        if same[a, b] or (only_i < least and only_j < least):
+            hist[j][-1] = gram[b, b] = gram[a, b] = gram[b, a] = hist[i][-1]
     return gram
 
 

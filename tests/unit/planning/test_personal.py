@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from tests.here import run_here
 from tests.tables import write_shards
@@ -14,7 +16,7 @@ from tests.tables.patients import (
     patients,
 )
 
-from shardsynth import plan_job
+from shardsynth import Job, plan_job
 from shardsynth.errors import InputError, JobError, MetadataError
 
 
@@ -70,3 +72,22 @@ def test_free_text_is_not_learned_without_being_told(folder):
     run_here(
         job(folder, output=str(folder / "run2"), metadata=str(folder / "m.json"), free_text=["notes"]), "profile_merge"
     )
+
+
+@pytest.mark.parametrize("visits", [1, 6])
+def test_a_complete_column_of_which_each_value_is_one_persons_is_refused(visits: int) -> None:
+    from shardsynth.planning.personal import refuse_all_rare
+    from shardsynth.summaries.profile import Profile, ProfileOptions
+
+    people = np.repeat(np.arange(30, dtype=np.uint64), visits)
+    table = pa.table({"room": [f"room {p // (1 if visits > 1 else 6)}" for p in people.tolist()]})
+    profile = Profile.empty(table.schema, ProfileOptions(total_rows=len(people)))
+    profile.update(table.to_batches()[0], 0)
+    metadata = {"tables": {"table": {"columns": {"room": {"sdtype": "categorical"}}}}}
+    job = Job.parse({"input": "x", "output": "y", "models": ["gaussian_copula"], "person": "p"})
+    refuse_all_rare(metadata, profile, job)  # by rows, each room has six
+    if visits == 1:
+        refuse_all_rare(metadata, profile, job, people)
+        return
+    with pytest.raises(MetadataError, match="each of its 30 values is of fewer than 5 persons"):
+        refuse_all_rare(metadata, profile, job, people)

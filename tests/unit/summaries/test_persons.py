@@ -153,6 +153,7 @@ def test_counts_without_few_hold_neither_her_pair_nor_her_gap() -> None:
     shown = without_few(counts, 5)
     assert shown.pair(0, 1)[2, 1] == 0 and shown.missing_gram[0, 1] == 0 == shown.missing_gram[1, 0]
     assert (shown.pair(0, 1)[:2] == counts.pair(0, 1)[:2]).all()
+    assert [counts.hist[i][-1] - shown.hist[i][-1] for i in (2, 3)] == [12, 12]
     assert counts.pair(0, 1)[2, 1] == 12  # what was counted stays
 
 
