@@ -55,6 +55,8 @@ def write_job(
     yield f"{len(dataset.shards):,} shards, {dataset.rows:,} rows, {len(dataset.schema)} columns, {human_bytes(size)}"
     if dataset.notes:
         yield f"left out of every sample, metadata {_listed(dataset.notes)}"
+    for name in dataset.wider:
+        yield f"column {name!r}: its dictionary index does not hold the values of all shards: samples get a wider one"
     profile = _profile(dataset)
     profile.check_finite()
     metadata, found = detect_with_findings(profile.sample, profile, dataset.schema)

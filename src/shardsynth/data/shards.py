@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.data.dictionary_index import differ_by_index, in_type, with_room, with_widest
 from shardsynth.data.schema_metadata import notes_of, without_notes
 from shardsynth.errors import ShardError
 
@@ -97,11 +98,13 @@ class Dataset:
         shards: The shards.
         schema: Their schema, without the key-value metadata that are data of the real files.
         notes: What the schema leaves out of these (see ``schema_metadata.notes_of``).
+        wider: Dictionary columns whose index is wider than in the files, which it would not hold all together.
     """
 
     shards: tuple[Shard, ...]
     schema: pa.Schema
     notes: tuple[str, ...] = ()
+    wider: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -167,10 +170,12 @@ def open_shards(source: str | list[str]) -> Dataset:
     schema = opened[0][1]
     for shard, other, _ in opened[1:]:
         _check_same_schema(opened[0][0], schema, shard, other)
+    schema = with_widest(schema, (other for _, other, _ in opened[1:]))
     schema = _with_partitions(schema, shards)
     _check_columns(shards[0], schema)
+    schema, wider = _with_room(schema, shards)
     all_notes = dict.fromkeys(note for _, _, notes in opened for note in notes)
-    return Dataset(shards, schema, tuple(all_notes))
+    return Dataset(shards, schema, tuple(all_notes), tuple(wider))
 
 
 def read_batches(
@@ -213,7 +218,8 @@ def read_batches(
 
 def _with_schema(batch: pa.RecordBatch, shard: Shard, schema: pa.Schema) -> pa.RecordBatch:
     """The batch with the columns of its ``key=value`` folders, in the dataset's schema."""
-    arrays = list(batch.columns)
+    types = {field.name: field.type for field in schema}
+    arrays = [in_type(array, types[name]) for name, array in zip(batch.schema.names, batch.columns)]
     for key, value in shard.partition:
         if key not in schema.names:
             continue
@@ -297,7 +303,9 @@ def _check_same_schema(first: Shard, schema: pa.Schema, shard: Shard, other: pa.
     if schema.names != other.names:
         raise ShardError(f"{shard.path}: the columns are in another order than in {first.path}")
     for a, b in zip(schema, other):
-        if a.type != b.type or (pa.types.is_dictionary(a.type) and a.type.ordered != b.type.ordered):
+        if (a.type != b.type and not differ_by_index(a.type, b.type)) or (
+            pa.types.is_dictionary(a.type) and a.type.ordered != b.type.ordered
+        ):
             raise ShardError(
                 f"{shard.path}: the column {a.name!r} is of type {b.type}, but {a.type} in {first.path}; "
                 "write all shards with one type"
@@ -309,6 +317,13 @@ def _check_same_schema(first: Shard, schema: pa.Schema, shard: Shard, other: pa.
             )
     if [key for key, _ in first.partition] != [key for key, _ in shard.partition]:
         raise ShardError(f"{shard.path}: is in other key=value folders than {first.path}")
+
+
+def _with_room(schema: pa.Schema, shards: tuple[Shard, ...]) -> tuple[pa.Schema, list[str]]:
+    try:
+        return with_room(schema, [shard.path for shard in shards])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ShardError(f"the dictionary columns of the shards cannot be read: {_first_line(error)}") from None
 
 
 def _with_partitions(schema: pa.Schema, shards: tuple[Shard, ...]) -> pa.Schema:

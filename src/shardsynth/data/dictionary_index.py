@@ -1,0 +1,91 @@
+"""Index types of dictionary columns: one that holds the values of all shards together.
+
+pandas and others choose the narrowest index for each file: 100 categories fit int8, and 300 in three shards do not. The
+schema of the table then has a wider index than its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_WIDER = {pa.int8(): pa.int16(), pa.uint8(): pa.int16(), pa.int16(): pa.int32(), pa.uint16(): pa.int32()}
+
+
+def differ_by_index(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether two dictionary types differ in nothing but their index type."""
+    if not (pa.types.is_dictionary(one) and pa.types.is_dictionary(other)):
+        return False
+    return bool(one.value_type == other.value_type and one.ordered == other.ordered)
+
+
+def holds(type_: pa.DataType) -> int:
+    """How many values the index of a dictionary type holds."""
+    return int(np.iinfo(type_.index_type.to_pandas_dtype()).max) + 1
+
+
+def with_widest(schema: pa.Schema, others: Iterable[pa.Schema]) -> pa.Schema:
+    """The schema with the widest index of each dictionary column among all schemas."""
+    fields = list(schema)
+    for other in others:
+        for place, field in enumerate(fields):
+            type_ = other.field(place).type if place < len(other) else field.type
+            if differ_by_index(field.type, type_) and holds(type_) > holds(field.type):
+                fields[place] = field.with_type(type_)
+    return pa.schema(fields)
+
+
+def with_room(schema: pa.Schema, paths: Sequence[str]) -> tuple[pa.Schema, list[str]]:
+    """The schema with an index for the values of all files together, where a narrow one does not hold them.
+
+    Args:
+        schema: Of the table.
+        paths: Its files; only narrow dictionary columns are read, and of one file none.
+
+    Returns:
+        The schema, and the names of the columns whose index is wider than in the files.
+    """
+    wider = []
+    for place, field in enumerate(schema):
+        if len(paths) < 2 or not pa.types.is_dictionary(field.type):
+            continue
+        type_ = field.type
+        while type_.index_type in _WIDER and _more_than(paths, field.name, holds(type_)):
+            type_ = pa.dictionary(_WIDER[type_.index_type], type_.value_type, type_.ordered)
+        if type_ != field.type:
+            schema = schema.set(place, field.with_type(type_))
+            wider.append(field.name)
+    return schema, wider
+
+
+def _more_than(paths: Sequence[str], name: str, most: int) -> bool:
+    """Whether a column has more than ``most`` distinct values in all files."""
+    seen: set[object] = set()
+    for array in _dictionaries(paths, name):
+        seen.update(array.to_pylist())
+        if len(seen - {None}) > most:
+            return True
+    return False
+
+
+def _dictionaries(paths: Sequence[str], name: str) -> Iterator[pa.Array]:
+    """The used values of a dictionary column, one batch after the other."""
+    for path in paths:
+        with pq.ParquetFile(path, pre_buffer=False, memory_map=False) as file:
+            if name not in file.schema_arrow.names:
+                continue
+            for group in range(file.num_row_groups):
+                for batch in file.iter_batches(1 << 20, row_groups=[group], columns=[name], use_threads=False):
+                    column = batch.column(batch.schema.names.index(name))
+                    yield column.dictionary if pa.types.is_dictionary(column.type) else column.unique()
+
+
+def in_type(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    """A dictionary array with the index of a wider type; any other array as it is."""
+    if array.type == type_ or not differ_by_index(array.type, type_):
+        return array
+    indices = array.indices.cast(type_.index_type)
+    return pa.DictionaryArray.from_arrays(indices, array.dictionary, ordered=type_.ordered)
