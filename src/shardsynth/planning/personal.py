@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from shardsynth.data.tallies import TableTallies
 
 
+#: Rows of a table in which a value can be common.
+_FEWEST_ROWS = 20
+
+
 def check_personal(job: Job, schema: pa.Schema) -> None:
     """Check the options of personal columns.
 
@@ -94,6 +98,27 @@ def refuse_persons(metadata: dict[str, Any], profile: TableTallies, job: Job) ->
                 f"column {name!r} is {options['sdtype']!r} in the metadata, so its real values would come out, but "
                 f"{finding.reason}: {instead}, or name it under learn_personal in the job to learn it all the same"
             )
+
+
+def refuse_all_rare(metadata: dict[str, Any], profile: TableTallies, job: Job) -> None:
+    """Check that no complete column of categories would become all missing, since each of its values is rare.
+
+    Raises:
+        MetadataError: Metadata of the user call such a column categorical, and the job drops rare categories.
+    """
+    natives = [model for model in job.models.values() if model.engine == "native"]
+    if job.rare.as_ != "drop" or not natives or profile.rows < _FEWEST_ROWS:
+        return
+    for name, options in table_of(metadata)["columns"].items():
+        tally = profile[name]
+        counts = tally.value_counts() if options["sdtype"] in ("categorical", "ordinal") else None
+        if counts is None or tally.present < tally.rows or counts[1].max(initial=0) >= job.rare.min_count:
+            continue
+        raise MetadataError(
+            f"column {name!r} is {options['sdtype']!r} in the metadata, and each of its {len(counts[1]):,} values "
+            f"stands on fewer than {job.rare.min_count} of the {tally.rows:,} rows: none may be learned, and all would "
+            "come out missing; call it 'id', or set rare: {as: other}"
+        )
 
 
 def refuse_free_text(metadata: dict[str, Any], sample: pa.Table, job: Job) -> None:

@@ -125,6 +125,7 @@ class Plan:
         image: Facts about the image that the tasks run in, or None; not part of the identity.
         metadata: SHA-256 of the job's metadata file, or None where the job names none.
         sampling: The rows of a fitted model that this plan makes; None for the plan of a job.
+        notes: What the rows contradict in the metadata; not part of the identity.
     """
 
     job: Job
@@ -136,6 +137,7 @@ class Plan:
     image: dict[str, Any] | None = None
     metadata: str | None = None
     sampling: Sampling | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def input_rows(self) -> int:
@@ -197,6 +199,7 @@ class Plan:
             "chunk_rows": self.chunk_rows,
             "tasks": {stage: [_task_to_json(task) for task in tasks] for stage, tasks in self.tasks.items()},
             **({"image": self.image} if self.image else {}),
+            **({"notes": list(self.notes)} if self.notes else {}),
             **({"metadata": self.metadata} if self.metadata else {}),
             **({"sampling": dataclasses.asdict(self.sampling)} if self.sampling else {}),
         }
@@ -231,6 +234,7 @@ class Plan:
             data.get("image"),
             data.get("metadata"),
             Sampling(**data["sampling"]) if "sampling" in data else None,
+            tuple(data.get("notes", [])),
         )
 
 

@@ -26,6 +26,7 @@ from shardsynth.models.sdv.options import validate_options
 from shardsynth.planning.capacity import check_room_for_job
 from shardsynth.planning.conditions import check_conditions
 from shardsynth.planning.constraints import check_constraints
+from shardsynth.planning.contradictions import check_types, contradictions
 from shardsynth.planning.generators import learn_generators, no_rows
 from shardsynth.planning.options import expected_rows, native_options, training_plan
 from shardsynth.planning.personal import check_personal, with_personal_columns
@@ -47,19 +48,22 @@ def checked_plan(job: Job, image: dict[str, Any] | None = None, fit_cpus: dict[s
         InputError: The job or the shards are wrong.
     """
     dataset = open_shards(job.input)
-    check_job(job, dataset, runs_here=image is None)
+    notes = check_job(job, dataset, runs_here=image is None)
     cpus = fit_cpus or job.cluster.workers or available_cpus()
     plan = make_plan(job, dataset, cpus, metadata_digest(job))
-    return replace(plan, image=image)
+    return replace(plan, image=image, notes=tuple(notes))
 
 
-def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
+def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> list[str]:
     """Check model options, metadata and what is installed.
 
     Args:
         job: The job.
         dataset: Its shards.
         runs_here: Whether tasks run in this installation; in an image they find torch and SDV there.
+
+    Returns:
+        What the rows contradict in the metadata.
 
     Raises:
         JobError: An option that a model does not have, a package that is not installed, or more rows than fit the disk.
@@ -72,12 +76,14 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         check_personal(job, dataset.schema)
     check_event_codes(job, dataset)
     known_columns: list[Column] | None = None
+    notes: list[str] = []
     if job.metadata is not None:
         metadata = read(Path(job.metadata), dataset.schema, validate=False)
         if job.privacy is not None:
             _check_dp(job, dataset, metadata)
         metadata = with_personal_columns(metadata, job)
         known_columns = columns_of(metadata, dataset.schema)
+        check_types(known_columns)
         _check_generators(job, dataset, metadata, known_columns)
         if not job.constraints:  # under constraints models see other columns
             _check_models(job, dataset.schema, known_columns)
@@ -95,6 +101,9 @@ def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> None:
         )
     if job.constraints:
         check_constraints(job, dataset)
+    if known_columns is not None:
+        notes = contradictions(job, dataset, metadata, known_columns)
+    return notes
 
 
 def _check_models(job: Job, schema: pa.Schema, columns: Sequence[Column] | None) -> None:

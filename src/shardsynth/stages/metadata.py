@@ -9,7 +9,7 @@ from shardsynth.data.detection import complete, detect
 from shardsynth.data.metadata import public, read
 from shardsynth.errors import MetadataError
 from shardsynth.planning.constraints import with_numbers_for_constraints
-from shardsynth.planning.personal import refuse_free_text, refuse_persons, with_personal_columns
+from shardsynth.planning.personal import refuse_all_rare, refuse_free_text, refuse_persons, with_personal_columns
 from shardsynth.planning.plan import Plan, metadata_digest
 from shardsynth.stages.persons import profile_persons
 from shardsynth.summaries.profile import Profile
@@ -36,5 +36,6 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
             return with_personal_columns(user_metadata, plan.job), with_personal_columns(user_metadata, plan.job)
         metadata = complete(with_personal_columns(user_metadata, plan.job), profile.sample, profile, plan.schema)
         refuse_persons(metadata, profile, plan.job)
+        refuse_all_rare(metadata, profile, plan.job)
     refuse_free_text(metadata, profile.sample, plan.job)
     return metadata, public(metadata, profile, plan.job.rare.min_count, profile_persons(plan, profile))

@@ -141,6 +141,8 @@ def execute(run: RunDir, plan: Plan, *, console: Console, debug: bool = False, v
         progress.done[stage] = len(plan.tasks[stage]) - left
     if not tasks:
         return
+    for note in plan.notes:
+        console.print(f"metadata: {note}", markup=False, highlight=False)
     executor = plan.job.cluster.executor
     live = console.is_terminal and sys.stderr.isatty()
     if live:
