@@ -129,7 +129,7 @@ class OldConfig:
         if self.rows is not None:
             job["sample"]["rows"] = self.rows
         if self.anonymize:
-            job["anonymize"] = self.anonymize
+            job["anonymize"] = {**job.get("anonymize", {}), **self.anonymize}
         return lines
 
 

@@ -92,7 +92,7 @@ _VISITS = _words(
 )
 #: Words that make a column of whole numbers a code.
 _CODES = _words(
-    "code codes icd icd9 icd10 icdo snomed sct loinc rxnorm atc cpt hcpcs drg gdrg ndc cvx mesh umls cui hpo ops ebm "
+    "code codes icd icd9 icd10 icdo snomed sct loinc rxnorm atc cpt hcpcs drg gdrg ndc cvx mesh umls cui hpo ebm "
     "concept zip zipcode plz postleitzahl postcode postal postalcode codepostal codigopostal psc kod kodi codigo "
     "codice cod schluessel schluesselnr fips naics isco nace icpc"
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +74,11 @@ class Counted:
     common: float
     sample: pa.ChunkedArray
     said: Said
+
+    @cached_property
+    def values(self) -> pa.Array:
+        """Distinct values of the sample: text, or numbers as float64."""
+        return pc.unique(self.sample).cast(pa.string() if self.is_text else pa.float64())
 
     @property
     def is_text(self) -> bool:
@@ -262,8 +268,7 @@ def _repeats(column: Counted, key: Counted) -> bool:
     """Whether at least half of a column's values are values of a key, and that is no chance."""
     if column.is_text != key.is_text:
         return False
-    form = pa.string() if column.is_text else pa.float64()
-    own, keys = (pc.unique(c.sample).cast(form) for c in (column, key))
+    own, keys = column.values, key.values
     if len(own) < 3:
         return False
     shared = pc.sum(pc.is_in(own, value_set=keys)).as_py() / len(own)
@@ -299,7 +304,7 @@ def _add_codes(found: dict[str, Finding], columns: list[Counted], sample: pa.Tab
 def _code_reason(column: Counted, labels: list[Counted], sample: pa.Table) -> str:
     if column.distinct < 2:
         return ""
-    values = np.unique(np.asarray(pc.unique(column.sample).cast(pa.float64()).to_numpy(zero_copy_only=False)))
+    values = np.sort(np.asarray(column.values.to_numpy(zero_copy_only=False)))
     step = _step(values)
     gaps = (values[-1] - values[0]) / step + 1 >= 2 * len(values)
     if column.said.code and column.distinct < 0.9 * column.rows:

@@ -160,7 +160,8 @@ def learn_all(
         for column in parts:
             if column is not largest and column.name not in keys:
                 generator = generators[column.name]
-                generator["cycle"] = max(1, min(distinct[column.name], capacity(generator)))
+                size = max(1, min(distinct[column.name], capacity(generator)))
+                generator.update({"numbering": [size]} if "numbering" in generator else {"cycle": size})
     return generators
 
 

@@ -219,6 +219,15 @@ def test_of_a_composite_key_the_widest_column_never_repeats_and_the_others_go_ro
     assert set(rows["visit"].to_pylist()) == {1, 2, 3, 4, 5} and rows.schema.field("visit").type == pa.int8()
 
 
+def test_a_personal_part_of_a_composite_key_goes_round() -> None:
+    table = pa.table({"mail": [f"p{n % 7}@x.org" for n in range(70)], "visit": [f"V{n:05d}" for n in range(70)]})
+    columns = [Column("mail", pa.string(), "email", "pii"), Column("visit", pa.string(), "id", "id")]
+    made = identifiers.learn_all(table, columns, [], seed=1, composite=["mail", "visit"])
+    rows = pa.table([identifiers.make(made[c.name], c.type, 0, 1000) for c in columns], ["mail", "visit"])
+    counts = [pc.count_distinct(column).as_py() for column in rows.columns]
+    assert 1000 in counts and rows.group_by(["mail", "visit"]).aggregate([]).num_rows == 1000
+
+
 def test_a_million_ids_a_second() -> None:
     generator = learnt(pa.string(), [f"E-H-{i:06d}-T1-{i % 3}-D1" for i in range(0, 900_000, 991)])
     identifiers.make(generator, pa.string(), 0, 1000)
