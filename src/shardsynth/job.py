@@ -387,6 +387,8 @@ class Job(_Options):
         data["models"] = {name: {"model": m.model, "engine": m.engine, **m.options} for name, m in self.models.items()}
         if self.person is None:
             del data["person"]  # the plans of jobs without persons stay what they were
+        if not self.learn_personal:
+            del data["learn_personal"]
         return data
 
     def to_yaml(self) -> str:

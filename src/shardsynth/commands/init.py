@@ -12,6 +12,7 @@ import yaml
 
 from shardsynth.commands.old_config import OldConfig
 from shardsynth.commands.proposals import one_line, proposed_lines, verified_relations
+from shardsynth.data.column_names import said_by
 from shardsynth.data.column_roles import Finding
 from shardsynth.data.detection import detect_with_findings
 from shardsynth.data.metadata import TABLE, public
@@ -119,9 +120,16 @@ def _profile(dataset: Dataset) -> Profile:
 
 
 def _repeating_ids(table: dict[str, Any], profile: Profile) -> list[str]:
-    """Id columns in which a value stands on several rows: the rows of one person, for example."""
+    """Id columns in which a value stands on several rows, those first that number persons by their name.
+
+    None where a key numbers persons: then each row is a person. Numbers of others, such as mothers, are left out.
+    """
+    key = table.get("primary_key")
+    if isinstance(key, str) and said_by(key).number == "person" and not said_by(key).other:
+        return []
     ids = [name for name, options in table["columns"].items() if options["sdtype"] == "id"]
-    return [name for name in ids if _repeats(name, profile)]
+    repeating = [name for name in ids if not said_by(name).other and _repeats(name, profile)]
+    return sorted(repeating, key=lambda name: said_by(name).number != "person")
 
 
 def _repeats(name: str, profile: Profile) -> bool:

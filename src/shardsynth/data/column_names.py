@@ -83,6 +83,12 @@ _PERSONS = _words(
     "performer practitioner arzt hausarzt medecin medico "
     "patienten paciente paziente pacjent pacient patientin versicherter"
 )
+#: Persons beside the one that a row is about: their numbers are references.
+_OTHERS = _words(
+    "mother father parent mutter vater mere pere madre padre moeder vader mor far twin sibling spouse partner guardian "
+    "kin relative contact emergency referring referrer referred referral physician doctor surgeon nurse clinician "
+    "provider attending prescriber performer practitioner arzt hausarzt medecin medico"
+)
 _ID_WORDS = _words(
     "id ids no nr num number nummer numero numer key code barcode identifier kennung kennzeichen pseudonym guid uuid"
 )
@@ -117,12 +123,14 @@ class Said:
         function: Faker function of a person's name or address; empty for others.
         number: ``person``: it numbers persons or what they have alone; ``visit``: it numbers stays or visits, perhaps
             within a person; ``id``: it is some identifier; empty for others.
+        other: Whether the person is another one than the row is about: a mother, a physician.
         code: Whether it names a code.
         birth: Whether it is a date of birth.
     """
 
     function: str = ""
     number: str = ""
+    other: bool = False
     code: bool = False
     birth: bool = False
 
@@ -154,7 +162,7 @@ def said_by(name: str) -> Said:
         return Said(number="id" if is_id else "", code=True)
     for number, things in (("person", _PERSONS), ("visit", _VISITS)):
         if known & things and (known & _ID_WORDS or known <= _PERSONS | _VISITS):
-            return Said(number=number)
+            return Said(number=number, other=bool(known & _OTHERS))
     return Said(number="id" if is_id else "")
 
 

@@ -55,6 +55,13 @@ def test_numbers(number: str, names: str) -> None:
         assert said_by(name).number == number, name
 
 
+def test_numbers_of_others_are_references() -> None:
+    for name in ("mother_id", "referring_patient", "provider_id", "Hausarzt_Nr"):
+        assert said_by(name).other, name
+    for name in ("patient_id", "USUBJID", "subject", "visit_id", "id"):
+        assert not said_by(name).other, name
+
+
 def test_codes_and_births() -> None:
     for name in ("CODE", "zip_code", "PLZ", "icd10", "gender_concept_id", "ward_no", "hospital_id"):
         assert said_by(name).code, name

@@ -323,6 +323,8 @@ def submit_job(job: Job, *, dry_run: bool = False, confirm: Any = lambda: True, 
     """
     run = RunDir(Path(job.output).absolute())
     made = plan_for_slurm(job)
+    for note in made.notes:
+        say(f"# metadata: {note}" if dry_run else f"metadata: {note}")
 
     def write() -> None:
         run.write_plan(job.to_yaml(), made.to_json())
