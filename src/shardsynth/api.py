@@ -301,6 +301,9 @@ class Run:
             names = ("profile", "counts", "scores", "submitit", "slurm/submitit")
             gone = [self.dir.private / name for name in names]
         freed, left = 0, []
+        for link in (self.dir.private / "slurm" / "submitit").glob("*_submission.sh"):
+            if link.is_symlink():  # to the run's own script of the array, which stays
+                link.unlink()
         for folder in gone:
             more, kept = delete_folder(folder)
             freed += more
