@@ -36,6 +36,7 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
             return with_personal_columns(user_metadata, plan.job), with_personal_columns(user_metadata, plan.job)
         metadata = complete(with_personal_columns(user_metadata, plan.job), profile.sample, profile, plan.schema)
         refuse_persons(metadata, profile, plan.job)
-        refuse_all_rare(metadata, profile, plan.job)
     refuse_free_text(metadata, profile.sample, plan.job)
+    if plan.job.metadata is not None:
+        refuse_all_rare(metadata, profile, plan.job)
     return metadata, public(metadata, profile, plan.job.rare.min_count, profile_persons(plan, profile))
