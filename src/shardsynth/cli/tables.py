@@ -7,6 +7,7 @@ from typing import Annotated, Optional  # typer evaluates the annotations
 import typer
 
 from shardsynth.cli.arguments import Debug
+from shardsynth.cli.terminal import StepLine
 from shardsynth.errors import InputError, JobError
 
 
@@ -41,8 +42,8 @@ def init(
     assert source is not None
     try:
         shards = source if len(source) > 1 else source[0]
-        for line in write_job(shards, output, run_folder, force=force, old=config):
-            print(line)
+        for line in write_job(shards, output, run_folder, force=force, old=config, progress=StepLine()):
+            print(line, flush=True)
     except BaseException:
         if config is not None and config.needs_import:  # the next try imports the table again
             shutil.rmtree(source[0], ignore_errors=True)

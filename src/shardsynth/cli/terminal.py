@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +33,27 @@ def progress_console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+class StepLine:
+    """What a command is doing, on standard error: on a terminal one line that is overwritten, elsewhere now and then.
+
+    Attributes:
+        seconds: Elsewhere than on a terminal, the least time between two lines.
+    """
+
+    seconds = 2.0
+
+    def __init__(self) -> None:
+        self._console, self._shown = progress_console(), -self.seconds
+
+    def __call__(self, step: str) -> None:
+        """Show a step."""
+        if self._console.is_terminal:
+            self._console.print(f"{step} ...".ljust(60), end="\r", highlight=False)
+        elif time.monotonic() - self._shown >= self.seconds:
+            self._console.print(f"{step} ...", highlight=False)
+            self._shown = time.monotonic()
 
 
 def print_summary(run: Run) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from shardsynth.commands.old_config import OldConfig
-from shardsynth.commands.proposals import one_line, proposed_lines, verified_relations
+from shardsynth.commands.proposals import constraint_lines, one_line, proposed_lines, verified_proposals
 from shardsynth.data.column_names import said_by
 from shardsynth.data.column_roles import Finding
 from shardsynth.data.detection import detect_with_findings
@@ -32,6 +32,7 @@ def write_job(
     *,
     force: bool = False,
     old: OldConfig | None = None,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Iterator[str]:
     """Write a job file and, beside it, the metadata.
 
@@ -41,6 +42,7 @@ def write_job(
         run_folder: Run directory to name in it; None: ``runs/<name of the job file>``.
         force: Overwrite the job file.
         old: A configuration of SDV 0.17's time, whose settings the job takes.
+        progress: Gets what is being done, as text.
 
     Yields:
         Lines for the terminal: what the table has, what was proposed, what to do next.
@@ -58,14 +60,16 @@ def write_job(
         yield f"left out of every sample, metadata {_listed(dataset.notes)}"
     for name in dataset.wider:
         yield f"column {name!r}: its dictionary index does not hold the values of all shards: samples get a wider one"
-    profile = _profile(dataset)
+    profile = _profile(dataset, progress)
     profile.check_finite()
+    progress("detecting the columns' types")
     metadata, found = detect_with_findings(profile.sample, profile, dataset.schema)
     table = metadata["tables"][TABLE]
     metadata_file = output.with_suffix(".metadata.json")
-    relations = verified_relations(dataset, profile, metadata)
     groups = _repeating_ids(table, profile)
     job = _job(source, run_folder or f"runs/{output.stem}", metadata_file, groups, _anonymized(table, found))
+    progress("looking for relations between columns")
+    proposals = verified_proposals(dataset, profile, metadata, without=set(job.get("anonymize") or {}))
     if old is not None:
         yield from old.apply(metadata, job)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -85,11 +89,17 @@ def write_job(
         if suspect.column in found:
             continue
         yield f"column {suspect.column!r}: {suspect.reason}"
-    for relation in relations:
+    for relation in proposals.relations:
         yield f"on all rows: {one_line(relation.describe())}"
-    Job.parse(job, str(output))  # a job that is not valid is not written
-    comments = "".join(line + "\n" for line in proposed_lines(relations, profile.rows))
-    write_atomic(output, _HEADER + yaml.safe_dump(job, sort_keys=False, allow_unicode=True) + comments)
+    for order in proposals.orders:
+        yield f"on all rows: {one_line(order.describe())}: kept by the job's constraints"
+    text = _HEADER + yaml.safe_dump(job, sort_keys=False, allow_unicode=True)
+    # Last in the file: the commented relations go on with the same list.
+    orders = [*constraint_lines(proposals.orders, profile.rows)] if "constraints" not in job else []
+    relations = proposed_lines(proposals.relations, profile.rows, after_constraints=bool(orders))
+    text += "".join(line + "\n" for line in (*orders, *relations))
+    Job.parse(yaml.safe_load(text), str(output))  # a job that is not valid is not written
+    write_atomic(output, text)
     yield f"wrote {output} and {metadata_file}; correct the sdtypes there, then: shardsynth run {output}"
 
 
@@ -108,7 +118,7 @@ def _listed(phrases: Sequence[str]) -> str:
     return one_line("; ".join(phrases[:_MOST_LISTED])) + more
 
 
-def _profile(dataset: Dataset) -> Profile:
+def _profile(dataset: Dataset, progress: Callable[[str], None] = lambda step: None) -> Profile:
     """Profile of all rows, with a row sample of the usual size."""
     profile = Profile.empty(dataset.schema, ProfileOptions(total_rows=dataset.rows))
     row = 0
@@ -116,6 +126,7 @@ def _profile(dataset: Dataset) -> Profile:
         for batch in read_batches(shard, dataset.schema):
             profile.update(batch, row)
             row += batch.num_rows
+            progress(f"reading: {row:,} of {dataset.rows:,} rows")
     return profile.cut()
 
 

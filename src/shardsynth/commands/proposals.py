@@ -1,17 +1,23 @@
-"""Relations that hold on every row, proposed by `init` as constraints, commented out."""
+"""Relations that hold on every row: `init` writes orders as constraints, and the others commented out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
 import yaml
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.metadata import columns as columns_of
 from shardsynth.data.shards import Dataset, read_batches
 from shardsynth.models.columns.guess_relations import guess_relations
+from shardsynth.sampling.constraints.declared import bind
+from shardsynth.sampling.constraints.guess_orders import OrderGuess, guess_orders
+from shardsynth.sampling.constraints.step import ConstrainedColumn, Step
 
 if TYPE_CHECKING:
     from shardsynth.summaries.profile import Profile
@@ -20,35 +26,120 @@ if TYPE_CHECKING:
 _MOST_COLUMNS = 6
 
 
-def verified_relations(dataset: Dataset, profile: Profile, metadata: dict[str, Any]) -> list[Any]:
+@dataclass(frozen=True)
+class ProposedOrder:
+    """An order relation that `init` writes into the job as one of SDV's constraints.
+
+    Attributes:
+        guess: The two columns.
+        step: Tests rows.
+    """
+
+    guess: OrderGuess
+    step: Step
+
+    @classmethod
+    def of(cls, guess: OrderGuess, columns: dict[str, ConstrainedColumn]) -> ProposedOrder:
+        """The guess, to be tested on columns of these names."""
+        (step,) = bind([_inequality(guess)], columns.__getitem__, list(columns))
+        return cls(guess, step)
+
+    @property
+    def declaration(self) -> dict[str, Any]:
+        """The constraint as a job file declares it."""
+        return _inequality(self.guess)
+
+    def violations(self, batch: pa.RecordBatch) -> int:
+        """Rows that break it."""
+        arrays = {name: batch.column(name) for name in self.step.columns}
+        return int(np.count_nonzero(~self.step.valid(arrays, batch.num_rows)))
+
+    def describe(self) -> str:
+        """In words, without data values."""
+        return self.guess.describe()
+
+
+def _inequality(guess: OrderGuess) -> dict[str, Any]:
+    names = {"low_column_name": guess.low, "high_column_name": guess.high}
+    return {"class_name": "Inequality", "parameters": {**names, "strict_boundaries": guess.strict}}
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What holds on every row.
+
+    Attributes:
+        relations: Columns that are computed from others, of ``models.columns.guess_relations``.
+        orders: Columns that lie below others.
+    """
+
+    relations: tuple[Any, ...] = ()
+    orders: tuple[ProposedOrder, ...] = ()
+
+
+def verified_proposals(
+    dataset: Dataset, profile: Profile, metadata: dict[str, Any], without: Collection[str] = ()
+) -> Proposals:
     """Relations that are guessed on the row sample and hold on every row of the shards.
 
     Args:
         dataset: The shards; they are read once more if a relation was guessed.
         profile: Profile of the same rows.
         metadata: Their metadata in SDV's V2 form.
-
-    Returns:
-        Relations of ``models.columns.guess_relations``.
+        without: Columns that no model learns, whatever the metadata say.
     """
-    columns = columns_of(metadata, dataset.schema)
+    columns = [column for column in columns_of(metadata, dataset.schema) if column.name not in without]
     coder = TableCoder.from_profile(profile, columns)
-    guesses = guess_relations(columns, profile.sample, {c.name: c.precision for c in coder.columns})
+    relations = guess_relations(columns, profile.sample, {c.name: c.precision for c in coder.columns})
+    constrained = {c.name: ConstrainedColumn(c.column, c.precision) for c in coder.columns}
+    computed = {relation.name for relation in relations}
+    orders = [ProposedOrder.of(guess, constrained) for guess in guess_orders(columns, profile.sample, computed)]
+    guesses: list[Any] = [*relations, *orders]
     violations = [0] * len(guesses)
     if guesses:
         for shard in dataset.shards:
             for batch in read_batches(shard, dataset.schema):
-                for place, relation in enumerate(guesses):
-                    violations[place] += relation.violations(batch)
-    return [relation for relation, count in zip(guesses, violations) if not count]
+                for place, guess in enumerate(guesses):
+                    violations[place] += guess.violations(batch)
+    holds = [not count for count in violations]
+    return Proposals(
+        tuple(relation for relation, kept in zip(relations, holds) if kept),
+        tuple(order for order, kept in zip(orders, holds[len(relations) :]) if kept),
+    )
 
 
-def proposed_lines(relations: list[Any], rows: int) -> Iterator[str]:
+def constraint_lines(orders: Sequence[ProposedOrder], rows: int) -> Iterator[str]:
+    """The lines of a job file that declare orders as its ``constraints``.
+
+    Args:
+        orders: Orders that hold on all rows.
+        rows: Number of rows.
+    """
+    if not orders:
+        return
+    yield f"# Orders of columns on all {rows:,} rows: models learn the gaps, SDV checks every row that is written."
+    yield "constraints:"
+    for order in orders:
+        yield f"  # {one_line(order.describe())} (seen on {order.guess.support:,} rows of the sample)"
+        yield f"  - class_name: {order.declaration['class_name']}"
+        yield f"    parameters: {_flow(order.declaration['parameters'])}"
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML on one line, its texts quoted."""
+    text = yaml.safe_dump(
+        value, default_flow_style=True, default_style='"', allow_unicode=True, width=math.inf, sort_keys=False
+    )
+    return text.strip().replace('!!bool "true"', "true").replace('!!bool "false"', "false")
+
+
+def proposed_lines(relations: Sequence[Any], rows: int, *, after_constraints: bool = False) -> Iterator[str]:
     """Lines for a job file that propose relations as its ``constraints``, commented out.
 
     Args:
         relations: Relations that hold on all rows.
         rows: Number of rows.
+        after_constraints: Whether the lines go on with the list of the job's ``constraints``.
 
     Yields:
         Comments of YAML. The first two characters of each are to be deleted.
@@ -58,15 +149,12 @@ def proposed_lines(relations: list[Any], rows: int) -> Iterator[str]:
     yield f"# # Relations that hold on all {rows:,} rows. Native models keep them anyway; as constraints, every engine"
     yield "# # keeps them, and SDV checks every row that is written. Delete the first two characters of each line."
     declarable = [relation for relation in relations if _combined_columns(relation)]
-    if declarable:
+    if declarable and not after_constraints:
         yield "# constraints:"
     for relation in declarable:
         yield f"#   # {one_line(relation.describe())} (seen on {relation.support:,} rows of the sample)"
         yield "#   - class_name: FixedCombinations"
-        names = yaml.safe_dump(
-            _combined_columns(relation), default_flow_style=True, default_style='"', allow_unicode=True, width=math.inf
-        )
-        yield f"#     parameters: {{column_names: {names.strip()}}}"
+        yield f"#     parameters: {{column_names: {_flow(_combined_columns(relation))}}}"
     others = [relation for relation in relations if relation not in declarable]
     for relation in others:
         yield f"# # {one_line(relation.describe())} (seen on {relation.support:,} rows; no class of SDV expresses it)"

@@ -249,6 +249,7 @@ def _formatted(type_: pa.DataType, values: Array, missing: Mask | None, datetime
     import pandas as pd
 
     instants, codes = np.unique(values, return_inverse=True)
-    text = pd.DatetimeIndex(instants.astype("datetime64[ns]")).strftime(datetime_format)
+    zone = "UTC" if "%z" in datetime_format.lower() else None  # without one, %z writes nothing, which does not parse
+    text = pd.DatetimeIndex(instants.astype("datetime64[ns]"), tz=zone).strftime(datetime_format)
     categories = pc.cast(pa.array(text.to_numpy(object), pa.string()), type_)
     return from_codes(type_, categories, codes, missing)

@@ -78,7 +78,8 @@ class Counted:
     @cached_property
     def values(self) -> pa.Array:
         """Distinct values of the sample: text, or numbers as float64."""
-        return pc.unique(self.sample).cast(pa.string() if self.is_text else pa.float64())
+        distinct = pc.unique(self.sample)
+        return distinct.cast(pa.string()) if self.is_text else distinct.cast(pa.float64(), safe=False)
 
     @property
     def is_text(self) -> bool:
@@ -158,7 +159,8 @@ def _counted(field: pa.Field, sdtype: str, sample: pa.Table, profile: TableTalli
 
 
 def _whole(present: pa.ChunkedArray) -> bool:
-    return bool(pc.all(pc.equal(present, pc.floor(present))).as_py())
+    numbers = present.cast(pa.float64())  # Arrow has no kernel for halffloat
+    return bool(pc.all(pc.equal(numbers, pc.floor(numbers))).as_py())
 
 
 def _finding(column: Counted) -> Finding | None:

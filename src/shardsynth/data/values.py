@@ -54,7 +54,7 @@ class Precision:
             snapped = np.rint(values * scale) / scale
         else:
             return values
-        return np.asarray(snapped, dtype=np.float64)
+        return np.asarray(snapped + 0.0, dtype=np.float64)  # no -0.0: no real value is one
 
     def integers(self, values: Floats, dtype: npt.DTypeLike = np.int64) -> Array:
         """Axis values snapped to the grid, in exact 64-bit integers (for the kind ``integer``).
@@ -285,6 +285,24 @@ def _parsed_datetimes(column: Column, array: pa.Array | pa.ChunkedArray) -> tupl
         nulls = np.zeros(len(codes), np.bool_)
     values = counts[np.where(nulls, 0, codes)]
     return values, nulls | (values == np.iinfo(np.int64).min)
+
+
+def instant_of(text: str, layout: str) -> int:
+    """Nanoseconds since 1970 of an instant that a user wrote: in the layout of its column, else as ISO text.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    import pandas as pd
+
+    zoned = "%z" in layout.lower()
+    try:
+        instant = pd.to_datetime(text, format=layout.replace("%-", "%"), utc=zoned)
+    except ValueError:
+        instant = pd.Timestamp(text)
+        if zoned and instant.tzinfo is None:
+            instant = instant.tz_localize("UTC")
+    return int(instant.value)
 
 
 def to_arrow(values: Array, type_: pa.DataType) -> pa.Array:

@@ -12,7 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shardsynth.metrics.features import Features, booster, random_rows, shuffle_losses
+from shardsynth.metrics.features import (
+    MOST_SHUFFLED,
+    Booster,
+    Features,
+    most_telling,
+    random_rows,
+    rows_for,
+    shuffle_losses,
+)
 from shardsynth.metrics.intervals import auc
 from shardsynth.metrics.persons import folds, persons_of
 
@@ -44,9 +52,10 @@ def detection(coder: TableCoder, train: pa.Table, holdout: pa.Table, synthetic: 
     features = Features.of(coder)
     if not features.chosen or min(train.num_rows, synthetic.num_rows) < 20:
         return {}
-    figures = two_samples(features, train, synthetic, MOST_ROWS, seed, giveaways=True)
+    most = rows_for(len(features.chosen), MOST_ROWS)
+    figures = two_samples(features, train, synthetic, most, seed, giveaways=True)
     if holdout.num_rows >= 20:
-        rows = min(holdout.num_rows, MOST_ROWS)
+        rows = min(holdout.num_rows, most)
         figures["holdout"] = two_samples(features, train, holdout, rows, seed)
         figures["at_holdout_rows"] = two_samples(features, train, synthetic, rows, seed)
     return figures
@@ -79,7 +88,7 @@ def two_samples(
     scores = np.empty(len(y))
     drops = np.zeros(len(features.chosen))
     for half in (0, 1):
-        model = booster("classes", features.categorical, seed).fit(x[fold != half], y[fold != half])
+        model = Booster("classes", features.categorical, seed).fit(x[fold != half], y[fold != half])
         scores[fold == half] = model.predict_proba(x[fold == half])[:, 1]
         if giveaways:
             drops += _drops(model, x[fold == half], y[fold == half], generator) / 2
@@ -102,4 +111,5 @@ def _drops(model: Any, x: Floats, y: npt.NDArray[np.int64], generator: np.random
         lambda scores: auc(scores[y == 1], scores[y == 0])[0],
         x,
         generator,
+        columns=most_telling(model.gains) if x.shape[1] > MOST_SHUFFLED else None,
     )

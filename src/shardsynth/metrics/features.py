@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,10 @@ Floats = npt.NDArray[np.float64]
 _MOST_CATEGORIES = 250
 #: Rows that a booster is fitted on, at most.
 MOST_ROWS = 20_000
+#: Columns that are shuffled, at most: those at which the splits of a booster gained most.
+MOST_SHUFFLED = 40
+#: Numbers (rows x columns) that a booster of a wide table is fitted on, at most; but so many rows in any case.
+_MOST_NUMBERS, _FEWEST_ROWS = 500_000, 500
 #: Rows per call of ``predict`` when columns are shuffled.
 _AT_ONCE = 20_000
 
@@ -72,18 +76,73 @@ class Features:
         return categories
 
 
-def booster(kind: str, categorical: npt.NDArray[np.bool_], seed: int) -> Any:
-    """An unfitted booster with scikit-learn's defaults.
+class Booster:
+    """A booster with scikit-learn's defaults; a column without a value in the rows that it is fitted on is left out.
+
+    scikit-learn 1.x stops at a column of NaN alone (``window shape cannot be larger than input array shape``), and a
+    fold of a column with few values often is one.
 
     Args:
         kind: What it predicts: ``classes`` or ``numbers``.
         categorical: bool[d], columns that are categories.
         seed: Its random state.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    booster_class = HistGradientBoostingClassifier if kind == "classes" else HistGradientBoostingRegressor
-    return booster_class(categorical_features=categorical, random_state=seed, early_stopping=False)
+    def __init__(self, kind: str, categorical: npt.NDArray[np.bool_], seed: int) -> None:
+        self.kind, self._categorical, self._seed = kind, categorical, seed
+        self._model: Any = None
+        self._used: npt.NDArray[np.bool_] = np.ones(len(categorical), np.bool_)
+
+    def fit(self, x: Floats, y: npt.NDArray[Any]) -> Booster:
+        """Fit on the rows ``x``, float64[n, d], and ``y``, [n]."""
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+        self._used = np.asarray(~np.isnan(x).all(axis=0), np.bool_)
+        if not self._used.any():
+            self._used[:1], x = True, np.zeros_like(x)
+        boosters = {"classes": HistGradientBoostingClassifier, "numbers": HistGradientBoostingRegressor}
+        unfitted = boosters[self.kind](
+            categorical_features=self._categorical[self._used], random_state=self._seed, early_stopping=False
+        )
+        self._model = unfitted.fit(x[:, self._used], y)
+        return self
+
+    @property
+    def classes(self) -> npt.NDArray[Any]:
+        """The classes, in the order of the columns of ``predict_proba``."""
+        return np.asarray(self._model.classes_)
+
+    @property
+    def gains(self) -> Floats:
+        """float64[d]: what the splits at each column gained in the fit, all trees together; 0 for an unused column."""
+        place = np.flatnonzero(self._used)
+        categorical = self._categorical[place]
+        place = np.concatenate([place[categorical], place[~categorical]])  # scikit-learn's order of its columns
+        gains = np.zeros(len(self._used))
+        for trees in self._model._predictors:
+            for tree in trees:
+                splits = tree.nodes[tree.nodes["is_leaf"] == 0]
+                np.add.at(gains, place[splits["feature_idx"].astype(np.int64)], splits["gain"])
+        return gains
+
+    def predict(self, x: Floats) -> Floats:
+        """Numbers, float64[n]."""
+        return np.asarray(self._model.predict(x[:, self._used]), np.float64)
+
+    def predict_proba(self, x: Floats) -> Floats:
+        """Probabilities, float64[n, classes]."""
+        return np.asarray(self._model.predict_proba(x[:, self._used]), np.float64)
+
+
+def rows_for(columns: int, most: int) -> int:
+    """Rows of a table of so many columns that a booster is fitted on, at most ``most``."""
+    return min(most, max(_FEWEST_ROWS, _MOST_NUMBERS // max(columns, 1)))
+
+
+def most_telling(gains: Floats) -> list[int]:
+    """The columns to shuffle, by the gains of a booster."""
+    order = np.argsort(-gains, kind="stable")[:MOST_SHUFFLED]
+    return sorted(int(k) for k in order if gains[k] > 0)
 
 
 def shuffle_losses(
@@ -92,6 +151,7 @@ def shuffle_losses(
     x: Floats,
     generator: np.random.Generator,
     repeats: int = 1,
+    columns: Sequence[int] | None = None,
 ) -> Floats:
     """Permutation importance (Breiman 2001), float64[d]: what a score loses when one column is shuffled.
 
@@ -101,10 +161,11 @@ def shuffle_losses(
         x: float64[n, d].
         generator: Shuffles.
         repeats: Shuffles of each column; their losses are averaged.
+        columns: The columns to shuffle; None: all. The others have 0.
     """
     n, d = x.shape
     full_score, lost = score(predict(x)), np.zeros(d)
-    tasks = [k for k in range(d) for _ in range(repeats)]
+    tasks = [k for k in (range(d) if columns is None else columns) for _ in range(repeats)]
     # Predict many shuffled copies in one call: a call costs much more than a few rows in it.
     for first in range(0, len(tasks), max(1, _AT_ONCE // n)):
         chosen = tasks[first : first + max(1, _AT_ONCE // n)]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shardsynth.metrics.features import MOST_ROWS, Features, booster, random_rows, shuffle_losses
+from shardsynth.metrics.features import MOST_ROWS, Booster, Features, most_telling, random_rows, shuffle_losses
 from shardsynth.metrics.intervals import auc
 from shardsynth.metrics.persons import persons_of, resamples
 
@@ -139,8 +139,10 @@ class _Side:
 class _Constant:
     """A classifier fitted on rows of one class: it always predicts that class."""
 
+    kind = "classes"
+
     def __init__(self, value: float) -> None:
-        self.classes_ = np.array([value])
+        self.classes = np.array([value])
 
     def predict_proba(self, x: Floats) -> Floats:
         return np.ones((len(x), 1))
@@ -149,16 +151,16 @@ class _Constant:
 def _fitted(kind: str, features: Features, side: _Side, seed: int) -> Any:
     if kind == "classes" and len(np.unique(side.y)) < 2:
         return _Constant(float(side.y[0]))
-    return booster(kind, features.categorical, seed).fit(side.x, side.y)
+    return Booster(kind, features.categorical, seed).fit(side.x, side.y)
 
 
 def _predict(model: Any, x: Floats, y: Floats) -> Floats:
     """float64[n, classes in the test rows]: probabilities; float64[n, 1] for numbers."""
-    if not hasattr(model, "predict_proba"):
+    if model.kind == "numbers":
         return np.asarray(model.predict(x), np.float64)[:, None]
     classes, predicted = np.unique(y), model.predict_proba(x)
     probabilities = np.zeros((len(x), len(classes)))
-    for k, value in enumerate(model.classes_):
+    for k, value in enumerate(model.classes):
         place = np.flatnonzero(classes == value)
         if len(place):
             probabilities[:, place[0]] = predicted[:, k]
@@ -199,6 +201,7 @@ def _importance(
         x,
         generator,
         1 if many_columns else _REPEATS,
+        most_telling(model.gains) if many_columns and hasattr(model, "gains") else None,
     )
 
 

@@ -119,7 +119,7 @@ class NativeModel(Protocol):
             The rows in the model's schema, in their order.
 
         Raises:
-            ConditionError: The model cannot complete rows, or did not learn one of their categories.
+            ConditionError: The model cannot complete rows.
             InputError: A column is not the model's, or not of its type.
         """
 

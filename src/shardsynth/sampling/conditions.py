@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
+import keyword
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -38,6 +39,15 @@ _SYMBOLS: dict[type, str] = {
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "in": "not in", "not in": "in"}
 _HELP = '; for example: Gender == "F" and 60 <= AGE < 80 and `hours-per-week` in [20, 40] and notnull(WBC)'
+
+
+_WORDS = ("and", "or", "in", "is", "not", "None", "True", "False")
+#: Quoted text; or a column name in backquotes, or one that Python has another use for: `class`, and `in` before `==`.
+_NAMES = re.compile(
+    r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|`(?P<name>[^`]+)`"""
+    rf"""|(?<!\w)(?P<keyword>{"|".join(word for word in keyword.kwlist if word not in _WORDS)})(?!\w)"""
+    rf"""|(?<!\w)(?P<word>{"|".join(_WORDS)})(?=\s*(?:[=!]=|[<>]))(?<![=<>] None)(?<![=<>] True)(?<![=<>] False)"""
+)
 
 
 @dataclass(frozen=True)
@@ -160,11 +170,11 @@ def _from_text(text: str) -> Conditions:
     def without_backquotes(match: re.Match[str]) -> str:
         if match.group("text"):
             return match.group("text")
-        names.append(match.group("name"))
+        names.append(match.group("name") or match.group("keyword") or match.group("word"))
         return f"_column_{len(names) - 1}_"
 
-    # Quoted text is matched first, so that a backquote inside it is not a name.
-    plain = re.sub(r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|`(?P<name>[^`]+)`""", without_backquotes, text)
+    # Quoted text is matched first, so that a backquote or a keyword inside it is not a name.
+    plain = _NAMES.sub(without_backquotes, text)
     try:
         tree = ast.parse(plain.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:

@@ -134,7 +134,7 @@ class TiltedSampler:
         shift, free = np.zeros_like(x), x.shape[1] - 1
         gradient, jacobian = self._gradient(boxes, x, shift)
         error, length = np.abs(gradient).max(axis=1), np.ones(len(boxes))
-        step = _solve(jacobian, -gradient)
+        step = solve(jacobian, -gradient)
         for _ in range(_DAMPED_STEPS if damped else _PLAIN_STEPS):
             active = np.flatnonzero((error > _TOLERANCE) & (length > 1e-4))
             if not len(active):
@@ -149,14 +149,14 @@ class TiltedSampler:
             length[active] = np.where(better, 1.0, 0.5 * length[active])
             moved = active[better]
             x[moved], shift[moved], error[moved] = new_x[better], new_shift[better], new_error[better]
-            step[moved] = np.clip(np.nan_to_num(_solve(jacobian[better], -gradient[better])), -1e6, 1e6)
+            step[moved] = np.clip(np.nan_to_num(solve(jacobian[better], -gradient[better])), -1e6, 1e6)
         return x, shift, error
 
     def _nearest_points(self) -> Floats:
         """A point of each box (in deviates) near the origin: the start of the search for the saddle point."""
         x = np.zeros_like(self._low)
         for k in range(x.shape[1] - 1):
-            centre = _dot(self._lower[k], x)
+            centre = dot(self._lower[k], x)
             x[:, k] = np.minimum(np.maximum(0.0, self._low[:, k] - centre), self._high[:, k] - centre)
         return x
 
@@ -164,7 +164,7 @@ class TiltedSampler:
         """Whether each saddle point lies in its box: only then is psi at most its value there."""
         inside = np.ones(len(x), np.bool_)
         for k in range(x.shape[1] - 1):
-            point = x[:, k] + _dot(self._lower[k], x)
+            point = x[:, k] + dot(self._lower[k], x)
             inside &= (point >= self._low[boxes, k] - 1e-6) & (point <= self._high[boxes, k] + 1e-6)
         return inside
 
@@ -172,7 +172,7 @@ class TiltedSampler:
         """psi(x, shift) of each box, plus a margin for the tolerance of the solver."""
         psi = np.full(len(x), 1e-6 if x.shape[1] > 1 else 0.0)
         for k in range(x.shape[1]):
-            centre = _dot(self._lower[k], x) + shift[:, k]
+            centre = dot(self._lower[k], x) + shift[:, k]
             part = elementary.interval(self._low[:, k] - centre, self._high[:, k] - centre)
             psi = psi + (shift[:, k] * (0.5 * shift[:, k] - x[:, k]) + part.log_probability)
         return psi
@@ -206,16 +206,16 @@ class TiltedSampler:
         free = size - 1
         push, change = np.empty((boxes, size)), np.empty((boxes, size))
         for k in range(size):
-            centre = _dot(self._lower[k], x) + shift[:, k]
+            centre = dot(self._lower[k], x) + shift[:, k]
             push[:, k], change[:, k] = _mean(self._low[chosen, k] - centre, self._high[chosen, k] - centre)
         gradient = np.empty((boxes, 2 * free))
         jacobian = np.zeros((boxes, 2 * free, 2 * free))
         for i in range(free):
-            gradient[:, i] = _dot(self._lower[:, i], push) - shift[:, i]
+            gradient[:, i] = dot(self._lower[:, i], push) - shift[:, i]
             gradient[:, free + i] = (shift[:, i] - x[:, i]) + push[:, i]
             jacobian[:, free + i, free + i] = 1.0 + change[:, i]
             for j in range(free):
-                jacobian[:, i, j] = _dot(self._lower[:, i] * self._lower[:, j], change)
+                jacobian[:, i, j] = dot(self._lower[:, i] * self._lower[:, j], change)
                 mixed = change[:, i] * self._lower[i, j] - float(i == j)
                 jacobian[:, free + i, j] = mixed
                 jacobian[:, j, free + i] = mixed
@@ -242,7 +242,7 @@ def _mean(low: Floats, high: Floats) -> tuple[Floats, Floats]:
     return mean, ends - mean * mean
 
 
-def _dot(weights: Floats, columns: Floats) -> Floats:
+def dot(weights: Floats, columns: Floats) -> Floats:
     """``columns @ weights`` in a fixed order, without BLAS."""
     total = np.zeros(len(columns))
     for k in range(len(weights)):
@@ -251,7 +251,7 @@ def _dot(weights: Floats, columns: Floats) -> Floats:
     return total
 
 
-def _solve(matrices: Floats, right: Floats) -> Floats:
+def solve(matrices: Floats, right: Floats) -> Floats:
     """Solutions of linear systems [b, m, m] x = [b, m] by Gaussian elimination with row pivots, elementwise."""
     a, y = matrices.copy(), right.copy()
     boxes, size = y.shape

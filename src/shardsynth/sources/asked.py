@@ -43,4 +43,4 @@ def open_asked(asked: dict[str, Any], *, trust_pickle: bool) -> Source:
             f"{asked['remaining']}: the known rows changed since they were first read; restore them, or choose "
             "another --output"
         )
-    return KnownSource(source.model, asked["seed"], known)
+    return KnownSource(source.model, asked["seed"], known, digest)

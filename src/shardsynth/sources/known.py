@@ -7,8 +7,10 @@ number of tasks can share the work.
 from __future__ import annotations
 
 import hashlib
-import json
+import sys
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +18,10 @@ import pyarrow.parquet as pq
 from shardsynth.data.shards import Dataset, open_shards, read_batches
 from shardsynth.errors import InputError
 from shardsynth.models.base import NativeModel
+from shardsynth.models.columns.known import UnknownCategory
+from shardsynth.sampling.streams import chunk_seed
 from shardsynth.sources.sources import Source
+from shardsynth.standalone.files import sha256_of
 
 _BATCH_ROWS = 16_384
 
@@ -28,8 +33,8 @@ def open_known(source: str) -> tuple[Dataset, str]:
         ShardError: There is no shard, or one cannot be read.
     """
     dataset = open_shards(source)
-    text = json.dumps([shard.to_json() for shard in dataset.shards], sort_keys=True)
-    return dataset, hashlib.sha256(text.encode("utf-8")).hexdigest()
+    sums = "".join(sha256_of(Path(shard.path)) for shard in dataset.shards)
+    return dataset, hashlib.sha256(sums.encode("utf-8")).hexdigest()
 
 
 class KnownSource(Source):
@@ -39,16 +44,18 @@ class KnownSource(Source):
         model: One that completes rows.
         seed: Names the stream of the completions.
         known: From ``open_known``.
+        digest: Its checksum, likewise.
 
     Raises:
         ConditionError: The model cannot complete rows.
         InputError: A column is not the model's, or not of its type; or all columns of the model are known.
     """
 
-    def __init__(self, model: NativeModel, seed: int, known: Dataset) -> None:
+    def __init__(self, model: NativeModel, seed: int, known: Dataset, digest: str) -> None:
         if set(model.schema.names) <= set(known.schema.names):
             raise InputError("--remaining-columns: every column of the model is known already")
-        self.model, self.seed, self.known = model, seed, known
+        # Other known rows have other completions: the stream hangs on what is completed.
+        self.model, self.seed, self.known = model, chunk_seed(seed, f"known {digest}", 0), known
         self.schema: pa.Schema = model.schema
         # Complete one empty row, so that a wrong column is one error, before any task starts.
         null_columns = [pa.nulls(1, field.type) for field in known.schema]
@@ -58,7 +65,12 @@ class KnownSource(Source):
         """See ``sources.Source``."""
         for first, batch in self._known_batches(rows):
             table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
-            yield from self.model.complete(table, self.seed, first).combine_chunks().to_batches()
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always", UnknownCategory)
+                completed = self.model.complete(table, self.seed, first)
+            for warning in told:
+                print(f"shardsynth: rows from {first:,}: {warning.message}", file=sys.stderr, flush=True)
+            yield from completed.combine_chunks().to_batches()
 
     def acceptance(self) -> None:
         """None: proposals of completions are not counted."""

@@ -139,7 +139,7 @@ class ConstrainedSource(Source):
             lambda rows: _joined(source.batches(rows), source.schema),
             source.spare,
             block=source.block,
-            piece=piece_rows(generators),
+            piece=piece_rows(generators, tested=row_test is not None),
             by_number=frozenset(generators),
             test=row_test,
         )

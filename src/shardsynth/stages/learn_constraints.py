@@ -29,6 +29,7 @@ from shardsynth.run.trust import signatures_of
 from shardsynth.sampling.constraints.combined import CombinationStep
 from shardsynth.sampling.constraints.declared import bind, check_learned, columns_in, is_programmed
 from shardsynth.sampling.constraints.ordered import needs_anchor
+from shardsynth.sampling.constraints.partial_order import has_roots
 from shardsynth.sampling.constraints.programmed import fit_program, save_programs
 from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints, check_metadata
 from shardsynth.sampling.constraints.step import ConstrainedColumn
@@ -127,6 +128,7 @@ def _bind_steps(
         busy=busy,
         anchored=lambda columns: needs_anchor(columns, sample),
         known=known,
+        rooted=lambda names, edges: has_roots(names, edges, sample),
     )
     return TableConstraints(schema, tuple(steps), tuple(programs))
 

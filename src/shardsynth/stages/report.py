@@ -113,6 +113,7 @@ def report_data(artifacts: Artifacts) -> ReportData:
             "Chunk rows": f"{plan.chunk_rows:,}",
             **_persons(job),
             **_conditions(job),
+            **_relations(artifacts),
             **_identity(artifacts),
         },
         notes=_guarantee(artifacts),
@@ -134,6 +135,33 @@ def _conditions(job: Job) -> dict[str, str]:
     if not job.sample.conditions and job.sample.balance is None:
         return {}
     return {"Conditions": "balanced classes" if job.sample.balance is not None else f"{len(job.sample.conditions)}"}
+
+
+#: Relations and orders that the page lists, at most.
+_MOST_RELATIONS = 30
+
+
+def _relations(artifacts: Artifacts) -> dict[str, str]:
+    """Lines on what holds between columns in every real row: orders (constraints), computed columns."""
+    job = artifacts.plan.job
+    orders = []
+    for constraint in job.constraints:
+        names = [v for k, v in constraint.parameters.items() if k.endswith("column_name")]
+        if constraint.class_name in ("Inequality", "Range"):
+            strict = constraint.parameters.get("strict_boundaries", constraint.class_name == "Range")
+            orders.append((" < " if strict else " <= ").join(map(str, names)))
+    computed = []
+    if job.privacy is None:
+        table = artifacts.fit_table()
+        violations = zip(table.relations, table.counts.violations)
+        computed = [relation.describe() for relation, broken in violations if not broken]
+    lines = {"Orders that every row keeps": orders, "Columns computed from others": computed}
+    return {label: _listed(entries) for label, entries in lines.items() if entries}
+
+
+def _listed(entries: list[str]) -> str:
+    more = f"; and {len(entries) - _MOST_RELATIONS} more" if len(entries) > _MOST_RELATIONS else ""
+    return "; ".join(entries[:_MOST_RELATIONS]) + more
 
 
 def _identity(artifacts: Artifacts) -> dict[str, str]:

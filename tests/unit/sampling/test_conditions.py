@@ -114,3 +114,17 @@ def test_text_form_reads_back_as_itself():
     assert parse_conditions(str(conditions)) == conditions
     assert conditions.columns == ("a b", "x", "y")
     assert len(conditions.on("y")) == 2
+
+
+@pytest.mark.parametrize(
+    ("where", "shown"),
+    [
+        ("class == 1 and is >= 2", "class == 1 and is >= 2"),
+        ('class in ["a", "class == b"]', "class in ['a', 'class == b']"),
+        ("isnull(from) and lambda is not None", "isnull(from) and notnull(lambda)"),
+        ("in != 3 and x is None", "in != 3 and isnull(x)"),
+        ("not class < 2", "class >= 2"),
+    ],
+)
+def test_columns_named_by_a_keyword_of_python(where, shown):
+    assert str(parse_conditions(where)) == shown

@@ -254,19 +254,13 @@ class Coding:
         relations: Sequence[Relation] = (),
         notes: Sequence[str] = (),
     ) -> Coding:
-        """Cut the columns of treatment ``latent`` into codes; the other arguments are those of ``fit``.
-
-        Raises:
-            ModelError: No column is left to learn.
-        """
+        """Cut the columns of treatment ``latent`` into codes; the other arguments are those of ``fit``."""
         columns = [_most_frequent_first(c) if _categories(c) > most_categories else c for c in table]
         learned = [
             BinnedColumn.of(column, bins if column.categories is None else most_categories)
             for column in columns
             if column.treatment == "latent"
         ]
-        if not learned:
-            raise ModelError("autoregressive: no column is left to learn (all are ids, personal, empty or constant)")
         return cls(tuple(columns), tuple(learned), tuple(relations), tuple(notes))
 
     def encode(self, coder: TableCoder, rows: pa.Table | pa.RecordBatch, seed: int | None, part: int = 0) -> Codes:

@@ -13,7 +13,8 @@ from shardsynth.data.values import Precision
 from shardsynth.models.autoregressive.codes import BinnedColumn
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm
-from shardsynth.models.columns.relations import Relation, Values
+from shardsynth.models.columns.operands import Values
+from shardsynth.models.columns.relations import Relation
 
 Codes = NDArray[np.int16]
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ from shardsynth.data.values import axis, decoded
 from shardsynth.errors import ConditionError
 from shardsynth.models.autoregressive.codes import BinnedColumn
 from shardsynth.models.autoregressive.sampler import BLOCK, in_blocks, lanes_of, places, stacked
-from shardsynth.models.columns.known import check_columns
+from shardsynth.models.columns.known import check_columns, warn_of_unknown
 from shardsynth.sampling.streams import stream_key
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def complete(model: AutoregressiveParameters, rows: pa.Table, seed: int, first_r
         The rows in the model's schema.
 
     Raises:
-        ConditionError: The model's order is fixed, or it did not learn a category of the rows.
+        ConditionError: The model's order is fixed.
         InputError: A column is not one of the model's, or has another type.
     """
     if model.options.order == "fixed":
@@ -49,7 +49,7 @@ def complete(model: AutoregressiveParameters, rows: pa.Table, seed: int, first_r
         )
     check_columns(model.schema, rows)
     n = rows.num_rows
-    known = np.stack([_known(c, rows) for c in model.coding.columns])
+    known = np.array([_known(c, rows) for c in model.coding.columns], np.int16).reshape(-1, n)
     key = stream_key(seed, f"{model.name}/complete")
 
     def make(block: int) -> list[NDArray[Any]]:
@@ -59,7 +59,7 @@ def complete(model: AutoregressiveParameters, rows: pa.Table, seed: int, first_r
         block_arrays: list[NDArray[Any]] = _block(model, key, block, known_block)
         return block_arrays
 
-    codes, lanes = in_blocks(first_row, n, model.threads, make)
+    codes, lanes = in_blocks(first_row, n, model.threads, make) if len(known) and n else (known, known)
     drawn = model.assembled(model.writer.arrays(codes, lambda column: places(lanes[column])), first_row, n)
     arrays = []
     for name, array in zip(model.schema.names, drawn.columns):
@@ -120,9 +120,9 @@ def _known(column: BinnedColumn, rows: pa.Table) -> NDArray[np.int16]:
     index = pc.index_in(plain, value_set=column.fit.categories.cast(plain.type))
     category = np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
     missing = np.asarray(plain.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), np.bool_)
-    if (category[~missing] < 0).any():
-        row = int(np.flatnonzero((category < 0) & ~missing)[0])
-        raise ConditionError(f"column {column.name!r}, row {row}: a category that the model did not learn")
+    unknown = (category < 0) & ~missing
+    warn_of_unknown(column.name, unknown)
+    missing |= unknown
     return np.where(missing, -1, column.codes_of_values(np.maximum(category, 0))).astype(np.int16)
 
 

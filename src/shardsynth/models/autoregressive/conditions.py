@@ -26,7 +26,8 @@ from shardsynth.models.autoregressive.codes import BinnedColumn
 from shardsynth.models.autoregressive.columns import Writer
 from shardsynth.models.autoregressive.sampler import Drawing, Rows, in_blocks, lanes_of, places, stacked
 from shardsynth.models.columns.fitted import Marginal
-from shardsynth.models.columns.relations import Relation, Values
+from shardsynth.models.columns.operands import Values
+from shardsynth.models.columns.relations import Relation
 from shardsynth.models.columns.selection import nearest_name, select, wanted_missing
 from shardsynth.sampling.conditions import Condition, Conditions
 
@@ -115,6 +116,8 @@ class Prepared:
 
     def codes(self, key: tuple[int, int], first_row: int, n: int, threads: int) -> list[NDArray[Any]]:
         """Codes int16[columns, n] and 32-bit places uint32[columns, n] of rows ``first_row`` and on."""
+        if not self._model.coding.columns:
+            return [np.zeros((0, n), np.int16), np.zeros((0, n), np.uint32)]
         return in_blocks(first_row, n, threads, lambda block: self._block(key, block))
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]

@@ -80,8 +80,11 @@ def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
             persons=persons,
         )
 
-    identity = identity_of(options, shape, coding, table, setup.seed)
-    network, calibration, history = trained(setup, options, coding, identity, learn)
+    if coding.columns:
+        identity = identity_of(options, shape, coding, table, setup.seed)
+        network, calibration, history = trained(setup, options, coding, identity, learn)
+    else:  # a table of ids, personal data, constants and empty columns: there is nothing to train
+        network, calibration, history = Network((), shape.embedding, shape.hidden), torch.zeros(0), torch.zeros(0, 3)
     loss = pa.table(
         {
             "epoch": np.arange(len(history)),

@@ -13,6 +13,7 @@ from shardsynth.models.autoregressive.conditions import Prepared
 from shardsynth.models.autoregressive.parameters import AutoregressiveParameters
 from shardsynth.models.autoregressive.sampler import Drawing, in_blocks, lanes_of, places
 from shardsynth.models.base import PreparedConditions
+from shardsynth.models.columns.exact import with_exact_integers
 from shardsynth.sampling.conditions import Conditions
 from shardsynth.sampling.streams import stream_key
 
@@ -39,11 +40,13 @@ class AutoregressiveModel(AutoregressiveParameters):
             ConditionError: The conditions cannot be met.
         """
         key = stream_key(seed, self.name)
-        if conditions is not None:
-            prepared = self.prepare(conditions)
+        prepared = None if conditions is None else self.prepare(conditions)
+        if prepared is not None:
             codes, lanes = prepared.codes(key, first_row, n, self.threads)
             writer = prepared.writer
         else:
+            if not self.coding.columns:
+                return self.assembled({}, first_row, n)
             writer, drawing = self.writer, self.drawing
 
             def make(block: int) -> list[Any]:
@@ -52,7 +55,8 @@ class AutoregressiveModel(AutoregressiveParameters):
 
             codes, lanes = in_blocks(first_row, n, self.threads, make)
         arrays = writer.arrays(codes, lambda column: places(lanes[column]))
-        return self.assembled(arrays, first_row, n)
+        batch = self.assembled(arrays, first_row, n)
+        return batch if prepared is None else with_exact_integers(batch, prepared.conditions)
 
     def prepare(self, conditions: Conditions | PreparedConditions) -> Prepared:
         """Conditions in terms of this model, for repeated calls of ``draw``; they count their proposals.

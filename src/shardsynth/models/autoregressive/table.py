@@ -48,7 +48,9 @@ def encode_rows(
     Raises:
         ValueError: The batches hold another number of rows.
     """
-    table = new_array(scratch, "codes", (rows, len(coding.columns)), np.int8 if max(coding.sizes) <= 127 else np.int16)
+    table = new_array(
+        scratch, "codes", (rows, len(coding.columns)), np.int8 if max(coding.sizes, default=0) <= 127 else np.int16
+    )
     place = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).argsort().numpy()
     if persons is not None:
         place = np.argsort(np.lexsort((place, persons)))

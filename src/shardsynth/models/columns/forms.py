@@ -41,6 +41,7 @@ class StorageForm:
         stored: For a category column whose values are held as storage values: the value of each code.
         datetime_format: Format of datetimes held as text or integers.
         exponent: Storage values of decimals are counts of 10^-exponent; 0 for other types.
+        finer: Whether the column has integers that float64 cannot tell apart.
     """
 
     column: FittedColumn
@@ -50,6 +51,7 @@ class StorageForm:
     stored: Array | None = None
     datetime_format: str | None = None
     exponent: int = 0
+    finer: bool = False
 
     @classmethod
     def of(cls, column: FittedColumn, data_type: pa.DataType, datetime_format: str | None = None) -> StorageForm:
@@ -59,7 +61,13 @@ class StorageForm:
             ends = (column.marginal.lo, column.marginal.hi) if column.marginal is not None else ()
             largest = max((float(np.abs(end).max(initial=0.0)) for end in ends), default=0.0)
             exponent = decimal_exponent(data_type, largest)
-            return cls(column, data_type, dtype, datetime_format=datetime_format, exponent=exponent)
+            finer = (
+                largest > 2.0**53
+                and column.role == "number"
+                and pa.types.is_integer(data_type)
+                and (column.precision or Precision()).unit == 1
+            )
+            return cls(column, data_type, dtype, datetime_format=datetime_format, exponent=exponent, finer=finer)
         # An imported model may draw "missing" as one of the categories, code -1: that needs codes.
         coded = column.marginal is not None and bool((column.marginal.lo < 0).any())
         stored = None if coded or pa.types.is_dictionary(data_type) else _stored(column.categories)
@@ -94,6 +102,8 @@ class StorageForm:
             return from_codes(self.type, self.categories, values, missing)
         emit_nan = self.column.emit_nan
         layout = self.datetime_format
+        if self.finer:
+            values = below_floats(values)
         return to_array(self.type, values, missing, emit_nan=emit_nan, datetime_format=layout, exponent=self.exponent)
 
     def spread(self, marginal: Marginal) -> Spread:
@@ -142,6 +152,18 @@ def forms_of(columns: Sequence[FittedColumn], schema: pa.Schema, formats: Mappin
         for column, field in zip(columns, schema)
         if column.treatment in ("latent", "relation", "constant")
     }
+
+
+def below_floats(values: Array) -> Array:
+    """Integers of 64 bits with digits below the distance of neighbouring floats, which their float64 had no room for.
+
+    The digits follow from the value. Without them, all numbers of 17 digits and more would be even.
+    """
+    size = np.abs(values.astype(np.float64))
+    room = np.where(size > 2.0**53, np.spacing(np.minimum(size, 2.0**62)), 1.0).astype(np.uint64)
+    mixed = values.astype(np.int64).view(np.uint64) // room * np.uint64(0x9E3779B97F4A7C15)
+    digits = ((mixed >> np.uint64(40)) % room).astype(values.dtype)
+    return np.where(values > np.iinfo(values.dtype).max - digits, values, values + digits)
 
 
 def _stored(categories: pa.Array) -> Array | None:

@@ -17,16 +17,11 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision, axis, decoded
+from shardsynth.models.columns.formulas import Formula
+from shardsynth.models.columns.guess_formulas import guess_formulas
 from shardsynth.models.columns.marginals import grid_unit
-from shardsynth.models.columns.relations import (
-    FlagRelation,
-    FunctionRelation,
-    Operand,
-    Relation,
-    Scalar,
-    SumRelation,
-    in_order,
-)
+from shardsynth.models.columns.operands import Operand, Scalar
+from shardsynth.models.columns.relations import FlagRelation, FunctionRelation, Relation, SumRelation, in_order
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -118,6 +113,16 @@ def guess_relations(
             if sum_relation.name not in derived and _acyclic(relations, sum_relation):
                 relations.append(sum_relation)
                 derived.add(sum_relation.name)
+
+    def allowed(formula: Formula) -> bool:
+        if formula.name in derived or not _acyclic(relations, formula):
+            return False
+        relations.append(formula)
+        derived.add(formula.name)
+        return True
+
+    categories = {f.column.name: f.values for f in fields if f.values is not None}
+    guess_formulas(columns, sample, precisions or {}, categories, allowed)
     return in_order(relations)
 
 

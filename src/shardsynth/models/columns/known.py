@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from shardsynth.errors import InputError
 from shardsynth.models.columns.selection import nearest_name
+
+#: Rows that a warning names.
+_NAMED = 10
+
+
+class UnknownCategory(UserWarning):
+    """Rows that are completed have a category that the model did not learn."""
+
+
+def warn_of_unknown(name: str, unknown: NDArray[np.bool_]) -> None:
+    """Warn of rows whose category the model did not learn: they keep it, and are completed as if it were not given.
+
+    Args:
+        name: The column.
+        unknown: bool[n], the rows.
+    """
+    rows = np.flatnonzero(unknown)
+    if len(rows):
+        first = ", ".join(map(str, rows[:_NAMED].tolist())) + (", ..." if len(rows) > _NAMED else "")
+        warnings.warn(
+            f"column {name!r}: {len(rows):,} row(s) have a category that the model did not learn; they keep it, and "
+            f"their other columns are drawn without it (row {first} of those completed together)",
+            UnknownCategory,
+            stacklevel=2,
+        )
 
 
 def check_columns(schema: pa.Schema, rows: pa.Table) -> None:

@@ -14,6 +14,7 @@ from shardsynth.data.coding import ColumnCoder, TableCoder
 from shardsynth.data.values import Precision
 from shardsynth.models.columns.fit import ColumnPersons, fit_axis, fit_category
 from shardsynth.models.columns.fitted import FittedColumn
+from shardsynth.models.columns.formulas import DatePartRelation
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.columns.relations import FunctionRelation, Relation, SumRelation, in_order
 from shardsynth.summaries.counts import Counts
@@ -110,8 +111,15 @@ def fit_columns(
         if relation.name in options.columns:
             notes.append(f"column {relation.name!r}: is computed from others, so that its options are not used")
         distribution = {"distribution": "relation", "learned_parameters": {"of": list(relation.parents)}}
+        categories = fitted[relation.name].categories
+        if isinstance(relation, DatePartRelation) and categories is not None:
+            categories = pa.array(list(relation.derived.values or ()), categories.type)
         fitted[relation.name] = replace(
-            fitted[relation.name], treatment="relation", marginal=None, distribution=distribution
+            fitted[relation.name],
+            treatment="relation",
+            marginal=None,
+            categories=categories,
+            distribution=distribution,
         )
     return fitted, bound
 

@@ -1,8 +1,9 @@
 """Exact relations between columns: a column that is computed from others gets no latent.
 
-Three kinds: ``FunctionRelation`` (education-num of education), ``FlagRelation`` (TET2 = TET2bi or TET2other) and
-``SumRelation`` (a total of its parts). Each counts the rows of a batch that break it (``violations``), and
-computes its column after sampling (``apply``). A relation is first *guessed* (``guess_relations``), in terms of values;
+Three kinds stand here: ``FunctionRelation`` (education-num of education), ``FlagRelation`` (TET2 = TET2bi or TET2other)
+and ``SumRelation`` (a total of its parts); more are in ``formulas``. Each counts the rows of a batch that break it
+(``violations``), and computes its column after sampling (``apply``). A relation is first *guessed*
+(``guess_relations``), in terms of values;
 ``bind`` ties it to the categories that the model holds.
 
 In ``apply`` a column is ``(values, missing)``: for role ``category`` int codes into the model's categories, else axis
@@ -17,40 +18,18 @@ from typing import Any, Union
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from shardsynth.data.columns import Column
-from shardsynth.data.values import Precision, axis, decoded
-
-#: A column in memory: codes or axis values, and the mask of missing ones.
-Values = tuple[NDArray[Any], NDArray[np.bool_]]
-Scalar = Union[str, int, float, bool]
-#: Categories that the model holds of each category column, by name.
-Categories = Mapping[str, Sequence[Scalar]]
-
-_MISSING = -1
-_UNKNOWN = -2
-
-
-@dataclass(frozen=True)
-class Operand:
-    """A column of a relation: its name, and the values that its codes stand for (None: it has axis values)."""
-
-    name: str
-    values: tuple[Scalar, ...] | None = None
-
-    def read(self, batch: pa.RecordBatch) -> Values:
-        """Codes or axis values of the column, and its mask; a category that is not in ``values`` has the code -2."""
-        array = batch.column(self.name)
-        if isinstance(array, pa.ChunkedArray):
-            array = array.combine_chunks()
-        if self.values is None:
-            return axis(Column(self.name, array.type, "numerical", "number"), array)
-        plain = decoded(array)
-        missing = np.asarray(plain.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), dtype=np.bool_)
-        codes = pc.index_in(plain, value_set=pa.array(list(self.values), plain.type))
-        return np.asarray(pc.fill_null(codes, _UNKNOWN).to_numpy(zero_copy_only=False)).astype(np.int64), missing
+from shardsynth.data.values import Precision
+from shardsynth.models.columns.formulas import (
+    FORMULAS,
+    DatePartRelation,
+    LinearRelation,
+    PowerRelation,
+    StepRelation,
+    formula_from_json,
+)
+from shardsynth.models.columns.operands import MISSING, UNKNOWN, Categories, Operand, Scalar, Values
 
 
 @dataclass(frozen=True)
@@ -94,8 +73,8 @@ class FunctionRelation:
         parent = _codes(*self.parent.read(batch), self.parent_points)
         derived = _codes(*self.derived.read(batch), self.derived_points)
         table = np.asarray(self.table, dtype=np.int64)
-        expected = table[np.where(parent == _MISSING, len(table) - 1, np.maximum(parent, 0))]
-        return int(np.count_nonzero((expected != derived) & (parent != _UNKNOWN)))
+        expected = table[np.where(parent == MISSING, len(table) - 1, np.maximum(parent, 0))]
+        return int(np.count_nonzero((expected != derived) & (parent != UNKNOWN)))
 
     def apply(self, columns: Mapping[str, Values]) -> Values:
         """Codes or axis values of the derived column."""
@@ -113,7 +92,7 @@ class FunctionRelation:
     def known_values(self) -> list[Scalar]:
         """Values of the parent for which the function is known."""
         values = self.parent_points if self.parent.values is None else self.parent.values
-        return [v for v, code in zip(values or (), self.table) if code != _UNKNOWN]
+        return [v for v, code in zip(values or (), self.table) if code != UNKNOWN]
 
     def bind(self, categories: Categories, points: Mapping[str, Sequence[float]]) -> FunctionRelation:
         """The same function, in the codes of the categories (or axis points) that the model holds.
@@ -132,11 +111,11 @@ class FunctionRelation:
             used_codes = sorted({c for c in codes if c >= 0})
             place = {c: i for i, c in enumerate(used_codes)}
             derived_points = tuple(self.derived_points[c] for c in used_codes)
-            bound = tuple(place.get(c, _MISSING) for c in codes)
+            bound = tuple(place.get(c, MISSING) for c in codes)
             return replace(self, parent=parent, parent_points=parent_points, derived_points=derived_points, table=bound)
         derived_values = list(categories[self.derived.name])
         guessed_values = self.derived.values or ()
-        bound = tuple(derived_values.index(guessed_values[c]) if c >= 0 else _MISSING for c in codes)
+        bound = tuple(derived_values.index(guessed_values[c]) if c >= 0 else MISSING for c in codes)
         derived = replace(self.derived, values=tuple(derived_values))
         return replace(self, parent=parent, parent_points=parent_points, derived=derived, table=bound)
 
@@ -291,11 +270,15 @@ class SumRelation:
         return asdict(self)
 
 
-Relation = Union[FunctionRelation, FlagRelation, SumRelation]
+Relation = Union[
+    FunctionRelation, FlagRelation, SumRelation, LinearRelation, PowerRelation, DatePartRelation, StepRelation
+]
 
 
 def relation_from_json(data: Mapping[str, Any]) -> Relation:
     """Inverse of ``to_json`` of a relation of any kind."""
+    if data["kind"] in FORMULAS:
+        return formula_from_json(data)
     fields: dict[str, Any] = {
         k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in data.items() if k != "kind"
     }
@@ -330,10 +313,10 @@ def _operand(data: Mapping[str, Any]) -> Operand:
 def _codes(values: NDArray[Any], missing: NDArray[np.bool_], points: Sequence[float] | None) -> NDArray[np.int64]:
     """Codes with -1 for missing and -2 for unknown values; axis values are looked up among ``points``."""
     if points is None:
-        return np.where(missing, _MISSING, values).astype(np.int64)
+        return np.where(missing, MISSING, values).astype(np.int64)
     grid = np.asarray(points)
     place = np.minimum(np.searchsorted(grid, values), len(grid) - 1)
-    return np.where(missing, _MISSING, np.where(grid[place] == values, place, _UNKNOWN)).astype(np.int64)
+    return np.where(missing, MISSING, np.where(grid[place] == values, place, UNKNOWN)).astype(np.int64)
 
 
 def _nearest(values: NDArray[Any], points: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shardsynth.data.values import Precision, axis_of_native, native
+from shardsynth.data.values import Precision, axis_of_native, instant_of, native
 from shardsynth.errors import ConditionError, did_you_mean
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm
@@ -240,13 +240,11 @@ def _onto(number: float, step: float, column: FittedColumn, side: int) -> float:
 def _number(column: FittedColumn, form: StorageForm, value: Scalar) -> float:
     """A value on the column's axis."""
     data_type = form.type.value_type if pa.types.is_dictionary(form.type) else form.type
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float)) and form.datetime_format is None:
         return float(value)
     try:
         if form.datetime_format is not None:
-            import pandas as pd
-
-            return float(pd.Timestamp(str(value)).value)
+            return float(instant_of(str(value), form.datetime_format))
         scalar = pa.scalar(str(value) if isinstance(value, (str, dt.datetime)) else value)
         if pa.types.is_timestamp(data_type):
             scalar = _instant(str(value), data_type)

@@ -13,7 +13,8 @@ import numpy as np
 
 from shardsynth.models.columns.fitted import FittedColumn, Latent
 from shardsynth.models.columns.forms import Array, Mask, StorageForm
-from shardsynth.models.columns.relations import Relation, Values
+from shardsynth.models.columns.operands import Values
+from shardsynth.models.columns.relations import Relation
 from shardsynth.models.copula.kernel import Channel
 from shardsynth.models.copula.tables import Integers
 

@@ -2,7 +2,8 @@
 
 A known value says in which segment of its column's quantile function the row lies. (The place inside a segment does not
 depend on the other columns.) So every row has its own box for the latents of the known columns. These latents are drawn
-exactly by ``sampling.tilting``, and the others from the conditional Gaussian. A completed row is a function of the
+exactly by ``sampling.tilting`` or, where they are many or the row is improbable, by ``sampling.gibbs``; the others come
+from the conditional Gaussian. A completed row is a function of the
 model, the seed, its number and its known values; it does not depend on the batch.
 """
 
@@ -21,12 +22,13 @@ from shardsynth.data.values import axis, decoded
 from shardsynth.errors import ConditionError
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm
-from shardsynth.models.columns.known import check_columns
+from shardsynth.models.columns.known import check_columns, warn_of_unknown
 from shardsynth.models.copula.boxes import END, open_ends
 from shardsynth.models.copula.columns import finished, make_draw_plan
 from shardsynth.models.copula.conditions import conditional_factor
 from shardsynth.models.copula.kernel import Kernel
 from shardsynth.models.copula.tables import Integers, check_exact, odd
+from shardsynth.sampling.gibbs import draw_in_boxes
 from shardsynth.sampling.streams import random_words, stream_key, uniforms
 from shardsynth.sampling.tilting import Boxes, TiltedSampler
 
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]
 
 _ROWS_AT_ONCE = 4_096
-_MOST_ATTEMPTS = 5_000
+#: Known latents up to which rows are drawn by tilted proposals, and proposals of a row; else by Gibbs sampling.
+_MOST_TILTED, _MOST_ATTEMPTS = 12, 200
 
 
 def complete(model: CopulaParameters, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
@@ -55,7 +58,7 @@ def complete(model: CopulaParameters, rows: pa.Table, seed: int, first_row: int 
         The rows in the model's schema, in their order.
 
     Raises:
-        ConditionError: A category that the model did not learn, or a computed column without all of its parents.
+        ConditionError: A computed column without all of its parents.
         InputError: A column is not the model's, or not of its type.
     """
     check_columns(model.schema, rows)
@@ -115,10 +118,9 @@ def _known_column(model: CopulaParameters, place: int, rows: pa.Table) -> _Known
         segment_of = np.full(len(column.categories) + 1, -1, np.int64)
         segment_of[column.marginal.lo.astype(np.int64)] = np.arange(len(column.marginal.lo))
         segments = segment_of[codes]
-        if (segments[~missing] < 0).any():
-            row = int(np.flatnonzero((segments < 0) & ~missing)[0])
-            raise ConditionError(f"column {column.name!r}, row {row}: a category that the model did not learn")
-        return _KnownColumn(column, missing, no_values, segments)
+        unknown = (segments < 0) & ~missing
+        warn_of_unknown(column.name, unknown)
+        return _KnownColumn(column, missing | unknown, no_values, segments)
     described = Column(column.name, field.type, "datetime" if column.role == "datetime" else "numerical", column.role,
                        _options(model.forms[column.name]))  # fmt: skip
     values, _ = axis(described, rows[column.name])
@@ -183,12 +185,33 @@ class _Boxed:
         return out
 
     def _some(self, key: tuple[int, int], first_row: int, low: Integers, high: Integers) -> Integers:
+        out = np.empty_like(low)
+        waiting = np.arange(len(low))
+        if low.shape[1] <= _MOST_TILTED:
+            waiting = self._exactly(key, first_row, low, high, out)
+        if len(waiting):
+            start, stop = int(waiting[0]), int(waiting[-1]) + 1
+
+            def round_of(sweep: int) -> NDArray[np.float64]:
+                layer = _MOST_ATTEMPTS + 1 + sweep
+                words = random_words(key, first_row + start, stop - start, low.shape[1], layer=layer)
+                return uniforms(words[waiting - start])
+
+            ends = open_ends(low[waiting]), open_ends(high[waiting])
+            points = draw_in_boxes(self._correlation, *ends, round_of)
+            out[waiting] = np.clip(odd(points), low[waiting] + 1, high[waiting] - 1)
+        return out
+
+    def _exactly(
+        self, key: tuple[int, int], first_row: int, low: Integers, high: Integers, out: Integers
+    ) -> NDArray[np.int64]:
+        """Draw rows into ``out`` by tilted proposals; returns the numbers of those that none was accepted for."""
         ends, box = np.unique(np.concatenate([low, high], axis=1), axis=0, return_inverse=True)
         size, box = low.shape[1], box.reshape(-1)
         sampler = TiltedSampler(
             self._correlation, Boxes(open_ends(ends[:, :size]), open_ends(ends[:, size:]), np.ones(len(ends)))
         )
-        out, waiting = np.empty_like(low), np.arange(len(low))
+        waiting = np.arange(len(low))
         for attempt in range(_MOST_ATTEMPTS):
             start, stop = int(waiting[0]), int(waiting[-1]) + 1
             words = random_words(key, first_row + start, stop - start, sampler.uniforms, layer=attempt + 1)
@@ -197,11 +220,8 @@ class _Boxed:
             out[waiting[accepted]] = points[accepted]
             waiting = waiting[~accepted]
             if not len(waiting):
-                return out
-        row = first_row + int(waiting[0])
-        raise ConditionError(
-            f"row {row}: too improbable to be completed ({_MOST_ATTEMPTS} proposals); give fewer values"
-        )
+                break
+        return waiting
 
 
 def _filled(known: pa.ChunkedArray, drawn: pa.Array) -> pa.Array:

@@ -174,6 +174,7 @@ class Table:
         if spread.dtype.kind == "f":
             if spread.multiplier != 1 or spread.offset:
                 values = xp.add(xp.multiply(values, float(spread.multiplier)), float(spread.offset))
+            values = xp.add(values, 0.0)  # -0.0 becomes 0.0
             if spread.divisor != 1:
                 values = xp.divide(values, spread.divisor)
         elif spread.multiplier != 1 or spread.offset:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from shardsynth.models.base import PreparedConditions
+from shardsynth.models.columns.exact import with_exact_integers
 from shardsynth.models.copula.columns import DrawPlan, finished, make_draw_plan
 from shardsynth.models.copula.completion import complete
 from shardsynth.models.copula.conditions import CopulaConditions
@@ -44,11 +45,13 @@ class GaussianCopula(CopulaParameters):
         Raises:
             ConditionError: The conditions cannot be met.
         """
-        plan, kernel = self._sampler if conditions is None else self.prepare(conditions).sampler()
+        prepared = None if conditions is None else self.prepare(conditions)
+        plan, kernel = self._sampler if prepared is None else prepared.sampler()
         outputs = kernel.draw(stream_key(seed, self.name), first_row, n)
         drawn = finished(plan, outputs, n)
         arrays = [self.array(i, drawn, first_row, n) for i in range(len(self.columns))]
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        return batch if prepared is None else with_exact_integers(batch, prepared.conditions)
 
     def prepare(self, conditions: Conditions | PreparedConditions) -> CopulaConditions:
         """Translate conditions for this model, for use in ``draw``; the result counts its proposals.

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from shardsynth.errors import ConditionError
 from shardsynth.models.base import PreparedConditions
+from shardsynth.models.columns.exact import with_exact_integers
 from shardsynth.models.columns.files import unlearned_array
 from shardsynth.models.ctgan.conditions import DeepConditions
 from shardsynth.models.ctgan.parameters import DeepParameters
@@ -39,10 +40,11 @@ class DeepModel(DeepParameters):
         Raises:
             ConditionError: The conditions cannot be met.
         """
-        if conditions is None:
+        prepared = None if conditions is None else self.prepare(conditions)
+        if prepared is None:
             drawn = self.sampler.draw(stream_key(seed, self.name), first_row, n, threads=self.threads)
         else:
-            drawn = self.prepare(conditions).draw(seed, first_row, n)
+            drawn = prepared.draw(seed, first_row, n)
         arrays = self._learned(drawn)
         columns = [
             arrays[c.name]
@@ -50,7 +52,8 @@ class DeepModel(DeepParameters):
             else unlearned_array(c, f.type, first_row, n, self.forms, self.generators)
             for c, f in zip(self.coding.table, self.schema)
         ]
-        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        return batch if prepared is None else with_exact_integers(batch, prepared.conditions)
 
     def prepare(self, conditions: Conditions | PreparedConditions) -> DeepConditions:
         """Conditions in terms of this model; a pilot measures what share of the proposals they accept.

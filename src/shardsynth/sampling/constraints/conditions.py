@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shardsynth.data.values import decoded, kind_of
+from shardsynth.data.columns import Column
+from shardsynth.data.values import column_native, decoded, instant_of, kind_of
 from shardsynth.errors import ConditionError, did_you_mean
-from shardsynth.sampling.conditions import Condition, Conditions
+from shardsynth.sampling.conditions import Condition, Conditions, Scalar
 from shardsynth.sampling.constraints.combined import JOINT, CombinationStep, OneHotStep
 from shardsynth.sampling.constraints.rejection import RowTest
 from shardsynth.sampling.constraints.step import Mask, missing_of
@@ -54,7 +55,10 @@ def split_conditions(
                 later = [test for test in later if test not in replaced]
     test: RowTest | None = None
     if later:
-        test = lambda batch: meets(later, batch)  # noqa: E731
+        held = [getattr(step, "constrained", ()) for step in table.steps]
+        constrained = [c for one in held for c in (one if isinstance(one, tuple) else (one,))]
+        layouts = {c.column.name: c.datetime_format for c in constrained if c.datetime_format is not None}
+        test = lambda batch: meets(later, batch, layouts)  # noqa: E731
     return (Conditions(tuple(by_model)) if by_model else None), test
 
 
@@ -77,8 +81,13 @@ def _choice(step: CombinationStep | OneHotStep, tests: Sequence[Condition], cate
     return Condition(step.name, "in", tuple(labels.filter(pa.array(chosen)).to_pylist()))
 
 
-def meets(tests: Sequence[Condition], batch: pa.RecordBatch) -> Mask:
+def meets(tests: Sequence[Condition], batch: pa.RecordBatch, layouts: Mapping[str, str] | None = None) -> Mask:
     """bool[n]: rows that pass all tests. A missing value passes only ``isnull``.
+
+    Args:
+        tests: Of columns of the batch.
+        batch: Rows.
+        layouts: Of columns that hold instants as text or integers: their format.
 
     Raises:
         ConditionError: A value cannot be compared with the column.
@@ -91,13 +100,33 @@ def meets(tests: Sequence[Condition], batch: pa.RecordBatch) -> Mask:
             passed &= missing == bool(test.values[0])
             continue
         try:
-            outcome = _compared(test, array)
+            layout = (layouts or {}).get(test.column)
+            outcome = _compared(test, array) if layout is None else _compared_instants(test, array, layout)
         except (pa.ArrowException, ValueError, TypeError):
             raise ConditionError(
                 f"condition {test}: a column of type {array.type} cannot be compared with such a value"
             ) from None
         passed &= np.asarray(pc.fill_null(outcome, False).to_numpy(zero_copy_only=False), np.bool_) & ~missing
     return passed
+
+
+def _compared_instants(test: Condition, array: pa.Array, layout: str) -> Any:
+    """The test of instants that are held as text or integers of a format."""
+    column = Column(test.column, array.type, "datetime", "datetime", {"datetime_format": layout})
+    values, missing = column_native(column, array)
+    wanted = [instant_of(str(value), layout) for value in test.values]
+    instants = pa.array(values, pa.int64(), mask=missing)
+    return _compared(Condition(test.column, test.operator, tuple(wanted)), instants)
+
+
+def _instant(value: Scalar, type_: pa.DataType) -> Any:
+    """A value as a user writes it as an instant; without a zone, it is in the column's."""
+    import pandas as pd
+
+    moment = pd.Timestamp(str(value))
+    if type_.tz is None:
+        return moment
+    return moment.tz_localize(type_.tz) if moment.tzinfo is None else moment.tz_convert(type_.tz)
 
 
 def _compared(test: Condition, array: pa.Array) -> Any:
@@ -110,8 +139,11 @@ def _compared(test: Condition, array: pa.Array) -> Any:
         array = array.cast(pa.int64())  # so that an int8 can be compared with 300
     if nature == "boolean":
         array = array.cast(pa.int8())
-    values = pa.array([int(v) if isinstance(v, bool) and nature != "text" else v for v in test.values])
-    values = values.cast(array.type)
+    if pa.types.is_timestamp(array.type):
+        values = pa.array([_instant(v, array.type) for v in test.values], array.type)
+    else:
+        values = pa.array([int(v) if isinstance(v, bool) and nature != "text" else v for v in test.values])
+        values = values.cast(array.type)
     if test.operator in ("in", "not in"):
         inside = pc.is_in(array, value_set=values)
         return pc.invert(inside) if test.operator == "not in" else inside

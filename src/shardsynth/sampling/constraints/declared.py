@@ -16,6 +16,7 @@ from shardsynth.errors import JobError, did_you_mean
 from shardsynth.sampling.constraints.combined import CombinationStep, OneHotStep
 from shardsynth.sampling.constraints.increments import IncrementStep
 from shardsynth.sampling.constraints.ordered import OrderedStep
+from shardsynth.sampling.constraints.partial_order import Edge, PartialOrderStep, sorted_edges
 from shardsynth.sampling.constraints.step import ConstrainedColumn, Step, unique_name
 
 Declared = Mapping[str, Any]
@@ -28,6 +29,7 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "FixedIncrements": (("column_name",), ("increment_value",)),
     "OneHotEncoding": (("column_names",), ("learning_strategy",)),
 }
+_ORDERS = ("Inequality", "Range")
 _ALLOWED_ROLES = {
     "Inequality": ("number", "datetime"),
     "Range": ("number", "datetime"),
@@ -101,10 +103,12 @@ def bind(
     busy: Collection[str] = (),
     anchored: Callable[[tuple[str, ...]], bool] = lambda columns: False,
     known: Callable[[CombinationStep], frozenset[str]] = lambda step: frozenset(),
+    rooted: Callable[[Sequence[str], Sequence[Edge]], list[bool]] = lambda names, edges: [False] * len(names),
 ) -> list[Step]:
     """The steps of the constraints of SDV's own classes, in the order in which their columns can be restored.
 
-    Where an earlier constraint has replaced a column already, the later one is enforced by rejection, as in SDV.
+    Inequalities and ranges that share columns become one step. Where an earlier constraint of another kind has
+    replaced a column already, the later one is enforced by rejection, as in SDV.
 
     Args:
         declared: All constraints of the job. Those of a user's class are skipped.
@@ -113,6 +117,7 @@ def bind(
         busy: Columns that a constraint of a user's class changes.
         anchored: Whether some row has a later one of these ordered columns but not the first.
         known: The allowed combinations of a FixedCombinations that is enforced by rejection, as JSON.
+        rooted: By column of a partial order: whether some row has it, but no column that must lie below it.
 
     Raises:
         JobError: A constraint cannot be on such a column.
@@ -120,8 +125,17 @@ def bind(
     replaced: set[str] = set(busy)
     used_names = set(names)
     steps: list[Step] = []
+    shared = {number: group for group in _order_groups(declared, busy) for number in group}
     for number, declaration in enumerate(declared):
         if is_programmed(declaration):
+            continue
+        if number in shared:
+            group = shared[number]
+            if number == group[0]:
+                joint = _partial_order([declared[k] for k in group], group, column_of, used_names, rooted)
+                replaced |= set(joint.replaced)
+                used_names |= {replacement.field.name for replacement in joint.replacements}
+                steps.append(joint)
             continue
         where = describe(declaration, number)
         constrained = tuple(column_of(name) for name in columns_in(declaration))
@@ -178,6 +192,64 @@ def _step(
     for replacement in preferred:
         replacements.append(unique_name(replacement, names | set(replacements)))
     return OrderedStep(declared, constrained, strict, tuple(replacements))
+
+
+def _order_groups(declared: Sequence[Declared], busy: Collection[str]) -> list[list[int]]:
+    """Places of the inequalities and ranges that share columns, group by group; those that stand alone are left out."""
+    groups: list[tuple[set[str], list[int]]] = []
+    for number, declaration in enumerate(declared):
+        columns = set(columns_in(declaration))
+        if declaration["class_name"] not in _ORDERS or columns & set(busy):
+            continue
+        touching = [group for group in groups if group[0] & columns]
+        groups = [group for group in groups if not group[0] & columns]
+        names = columns.union(*(group[0] for group in touching))
+        groups.append((names, sorted([number, *(k for group in touching for k in group[1])])))
+    others = {c for d in declared if d["class_name"] not in _ORDERS for c in columns_in(d)}
+    found = []
+    for names, numbers in sorted(groups, key=lambda group: group[1]):
+        if len(numbers) > 1 and not names & others and sorted_edges(_pairs([declared[k] for k in numbers])):
+            found.append(numbers)
+    return found
+
+
+def _pairs(declared: Sequence[Declared]) -> list[tuple[str, str, bool]]:
+    """Lower column, upper column, and whether they must differ: of every pair that the declarations order."""
+    pairs = []
+    for declaration in declared:
+        names = columns_in(declaration)
+        strict = bool(declaration["parameters"].get("strict_boundaries", declaration["class_name"] == "Range"))
+        pairs += [(low, high, strict) for place, low in enumerate(names) for high in names[place + 1 :]]
+    return pairs
+
+
+def _partial_order(
+    declared: Sequence[Declared],
+    numbers: Sequence[int],
+    column_of: Callable[[str], ConstrainedColumn],
+    names: Collection[str],
+    rooted: Callable[[Sequence[str], Sequence[Edge]], list[bool]],
+) -> PartialOrderStep:
+    for number, declaration in zip(numbers, declared):
+        constrained = tuple(column_of(name) for name in columns_in(declaration))
+        check_learned(declaration, number, (c.column for c in constrained))
+        for c in constrained:
+            _check_role(describe(declaration, number), declaration["class_name"], c.column)
+        _step(describe(declaration, number), dict(declaration), constrained, set(names), lambda columns: False)
+    found = sorted_edges(_pairs(declared))
+    assert found is not None
+    columns, edges = found
+    taken = set(names)
+    gaps, roots = [], []
+    for place, (name, root) in enumerate(zip(columns, rooted(columns, edges))):
+        lower = [columns[low] for low, high, _ in edges if high == place]
+        gaps.append(unique_name("#".join([*lower, name]), taken) if lower else "")
+        taken.add(gaps[-1])
+        roots.append(unique_name(f"{name}.first_value", taken) if lower and root else "")
+        taken.add(roots[-1])
+    return PartialOrderStep(
+        tuple(dict(d) for d in declared), tuple(column_of(c) for c in columns), edges, tuple(gaps), tuple(roots)
+    )
 
 
 def _by_rejection(step: Step, known: Callable[[CombinationStep], frozenset[str]]) -> Step:

@@ -22,13 +22,17 @@ from shardsynth.sampling.identifiers import capacity
 PIECE = 1_024
 #: Spare rows that are drawn at most for each rejected row.
 TRIES = 1_000
+#: Under a test of finished rows: rows of a block, so that no row costs the work of many before it, and of a piece.
+TESTED_BLOCK, TESTED_PIECE = 64, 4_096
+#: Under a test: spare rows that are drawn in any case, and the smallest share of them that has to pass.
+_TESTED_TRIES, _TESTED_SHARE = 300_000, 1e-5
 
 RowTest = Callable[[pa.RecordBatch], Mask]
 
 
-def piece_rows(generators: Mapping[str, dict[str, Any]]) -> int:
+def piece_rows(generators: Mapping[str, dict[str, Any]], *, tested: bool = False) -> int:
     """Rows of a piece of a spare stream: the identifiers drawn with it are not used, but must not run out."""
-    return min([PIECE, *(capacity(generator) for generator in generators.values())])
+    return min([TESTED_PIECE if tested else PIECE, *(capacity(generator) for generator in generators.values())])
 
 
 class ConstrainedRows:
@@ -59,6 +63,8 @@ class ConstrainedRows:
         by_number: frozenset[str] = frozenset(),
         test: RowTest | None = None,
     ) -> None:
+        if test is not None:
+            block = min(block, TESTED_BLOCK)
         self.table, self.block = table, block
         self._draw, self._spare, self._piece, self._by_number, self._test = draw, spare, piece, by_number, test
         self.proposed = self.accepted = 0
@@ -86,7 +92,7 @@ class ConstrainedRows:
         spares: list[pa.RecordBatch] = []
         n_spares = tried = 0
         while n_spares < rejected:
-            if tried >= TRIES * max(rejected, 10):
+            if self._hopeless(tried, n_spares, rejected):
                 raise ModelError(
                     f"of {tried} rows drawn again, {n_spares} satisfy the constraints (and conditions): the model "
                     "hardly ever meets them; leave one out, or use another model"
@@ -99,6 +105,11 @@ class ConstrainedRows:
                 spares.append(drawn.filter(pa.array(drawn_valid)))
                 n_spares += spares[-1].num_rows
         return self._with_spares(batch, valid, spares)
+
+    def _hopeless(self, tried: int, found: int, rejected: int) -> bool:
+        if self._test is None:
+            return tried >= TRIES * max(rejected, 10)
+        return tried >= _TESTED_TRIES and found < _TESTED_SHARE * tried
 
     def _tested(self, inner: pa.RecordBatch) -> tuple[pa.RecordBatch, Mask]:
         batch, valid = self.table.restore(inner)

@@ -16,11 +16,13 @@ from shardsynth.data.metadata import table_of
 from shardsynth.sampling.constraints.combined import CombinationStep, OneHotStep
 from shardsynth.sampling.constraints.increments import IncrementStep
 from shardsynth.sampling.constraints.ordered import OrderedStep
+from shardsynth.sampling.constraints.partial_order import PartialOrderStep
 from shardsynth.sampling.constraints.programmed import Programmed
 from shardsynth.sampling.constraints.step import Mask, Step
 
 _KINDS: dict[str, Any] = {
     "ordered": OrderedStep,
+    "partial_order": PartialOrderStep,
     "combination": CombinationStep,
     "one_hot": OneHotStep,
     "increment": IncrementStep,

@@ -1,0 +1,336 @@
+"""Columns that are computed from others by a formula: sums with factors, products of powers, parts of dates, steps.
+
+The protocol is that of ``relations``. A computed value is moved to the grid of its column; a row breaks the relation if
+its value is further away than ``tolerance`` (rounded parents leave that much open), or is missing where no parent is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Union
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from shardsynth.data.values import Precision
+from shardsynth.models.columns.operands import Amount, Categories, Operand, Values
+
+Floats = NDArray[np.float64]
+
+DAY = 86_400 * 10**9
+#: Added before rounding down, so that 3.0 computed as 2.9999999999 stays 3.
+_CLOSE = 1e-6
+
+
+@dataclass(frozen=True)
+class _Formula:
+    """What formulas of amounts share.
+
+    Attributes:
+        parents_: The columns that it is computed from.
+        derived: The computed column.
+        tolerance: Difference from a real value that still counts as equal.
+        precision: Grid of the computed column.
+        support: Rows of the sample that have all its columns.
+    """
+
+    parents_: tuple[Amount, ...]
+    derived: Amount
+    tolerance: float
+    precision: Precision
+    support: int
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the columns that it is computed from."""
+        return tuple(p.name for p in self.parents_)
+
+    @property
+    def name(self) -> str:
+        """Name of the computed column."""
+        return self.derived.name
+
+    def compute(self, parents: Sequence[Floats]) -> Floats:
+        """Axis values of the computed column, float64[n], from those of its parents; arbitrary where one is NaN."""
+        raise NotImplementedError
+
+    def violations(self, batch: pa.RecordBatch) -> int:
+        """Rows that break it."""
+        read = [parent.read(batch) for parent in self.parents_]
+        values, absent = self.derived.read(batch)
+        missing = np.logical_or.reduce([mask for _, mask in read])
+        with np.errstate(all="ignore"):
+            wrong = ~(np.abs(self.compute([v for v, _ in read]) - values) <= self.tolerance)
+        return int(np.count_nonzero(np.where(missing | absent, missing != absent, wrong)))
+
+    def apply(self, columns: Mapping[str, Values]) -> Values:
+        """Axis values of the computed column."""
+        read = [parent.amounts(columns[parent.name]) for parent in self.parents_]
+        missing = np.logical_or.reduce([mask for _, mask in read])
+        with np.errstate(all="ignore"):
+            values = self.compute([np.where(missing, 1.0, v) for v, _ in read])
+        missing = missing | ~np.isfinite(values)
+        return np.where(missing, 0.0, values), missing
+
+    def bind(self, categories: Categories, points: Mapping[str, Sequence[float]]) -> Any:
+        """The same formula, of the categories that the model holds."""
+        return replace(self, parents_=tuple(p.bound(categories) for p in self.parents_))
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class LinearRelation(_Formula):
+    """``derived`` = offset + sum of factor x parent, in units of the axes.
+
+    Attributes:
+        factors: One per parent.
+        offset: Added to the sum.
+        rounding: To the grid: ``near``, ``down`` or ``up``.
+    """
+
+    factors: tuple[float, ...] = ()
+    offset: float = 0.0
+    rounding: str = "near"
+    kind: str = "linear"
+
+    def describe(self) -> str:
+        """In words, without data values."""
+        names = list(self.parents)
+        if self.derived.nanoseconds:
+            return f"{self.name} = " + " + ".join(names)
+        if len(names) == 2 and all(p.nanoseconds for p in self.parents_):
+            return f"{self.name} = the time from {names[1]} to {names[0]}"
+        return f"{self.name} is a fixed sum of {' and '.join(names)}" if len(names) > 1 else f"{self.name} ~ {names[0]}"
+
+    def compute(self, parents: Sequence[Floats]) -> Floats:
+        """See ``_Formula``."""
+        total = np.full(len(parents[0]), self.offset)
+        for factor, values in zip(self.factors, parents):
+            total = total + factor * values
+        if self.rounding == "near" or self.precision.kind != "integer":
+            return self.precision.snap(total)
+        unit, origin = float(self.precision.unit), float(self.precision.origin)
+        steps = (total - origin) / unit
+        rounded = np.floor(steps + _CLOSE) if self.rounding == "down" else np.ceil(steps - _CLOSE)
+        return np.asarray(rounded * unit + origin, np.float64)
+
+
+@dataclass(frozen=True)
+class PowerRelation(_Formula):
+    """``derived`` = factor x product of parent ^ power: BMI = weight / height^2.
+
+    Attributes:
+        powers: One per parent.
+        factor: Of the product.
+    """
+
+    powers: tuple[int, ...] = ()
+    factor: float = 1.0
+    kind: str = "power"
+
+    def describe(self) -> str:
+        """In words, without data values."""
+        terms = [p.name if k == 1 else f"{p.name}^{k}" for p, k in zip(self.parents_, self.powers)]
+        return f"{self.name} ~ " + " x ".join(terms)
+
+    def compute(self, parents: Sequence[Floats]) -> Floats:
+        """See ``_Formula``."""
+        product = np.full(len(parents[0]), self.factor)
+        for power, values in zip(self.powers, parents):
+            product = product * values ** float(power)
+        return self.precision.snap(product)
+
+
+#: Parts of an instant, by name: year, month and the others, from its datetime64[s].
+PARTS = ("year", "month", "day", "quarter", "hour", "minute", "weekday", "yyyymm", "yyyymmdd", "decade", "date")
+
+
+def part_of(values: Floats, nanoseconds: int, part: str) -> Floats:
+    """A part of instants on their axis, float64[n]; ``date`` is nanoseconds at the start of the day; NaN stays NaN."""
+    missing = ~np.isfinite(values)
+    seconds = np.floor(np.where(missing, 0.0, values) * (nanoseconds / 1e9) + 1e-6).astype(np.int64)
+    days = seconds // 86_400
+    instants = days.astype("datetime64[D]")
+    years = instants.astype("datetime64[Y]").astype(np.int64) + 1970
+    months = instants.astype("datetime64[M]").astype(np.int64) % 12 + 1
+    day = (instants - instants.astype("datetime64[M]")).astype(np.int64) + 1
+    found = {
+        "year": years,
+        "month": months,
+        "day": day,
+        "quarter": (months + 2) // 3,
+        "hour": seconds // 3600 % 24,
+        "minute": seconds // 60 % 60,
+        "weekday": (days + 3) % 7,
+        "yyyymm": years * 100 + months,
+        "yyyymmdd": years * 10_000 + months * 100 + day,
+        "decade": years // 10 * 10,
+    }
+    result = days * float(DAY) if part == "date" else found[part].astype(np.float64)
+    return np.where(missing, np.nan, result)
+
+
+@dataclass(frozen=True)
+class DatePartRelation:
+    """``derived`` is a part of an instant: birth_year of birth_date, the day of a time.
+
+    Attributes:
+        parent: The instant.
+        derived: The part; with ``values`` where it has categories, which are numbers.
+        part: One of ``PARTS``.
+        offset: Added to the part (weekdays from 1).
+        support: Rows of the sample that have both.
+    """
+
+    parent: Amount
+    derived: Amount
+    part: str
+    offset: int = 0
+    support: int = 0
+    kind: str = "part"
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the columns that it is computed from."""
+        return (self.parent.name,)
+
+    @property
+    def name(self) -> str:
+        """Name of the computed column."""
+        return self.derived.name
+
+    def describe(self) -> str:
+        """In words, without data values."""
+        return f"{self.name} is the {self.part} of {self.parent.name}"
+
+    def _compute(self, values: Floats) -> Floats:
+        result = part_of(values, self.parent.nanoseconds, self.part) + self.offset
+        return result / self.derived.nanoseconds if self.part == "date" else result
+
+    def violations(self, batch: pa.RecordBatch) -> int:
+        """Rows that break it."""
+        values, missing = self.parent.read(batch)
+        derived, absent = self.derived.read(batch)
+        return int(np.count_nonzero(np.where(missing | absent, missing != absent, self._compute(values) != derived)))
+
+    def apply(self, columns: Mapping[str, Values]) -> Values:
+        """Codes or axis values of the computed column."""
+        values, missing = columns[self.parent.name]
+        result = np.where(missing, 0.0, self._compute(np.where(missing, 0.0, values)))
+        if self.derived.values is None:
+            return result, missing
+        held = np.array(self.derived.values, np.float64)
+        order = np.argsort(held, kind="stable")
+        place = np.clip(np.searchsorted(held[order], result), 0, len(held) - 1)
+        return order[place].astype(np.int64), missing
+
+    def bind(self, categories: Categories, points: Mapping[str, Sequence[float]]) -> DatePartRelation:
+        """The same relation; where the part has categories, they become all values between the held ones."""
+        if self.derived.values is None:
+            return self
+        held = [int(v) for v in categories[self.name]]
+        if self.part in ("yyyymm", "yyyymmdd", "decade") and set(held) != set(range(min(held), max(held) + 1)):
+            raise ValueError(self.name)
+        # One more at each end: a model's instants may reach into a year whose rows are too few to be held.
+        more = 1 if self.part == "year" else 0
+        ends = {"month": (1, 12), "day": (1, 31), "quarter": (1, 4), "hour": (0, 23), "minute": (0, 59)}
+        low, high = ends.get(self.part, (0, 6) if self.part == "weekday" else (min(held) - more, max(held) + more))
+        moved = self.offset if self.part in ends or self.part == "weekday" else 0
+        derived = replace(self.derived, values=tuple(range(low + moved, high + moved + 1)))
+        return replace(self, derived=derived)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StepRelation:
+    """``derived``, a category, changes where a number passes fixed values: a group of an age, the sign of an amount.
+
+    Attributes:
+        parent: The number or instant.
+        derived: The category.
+        cuts: Axis values, increasing: interval k holds the values from cut k - 1 on and below cut k.
+        codes: Code of the category by interval, one more than ``cuts``.
+        support: Rows of the sample that have both.
+    """
+
+    parent: Amount
+    derived: Operand
+    cuts: tuple[float, ...]
+    codes: tuple[int, ...]
+    support: int = 0
+    kind: str = "step"
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the columns that it is computed from."""
+        return (self.parent.name,)
+
+    @property
+    def name(self) -> str:
+        """Name of the computed column."""
+        return self.derived.name
+
+    def describe(self) -> str:
+        """In words, without data values."""
+        return f"{self.name} follows from ranges of {self.parent.name}"
+
+    def _compute(self, values: Floats) -> NDArray[np.int64]:
+        return np.asarray(self.codes, np.int64)[np.searchsorted(np.asarray(self.cuts), values, side="right")]
+
+    def violations(self, batch: pa.RecordBatch) -> int:
+        """Rows that break it."""
+        values, missing = self.parent.read(batch)
+        derived, absent = self.derived.read(batch)
+        return int(np.count_nonzero(np.where(missing | absent, missing != absent, self._compute(values) != derived)))
+
+    def apply(self, columns: Mapping[str, Values]) -> Values:
+        """Codes of the computed column."""
+        values, missing = columns[self.parent.name]
+        return self._compute(np.where(missing, 0.0, values)), missing
+
+    def bind(self, categories: Categories, points: Mapping[str, Sequence[float]]) -> StepRelation:
+        """The same relation, in the codes of the categories that the model holds; ValueError if one is not held."""
+        held = list(categories[self.name])
+        codes = tuple(held.index((self.derived.values or ())[code]) for code in self.codes)
+        return replace(self, derived=replace(self.derived, values=tuple(held)), codes=codes)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+Formula = Union[LinearRelation, PowerRelation, DatePartRelation, StepRelation]
+FORMULAS: dict[str, Any] = {
+    "linear": LinearRelation,
+    "power": PowerRelation,
+    "part": DatePartRelation,
+    "step": StepRelation,
+}
+
+
+def formula_from_json(data: Mapping[str, Any]) -> Formula:
+    """Inverse of ``to_json`` of a formula."""
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "kind"}
+    fields["derived"] = _column(data["derived"])
+    if "parent" in data:
+        fields["parent"] = _column(data["parent"])
+    else:
+        fields["parents_"] = tuple(_column(parent) for parent in data["parents_"])
+        fields["precision"] = Precision.from_json(data["precision"])
+    formula: Formula = FORMULAS[data["kind"]](**fields)
+    return formula
+
+
+def _column(data: Mapping[str, Any]) -> Operand:
+    values = None if data["values"] is None else tuple(data["values"])
+    if "nanoseconds" not in data:
+        return Operand(data["name"], values)
+    return Amount(data["name"], values, data["nanoseconds"], data["layout"])

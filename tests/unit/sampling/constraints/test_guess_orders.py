@@ -1,0 +1,59 @@
+"""Which orders of columns are guessed, and which are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from shardsynth.data.columns import Column
+from shardsynth.sampling.constraints.guess_orders import guess_orders
+
+N = 2_000
+rng = np.random.default_rng(0)
+ADMITTED = np.datetime64("2015-01-01", "m") + rng.integers(0, 10**6, N)
+
+
+def guesses(table: pa.Table, instants: tuple[str, ...] = ()) -> list[str]:
+    columns = [
+        Column(f.name, f.type, *(("datetime", "datetime") if f.name in instants else ("numerical", "number")))
+        for f in table.schema
+    ]
+    return [guess.describe() for guess in guess_orders(columns, table)]
+
+
+def test_dates_against_times_with_gaps_and_ties() -> None:
+    surgery = ADMITTED + rng.integers(0, 3, N)
+    discharge = (surgery + rng.exponential(4 * 1440, N).astype(int)).astype("datetime64[D]") + 1
+    table = pa.table(
+        {
+            "admitted": pa.array(ADMITTED.astype("datetime64[s]"), mask=rng.random(N) < 0.1),
+            "surgery": pa.array(surgery.astype("datetime64[ms]"), mask=rng.random(N) < 0.5),
+            "discharge": pa.array(discharge, pa.date32()),
+            "other": pa.array(rng.permutation(ADMITTED).astype("datetime64[s]")),
+        }
+    )
+    found = guesses(table, ("admitted", "surgery", "discharge", "other"))
+    # admitted < discharge holds on rows without a surgery, too: it does not follow from the other two
+    assert found == ["admitted <= surgery", "admitted < discharge", "surgery < discharge"]
+
+
+def test_columns_whose_ranges_do_not_overlap_say_nothing() -> None:
+    birth = ADMITTED - np.timedelta64(60 * 365, "D")
+    table = pa.table({"birth": birth.astype("datetime64[D]"), "admitted": ADMITTED.astype("datetime64[s]")})
+    assert guesses(table, ("birth", "admitted")) == []
+
+
+def test_numbers_must_look_like_one_quantity() -> None:
+    relapse = rng.exponential(3, N).round(2)
+    died = relapse + np.where(rng.random(N) < 0.4, 0, rng.exponential(2, N).round(2))
+    table = pa.table(
+        {
+            "lfs": pa.array(relapse, mask=rng.random(N) < 0.1),
+            "os": died,
+            "age": rng.integers(20, 60, N),
+            "weight": rng.integers(58, 120, N),  # above nearly every age, as a number of another kind
+            "rare_a": (rng.random(N) < 0.01) * rng.integers(0, 9, N),
+            "rare_b": (rng.random(N) < 0.5) * rng.integers(8, 90, N),
+        }
+    )
+    assert guesses(table) == ["lfs <= os"]
