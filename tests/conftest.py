@@ -20,6 +20,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests import tools
 
+# scikit-learn counts the cores by starting `lscpu`, once a process, unless it is told fewer than there are.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 #: Pickles of the tests' runs are signed by a key of this session, not by that of the person who runs the tests.
 _KEYS = tempfile.TemporaryDirectory(prefix="shardsynth-key-")
 os.environ["SHARDSYNTH_KEY"] = f"{_KEYS.name}/key"
