@@ -122,6 +122,8 @@ def refuse_all_rare(
     if job.rare.as_ != "drop" or not natives or profile.rows < _FEWEST_ROWS:
         return
     for name, options in table_of(metadata)["columns"].items():
+        if name in (*job.free_text, *job.learn_personal, *job.pseudonymize):
+            continue
         tally = profile[name]
         counts = tally.value_counts() if options["sdtype"] in ("categorical", "ordinal") else None
         if counts is None or tally.present < tally.rows:

@@ -37,6 +37,7 @@ def complete_metadata(plan: Plan, profile: Profile) -> tuple[dict[str, Any], dic
             return with_personal_columns(user_metadata, plan.job), with_personal_columns(user_metadata, plan.job)
         metadata = complete(with_personal_columns(user_metadata, plan.job), profile.sample, profile, plan.schema)
         refuse_persons(metadata, profile, plan.job)
-        refuse_all_rare(metadata, profile, plan.job, persons)
     refuse_free_text(metadata, profile.sample, plan.job)
+    if plan.job.metadata is not None:
+        refuse_all_rare(metadata, profile, plan.job, persons)
     return metadata, public(metadata, profile, plan.job.rare.min_count, persons)
