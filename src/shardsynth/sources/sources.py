@@ -126,7 +126,7 @@ class ConstrainedSource(Source):
     ) -> None:
         self.schema: pa.Schema = table.schema
         self.dictionary_columns = source.dictionary_columns
-        self.device, self._inner, self._reported = source.device, source, (0, 0)
+        self.device, self.model, self._inner, self._reported = source.device, source.model, source, (0, 0)
         self._conditions = conditions is not None
         row_test = None
         if conditions is not None and isinstance(source, NativeSource):
