@@ -14,6 +14,7 @@ def test_no_exit_code_is_lost_where_signals_arrive_as_the_task_ends(tmp_path):
     """`wait` of bash alone gave another code in 12 of 150 runs."""
     run = tmp_path / "a run"
     (run / "private").mkdir(parents=True)
+    (run / "plan.json").touch()
     script = tmp_path / "script"
     task = shlex.quote("trap : USR2; sleep 0.3; exit 28")
     script.write_text(
