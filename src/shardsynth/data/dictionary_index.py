@@ -1,7 +1,8 @@
 """Index types of dictionary columns: one that holds the values of all shards together.
 
-pandas and others choose the narrowest index for each file: 100 categories fit int8, and 300 in three shards do not. The
-schema of the table then has a wider index than its files.
+pandas and others choose the narrowest index for each file, or for each chunk of a table that is written to one file:
+100 categories fit int8, and 300 in three shards or chunks do not. The schema of the table then has a wider index than
+its files.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ def with_room(schema: pa.Schema, paths: Sequence[str]) -> tuple[pa.Schema, list[
 
     Args:
         schema: Of the table.
-        paths: Its files; only narrow dictionary columns are read, and of one file none.
+        paths: Its files; only narrow dictionary columns are read.
 
     Returns:
         The schema, and the names of the columns whose index is wider than in the files.
     """
     wider = []
     for place, field in enumerate(schema):
-        if len(paths) < 2 or not pa.types.is_dictionary(field.type):
+        if not pa.types.is_dictionary(field.type):
             continue
         type_ = field.type
         while type_.index_type in _WIDER and _more_than(paths, field.name, holds(type_)):
@@ -74,13 +75,21 @@ def _more_than(paths: Sequence[str], name: str, most: int) -> bool:
 def _dictionaries(paths: Sequence[str], name: str) -> Iterator[pa.Array]:
     """The used values of a dictionary column, one batch after the other."""
     for path in paths:
-        with pq.ParquetFile(path, pre_buffer=False, memory_map=False) as file:
+        with open_wide(path, [name]) as file:
             if name not in file.schema_arrow.names:
                 continue
             for group in range(file.num_row_groups):
                 for batch in file.iter_batches(1 << 20, row_groups=[group], columns=[name], use_threads=False):
                     column = batch.column(batch.schema.names.index(name))
                     yield column.dictionary if pa.types.is_dictionary(column.type) else column.unique()
+
+
+def open_wide(path: str, names: Sequence[str]) -> pq.ParquetFile:
+    """A Parquet file in which some columns, if they hold text, have an index that is wide enough for a row group.
+
+    pyarrow 26 fails to read a row group that has more categories than the index type in the file's own schema holds.
+    """
+    return pq.ParquetFile(path, pre_buffer=False, memory_map=False, read_dictionary=list(names))
 
 
 def in_type(array: pa.Array, type_: pa.DataType) -> pa.Array:

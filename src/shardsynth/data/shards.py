@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shardsynth.data.dictionary_index import differ_by_index, in_type, with_room, with_widest
+from shardsynth.data.dictionary_index import differ_by_index, in_type, open_wide, with_room, with_widest
 from shardsynth.data.schema_metadata import notes_of, without_notes
 from shardsynth.errors import ShardError
 
@@ -204,6 +204,11 @@ def read_batches(
     file_names = None if names is None else [name for name in schema.names if name not in partition_keys]
     try:
         with pq.ParquetFile(shard.path, pre_buffer=False, memory_map=False) as file:
+            own = {field.name: field.type for field in file.schema_arrow}
+        wider = [
+            f.name for f in schema if f.name in own and f.type != own[f.name] and differ_by_index(f.type, own[f.name])
+        ]
+        with open_wide(shard.path, wider) as file:
             batches = file.iter_batches(
                 batch_size=batch_rows,
                 row_groups=list(groups if groups is not None else range(file.num_row_groups)),

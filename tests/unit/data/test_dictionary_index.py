@@ -48,3 +48,17 @@ def test_shards_may_have_indexes_of_their_own(tmp_path: Path) -> None:
     write(tmp_path, 1, [f"b{i}" for i in range(300)], pa.int16())
     assert open_shards(str(tmp_path)).schema.field("site").type == pa.dictionary(pa.int16(), pa.string())
     assert len(set(values_of(tmp_path))) == 400
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_chunks_of_one_file_may_have_more_values_than_the_index_of_each(tmp_path: Path, groups: int) -> None:
+    """pyarrow writes such a table, and cannot read it again (findings/pyarrow_cannot_read_a_dictionary_it_wrote.sh)."""
+    chunks = [
+        pa.DictionaryArray.from_arrays(pa.array(range(100), pa.int8()), pa.array([f"{c}{i}" for i in range(100)]))
+        for c in "ab"
+    ]
+    table = pa.table({"site": pa.chunked_array(chunks), "x": range(200)})
+    pq.write_table(table, tmp_path / "0.parquet", row_group_size=200 // groups)
+    dataset = open_shards(str(tmp_path))
+    assert dataset.schema.field("site").type == pa.dictionary(pa.int16(), pa.string()) and dataset.wider == ("site",)
+    assert values_of(tmp_path) == [f"{c}{i}" for c in "ab" for i in range(100)]
