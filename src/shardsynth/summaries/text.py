@@ -154,6 +154,8 @@ class TextTally:
     def values_as_arrow(self) -> pa.Array | None:
         """The distinct values as an Arrow array of the column's plain type; None after an overflow."""
         self.settle()
+        if pa.types.is_null(self.type):  # Arrow casts nothing to it
+            return pa.nulls(0)
         return None if self.overflow else self._values.cast(plain_type(self.type))
 
     def to_members(self) -> tuple[dict[str, Any], dict[str, Array]]:

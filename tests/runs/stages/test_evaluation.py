@@ -158,5 +158,5 @@ def test_a_privately_trained_run_says_so_and_never_trains_twice(data: Path, tmp_
         assert {name.split("/")[1] for name in archive.getnames()} == {"models", "samples"}
     for path in run.dir.model("autoregressive").iterdir():
         path.unlink()
-    with pytest.raises(InputError, match="another training would spend the budget twice"):
+    with pytest.raises(InputError, match="drawn once .fit 0.*another draw would spend the budget twice"):
         go_on_here(run)

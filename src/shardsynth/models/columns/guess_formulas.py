@@ -67,6 +67,11 @@ class Sampled:
         return np.isnan(self.values)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether float64 holds its grid; formulas are computed in float64, and stored in 64 bits."""
+        return self.column.role != "number" or float(np.nanmax(np.abs(self.values), initial=0.0)) < 2.0**53
+
+    @property
     def half_unit(self) -> float:
         """By how much rounding to the grid may have moved a value."""
         return 0.5 * grid_unit(self.precision) if self.column.role == "number" else 0.0
@@ -93,7 +98,7 @@ def guess_formulas(
         return
     fields = [field for c in columns if (field := _sampled(c, rows, precisions, categories)) is not None]
     instants = [f for f in fields if f.amount.nanoseconds][:_MOST_INSTANTS]
-    amounts = [f for f in fields if not f.amount.nanoseconds][:_MOST_NUMBERS]
+    amounts = [f for f in fields if not f.amount.nanoseconds and f.is_exact][:_MOST_NUMBERS]
     numbers = [f for f in amounts if f.column.role == "number" and len(np.unique(f.values[~f.missing])) > 2]
     for search in (
         _durations(instants, amounts),
