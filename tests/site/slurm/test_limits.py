@@ -101,7 +101,7 @@ def test_the_rest_follows_where_no_element_is_left_and_cancel_ends_it(limit, idl
     said = shardsynth("resume", root)
     assert "wait to be submitted, as others end" in said
     assert re.search(
-        r"cancelled 3 elements of 3 jobs, and \d+ arrays that were not submitted", shardsynth("cancel", root)
+        r"cancelled [1-3] elements of [1-3] jobs, and \d+ arrays that were not submitted", shardsynth("cancel", root)
     )
     wait_until("the end", lambda: not queued(idle), 30)
     assert "nothing is queued: shardsynth resume" in shardsynth("status", root)
