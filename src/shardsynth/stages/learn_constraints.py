@@ -138,11 +138,14 @@ def _constrained_column(
 ) -> ConstrainedColumn:
     """A column with its grid and the two ends between which a model stays."""
     nullable = bool(schema.field(column.name).nullable)
+    complete = train[column.name].present == train[column.name].rows > 0
     if column.name not in coder.index:
-        return ConstrainedColumn(column, nullable=nullable)
+        return ConstrainedColumn(column, nullable=nullable, complete=complete)
     column_coder = coder.columns[coder.index[column.name]]
     if column_coder.is_category or not column_coder.mass[:-1].sum():
-        return ConstrainedColumn(column, column_coder.precision, emit_nan=column_coder.emit_nan, nullable=nullable)
+        return ConstrainedColumn(
+            column, column_coder.precision, emit_nan=column_coder.emit_nan, nullable=nullable, complete=complete
+        )
     cells = cells_of_histogram(
         column_coder.mass[:-1], column_coder.cuts, column_coder.low, column_coder.high, column_coder.precision
     )
@@ -150,7 +153,7 @@ def _constrained_column(
     low, high = column_ends(
         column_coder, cells, train[column.name], protection, _ends_of_sample(column, train, persons)
     )
-    return ConstrainedColumn(column, column_coder.precision, low, high, column_coder.emit_nan, nullable)
+    return ConstrainedColumn(column, column_coder.precision, low, high, column_coder.emit_nan, nullable, complete)
 
 
 def _ends_of_sample(column: Column, train: Profile, persons: Hashes | None) -> ColumnPersons | None:

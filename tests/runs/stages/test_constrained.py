@@ -304,3 +304,24 @@ def test_so_many_rows_under_each_condition_under_constraints(data, tmp_path):
     assert (frame["city"][:200] == "Metz").all() and (frame["zone"][:200] == 3).all()
     assert (frame["dose"][200:300] >= 300).all() and (frame["age"][200:300] < 80).all()
     assert len(frame) == 900 and len(set(frame["id"])) == 900
+
+
+def test_a_column_that_no_row_lacks_is_never_missing(tmp_path):
+    """Days to a decision, of stay and of follow-up: with the first missing, a model may draw neither gap nor value."""
+    rng = np.random.default_rng(6)
+    stay = rng.integers(2, 60, 900)
+    decided = pa.array(rng.integers(0, 2, 900) + stay // 2, mask=rng.random(900) < 0.1)
+    table = pa.table({"decided": decided, "stay": stay, "followed": stay + rng.integers(0, 400, 900)})
+    described = {name: {"sdtype": "numerical"} for name in table.column_names}
+    metadata = {"tables": {"table": {"columns": described}}, "METADATA_SPEC_VERSION": "V2"}
+    pairs = [("decided", "stay"), ("stay", "followed")]
+    declared = [
+        {"class_name": "Inequality", "parameters": {"low_column_name": low, "high_column_name": high}}
+        for low, high in pairs
+    ]
+    run = run_here(job(shards(tmp_path, table, metadata), tmp_path / "run", constraints=declared), "merge")
+    rows = made(run)
+    assert rows["stay"].null_count == rows["followed"].null_count == 0 < rows["decided"].null_count
+    frame = rows.to_pandas()
+    for low, high in pairs:
+        assert not (frame[low] > frame[high]).any()

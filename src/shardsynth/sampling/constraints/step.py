@@ -36,6 +36,7 @@ class ConstrainedColumn:
         high: Largest value, on the axis, that is written.
         emit_nan: Missing is written as NaN instead of null.
         nullable: Whether its field may contain nulls.
+        complete: Whether no training row lacks it: then a drawn row that lacks it is drawn again.
     """
 
     column: Column
@@ -44,6 +45,7 @@ class ConstrainedColumn:
     high: float = np.inf
     emit_nan: bool = False
     nullable: bool = True
+    complete: bool = False
 
     @property
     def datetime_format(self) -> str | None:
@@ -86,6 +88,7 @@ class ConstrainedColumn:
             "low": None if np.isinf(self.low) else self.low,
             "high": None if np.isinf(self.high) else self.high,
             "emit_nan": self.emit_nan,
+            **({"complete": True} if self.complete else {}),
         }
 
     @classmethod
@@ -101,6 +104,7 @@ class ConstrainedColumn:
             np.inf if data["high"] is None else data["high"],
             data["emit_nan"],
             arrow_field.nullable,
+            bool(data.get("complete", False)),
         )
 
 
@@ -123,6 +127,10 @@ class Step(Protocol):
     @property
     def declared(self) -> dict[str, Any]:
         """The declaration: SDV's ``{"class_name": ..., "parameters": {...}}``."""
+
+    @property
+    def constrained(self) -> ConstrainedColumn | tuple[ConstrainedColumn, ...]:
+        """What is known of these columns."""
 
     @property
     def columns(self) -> tuple[str, ...]:

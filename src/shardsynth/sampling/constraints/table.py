@@ -18,7 +18,7 @@ from shardsynth.sampling.constraints.increments import IncrementStep
 from shardsynth.sampling.constraints.ordered import OrderedStep
 from shardsynth.sampling.constraints.partial_order import PartialOrderStep
 from shardsynth.sampling.constraints.programmed import Programmed
-from shardsynth.sampling.constraints.step import Mask, Step
+from shardsynth.sampling.constraints.step import ConstrainedColumn, Mask, Step, missing_of
 
 _KINDS: dict[str, Any] = {
     "ordered": OrderedStep,
@@ -66,6 +66,17 @@ class TableConstraints:
     def replaced(self) -> frozenset[str]:
         """Columns that no model sees."""
         return frozenset(name for step in self.steps for name in step.replaced)
+
+    @cached_property
+    def _complete(self) -> list[str]:
+        """Columns that steps restore, and that no training row lacks."""
+        names = set()
+        for step in self.steps:
+            held = step.constrained
+            for column in (held,) if isinstance(held, ConstrainedColumn) else held:
+                if column.complete and column.column.name in step.replaced:
+                    names.add(column.column.name)
+        return sorted(names)
 
     def metadata(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """SDV metadata of the inner table.
@@ -122,6 +133,8 @@ class TableConstraints:
         for field in self.base:
             if not field.nullable:
                 valid &= _storable(arrays[field.name])
+        for name in self._complete:
+            valid &= ~missing_of(arrays[name])
         rows = pa.RecordBatch.from_arrays([arrays[field.name] for field in self.base], schema=self.base)
         for program in reversed(self.programs):
             rows, broken = program.restore(rows)
