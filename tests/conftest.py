@@ -44,8 +44,14 @@ def tier_of(path: Path) -> str:
     return inside[0] if inside[0] in TIERS else ""
 
 
-#: Folders whose tests share what is costly to make: the finished run; the cluster and the image.
-TOGETHER = {"runs/finished": "finished", "site/slurm": "cluster and image", "site/container": "cluster and image"}
+#: Folders whose tests share what is costly to make: the finished run; the cluster and the image. The first that fits
+#: counts. Tests of what sites do otherwise have a cluster of their own on the other worker: together they take too long.
+TOGETHER = {
+    "runs/finished": "finished",
+    "site/slurm/sites": "second cluster",
+    "site/slurm": "cluster and image",
+    "site/container": "cluster and image",
+}
 
 
 class ByFile(LoadScopeScheduling):
