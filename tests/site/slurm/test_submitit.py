@@ -122,8 +122,8 @@ def test_anybodys_own_executor_commits_the_same_bytes(idle, make_job, undisturbe
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcome(root) == undisturbed
-    names = idle.command("sacct", "-X", "-n", "-P", "-S", "now-1hour", "--name=submitit", "-o", "JobID,State")
-    assert len(re.findall("COMPLETED", names)) >= 11, names
+    asked = ("sacct", "-X", "-n", "-P", "-S", "now-1hour", "--name=submitit", "-o", "JobID,State")
+    wait_until("sacct to agree", lambda: len(re.findall("COMPLETED", idle.command(*asked))) >= 11, 20, 0.5)
 
 
 def test_the_trainings_of_replicas_are_a_stage_of_their_own(idle, make_job, tmp_path):

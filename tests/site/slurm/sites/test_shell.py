@@ -26,7 +26,8 @@ def test_what_the_job_leaves_open_comes_from_the_variables_of_sbatch(idle, make_
     assert f"from the shell, where job and site file say nothing: {names}\n" in said
     assert "in the shell, but not used: SBATCH_WAIT (the script says that itself)\n" in said
     asked = idle.command("squeue", "-h", "--array", "-t", "all", "-o", "%j %a %P %l").splitlines()
-    asked = {line.split()[0].rpartition("-")[2]: line.split()[1:] for line in asked}
+    ours = f"shardsynth-{(root / 'private' / 'slurm' / 'id').read_text()}-"
+    asked = {line.split()[0].rpartition("-")[2]: line.split()[1:] for line in asked if line.startswith(ours)}
     assert asked["sample"] == ["grant", "urgent", "30:00"] and asked["fit"] == ["grant", "gpu", "30:00"]
     shardsynth("cancel", root)
     said = shardsynth("resume", root)  # another shell, another day
