@@ -352,7 +352,9 @@ StorageLoc=slurm
             return [line.split()[0] for line in lines if line.endswith(" BeginTime")]
 
         with contextlib.suppress(TimeoutError):  # on a loaded machine it may have started by itself already
-            for job in wait_until("a requeued element", delayed, 4):
+            found = wait_until("a requeued element", delayed, 4)
+            time.sleep(2)  # a credential of the same second counts as revoked, too, and then the element is killed
+            for job in found:
                 self.command("scontrol", "update", f"jobid={job}", "starttime=now", check=False)
 
     def stop_controller(self, *, orderly: bool = False) -> None:
