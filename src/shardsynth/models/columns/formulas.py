@@ -7,7 +7,7 @@ its value is further away than ``tolerance`` (rounded parents leave that much op
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Union
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shardsynth.data.values import Precision
-from shardsynth.models.columns.operands import Amount, Categories, Operand, Values
+from shardsynth.models.columns.operands import Amount, Categories, FromOne, FromSeveral, Operand, Values
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ _CLOSE = 1e-6
 
 
 @dataclass(frozen=True)
-class _Formula:
+class _Formula(FromSeveral):
     """What formulas of amounts share.
 
     Attributes:
@@ -41,16 +41,6 @@ class _Formula:
     tolerance: float
     precision: Precision
     support: int
-
-    @property
-    def parents(self) -> tuple[str, ...]:
-        """Names of the columns that it is computed from."""
-        return tuple(p.name for p in self.parents_)
-
-    @property
-    def name(self) -> str:
-        """Name of the computed column."""
-        return self.derived.name
 
     def compute(self, parents: Sequence[Floats]) -> Floats:
         """Axis values of the computed column, float64[n], from those of its parents; arbitrary where one is NaN."""
@@ -77,10 +67,6 @@ class _Formula:
     def bind(self, categories: Categories, points: Mapping[str, Sequence[float]]) -> Any:
         """The same formula, of the categories that the model holds."""
         return replace(self, parents_=tuple(p.bound(categories) for p in self.parents_))
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -175,8 +161,22 @@ def part_of(values: Floats, nanoseconds: int, part: str) -> Floats:
     return np.where(missing, np.nan, result)
 
 
+class _Exact(FromOne):
+    """What is computed from one column without rounding: each row has just that value."""
+
+    def _compute(self, values: Floats) -> NDArray[Any]:
+        """Values of the computed column, [n], from those of its parent."""
+        raise NotImplementedError
+
+    def violations(self, batch: pa.RecordBatch) -> int:
+        """Rows that break it."""
+        values, missing = self.parent.read(batch)
+        derived, absent = self.derived.read(batch)
+        return int(np.count_nonzero(np.where(missing | absent, missing != absent, self._compute(values) != derived)))
+
+
 @dataclass(frozen=True)
-class DatePartRelation:
+class DatePartRelation(_Exact):
     """``derived`` is a part of an instant: birth_year of birth_date, the day of a time.
 
     Attributes:
@@ -194,16 +194,6 @@ class DatePartRelation:
     support: int = 0
     kind: str = "part"
 
-    @property
-    def parents(self) -> tuple[str, ...]:
-        """Names of the columns that it is computed from."""
-        return (self.parent.name,)
-
-    @property
-    def name(self) -> str:
-        """Name of the computed column."""
-        return self.derived.name
-
     def describe(self) -> str:
         """In words, without data values."""
         return f"{self.name} is the {self.part} of {self.parent.name}"
@@ -211,12 +201,6 @@ class DatePartRelation:
     def _compute(self, values: Floats) -> Floats:
         result = part_of(values, self.parent.nanoseconds, self.part) + self.offset
         return result / self.derived.nanoseconds if self.part == "date" else result
-
-    def violations(self, batch: pa.RecordBatch) -> int:
-        """Rows that break it."""
-        values, missing = self.parent.read(batch)
-        derived, absent = self.derived.read(batch)
-        return int(np.count_nonzero(np.where(missing | absent, missing != absent, self._compute(values) != derived)))
 
     def apply(self, columns: Mapping[str, Values]) -> Values:
         """Codes or axis values of the computed column."""
@@ -244,13 +228,9 @@ class DatePartRelation:
         derived = replace(self.derived, values=tuple(range(low + moved, high + moved + 1)))
         return replace(self, derived=derived)
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class StepRelation:
+class StepRelation(_Exact):
     """``derived``, a category, changes where a number passes fixed values: a group of an age, the sign of an amount.
 
     Attributes:
@@ -268,28 +248,12 @@ class StepRelation:
     support: int = 0
     kind: str = "step"
 
-    @property
-    def parents(self) -> tuple[str, ...]:
-        """Names of the columns that it is computed from."""
-        return (self.parent.name,)
-
-    @property
-    def name(self) -> str:
-        """Name of the computed column."""
-        return self.derived.name
-
     def describe(self) -> str:
         """In words, without data values."""
         return f"{self.name} follows from ranges of {self.parent.name}"
 
     def _compute(self, values: Floats) -> NDArray[np.int64]:
         return np.asarray(self.codes, np.int64)[np.searchsorted(np.asarray(self.cuts), values, side="right")]
-
-    def violations(self, batch: pa.RecordBatch) -> int:
-        """Rows that break it."""
-        values, missing = self.parent.read(batch)
-        derived, absent = self.derived.read(batch)
-        return int(np.count_nonzero(np.where(missing | absent, missing != absent, self._compute(values) != derived)))
 
     def apply(self, columns: Mapping[str, Values]) -> Values:
         """Codes of the computed column."""
@@ -301,10 +265,6 @@ class StepRelation:
         held = list(categories[self.name])
         codes = tuple(held.index((self.derived.values or ())[code]) for code in self.codes)
         return replace(self, derived=replace(self.derived, values=tuple(held)), codes=codes)
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
 
 
 Formula = Union[LinearRelation, PowerRelation, DatePartRelation, StepRelation]

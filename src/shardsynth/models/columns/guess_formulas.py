@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from shardsynth.data.columns import Column
 from shardsynth.data.frames import nanoseconds_of
 from shardsynth.data.values import Precision, axis, kind_of, needs_parsing
+from shardsynth.models.columns.echelon import row_echelon
 from shardsynth.models.columns.formulas import (
     DAY,
     PARTS,
@@ -244,7 +245,7 @@ def _totals(numbers: Sequence[Sampled]) -> Iterator[Formula]:
     if len(usable) < 2:
         return
     _, singular, right = np.linalg.svd(centred[:, usable] / scale[usable], full_matrices=False)
-    for vector in _echelon(right[singular <= 1e-7 * singular[0]] / scale[usable]):
+    for vector in row_echelon(right[singular <= 1e-7 * singular[0]] / scale[usable]):
         support = np.flatnonzero(np.abs(vector) > 1e-4 * np.abs(vector).max())
         signs = vector[support] / np.abs(vector[support]).max()
         if not 2 <= len(support) <= 12 or np.abs(np.abs(signs) - 1).max() > 1e-3:
@@ -259,23 +260,6 @@ def _totals(numbers: Sequence[Sampled]) -> Iterator[Formula]:
         offset = float(members[target].precision.snap(np.array([np.median(rest)]))[0])
         if (relation := _linear(members[target], parents, chosen, offset)) is not None:
             yield relation
-
-
-def _echelon(basis: Floats) -> Floats:
-    """Reduced row echelon form with complete pivoting: sparse vectors that span the same space."""
-    basis, pivots = basis.copy(), list[int]()
-    for row in range(len(basis)):
-        rest = np.abs(basis[row:]).copy()
-        rest[:, pivots] = 0
-        best, column = divmod(int(np.argmax(rest)), rest.shape[1])
-        if rest[best, column] == 0:
-            return basis[:row]
-        basis[[row, row + best]] = basis[[row + best, row]]
-        basis[row] /= basis[row, column]
-        others = np.arange(len(basis)) != row
-        basis[others] -= np.outer(basis[others, column], basis[row])
-        pivots.append(column)
-    return basis
 
 
 def _multiples(numbers: Sequence[Sampled]) -> Iterator[Formula]:

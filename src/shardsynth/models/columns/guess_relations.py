@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision, axis, decoded
+from shardsynth.models.columns.echelon import row_echelon
 from shardsynth.models.columns.formulas import Formula
 from shardsynth.models.columns.guess_formulas import guess_formulas
 from shardsynth.models.columns.marginals import grid_unit
@@ -314,7 +315,7 @@ def _sparse_null_vectors(block: Floats) -> list[tuple[int, list[int]]]:
     _, singular, right = np.linalg.svd(block[:, usable] / scale[usable], full_matrices=False)
     basis = right[singular <= 1e-7 * singular[0]] / scale[usable]
     totals = []
-    for vector in _reduced(basis):
+    for vector in row_echelon(basis):
         support = np.flatnonzero(np.abs(vector) > 1e-4 * np.abs(vector).max())
         signs = vector[support] / np.abs(vector[support]).max()
         if not 3 <= len(support) <= _MAX_PARTS + 1 or np.abs(np.abs(signs) - 1).max() > 1e-3:
@@ -324,24 +325,6 @@ def _sparse_null_vectors(block: Floats) -> list[tuple[int, list[int]]]:
             if len(total) == 1 and len(parts) >= 2:
                 totals.append((int(usable[total[0]]), sorted(int(usable[m]) for m in parts)))
     return totals
-
-
-def _reduced(basis: Floats) -> Floats:
-    """Reduced row echelon form with complete pivoting: sparse vectors that span the same space."""
-    basis = basis.copy()
-    pivot_columns: list[int] = []
-    for row in range(len(basis)):
-        rest = np.abs(basis[row:]).copy()
-        rest[:, pivot_columns] = 0
-        best, column = divmod(int(np.argmax(rest)), rest.shape[1])
-        if rest[best, column] == 0:
-            return basis[:row]
-        basis[[row, row + best]] = basis[[row + best, row]]
-        basis[row] /= basis[row, column]
-        others = np.arange(len(basis)) != row
-        basis[others] -= np.outer(basis[others, column], basis[row])
-        pivot_columns.append(column)
-    return basis
 
 
 def _sum(

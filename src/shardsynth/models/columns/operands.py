@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Union
+from dataclasses import asdict, dataclass
+from typing import Any, Union, cast
 
 import numpy as np
 import pyarrow as pa
@@ -78,3 +78,40 @@ class Amount(Operand):
         if self.values is None:
             return self
         return Amount(self.name, tuple(categories[self.name]), self.nanoseconds, self.layout)
+
+
+class Computed:
+    """What relations share: each is a dataclass with the column ``derived``, which is computed from others."""
+
+    derived: Operand
+
+    @property
+    def name(self) -> str:
+        """Name of the computed column."""
+        return self.derived.name
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(cast(Any, self))
+
+
+class FromOne(Computed):
+    """A column that is computed from the column ``parent``."""
+
+    parent: Operand
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the columns that it is computed from."""
+        return (self.parent.name,)
+
+
+class FromSeveral(Computed):
+    """A column that is computed from the columns ``parents_``."""
+
+    parents_: tuple[Operand, ...]
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the columns that it is computed from."""
+        return tuple(p.name for p in self.parents_)

@@ -13,7 +13,7 @@ values; ``missing`` is bool[n], and the value of a missing row is arbitrary.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Union
 
 import numpy as np
@@ -29,11 +29,20 @@ from shardsynth.models.columns.formulas import (
     StepRelation,
     formula_from_json,
 )
-from shardsynth.models.columns.operands import MISSING, UNKNOWN, Categories, Operand, Scalar, Values
+from shardsynth.models.columns.operands import (
+    MISSING,
+    UNKNOWN,
+    Categories,
+    FromOne,
+    FromSeveral,
+    Operand,
+    Scalar,
+    Values,
+)
 
 
 @dataclass(frozen=True)
-class FunctionRelation:
+class FunctionRelation(FromOne):
     """``derived`` is a function of ``parent``.
 
     Attributes:
@@ -53,16 +62,6 @@ class FunctionRelation:
     table: tuple[int, ...]
     support: int = 0
     kind: str = "function"
-
-    @property
-    def parents(self) -> tuple[str, ...]:
-        """Names of the columns that it is computed from."""
-        return (self.parent.name,)
-
-    @property
-    def name(self) -> str:
-        """Name of the computed column."""
-        return self.derived.name
 
     def describe(self) -> str:
         """In words, without data values."""
@@ -119,13 +118,9 @@ class FunctionRelation:
         derived = replace(self.derived, values=tuple(derived_values))
         return replace(self, parent=parent, parent_points=parent_points, derived=derived, table=bound)
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class FlagRelation:
+class FlagRelation(FromSeveral):
     """A 0/1 column that is the OR (or AND) of others.
 
     Attributes:
@@ -146,16 +141,6 @@ class FlagRelation:
     missing: str = "any"
     support: int = 0
     kind: str = "flag"
-
-    @property
-    def parents(self) -> tuple[str, ...]:
-        """Names of the columns that it is computed from."""
-        return tuple(p.name for p in self.parents_)
-
-    @property
-    def name(self) -> str:
-        """Name of the computed column."""
-        return self.derived.name
 
     def describe(self) -> str:
         """In words, without data values."""
@@ -200,13 +185,9 @@ class FlagRelation:
             zeros.append(values.index(operand.values[zero_code]) if operand.values[zero_code] in values else -1)
         return replace(self, parents_=tuple(operands[:-1]), derived=operands[-1], ones=tuple(ones), zeros=tuple(zeros))
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class SumRelation:
+class SumRelation(FromSeveral):
     """A total: ``derived`` = sum of other columns of numbers.
 
     Attributes:
@@ -225,16 +206,6 @@ class SumRelation:
     missing: str = "any"
     support: int = 0
     kind: str = "sum"
-
-    @property
-    def parents(self) -> tuple[str, ...]:
-        """Names of the columns that it is computed from."""
-        return tuple(p.name for p in self.parents_)
-
-    @property
-    def name(self) -> str:
-        """Name of the computed column."""
-        return self.derived.name
 
     def describe(self) -> str:
         """In words, without data values."""
@@ -264,10 +235,6 @@ class SumRelation:
     def bind(self, categories: Categories, points: Mapping[str, Sequence[float]]) -> SumRelation:
         """The relation itself: sums are of axis values, which have no codes."""
         return self
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
 
 
 Relation = Union[
