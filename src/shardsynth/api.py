@@ -11,9 +11,6 @@ Example:
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,27 +24,17 @@ from shardsynth.job import Job
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
 from shardsynth.run.cluster import keep, plan_kept, with_overrides
 from shardsynth.run.constraint_card import keeps
-from shardsynth.run.integrity import check_before, delete_folder
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.sources.sources import model_card, open_distributions, open_native, open_source
-from shardsynth.standalone.access import readable_by_group
 from shardsynth.standalone.files import (
-    HashingReader,
     human_bytes,
-    no_space_is_clear,
     read_json,
-    replacing,
-    write_json,
 )
 
 if TYPE_CHECKING:
     from shardsynth.executors.slurm.jobs import Jobs
     from shardsynth.executors.slurm.pickled import Element
-
-MAY_LEAVE = ("models", "samples", "metrics", "report")
-#: Folders in these that only the run itself reads; the ranges tell how many rows were held out.
-_INTERNAL = ("ledger", "_ranges")
 
 
 @dataclass(frozen=True)
@@ -273,102 +260,17 @@ class Run:
             lines.append(f"{model:<20} quality {score}{real}  {self.dir.samples(model)}")
         return [*lines, f"report: {self.report}"]
 
-    def _check_done(self) -> None:
-        left = dict.fromkeys(task.stage for task in missing_tasks(self.plan, self.dir))
-        if left:
-            raise RunError(f"{self.dir.root}: the run is not done ({', '.join(left)} left); resume it first")
-
     def clean(self, *, private: bool = False) -> list[str]:
-        """Delete leftovers of dead attempts and merged intermediates; ``private``: all that derives from real rows.
+        """Delete leftovers of dead attempts and merged intermediates; ``private``: all that derives from real rows."""
+        from shardsynth.run.tidy import clean
 
-        Every output is checked first. Links are deleted, what they point to is not.
-
-        Raises:
-            RunError: The run is not done, or an output is damaged: nothing was deleted.
-            TaskError: Not all of it could be deleted; the message names what is still there.
-        """
-        from shardsynth.errors import TaskError
-
-        self.dir.refuse_of_another()
-        self._check_done()
-        if not self.dir.closed:
-            check_before(self.plan, self.dir, "cleaned")
-        if private:
-            with readable_by_group(self.job.access == "group"):
-                write_json(self.dir.root / "closed.json", {"private": "deleted"})
-            gone = [self.dir.private]
-        else:
-            names = ("profile", "counts", "scores", "submitit", "slurm/submitit")
-            gone = [self.dir.private / name for name in names]
-        freed, left = 0, []
-        for link in (self.dir.private / "slurm" / "submitit").glob("*_submission.sh"):
-            if link.is_symlink():  # to the run's own script of the array, which stays
-                link.unlink()
-        for folder in gone:
-            more, kept = delete_folder(folder)
-            freed += more
-            left += kept
-        beside = self.dir.root.parent.glob(".part-*.tmp") if self.dir.parts_beside else ()
-        for path in [*self.dir.root.rglob(".*.tmp"), *beside]:
-            with contextlib.suppress(OSError):
-                freed += path.lstat().st_size
-                path.unlink()
-        if left:
-            raise TaskError("\n".join([f"{human_bytes(freed)} freed; still there:", *left]))
-        return [f"{human_bytes(freed)} freed"]
+        return clean(self.plan, self.dir, private=private)
 
     def pack(self, output: Path | None = None) -> Path:
-        """Archive of what may leave the house; with differential privacy, of what it covers.
+        """Archive of what may leave the house; with differential privacy, of what it covers."""
+        from shardsynth.run.pack import pack
 
-        It holds the files that the run's tasks wrote, each with the checksum of its record. Of a link it holds the
-        content, if that is what the task wrote; it names neither owner nor group.
-
-        Raises:
-            RunError: The run is not done, or a file is missing or damaged: there is no archive then.
-        """
-        if self.plan.sampling is not None:
-            raise RunError(f"{self.dir.root}: holds no model and no figures; the parts lie in {self.dir.root.parent}")
-        self._check_done()
-        # Figures and plots of a private run compare with real rows, exactly.
-        leaving = MAY_LEAVE[:2] if self.plan.job.privacy is not None else MAY_LEAVE
-        root = self.dir.root.resolve()
-        output = output or root.with_name(root.name + ".tar.gz")
-        with no_space_is_clear(output), replacing(output) as temporary, tarfile.open(temporary, "w:gz") as archive:
-            for recorded in self._recorded():
-                path = Path(recorded["path"])
-                if path.parts[0] in leaving and path.parent.name not in _INTERNAL:
-                    _add_to_archive(archive, root, recorded)
-        return output
-
-    def _recorded(self) -> list[dict[str, Any]]:
-        """Outputs of all tasks as their records name them, by path."""
-        outputs: dict[str, dict[str, Any]] = {}
-        for task in self.plan.all_tasks():
-            record = self.dir.last_record(task.stage, task.index)
-            for output in (record or {"outputs": []})["outputs"]:
-                outputs[output["path"]] = output
-        return [outputs[path] for path in sorted(outputs)]
-
-
-def _add_to_archive(archive: tarfile.TarFile, root: Path, recorded: dict[str, Any]) -> None:
-    """Add one output of a task; RunError if it is missing or not what the task wrote."""
-    path = root / recorded["path"]
-    advice = f"not packed: `shardsynth resume {root} --verify` makes it again"
-    try:
-        with path.open("rb") as file:
-            member = tarfile.TarInfo(f"{root.name}/{recorded['path']}")
-            member.size, member.mtime, member.mode = recorded["size"], int(os.fstat(file.fileno()).st_mtime), 0o644
-            reader = HashingReader(file)
-            archive.addfile(member, reader)
-            changed = reader.hexdigest() != recorded["sha256"] or bool(file.read(1))
-    except OSError as error:
-        if error.errno is not None and not path.exists():
-            raise RunError(f"{path}: missing; {advice}") from None
-        if str(error) == "unexpected end of data":
-            raise RunError(f"{path}: damaged, shorter than its task wrote it; {advice}") from None
-        raise
-    if changed:
-        raise RunError(f"{path}: damaged, not what its task wrote; {advice}")
+        return pack(self.plan, self.dir, output)
 
 
 def plan_job(job: Job) -> Run:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from shardsynth.errors import RunError
 from shardsynth.planning.plan import READ_BY, Plan, Task
@@ -37,16 +36,23 @@ class Damage:
         return f"{self.path}: damaged, not what {self.task.stage} {self.task.index} wrote"
 
 
-def find_damage(plan: Plan, run: RunDir) -> list[Damage]:
-    """Every output that is there, but has another checksum than its record says, stages in order; reads all files."""
-    found = []
+def outputs_of(plan: Plan, run: RunDir) -> Iterator[tuple[Task, dict[str, Any]]]:
+    """Every output of every task, as its commit record names it, stages in order."""
     for task in plan.all_tasks():
-        run.committed(task.stage, task.index)  # gives final names where a kill prevented it
         record = run.last_record(task.stage, task.index)
         for output in (record or {"outputs": []})["outputs"]:
-            path = run.root / output["path"]
-            if path.is_file() and (path.stat().st_size != output["size"] or sha256_of(path) != output["sha256"]):
-                found.append(Damage(task, output["path"]))
+            yield task, output
+
+
+def find_damage(plan: Plan, run: RunDir) -> list[Damage]:
+    """Every output that is there, but has another checksum than its record says, stages in order; reads all files."""
+    for task in plan.all_tasks():
+        run.committed(task.stage, task.index)  # gives final names where a kill prevented it
+    found = []
+    for task, output in outputs_of(plan, run):
+        path = run.root / output["path"]
+        if path.is_file() and (path.stat().st_size != output["size"] or sha256_of(path) != output["sha256"]):
+            found.append(Damage(task, output["path"]))
     return found
 
 
@@ -98,11 +104,34 @@ def _depends(plan: Plan, task: Task, broken: Iterable[Task]) -> bool:
     return False
 
 
-def damaged_records(run: RunDir, tasks: Iterable[Task]) -> list[Path]:
-    """Those commit records of tasks that were set aside because they could not be read."""
+def tasks_to_do(plan: Plan, run: RunDir, say: Callable[[str], object], *, verify: bool = False) -> list[Task]:
+    """The missing tasks, as `schedule.missing_tasks`, with what is damaged.
+
+    Args:
+        plan: The plan.
+        run: The run directory.
+        say: Called with lines that name what is damaged and what is made again.
+        verify: Compare checksums of committed outputs. A task whose output differs, and all that needs it, is missing.
+
+    Raises:
+        RunError: See ``withdraw_damaged``.
+    """
+    if verify:
+        for line in withdraw_damaged(plan, run):
+            say(line)
+    tasks = missing_tasks(plan, run)
     wanted = {(task.stage, task.index) for task in tasks}
-    found = sorted(run.root.glob(f"tasks/*/*/*{DAMAGED}"))
-    return [path for path in found if (path.parents[1].name, int(path.name.partition(".")[0])) in wanted]
+    for path in sorted(run.root.glob(f"tasks/*/*/*{DAMAGED}")):
+        if (path.parents[1].name, int(path.name.partition(".")[0])) in wanted:
+            say(f"{path}: a damaged record: its task is done again")
+    return tasks
+
+
+def check_done(plan: Plan, run: RunDir) -> None:
+    """Raise RunError if a task is missing."""
+    left = dict.fromkeys(task.stage for task in missing_tasks(plan, run))
+    if left:
+        raise RunError(f"{run.root}: the run is not done ({', '.join(left)} left); resume it first")
 
 
 def check_before(plan: Plan, run: RunDir, what: str) -> None:
@@ -120,53 +149,3 @@ def check_before(plan: Plan, run: RunDir, what: str) -> None:
     if damage:
         more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
         raise RunError(f"not {what}: {damage[0]}{more}; `shardsynth resume {run.root} --verify` makes it again")
-
-
-def delete_folder(folder: Path) -> tuple[int, list[str]]:
-    """Delete a folder and all in it. Links are deleted, and what they point to is not.
-
-    Args:
-        folder: The folder; it need not exist.
-
-    Returns:
-        Bytes that were freed, and a line for each thing that is still there: a file that could not be deleted, or what
-        a link pointed to.
-    """
-    if folder.is_symlink():
-        return _delete_link(folder)
-    freed, left = 0, []
-    try:
-        entries = list(os.scandir(folder))
-    except FileNotFoundError:
-        return 0, []
-    except OSError as error:
-        return 0, [f"{folder}: could not be read: {error.strerror}"]
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.is_dir(follow_symlinks=False) or entry.is_symlink():
-            more, kept = delete_folder(path)
-            freed += more
-            left += kept
-            continue
-        try:
-            size = entry.stat(follow_symlinks=False).st_size
-            path.unlink()
-            freed += size
-        except OSError as error:
-            left.append(f"{path}: could not be deleted: {error.strerror}")
-    try:
-        folder.rmdir()
-    except OSError as error:
-        if not left:
-            left.append(f"{folder}: could not be deleted: {error.strerror}")
-    return freed, left
-
-
-def _delete_link(path: Path) -> tuple[int, list[str]]:
-    target = path.resolve()
-    try:
-        path.unlink()
-    except OSError as error:
-        return 0, [f"{path}: could not be deleted: {error.strerror}"]
-    gone = f"{path}: was a link, and is gone; what it pointed to is still there: {target}"
-    return 0, [gone] if target.exists() else []

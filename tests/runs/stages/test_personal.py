@@ -24,8 +24,8 @@ from tests.tables.patients import (
 )
 
 from shardsynth import Run, plan_job
-from shardsynth.api import MAY_LEAVE
 from shardsynth.errors import MetadataError, RunError
+from shardsynth.run.pack import MAY_LEAVE
 from shardsynth.sampling.pseudonyms import pseudonym
 from shardsynth.stages.task import TaskRunner
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Console
 from rich.live import Live
@@ -15,7 +16,7 @@ from shardsynth.executors.local.pool import Outcome, Pool
 from shardsynth.executors.slurm.login_node import FOR_SLURM
 from shardsynth.job import STAGES
 from shardsynth.planning.plan import Plan, Task
-from shardsynth.run.integrity import damaged_records, withdraw_damaged
+from shardsynth.run.integrity import tasks_to_do
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.run.trust import check_classes
@@ -129,12 +130,7 @@ def execute(run: RunDir, plan: Plan, *, console: Console, debug: bool = False, v
         TaskError: A task failed. All tasks that do not need it have run.
     """
     check_classes(run.private, [constraint.class_name for constraint in plan.job.constraints])
-    if verify:
-        for line in withdraw_damaged(plan, run):
-            console.print(line, highlight=False, markup=False)
-    tasks = missing_tasks(plan, run)
-    for path in damaged_records(run, tasks):
-        console.print(f"{path}: a damaged record: its task is done again", highlight=False, markup=False)
+    tasks = tasks_to_do(plan, run, partial(console.print, highlight=False, markup=False), verify=verify)
     progress = Progress(plan, console)
     for stage in STAGES:
         left = sum(task.stage == stage for task in tasks)

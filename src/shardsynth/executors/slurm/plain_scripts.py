@@ -181,7 +181,7 @@ def write_plain_scripts(job: Job, folder: Path | None, scheduler: str = "slurm")
         submit = submit_all(where, list(arrays.values()), '--chdir="$scripts" "$scripts/$name.sbatch" "$run"', throttle)
     else:
         submit = submit_with_qsub(scheduler, where[2:], [(array.name, array.after) for array in arrays.values()])
-    run.write_plan(job.to_yaml(), made.to_json())
+        run.write_plan(job.to_yaml(), made.to_json())
     changed = keep(run, plan)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():

@@ -34,7 +34,7 @@ from shardsynth.executors.slurm.site import Site, limits_at, resources
 from shardsynth.job import STAGES, Job, Resources
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.cluster import keep, plan_kept
-from shardsynth.run.integrity import damaged_records, withdraw_damaged
+from shardsynth.run.integrity import tasks_to_do
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, missing_tasks
 from shardsynth.run.trust import check_classes
@@ -153,12 +153,7 @@ def _submit_missing(
     ledger = Ledger(run)
     with ledger.exclusively():
         keep_for_resume(ledger)
-        if verify:
-            for line in withdraw_damaged(plan, run):
-                say(line)
-        missing = missing_tasks(plan, run)
-        for path in damaged_records(run, missing):
-            say(f"{path}: a damaged record: its task is done again")
+        missing = tasks_to_do(plan, run, say, verify=verify)
         before = ledger.read()
         standing = standing_of(ledger, before, missing)
         todo = left_to_submit(plan, missing, standing)
