@@ -44,7 +44,7 @@ def sample(
         typer.Option("--balance", help="Autoregressive models: column whose categories are drawn equally often."),
     ] = None,
     trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="Load a stock pickle that no run recorded.")
+        bool, typer.Option("--trust-pickle", help="Load a pickle that you did not sign: you know its source.")
     ] = False,
     here: Here = False,
     submit: Annotated[bool, typer.Option("--submit", help="Make the rows on Slurm; returns at once.")] = False,

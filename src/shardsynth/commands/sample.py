@@ -60,7 +60,7 @@ class SampleRequest:
         go_on: Start after the last row in the ledger.
         same_rows: Rows that were made before may be made again.
         where: Condition, as text.
-        trust_pickle: Load a stock pickle that no run recorded.
+        trust_pickle: Load a pickle that the user did not sign.
         remaining: Folder, glob or file of known rows to complete, in their order; ``rows`` is then their number.
         temperature: Below 1, frequent values become more frequent; above 1, rare ones (default of the last three: as
             the model was fitted).

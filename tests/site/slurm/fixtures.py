@@ -36,21 +36,24 @@ def module_bare_cluster(tmp_path_factory):
     cluster.stop()
 
 
+def speak_to(cluster, monkeypatch):
+    """Point SLURM_CONF at a cluster, so that Python code of the test finds it, too; the cluster."""
+    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+    monkeypatch.setenv("PATH", cluster.environment["PATH"])
+    return cluster
+
+
 @pytest.fixture
 def bare_cluster(module_bare_cluster, monkeypatch):
     """The cluster without accounting; the test's SLURM_CONF points at it."""
-    monkeypatch.setenv("SLURM_CONF", str(module_bare_cluster.conf))
-    monkeypatch.setenv("PATH", module_bare_cluster.environment["PATH"])
-    yield module_bare_cluster
+    yield speak_to(module_bare_cluster, monkeypatch)
     module_bare_cluster.reset()
 
 
 @pytest.fixture
 def cluster(session_cluster, monkeypatch):
     """A running cluster; the test's SLURM_CONF points at it, so that Python code finds it, too."""
-    monkeypatch.setenv("SLURM_CONF", str(session_cluster.conf))
-    monkeypatch.setenv("PATH", session_cluster.environment["PATH"])
-    return session_cluster
+    return speak_to(session_cluster, monkeypatch)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import re
 
 import pytest
 from tests.site.slurm.cluster import Cluster, wait_until
+from tests.site.slurm.fixtures import speak_to
 from tests.site.slurm.runs import shardsynth
 from tests.tools import require
 
@@ -37,9 +38,7 @@ def module_large_cluster(tmp_path_factory):
 @pytest.fixture
 def large_cluster(module_large_cluster, monkeypatch):
     """The test's SLURM_CONF points at it."""
-    monkeypatch.setenv("SLURM_CONF", str(module_large_cluster.conf))
-    monkeypatch.setenv("PATH", module_large_cluster.environment["PATH"])
-    yield module_large_cluster
+    yield speak_to(module_large_cluster, monkeypatch)
     module_large_cluster.reset()
 
 
