@@ -50,8 +50,10 @@ def test_the_demo_through_slurm_in_the_image_gives_the_bytes_of_a_run_without_it
     idle, image, job_in_image, uncontained, tmp_path
 ):
     root = tmp_path / "a run, 'quoted' $(touch pwned)"
-    before = set(Path("/tmp").glob("shardsynth.??????"))
-    shardsynth("submit", job_in_image(root), "--yes", cwd=tmp_path, env=idle.environment)
+    scratch = tmp_path / "scratch of the nodes"
+    scratch.mkdir()
+    made = scratch.stat().st_mtime_ns
+    shardsynth("submit", job_in_image(root), "--yes", cwd=tmp_path, env={**idle.environment, "TMPDIR": str(scratch)})
     assert "all done" in wait_for(idle, root)
     assert outcome(root) == uncontained
     assert not list(tmp_path.rglob("pwned"))
@@ -62,7 +64,8 @@ def test_the_demo_through_slurm_in_the_image_gives_the_bytes_of_a_run_without_it
     records = [json.loads(path.read_text()) for path in (root / "tasks").rglob("*.json")]
     assert len(records) >= 9 and all(record["image"] == told for record in records)
     assert ss.Run(root).samples("ctgan").manifest["images"] == [{**told, "tasks": 3}]
-    assert set(Path("/tmp").glob("shardsynth.??????")) <= before, "a scratch folder was left"
+    assert scratch.stat().st_mtime_ns > made, "no element used the scratch folder"
+    assert not list(scratch.iterdir()), "a scratch folder was left"
 
 
 def test_a_pre_empted_training_is_queued_again_and_goes_on(idle, job_in_image, tmp_path):
