@@ -101,3 +101,12 @@ def test_independent_columns_have_no_relation() -> None:
     columns["when"] = np.datetime64("2020-01-01", "s") + rng.integers(0, 10**7, N)
     columns["code"] = rng.integers(0, 5, N)
     assert found(columns, ("when",), ("code",)) == {}
+
+
+def test_nothing_is_a_function_of_a_number_without_a_grid() -> None:
+    """Bins of floats of many digits hold no single values: all rows became the one value that a bin held."""
+    rng = np.random.default_rng(11)
+    paid = np.float32(0.9456) * np.maximum(rng.integers(-9, 16, N), 0).astype(np.float32)
+    columns = {"paid": paid.astype(np.float64), "any": (paid > 0).astype(np.int64)}
+    relations = found(columns, (), ("any",), paid=Precision())
+    assert relations["any"].describe() == "any follows from ranges of paid"

@@ -1,6 +1,6 @@
 """Guess columns that are computed by a formula, on a sample of rows. A counting pass then verifies each on all rows.
 
-Looked for: the time between two instants, parts of an instant, sums with signs and a constant, one number as a multiple
+Looked for: instants a fixed time apart, the time between two instants, parts of an instant, sums with signs and a constant, one number as a multiple
 of another, products of powers, and categories that are ranges of a number. Most candidates fail on the first few rows.
 """
 
@@ -102,6 +102,7 @@ def guess_formulas(
     amounts = [f for f in fields if not f.amount.nanoseconds and f.is_exact][:_MOST_NUMBERS]
     numbers = [f for f in amounts if f.column.role == "number" and len(np.unique(f.values[~f.missing])) > 2]
     for search in (
+        _shifts(instants),
         _durations(instants, amounts),
         _parts(instants, fields, categories),
         _totals(numbers),
@@ -183,8 +184,28 @@ def _linear(
     return relation if (np.abs(computed - target.values[together]) <= tolerance).all() else None
 
 
+def _shifts(instants: Sequence[Sampled]) -> Iterator[Formula]:
+    """An instant as another one plus a fixed time: the last second of a day. Copies of whole days are left to parts."""
+    for place, first in enumerate(instants):
+        for second in instants[place + 1 :]:
+            rows = _first(first, second)
+            if len(rows) < _FEWEST_ROWS:
+                continue
+            for parent, target in ((first, second), (second, first)):
+                factor = parent.amount.nanoseconds / target.amount.nanoseconds
+                between = target.values[rows] - factor * parent.values[rows]
+                if np.ptp(between) > 1e-6 or len(np.unique(parent.values[rows])) < 2:
+                    break
+                offset = float(between[0])
+                days = np.concatenate([f.values[rows] * f.amount.nanoseconds for f in (first, second)]) % DAY
+                if (offset == 0 and not days.any()) or offset != round(offset):
+                    continue
+                if (relation := _linear(target, [parent], [factor], offset)) is not None:
+                    yield relation
+
+
 def _durations(instants: Sequence[Sampled], amounts: Sequence[Sampled]) -> Iterator[Formula]:
-    """End = start + duration; or the duration, where it is rounded."""
+    """End = start + duration; or the duration, where it is rounded or the end is not to be computed."""
     for start, end in ((a, b) for a in instants for b in instants if a is not b):
         for amount in amounts:
             rows = _first(start, end, amount)
@@ -201,7 +222,6 @@ def _durations(instants: Sequence[Sampled], amounts: Sequence[Sampled]) -> Itera
                 exact = _linear(end, [start, amount], [start.amount.nanoseconds / scale, unit / scale])
                 if exact is not None:
                     yield exact
-                    break
                 if amount.column.role != "number":
                     continue
                 factors = [end.amount.nanoseconds / unit, -start.amount.nanoseconds / unit]
@@ -209,6 +229,8 @@ def _durations(instants: Sequence[Sampled], amounts: Sequence[Sampled]) -> Itera
                     if (relation := _linear(amount, [end, start], factors, 0.0, rounding)) is not None:
                         yield relation
                         break
+                if exact is not None:
+                    break
 
 
 def _parts(

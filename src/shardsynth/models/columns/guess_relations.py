@@ -7,7 +7,7 @@ columns at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +82,7 @@ def guess_relations(
     sample: pa.Table,
     precisions: dict[str, Precision] | None = None,
     min_count: int = 5,
+    given: Collection[str] = (),
 ) -> list[Relation]:
     """Relations that hold on every row of a sample, with enough evidence.
 
@@ -90,6 +91,7 @@ def guess_relations(
         sample: Rows, dictionaries decoded or not.
         precisions: Grids of the number columns; without a grid, sums are compared as floats.
         min_count: Rows that a value needs to count as evidence.
+        given: Columns that are not to be computed, such as those that constraints restore.
 
     Returns:
         The relations in the order in which they can be applied. No column is computed twice, or from itself.
@@ -97,26 +99,29 @@ def guess_relations(
     fields = [field for field in (_field(c, sample) for c in columns) if field is not None]
     relations: list[Relation] = []
     derived: set[str] = set()
+    refused = frozenset(given)
     enough_codes = [f for f in fields if f.size + bool(f.missing.any()) >= 2 and f.size <= _MAX_CODES]
+    # Of a number without a grid, bins hold intervals, not the values that a function is known for.
+    gridless = {name for name, precision in (precisions or {}).items() if precision.kind == "float"}
     if len(enough_codes) <= _MAX_COLUMNS:
-        for relation in _functions(enough_codes, min_count):
-            if relation.name not in derived:
+        for relation in _functions(enough_codes, min_count, gridless):
+            if relation.name not in derived | refused:
                 relations.append(relation)
                 derived.add(relation.name)
     flags = [f for f in fields if f.flag_codes is not None and f.column.name not in derived]
     for flag_relation in _flags(flags, min_count):
-        if flag_relation.name not in derived and _acyclic(relations, flag_relation):
+        if flag_relation.name not in derived | refused and _acyclic(relations, flag_relation):
             relations.append(flag_relation)
             derived.add(flag_relation.name)
     numbers = [f for f in fields if f.column.role == "number" and f.size > 2 and f.column.name not in derived]
     if 3 <= len(numbers) <= _MAX_SUM_COLUMNS:
         for sum_relation in _sums(numbers, precisions or {}, min_count):
-            if sum_relation.name not in derived and _acyclic(relations, sum_relation):
+            if sum_relation.name not in derived | refused and _acyclic(relations, sum_relation):
                 relations.append(sum_relation)
                 derived.add(sum_relation.name)
 
     def allowed(formula: Formula) -> bool:
-        if formula.name in derived or not _acyclic(relations, formula):
+        if formula.name in derived | refused or not _acyclic(relations, formula):
             return False
         relations.append(formula)
         derived.add(formula.name)
@@ -155,8 +160,16 @@ def _field(column: Column, sample: pa.Table) -> SampledColumn | None:
     )
 
 
-def _functions(fields: list[SampledColumn], min_count: int) -> list[FunctionRelation]:
-    """Columns that are a function of one other; of columns that determine each other, the first one is not computed."""
+def _functions(
+    fields: list[SampledColumn], min_count: int, gridless: Collection[str] = ()
+) -> list[FunctionRelation]:
+    """Columns that are a function of one other; of columns that determine each other, the first one is not computed.
+
+    Args:
+        fields: The columns.
+        min_count: Rows that a value needs to count as evidence.
+        gridless: Numbers whose values no bin holds exactly: nothing is a function of them.
+    """
     if len(fields) < 2 or len(fields[0].codes) < 4 * min_count:
         return []
     n = len(fields[0].codes)
@@ -166,7 +179,7 @@ def _functions(fields: list[SampledColumn], min_count: int) -> list[FunctionRela
     parents: dict[int, list[int]] = {}
     common = [int(weight[a][weight[a] >= min_count].sum()) for a in range(len(fields))]
     for a, field in enumerate(fields):
-        if common[a] < _COMMON_OF_PAIR * n:
+        if common[a] < _COMMON_OF_PAIR * n or (field.column.role == "number" and field.column.name in gridless):
             continue
         order = np.argsort(field.codes[:rows], kind="stable")
         ordered = codes[order]
