@@ -18,6 +18,8 @@ NULL_TEXTS = (
     *("NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "1.#QNAN", "-1.#IND", "NULL", "null"),
     *("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
 )
+#: How SAS and Stata write a missing number or date. Text columns keep it.
+_POINT = "."
 
 _INTEGER = r"(?:0|[1-9]\d*)"  # a leading zero is part of a code ("00123"), not of a number
 _EXPONENT = r"[eE][+-]?\d+"
@@ -84,12 +86,15 @@ def guess(texts: pa.Array, nulls: Iterable[str]) -> Guess:
         nulls: Texts that mean missing, besides the empty one.
     """
     values = pc.drop_null(_trimmed(texts, nulls))
+    points = len(values)
+    values = values.filter(pc.not_equal(values, _POINT))
+    points -= len(values)
     if len(values) == 0:
         return Guess()
     for family, pattern in _PATTERNS.items():
         head = values.slice(0, 64)
         if all(pc.all(pc.match_substring_regex(part, pattern)).as_py() for part in (head, values)):
-            return _checked(family, values)
+            return _checked(family, values) if not points or family != "bool" else Guess("string")
     return Guess("string")
 
 
@@ -219,7 +224,7 @@ def convert(values: pa.Array, target: TargetType, nulls: Iterable[str]) -> pa.Ar
     """Convert an array to a type; every value is exact.
 
     A column of strings keeps its texts as they are. For any other type, spaces around a text are removed first, and a
-    text that is empty or one of ``nulls`` is missing.
+    text that is empty, a lone point or one of ``nulls`` is missing.
 
     Args:
         values: Any array; strings are parsed, everything else is cast.
@@ -237,7 +242,7 @@ def convert(values: pa.Array, target: TargetType, nulls: Iterable[str]) -> pa.Ar
     type_ = target.type.value_type if pa.types.is_dictionary(target.type) else target.type
     parse = is_text and not (pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_binary(type_))
     if parse:
-        values = _trimmed(values, nulls)
+        values = _trimmed(values, [_POINT, *nulls])
 
     def attempt(part: pa.Array) -> pa.Array:
         return _parse(part, type_, target.layout) if parse else part.cast(type_)

@@ -146,3 +146,20 @@ def test_synonyms_and_zones():
     assert parse_type("category").type == pa.dictionary(pa.int32(), pa.string())
     assert parse_type("timestamp[us, tz=Europe/Berlin]").type == pa.timestamp("us", "Europe/Berlin")
     assert str(parse_type("date32 %d/%m/%Y")) == "date32[day] %d/%m/%Y"
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind", "missing"),
+    [
+        (["5.25", ".", "1"], "double", 1),
+        ([" . ", "7"], "int64", 1),
+        (["2020-01-31", "."], "date32[day]", 1),
+        ([".", "."], "null", 2),
+        (["low", "."], "string", 0),
+        (["true", "."], "string", 0),
+    ],
+)
+def test_a_lone_point_is_a_missing_number_or_date_as_sas_writes_it(texts, kind, missing):
+    found = guess(pa.array(texts, pa.string()), NULL_TEXTS)
+    assert str(found.type) == kind
+    assert convert(pa.array(texts), parse_type(kind.replace("date32[day]", "date32")), NULL_TEXTS).null_count == missing

@@ -110,3 +110,14 @@ def test_nothing_is_a_function_of_a_number_without_a_grid() -> None:
     columns = {"paid": paid.astype(np.float64), "any": (paid > 0).astype(np.int64)}
     relations = found(columns, (), ("any",), paid=Precision())
     assert relations["any"].describe() == "any follows from ranges of paid"
+
+
+def test_a_term_and_its_group_stay_together_though_many_terms_are_rare() -> None:
+    """Adverse events: the group of a term is computed, unless that would move too many rows to other groups."""
+    rng = np.random.default_rng(12)
+    term = np.where(rng.random(N) < 0.7, rng.integers(0, 20, N), rng.integers(20, 2_000, N))
+    columns = {"term": [f"term {k}" for k in term], "group": [f"group {k % 4}" for k in term]}
+    relations = found(columns, (), ("term", "group"))
+    assert relations["group"].describe() == "group is a function of term"
+    columns["group"] = ["others" if k >= 20 else f"group {k % 4}" for k in term]
+    assert "group" not in found(columns, (), ("term", "group"))

@@ -31,7 +31,8 @@ Mask = NDArray[np.bool_]
 #: Nats of evidence that a relation needs.
 EVIDENCE = 20.0
 _MAX_CODES = 1000  # a finer column is no parent of a function
-_COMMON = 0.95  # share of rows whose value is no rare one, of a parent
+_COMMON = 0.5  # share of rows whose value is no rare one, of a parent
+_MOVED = 0.1  # share of rows that change the computed column's value if the parent's rare values are left out
 _COMMON_OF_PAIR = 0.3  # the same, where parent and column determine each other
 _MAX_COLUMNS = 600  # beyond this only flags are searched
 _PAIR_WORK = 40_000_000  # rows x columns^2 of the first search for functions
@@ -190,7 +191,12 @@ def _functions(
                 parents.setdefault(b, []).append(a)
     # Many rare codes are no evidence, unless each has a text of its own: a code and its description.
     parents = {
-        b: [a for a in candidates if common[a] >= _COMMON * n or b in parents.get(a, [])]
+        b: [
+            a
+            for a in candidates
+            if b in parents.get(a, [])
+            or (common[a] >= _COMMON * n and _moved(fields[a].codes, weight[a], fields[b].codes, min_count) <= _MOVED)
+        ]
         for b, candidates in parents.items()
     }
     chosen: dict[int, int] = {}
@@ -203,6 +209,13 @@ def _functions(
         elif finer:
             chosen[b] = min(finer, key=lambda a: (fields[a].size, *_key(fields, a)))
     return [_function(fields[a], fields[b]) for b, a in sorted(chosen.items())]
+
+
+def _moved(a: Integers, a_rows: Integers, b: Integers, min_count: int) -> float:
+    """Total variation distance between column b on all rows and on those whose a is not rare: a model holds these."""
+    kept = (a_rows >= min_count)[a]
+    every, some = (np.bincount(codes, minlength=int(b.max()) + 1) for codes in (b, b[kept]))
+    return float(0.5 * np.abs(every / len(b) - some / max(1, len(b[kept]))).sum())
 
 
 def _key(fields: list[SampledColumn], a: int) -> tuple[bool, int]:
