@@ -104,6 +104,8 @@ def write_job(
 
 
 _PERSON = "taken as the person (`person:`), so that rare values, extremes, holdout and figures count persons, not rows"
+#: Rows per value up to which an id repeats seldom.
+_SELDOM = 1.5
 #: Most phrases of one line.
 _MOST_LISTED = 12
 _HEADER = """\
@@ -133,22 +135,25 @@ def _profile(dataset: Dataset, progress: Callable[[str], None] = lambda step: No
 def _repeating_ids(table: dict[str, Any], profile: Profile) -> list[str]:
     """Id columns in which a value stands on several rows, those first that number persons by their name.
 
-    None where a key numbers persons: then each row is a person. Numbers of others, such as mothers, are left out.
+    None where a column numbers persons by its name and no value repeats: then each row is a person. Numbers of others,
+    such as mothers, are left out, and so are ids that repeat seldom and whose name says nothing.
     """
-    key = table.get("primary_key")
-    if isinstance(key, str) and said_by(key).number == "person" and not said_by(key).other:
-        return []
     ids = [name for name, options in table["columns"].items() if options["sdtype"] == "id"]
-    repeating = [name for name in ids if not said_by(name).other and _repeats(name, profile)]
+    ids = [name for name in ids if not said_by(name).other]
+    rows_per_value = {name: _rows_per_value(name, profile) for name in ids}
+    if any(said_by(name).number == "person" and rows_per_value[name] == 1 for name in ids):
+        return []
+    repeating = [name for name in ids if rows_per_value[name] > (1 if said_by(name).number else _SELDOM)]
     return sorted(repeating, key=lambda name: said_by(name).number != "person")
 
 
-def _repeats(name: str, profile: Profile) -> bool:
+def _rows_per_value(name: str, profile: Profile) -> float:
+    """Rows that have a value, by distinct value; 1 for a column without values."""
     counted = profile[name].value_counts()
     if counted is not None:
-        return bool(counted[1].max(initial=0) > 1)
+        return float(counted[1].mean()) if len(counted[1]) else 1.0
     values = profile.sample[name].drop_null()  # too many to count them all
-    return len(values.unique()) < len(values)
+    return len(values) / max(len(values.unique()), 1)
 
 
 def _anonymized(table: dict[str, Any], found: Mapping[str, Finding]) -> dict[str, str]:

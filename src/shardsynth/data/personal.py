@@ -14,7 +14,12 @@ from shardsynth.data.personal_content import personal_kind
 from shardsynth.data.values import kind_of
 
 _PERSONAL_NAMES = {"insurance", "zip", "comment", "comments", "note", "notes", "address", "name"}
-_NOT_OF_PERSONS = {"drug", "test", "product", "site", "hospital", "file", "column", "variable", "month", "day", "unit"}
+_NOT_OF_PERSONS = {
+    *("drug", "test", "product", "site", "hospital", "clinic", "ward", "department", "center", "centre", "facility"),
+    *("file", "column", "variable", "month", "day", "unit"),
+}
+#: Most texts of a column that is a list of words rather than of dates.
+_FEW = 30
 
 
 @dataclass(frozen=True)
@@ -49,15 +54,17 @@ def suspects(metadata: dict[str, Any], sample: pa.Table) -> list[Suspect]:
         elif sdtype != "id" and kind_of(sample.schema.field(name).type) == "text":
             reason = _personal_text(sample[name])
         if reason is None and sdtype != "id":
-            reason = _personal_name(name)
+            reason = _personal_name(name, sample[name])
         if reason:
             suspected.append(Suspect(name, reason))
     return suspected
 
 
-def _personal_name(name: str) -> str | None:
+def _personal_name(name: str, values: pa.ChunkedArray) -> str | None:
     said, words = said_by(name), set(words_of(name))
     if said.birth:
+        if kind_of(values.type) == "text" and pc.count_distinct(values).as_py() <= _FEW:  # the outcome of a birth
+            return None
         return "its name suggests a date of birth: learned, without its extremes"
     if said.function or said.number == "person" or (words & _PERSONAL_NAMES and not words & _NOT_OF_PERSONS):
         return "its name suggests a person"

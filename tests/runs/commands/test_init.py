@@ -166,3 +166,24 @@ def test_a_setting_that_cannot_be_kept_is_an_error(tmp_path, changes, words):
 def test_anonymization_that_is_switched_off_is_off(tmp_path):
     off = {"active": False, "name_of_the_fields": ["patient"], "category_of_the_fields": ["name"]}
     assert read_old(config(tmp_path, Anonymization=off)).anonymize == {}
+
+
+def test_a_person_is_no_measurement_and_no_matched_set(tmp_path):
+    """A participant's number without repeats says that each row is a person; an id that repeats seldom is none."""
+    rng = np.random.default_rng(3)
+    table = pa.table(
+        {
+            "PID": rng.permutation(np.arange(100_034, 100_034 + 7 * 800, 7)),
+            "case.id": [f"K{n // 4:05d}" for n in range(800)],
+            "titre": [f"{x:.3f} U" for x in rng.gamma(2, 2, 800)],
+            "Birth.outcome": rng.choice(["live birth", "stillbirth"], 800),
+            "clinic_name": rng.choice([f"clinic {k}" for k in range(40)], 800),
+        }
+    )
+    said = list(write_job(str(write_shards(table, tmp_path / "d", 2)), tmp_path / "job.yaml", None))
+    assert "person" not in yaml.safe_load((tmp_path / "job.yaml").read_text())
+    assert not any("Birth.outcome" in line or "clinic_name" in line for line in said)
+
+    without = table.drop_columns(["PID", "case.id"])
+    said = list(write_job(str(write_shards(without, tmp_path / "e", 2)), tmp_path / "two.yaml", None))
+    assert "person" not in yaml.safe_load((tmp_path / "two.yaml").read_text())
