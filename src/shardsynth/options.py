@@ -80,6 +80,11 @@ class Rare(Options):
         description="What rare categories become: their mass goes to `other`, to the rest, or stays.",
     )
 
+    @property
+    def least(self) -> int:
+        """Rows, or persons, that a category needs."""
+        return 1 if self.as_ == "keep" else self.min_count
+
 
 def parse_rows(value: Any) -> int:
     """Row count from an int or text such as ``1e6`` or ``1_000_000``.

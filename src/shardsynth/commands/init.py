@@ -69,13 +69,13 @@ def write_job(
     groups = _repeating_ids(table, profile)
     job = _job(source, run_folder or f"runs/{output.stem}", metadata_file, groups, _anonymized(table, found))
     progress("looking for relations between columns")
-    proposals = verified_proposals(dataset, profile, metadata, without=set(job.get("anonymize") or {}))
-    if old is not None:
-        yield from old.apply(metadata, job)
-    output.parent.mkdir(parents=True, exist_ok=True)
     persons = None
     if job.get("person"):
         persons = hash_persons(0, profile.sample.column(job["person"]), profile.sample_row_numbers)
+    proposals = verified_proposals(dataset, profile, metadata, set(job.get("anonymize") or {}), persons)
+    if old is not None:
+        yield from old.apply(metadata, job)
+    output.parent.mkdir(parents=True, exist_ok=True)
     write_json(metadata_file, public(metadata, profile, 5, persons))
     sdtypes = Counter(options["sdtype"] for options in table["columns"].values())
     yield "columns by sdtype: " + ", ".join(f"{count} {sdtype}" for sdtype, count in sorted(sdtypes.items()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,19 @@ import pyarrow as pa
 import yaml
 
 from shardsynth.data.coding import TableCoder
+from shardsynth.data.columns import Column
 from shardsynth.data.metadata import columns as columns_of
 from shardsynth.data.shards import Dataset, read_batches
+from shardsynth.data.values import Precision
+from shardsynth.models.columns.formulas import DAY, DatePartRelation, LinearRelation
 from shardsynth.models.columns.guess_relations import guess_relations
+from shardsynth.models.columns.relations import Relation
 from shardsynth.sampling.constraints.declared import bind
 from shardsynth.sampling.constraints.guess_orders import OrderGuess, guess_orders
 from shardsynth.sampling.constraints.step import ConstrainedColumn, Step
 
 if TYPE_CHECKING:
+    from shardsynth.summaries.persons import Hashes
     from shardsynth.summaries.profile import Profile
 
 #: Most columns of a FixedCombinations that is proposed.
@@ -78,7 +83,11 @@ class Proposals:
 
 
 def verified_proposals(
-    dataset: Dataset, profile: Profile, metadata: dict[str, Any], without: Collection[str] = ()
+    dataset: Dataset,
+    profile: Profile,
+    metadata: dict[str, Any],
+    without: Collection[str] = (),
+    persons: Hashes | None = None,
 ) -> Proposals:
     """Relations that are guessed on the row sample and hold on every row of the shards.
 
@@ -87,13 +96,14 @@ def verified_proposals(
         profile: Profile of the same rows.
         metadata: Their metadata in SDV's V2 form.
         without: Columns that no model learns, whatever the metadata say.
+        persons: Hashes of the persons of the rows of the sample, where persons are counted.
     """
     columns = [column for column in columns_of(metadata, dataset.schema) if column.name not in without]
     coder = TableCoder.from_profile(profile, columns)
-    relations = guess_relations(columns, profile.sample, {c.name: c.precision for c in coder.columns})
+    precisions = {c.name: c.precision for c in coder.columns}
+    relations, ordered = relations_and_orders(columns, profile.sample, precisions, persons)
     constrained = {c.name: ConstrainedColumn(c.column, c.precision) for c in coder.columns}
-    computed = {relation.name for relation in relations}
-    orders = [ProposedOrder.of(guess, constrained) for guess in guess_orders(columns, profile.sample, computed)]
+    orders = [ProposedOrder.of(guess, constrained) for guess in ordered]
     guesses: list[Any] = [*relations, *orders]
     violations = [0] * len(guesses)
     if guesses:
@@ -106,6 +116,81 @@ def verified_proposals(
         tuple(relation for relation, kept in zip(relations, holds) if kept),
         tuple(order for order, kept in zip(orders, holds[len(relations) :]) if kept),
     )
+
+
+def relations_and_orders(
+    columns: Sequence[Column], sample: pa.Table, precisions: dict[str, Precision], persons: Hashes | None = None
+) -> tuple[list[Relation], list[OrderGuess]]:
+    """Relations and orders that do not contradict each other: no column of an order is computed.
+
+    An order of a computed column often follows from how it is computed (an end after its start, if no duration is
+    negative). One that does not follow makes it a column that is learned: then the duration is computed from the ends.
+
+    Args:
+        columns: The table's columns.
+        sample: Rows.
+        precisions: Grids of the numbers and instants.
+        persons: Hashes of the persons of the rows, where persons are counted.
+    """
+    instants = [column for column in columns if column.role == "datetime"]
+    pairs = {(guess.low, guess.high) for guess in guess_orders(instants, sample, reduced=False)}
+    learned: set[str] = set()
+    while True:
+        relations = guess_relations(columns, sample, precisions, given=learned, persons=persons)
+        by_name = {relation.name: relation for relation in relations}
+        open_ = [
+            name for pair in sorted(pairs) if not follows(pair, pairs, by_name) for name in pair if name in by_name
+        ]
+        if not open_:
+            break
+        place = {column.name: k for k, column in enumerate(columns)}
+        learned.add(min(open_, key=place.__getitem__))
+    return relations, guess_orders(columns, sample, set(by_name))
+
+
+def follows(pair: tuple[str, str], pairs: Collection[tuple[str, str]], relations: Mapping[str, Any]) -> bool:
+    """Whether an order of columns holds because of how they are computed, and of the orders of what is learned.
+
+    Args:
+        pair: Lower and upper column.
+        pairs: All orders that hold, also those that follow from others.
+        relations: By name of a computed column.
+    """
+    low, high = pair
+    if low not in relations and high not in relations:
+        return True
+    (lowest, at_most, _), (highest, _, at_least) = source_of(low, relations), source_of(high, relations)
+    if lowest == highest or {lowest, highest} & {*_starts_of(highest, relations), *_starts_of(lowest, relations)}:
+        return True
+    return at_most and at_least and (lowest, highest) in pairs and not {lowest, highest} & set(relations)
+
+
+def source_of(name: str, relations: Mapping[str, Any]) -> tuple[str, bool, bool]:
+    """The instant that a column is a copy or the date of, or a fixed time from, through others.
+
+    Returns:
+        Its name, and whether the column never lies above it and never below it.
+    """
+    at_most = at_least = True
+    while (relation := relations.get(name)) is not None:
+        if isinstance(relation, DatePartRelation) and relation.part == "date":
+            at_least &= relation.parent.nanoseconds >= DAY
+            name = relation.parent.name
+        elif isinstance(relation, LinearRelation) and len(relation.parents_) == 1 and relation.derived.nanoseconds:
+            at_most &= relation.offset <= 0
+            at_least &= relation.offset >= 0
+            name = relation.parents_[0].name
+        else:
+            break
+    return name, at_most, at_least
+
+
+def _starts_of(name: str, relations: Mapping[str, Any]) -> set[str]:
+    """The start of an end that is computed from it and a duration."""
+    relation = relations.get(name)
+    if not isinstance(relation, LinearRelation) or not relation.derived.nanoseconds:
+        return set()
+    return {source_of(parent.name, relations)[0] for parent in relation.parents_ if parent.nanoseconds}
 
 
 def constraint_lines(orders: Sequence[ProposedOrder], rows: int) -> Iterator[str]:

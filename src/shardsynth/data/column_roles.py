@@ -223,6 +223,8 @@ def _person(column: Counted) -> Finding | None:
 
 def _is_count(column: Counted) -> bool:
     """Whether a column that is named by persons or visits counts them, lists them or tells them in words."""
+    if column.said.number == "person" and column.is_text and _numbered(column):
+        return False  # numbers of a few persons are still theirs
     if column.distinct <= 2 or (column.is_short_list and column.sdtype != "id"):
         return True
     if column.said.number == "visit" and column.mean >= _COMMON:
@@ -230,6 +232,12 @@ def _is_count(column: Counted) -> bool:
     if column.is_text:
         return _wordy(column)
     return column.mean >= _COMMON and bool(pc.min(column.sample).as_py() <= 0)
+
+
+def _numbered(column: Counted) -> bool:
+    """Whether nearly every text has three digits or more."""
+    texts = pc.unique(column.sample).to_pylist()[:1_000]
+    return bool(sum(sum(c.isdigit() for c in text) >= 3 for text in texts) >= 0.9 * len(texts))
 
 
 def _wordy(column: Counted) -> bool:

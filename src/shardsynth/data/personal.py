@@ -66,7 +66,8 @@ def _personal_name(name: str, values: pa.ChunkedArray) -> str | None:
         if kind_of(values.type) == "text" and pc.count_distinct(values).as_py() <= _FEW:  # the outcome of a birth
             return None
         return "its name suggests a date of birth: learned, without its extremes"
-    if said.function or said.number == "person" or (words & _PERSONAL_NAMES and not words & _NOT_OF_PERSONS):
+    is_name = said.function and (kind_of(values.type) == "text" or said.function == "phone_number")
+    if is_name or said.number == "person" or (words & _PERSONAL_NAMES and not words & _NOT_OF_PERSONS):
         return "its name suggests a person"
     return None
 

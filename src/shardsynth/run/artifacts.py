@@ -15,7 +15,7 @@ import pyarrow as pa
 from shardsynth.data.columns import Column
 from shardsynth.errors import RunError
 from shardsynth.planning.plan import Plan, Task
-from shardsynth.run.constraint_card import FILE, load_constraints
+from shardsynth.run.constraint_card import COMPUTED, FILE, load_constraints
 from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.files import read_json
 
@@ -160,10 +160,14 @@ class Artifacts:
         return ranges
 
     def constraints(self) -> TableConstraints:
-        """The constraints of this run, as learned on the row sample."""
-        constraints: TableConstraints = self.cached(
-            "constraints", lambda: load_constraints(read_json(self.summary(FILE)), self.run)
-        )
+        """The constraints of this run, as learned on the row sample; computed columns once all rows were counted."""
+        counted = self.summary(COMPUTED).exists()
+
+        def load() -> TableConstraints:
+            computed = {"computed": read_json(self.summary(COMPUTED))} if counted else {}
+            return load_constraints({**read_json(self.summary(FILE)), **computed}, self.run)
+
+        constraints: TableConstraints = self.cached(f"constraints {counted}", load)
         return constraints
 
     def inner_coder(self) -> TableCoder:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 #: File of a model folder that says how its rows become rows of the table.
 FILE = "constraints.json"
+#: Under ``private/summary``: columns that are computed from restored ones, as guessed on the row sample; and those of
+#: them that all rows confirm.
+GUESSED, COMPUTED = "constraints.guessed.json", "constraints.computed.json"
 
 
 def load_constraints(card: Mapping[str, Any], run: RunDir | None, *, trust: bool = False) -> TableConstraints:
@@ -30,11 +33,15 @@ def load_constraints(card: Mapping[str, Any], run: RunDir | None, *, trust: bool
         ModelError: The job has constraint classes of its own, and their pickle is not here, or this user did not sign
             it.
     """
+    from shardsynth.data.columns import schema_from_text
+    from shardsynth.models.columns.computed import ComputedColumn
     from shardsynth.sampling.constraints.programmed import load_programs
     from shardsynth.sampling.constraints.table import TableConstraints
 
     if not card.get("programs"):
-        return TableConstraints.from_json(card)
+        schema = schema_from_text(card["schema"])
+        computed = [ComputedColumn.from_json(column, schema) for column in card.get("computed", [])]
+        return TableConstraints.from_json(card, computed=computed)
     path = (run.private if run is not None else Path()) / "summary" / "constraints.pkl"
     if run is None or not path.exists():
         raise ModelError(

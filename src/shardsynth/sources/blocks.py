@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from shardsynth.data.coding import TableCoder
 from shardsynth.errors import JobError
 from shardsynth.planning.quotas import Block, rows_of
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.sampling.conditions import Condition, Conditions, parse_conditions
+from shardsynth.summaries.counts import Counts
 
 #: A balance of more classes than this is refused as a mistake.
 _MOST_CLASSES = 1_000
@@ -44,15 +46,10 @@ def _classes(artifacts: Artifacts, name: str) -> list[Any]:
     coder = artifacts.coder()
     if name not in coder.index or coder.columns[coder.index[name]].values is None:
         raise JobError(f"sample.balance: {name!r} is no column of categories; give sample.conditions with ranges")
-    column = coder.columns[coder.index[name]]
-    assert column.values is not None
-    rows = artifacts.counts("train").hist[coder.index[name]][: len(column.values)]
-    least = 1 if artifacts.plan.job.rare.as_ == "keep" else max(1, artifacts.plan.job.rare.min_count)
-    enough = np.asarray(rows) >= least
-    persons = artifacts.counts("train").persons
-    if persons is not None:
-        enough &= persons.cells[coder.index[name]].persons[: len(enough)] >= least
-    classes: list[Any] = column.values.filter(pa.array(enough)).to_pylist()
+    least = artifacts.plan.job.rare.least
+    counts = artifacts.counts("train")
+    persons = counts.persons
+    classes = _held(coder, counts, name, least)
     if not 1 <= len(classes) <= _MOST_CLASSES:
         counted = "rows" if persons is None else "persons"
         raise JobError(
@@ -60,3 +57,19 @@ def _classes(artifacts: Artifacts, name: str) -> list[Any]:
             f"{_MOST_CLASSES:,}"
         )
     return classes
+
+
+def enough_categories(coder: TableCoder, counts: Counts, least: int) -> dict[str, list[Any]]:
+    """By column of categories, those that so many training rows and, where persons are counted, persons have."""
+    return {c.name: _held(coder, counts, c.name, least) for c in coder.columns if c.values is not None}
+
+
+def _held(coder: TableCoder, counts: Counts, name: str, least: int) -> list[Any]:
+    place = coder.index[name]
+    values = coder.columns[place].values
+    assert values is not None
+    enough = np.asarray(counts.hist[place][: len(values)]) >= least
+    if counts.persons is not None:
+        enough &= counts.persons.cells[place].persons[: len(enough)] >= least
+    held: list[Any] = values.filter(pa.array(enough)).to_pylist()
+    return held

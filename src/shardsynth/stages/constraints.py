@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,65 @@ import numpy as np
 import pyarrow as pa
 
 from shardsynth.errors import MergeError
+from shardsynth.models.columns.computed import ComputedColumn
 from shardsynth.planning.constraints import count_broken, declarations, refuse_violations, sum_violations
 from shardsynth.run.artifacts import Artifacts
-from shardsynth.run.constraint_card import FILE
+from shardsynth.run.constraint_card import COMPUTED, FILE, GUESSED
 from shardsynth.run.rundir import Attempt
 from shardsynth.sampling.constraints.declared import describe, is_programmed
 from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints
+from shardsynth.sources.blocks import enough_categories
 from shardsynth.stages.persons import no_persons
+from shardsynth.standalone.files import read_json
 from shardsynth.summaries.counts import Counts
 
 
 def write_card(artifacts: Artifacts, attempt: Attempt, folder: Path) -> None:
-    """Copy the constraints into a model's folder."""
-    if artifacts.plan.job.constraints:
+    """Write the constraints into a model's folder."""
+    if not artifacts.plan.job.constraints:
+        return
+    computed = artifacts.constraints().computed
+    if computed:
+        card = {**read_json(artifacts.summary(FILE)), "computed": [column.to_json() for column in computed]}
+        attempt.write_json(folder / FILE, card)
+    else:
         attempt.output(folder / FILE).write_bytes(artifacts.summary(FILE).read_bytes())
+
+
+def guessed_columns(artifacts: Artifacts) -> list[ComputedColumn]:
+    """Columns that are computed from restored ones, as guessed on the row sample."""
+    path = artifacts.summary(GUESSED)
+    if not path.exists():  # of a run that an older version began
+        return []
+    return [ComputedColumn.from_json(column, artifacts.plan.schema) for column in read_json(path)]
+
+
+def write_computed(artifacts: Artifacts, attempt: Attempt, counts: Counts) -> None:
+    """Write the columns that are computed from restored ones and that no training row contradicts.
+
+    Args:
+        artifacts: Of the run.
+        attempt: Of ``count_merge``.
+        counts: Merged counts of the training rows.
+    """
+    guessed = guessed_columns(artifacts)
+    if not guessed:
+        return
+    counted = [artifacts.run.last_record("count", task.index) or {} for task in artifacts.plan.tasks["count"]]
+    if not all("computed" in record for record in counted):
+        return
+    broken = np.array([record["computed"] for record in counted], np.int64).sum(axis=0)
+    kept: list[ComputedColumn] = []
+    categories = enough_categories(artifacts.coder(), counts, artifacts.plan.job.rare.least)
+    for column, rows in zip(guessed, broken.tolist()):
+        # One whose parent is no longer computed is left to the model, like its parent.
+        if rows or {p for p in column.relation.parents if p in {g.name for g in guessed}} - {k.name for k in kept}:
+            continue
+        try:
+            kept.append(replace(column, relation=column.relation.bind(categories, {})))
+        except (KeyError, ValueError):  # a category that too few rows have
+            continue
+    attempt.write_json(artifacts.summary(COMPUTED), [column.to_json() for column in kept])
 
 
 class InnerCounts:
@@ -31,6 +77,7 @@ class InnerCounts:
     Attributes:
         counts: Of the training rows, in the inner table.
         violations: By constraint ``[rows that violate it, number of the first one]``; -1 where there is none.
+        computed: By column of ``guessed_columns``, the training rows that contradict it.
     """
 
     def __init__(self, artifacts: Artifacts) -> None:
@@ -47,6 +94,8 @@ class InnerCounts:
             persons=no_persons(artifacts, artifacts.inner_coder(), "train", pairs=True),
         )
         self.violations = [[0, -1] for _ in job.constraints]
+        self._guessed = guessed_columns(artifacts)
+        self.computed = [0] * len(self._guessed)
 
     def update(
         self,
@@ -67,6 +116,10 @@ class InnerCounts:
             return
         for number, program in zip(self._programs, self._table.programs):
             count_broken(self.violations[number], program.valid(batch), row)
+        if self._guessed and keep.any():
+            training = batch if keep.all() else batch.filter(pa.array(keep))
+            for number, column in enumerate(self._guessed):
+                self.computed[number] += column.violations(training)
         self.counts.update(self._table.transform(batch), row, keep, persons)
 
 

@@ -15,7 +15,7 @@ from shardsynth.planning.personal import pseudonyms
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
-from shardsynth.stages.constraints import InnerCounts, refuse_input
+from shardsynth.stages.constraints import InnerCounts, refuse_input, write_computed
 from shardsynth.stages.persons import no_persons, row_persons
 from shardsynth.stages.rows import check_keys, input_rows
 from shardsynth.summaries.counts import Counts
@@ -70,7 +70,9 @@ def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
     archive.write(attempt.output(run.count_part(task.index, "drift")), drift.to_arrays())
     for name, part in parts.items():
         part.save(attempt.output(run.count_part(task.index, name)))
-    violations: dict[str, Any] = {} if inner is None else {"violations": inner.violations}
+    violations: dict[str, Any] = {}
+    if inner is not None:
+        violations = {"violations": inner.violations, "computed": inner.computed}
     return attempt.commit(rows=sum(piece.rows for piece in task.pieces), **violations)
 
 
@@ -96,6 +98,8 @@ def count_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Pr
     for name, coder in coders.items():
         merged = Counts.load_merged([run.count_part(i, name) for i in range(len(plan.tasks["count"]))], coder)
         merged.save(attempt.output(run.private / "summary" / f"counts.{name}"))
+        if name == "train" and plan.job.constraints:
+            write_computed(artifacts, attempt, merged)
         rows += merged.rows if name != "inner" else 0
     drift = ShardHistograms()
     for number in range(len(plan.tasks["count"])):

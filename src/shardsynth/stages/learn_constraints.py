@@ -19,11 +19,13 @@ from shardsynth.data.detection import complete
 from shardsynth.data.metadata import columns as columns_of
 from shardsynth.data.values import axis
 from shardsynth.job import Job
+from shardsynth.models.columns.computed import ComputedColumn, computed_after, copy_of
 from shardsynth.models.columns.fit import ColumnPersons, column_ends
+from shardsynth.models.columns.guess_relations import guess_relations
 from shardsynth.models.columns.marginals import Protection, cells_of_histogram
 from shardsynth.planning.constraints import declarations
 from shardsynth.run.artifacts import Artifacts
-from shardsynth.run.constraint_card import FILE
+from shardsynth.run.constraint_card import FILE, GUESSED
 from shardsynth.run.rundir import Attempt
 from shardsynth.run.trust import signatures_of
 from shardsynth.sampling.constraints.combined import CombinationStep
@@ -97,6 +99,43 @@ def learn_constraints(
     card["programs"] = len(programs)
     attempt.write_json(folder / FILE, card)
     return inner_columns, inner_coder, profile.sample
+
+
+def guess_computed(
+    artifacts: Artifacts, attempt: Attempt, train: Profile, coder: TableCoder, columns: Sequence[Column]
+) -> None:
+    """Guess, on the row sample, the columns that are computed from columns which constraints restore; write them.
+
+    Args:
+        artifacts: Of the run.
+        attempt: Of ``profile_merge``.
+        train: Profile of the training rows.
+        coder: Codes of the table's columns.
+        columns: The table's columns.
+    """
+    plan = artifacts.plan
+    declared = declarations(plan.job)
+    if plan.job.privacy is not None or any(map(is_programmed, declared)):
+        return
+    constrained = {name for declaration in declared for name in columns_in(declaration)}
+    precisions = {c.column.name: c.precision for c in coder.columns}
+    persons = profile_persons(plan, train)
+    relations = guess_relations(
+        columns, train.sample, precisions, plan.job.rare.min_count, given=constrained, persons=persons
+    )
+    by_name = {column.name: column for column in columns}
+
+    def held(name: str) -> ConstrainedColumn:
+        return _constrained_column(by_name[name], coder, train, plan.job, plan.schema, persons)
+
+    late, copies = list[ComputedColumn](), set[str]()
+    for pair in (columns_in(d) for d in declared if d["class_name"] == "Inequality"):
+        copy = copy_of(held(pair[0]), held(pair[1]), train.sample) if pair[1] not in copies else None
+        if copy is not None:
+            late.append(copy)
+            copies.add(copy.name)
+    late += [ComputedColumn(relation, held(relation.name)) for relation in computed_after(relations, constrained)]
+    attempt.write_json(artifacts.run.private / "summary" / GUESSED, [column.to_json() for column in late])
 
 
 def _bind_steps(

@@ -14,8 +14,9 @@ from shardsynth.planning.plan import Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.constraints import refuse_input
-from shardsynth.stages.learn_constraints import learn_constraints
+from shardsynth.stages.learn_constraints import guess_computed, learn_constraints
 from shardsynth.stages.metadata import complete_metadata
+from shardsynth.stages.persons import profile_persons
 from shardsynth.stages.rows import input_rows
 from shardsynth.summaries.profile import Profile, ProfileOptions
 
@@ -74,8 +75,10 @@ def profile_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: 
     learned, codes, sample = columns, coder, train.sample
     if plan.job.constraints:
         learned, codes, sample = learn_constraints(artifacts, attempt, train, coder, metadata)
+        guess_computed(artifacts, attempt, train, coder, columns)
     precisions = {column_coder.column.name: column_coder.precision for column_coder in codes.columns}
-    relations = guess_relations(learned, sample, precisions, plan.job.rare.min_count)
+    persons = profile_persons(plan, train)
+    relations = guess_relations(learned, sample, precisions, plan.job.rare.min_count, persons=persons)
     for name, merged_profile in merged.items():
         merged_profile.save(attempt.output(run.private / "summary" / f"profile.{name}"))
     coder.save(attempt.output(run.private / "summary" / "coder"))

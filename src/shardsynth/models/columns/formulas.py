@@ -88,7 +88,7 @@ class LinearRelation(_Formula):
         """In words, without data values."""
         names = list(self.parents)
         if self.derived.nanoseconds:
-            return f"{self.name} = " + " + ".join(names)
+            return f"{self.name} = " + " + ".join([*names, *(["a fixed time"] if self.offset else [])])
         if len(names) == 2 and all(p.nanoseconds for p in self.parents_):
             return f"{self.name} = the time from {names[1]} to {names[0]}"
         return f"{self.name} is a fixed sum of {' and '.join(names)}" if len(names) > 1 else f"{self.name} ~ {names[0]}"

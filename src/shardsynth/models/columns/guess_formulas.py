@@ -1,7 +1,8 @@
 """Guess columns that are computed by a formula, on a sample of rows. A counting pass then verifies each on all rows.
 
-Looked for: instants a fixed time apart, the time between two instants, parts of an instant, sums with signs and a constant, one number as a multiple
-of another, products of powers, and categories that are ranges of a number. Most candidates fail on the first few rows.
+Looked for: instants a fixed time apart, the time between two instants, parts of an instant, sums with signs and a
+constant, one number as a multiple of another, products of powers, and categories that are ranges of a number. Most
+candidates fail on the first few rows.
 """
 
 from __future__ import annotations

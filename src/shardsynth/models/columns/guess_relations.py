@@ -31,7 +31,8 @@ Mask = NDArray[np.bool_]
 #: Nats of evidence that a relation needs.
 EVIDENCE = 20.0
 _MAX_CODES = 1000  # a finer column is no parent of a function
-_COMMON = 0.5  # share of rows whose value is no rare one, of a parent
+_COMMON = 0.5  # share of rows whose value is no rare one, of a parent that is a category
+_COMMON_NUMBERS = 0.95  # the same, of a number: a model would hold no other of its values
 _MOVED = 0.1  # share of rows that change the computed column's value if the parent's rare values are left out
 _COMMON_OF_PAIR = 0.3  # the same, where parent and column determine each other
 _MAX_COLUMNS = 600  # beyond this only flags are searched
@@ -84,6 +85,7 @@ def guess_relations(
     precisions: dict[str, Precision] | None = None,
     min_count: int = 5,
     given: Collection[str] = (),
+    persons: NDArray[np.uint64] | None = None,
 ) -> list[Relation]:
     """Relations that hold on every row of a sample, with enough evidence.
 
@@ -93,6 +95,8 @@ def guess_relations(
         precisions: Grids of the number columns; without a grid, sums are compared as floats.
         min_count: Rows that a value needs to count as evidence.
         given: Columns that are not to be computed, such as those that constraints restore.
+        persons: uint64[n], hashes of the persons of the rows, where persons are counted: then rows of one person are no
+            evidence that two columns hang together, and a value is rare that few persons have.
 
     Returns:
         The relations in the order in which they can be applied. No column is computed twice, or from itself.
@@ -105,7 +109,7 @@ def guess_relations(
     # Of a number without a grid, bins hold intervals, not the values that a function is known for.
     gridless = {name for name, precision in (precisions or {}).items() if precision.kind == "float"}
     if len(enough_codes) <= _MAX_COLUMNS:
-        for relation in _functions(enough_codes, min_count, gridless):
+        for relation in _functions(enough_codes, min_count, gridless, persons):
             if relation.name not in derived | refused:
                 relations.append(relation)
                 derived.add(relation.name)
@@ -162,7 +166,10 @@ def _field(column: Column, sample: pa.Table) -> SampledColumn | None:
 
 
 def _functions(
-    fields: list[SampledColumn], min_count: int, gridless: Collection[str] = ()
+    fields: list[SampledColumn],
+    min_count: int,
+    gridless: Collection[str] = (),
+    persons: NDArray[np.uint64] | None = None,
 ) -> list[FunctionRelation]:
     """Columns that are a function of one other; of columns that determine each other, the first one is not computed.
 
@@ -170,24 +177,32 @@ def _functions(
         fields: The columns.
         min_count: Rows that a value needs to count as evidence.
         gridless: Numbers whose values no bin holds exactly: nothing is a function of them.
+        persons: uint64[n], hashes of the persons of the rows, where persons are counted.
     """
     if len(fields) < 2 or len(fields[0].codes) < 4 * min_count:
         return []
     n = len(fields[0].codes)
     codes = np.stack([f.codes for f in fields], axis=1).astype(np.int32)
     rows = min(n, max(500, _PAIR_WORK // len(fields) ** 2))
-    weight = [np.bincount(f.codes, minlength=f.size + 1) for f in fields]
+    weight = [_weights(f, persons) for f in fields]
     parents: dict[int, list[int]] = {}
-    common = [int(weight[a][weight[a] >= min_count].sum()) for a in range(len(fields))]
+    common = [int((weight[a] >= min_count)[fields[a].codes].sum()) for a in range(len(fields))]
     for a, field in enumerate(fields):
-        if common[a] < _COMMON_OF_PAIR * n or (field.column.role == "number" and field.column.name in gridless):
+        number = field.column.role == "number"
+        if common[a] < (_COMMON_NUMBERS if number else _COMMON_OF_PAIR) * n or (
+            number and field.column.name in gridless
+        ):
             continue
         order = np.argsort(field.codes[:rows], kind="stable")
         ordered = codes[order]
         same = ordered[1:, a] == ordered[:-1, a]
         changes = (ordered[1:] != ordered[:-1]) & same[:, None]
         for b in np.flatnonzero(~changes.any(axis=0)).tolist():
-            if b != a and _is_function(field.codes, weight[a], fields[b].codes, weight[b], min_count):
+            if (
+                b != a
+                and not _is_copy(field, fields[b])
+                and _is_function(field.codes, weight[a], fields[b].codes, weight[b], min_count)
+            ):
                 parents.setdefault(b, []).append(a)
     # Many rare codes are no evidence, unless each has a text of its own: a code and its description.
     parents = {
@@ -209,6 +224,20 @@ def _functions(
         elif finer:
             chosen[b] = min(finer, key=lambda a: (fields[a].size, *_key(fields, a)))
     return [_function(fields[a], fields[b]) for b, a in sorted(chosen.items())]
+
+
+def _weights(field: SampledColumn, persons: NDArray[np.uint64] | None) -> Integers:
+    """By code, the rows or the persons that have it."""
+    if persons is None:
+        return np.bincount(field.codes, minlength=field.size + 1)
+    pairs = np.unique(np.stack([field.codes.astype(np.uint64), persons]), axis=1)[0]
+    return np.bincount(pairs.astype(np.int64), minlength=field.size + 1)
+
+
+def _is_copy(a: SampledColumn, b: SampledColumn) -> bool:
+    """Whether two numbers are equal: a formula says so of all values, not only of those that many rows have."""
+    numbers = a.points is not None and b.points is not None and a.size > 2
+    return numbers and np.array_equal(a.points, b.points) and np.array_equal(a.codes, b.codes)  # type: ignore[arg-type]
 
 
 def _moved(a: Integers, a_rows: Integers, b: Integers, min_count: int) -> float:

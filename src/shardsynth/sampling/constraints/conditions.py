@@ -44,8 +44,9 @@ def split_conditions(
     for name in conditions.columns:
         if name not in table.schema.names:
             raise ConditionError(f"condition: no column is called {name!r}{did_you_mean(name, table.schema.names)}")
-    by_model = [test for test in conditions.tests if test.column in table.inner.names]
-    later = [test for test in conditions.tests if test.column not in table.inner.names]
+    late = table.finished_late
+    by_model = [test for test in conditions.tests if test.column in table.inner.names and test.column not in late]
+    later = [test for test in conditions.tests if test not in by_model]
     for step in table.steps:
         replaced = [test for test in later if test.column in step.replaced]
         if replaced and isinstance(step, (CombinationStep, OneHotStep)):
@@ -57,6 +58,7 @@ def split_conditions(
     if later:
         held = [getattr(step, "constrained", ()) for step in table.steps]
         constrained = [c for one in held for c in (one if isinstance(one, tuple) else (one,))]
+        constrained += [column.held for column in table.computed]
         layouts = {c.column.name: c.datetime_format for c in constrained if c.datetime_format is not None}
         test = lambda batch: meets(later, batch, layouts)  # noqa: E731
     return (Conditions(tuple(by_model)) if by_model else None), test

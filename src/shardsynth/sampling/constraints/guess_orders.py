@@ -3,7 +3,8 @@
 A pair is guessed where it holds on every row that has both values, and where that says something: drawn independently,
 the two columns would break it. Instants need little more. Numbers are of many kinds (an age lies below most weights),
 so a pair of them must also look like one quantity seen twice: gaps down to the smallest ones occur, as they do
-for a part and its whole or a first and a last value, and they are many or the larger column follows the smaller one.
+for a part and its whole or a first and a last value, and they are many or the larger column follows the smaller one; or
+the larger one follows the smaller one, and many rows would break the order otherwise (two blood pressures).
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ _FIRST_ROWS = 1_000
 _MOST_COLUMNS = 400
 #: Rows with both values that a pair needs.
 _FEWEST_ROWS = 30
-#: Rows that would break the order if the columns were independent: at least so many, and of numbers this share.
-_BROKEN_ROWS, _BROKEN_SHARE = 5.0, 0.02
+#: Rows that would break the order if the columns were independent: of instants at least so many, of numbers so many
+#: and this share.
+_BROKEN_INSTANTS, _BROKEN_ROWS, _BROKEN_SHARE = 1.0, 5.0, 0.02
 #: Of numbers: distinct values that each column needs; a gap below a tenth of the median gap is a small one.
 _DISTINCT = 8
 #: Of numbers: the share of small gaps that is evidence by itself; with this rank correlation, fewer are enough.
 _MANY_SMALL, _SOME_SMALL, _CORRELATION = 0.05, 0.003, 0.6
+#: Of numbers that follow each other: the share of rows that would break the order, from which gaps are no matter.
+_OFTEN_BROKEN = 0.05
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,16 @@ class OrderGuess:
         return f"{self.low} {'<' if self.strict else '<='} {self.high}"
 
 
-def guess_orders(columns: Sequence[Column], sample: pa.Table, without: Collection[str] = ()) -> list[OrderGuess]:
-    """Order relations that hold on every row of a sample and say something, without those that follow from others.
+def guess_orders(
+    columns: Sequence[Column], sample: pa.Table, without: Collection[str] = (), *, reduced: bool = True
+) -> list[OrderGuess]:
+    """Order relations that hold on every row of a sample and say something.
 
     Args:
         columns: The table's columns; numbers and instants are looked at.
         sample: Rows.
         without: Columns to leave out, such as those that are computed from others.
+        reduced: Leave out those that follow from others.
     """
     groups: dict[tuple[str, ...], list[tuple[str, Floats]]] = {}
     chosen = [c for c in columns if c.role in ("number", "datetime") and c.name not in without]
@@ -78,15 +85,19 @@ def guess_orders(columns: Sequence[Column], sample: pa.Table, without: Collectio
         if len(members) > 1:
             guesses += _group(members, instants=key[0] == "datetime")
     place = {column.name: k for k, column in enumerate(columns)}
-    return sorted(_reduced(guesses), key=lambda guess: (place[guess.low], place[guess.high]))
+    return sorted(_reduced(guesses) if reduced else guesses, key=lambda guess: (place[guess.low], place[guess.high]))
 
 
 def _comparable(column: Column) -> tuple[str, ...] | None:
     """Columns of the same answer can be compared; None: the column cannot."""
     kind = kind_of(column.type)
     if column.role == "datetime":
-        zone = str(getattr(column.value_type, "tz", None) is not None)
-        return "datetime", zone, str(column.options.get("datetime_format")) if needs_parsing(column) else ""
+        zone = getattr(column.value_type, "tz", None)  # what has none is compared as if it were in UTC, as by SDV
+        return (
+            "datetime",
+            "" if zone in (None, "UTC") else "zone",
+            str(column.options.get("datetime_format")) if needs_parsing(column) else "",
+        )
     if kind in ("integer", "float", "decimal"):
         return ("number",)
     return ("number", str(column.type)) if kind == "temporal" else None
@@ -102,17 +113,23 @@ def _group(members: Sequence[tuple[str, Floats]], *, instants: bool) -> list[Ord
     matrix = np.stack([values for _, values in members], axis=1)
     matrix[~np.isfinite(matrix) | (np.abs(matrix) > 2.0**62)] = np.nan
     first = matrix[:_FIRST_ROWS]
+    present = (~np.isnan(matrix)).sum(axis=0)
     guesses = []
     for low in range(len(members)):
         with np.errstate(invalid="ignore"):
             never_above = ~(first[:, low : low + 1] > first).any(axis=0)
         for high in np.flatnonzero(never_above).tolist():
-            if high != low and (guess := _pair(matrix[:, low], matrix[:, high], instants=instants)) is not None:
+            if high == low:
+                continue
+            # Of two instants that are equal wherever both are present, the one with more values is the lower.
+            equal = instants and (present[low], high) > (present[high], low)
+            guess = _pair(matrix[:, low], matrix[:, high], instants=instants, equal=equal)
+            if guess is not None:
                 guesses.append(OrderGuess(members[low][0], members[high][0], *guess))
     return guesses
 
 
-def _pair(low: Floats, high: Floats, *, instants: bool) -> tuple[bool, int] | None:
+def _pair(low: Floats, high: Floats, *, instants: bool, equal: bool) -> tuple[bool, int] | None:
     """Whether the values always differ, and the rows that have both; None where no order is guessed."""
     both = ~np.isnan(low) & ~np.isnan(high)
     low, high = low[both], high[both]
@@ -120,19 +137,26 @@ def _pair(low: Floats, high: Floats, *, instants: bool) -> tuple[bool, int] | No
     if rows < _FEWEST_ROWS or low.max() <= high.min() or (low > high).any():
         return None
     gap = high - low
-    if not gap.any():
+    if not gap.any() and not equal:
         return None
     # Expected number of broken rows if the columns were independent.
     broken = float((np.searchsorted(np.sort(high), low, side="left") / rows).sum())
-    if broken < _BROKEN_ROWS or (not instants and broken < _BROKEN_SHARE * rows):
+    if broken < (_BROKEN_INSTANTS if instants else max(_BROKEN_ROWS, _BROKEN_SHARE * rows)):
         return None
-    if not instants and not _one_quantity(low, high, gap):
+    if not instants and not _one_quantity(low, high, gap, often=broken >= _OFTEN_BROKEN * rows):
         return None
     return bool((gap > 0).all()), rows
 
 
-def _one_quantity(low: Floats, high: Floats, gap: Floats) -> bool:
-    """Whether two numbers look like one quantity seen twice."""
+def _one_quantity(low: Floats, high: Floats, gap: Floats, *, often: bool) -> bool:
+    """Whether two numbers look like one quantity seen twice.
+
+    Args:
+        low: Values of the lower column.
+        high: Values of the upper column.
+        gap: Their differences.
+        often: Whether many rows would break the order if the columns were independent.
+    """
     if min(len(np.unique(low)), len(np.unique(high))) < _DISTINCT:
         return False
     # Where both are at their minimum (two counts that are zero), equal values are no evidence.
@@ -143,6 +167,8 @@ def _one_quantity(low: Floats, high: Floats, gap: Floats) -> bool:
     small = int((gap <= 0.1 * np.median(gap)).sum())
     ranks = np.stack([np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (low, high)])
     related = float(np.asarray(np.corrcoef(ranks))[0, 1]) >= _CORRELATION
+    if related and often:
+        return True
     return small >= (max(2.0, _SOME_SMALL * len(gap)) if related else _MANY_SMALL * len(gap))
 
 

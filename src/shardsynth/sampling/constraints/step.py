@@ -161,6 +161,24 @@ class Step(Protocol):
         """As a JSON object: the inverse is ``from_json`` of the class."""
 
 
+class Computed(Protocol):
+    """A column of finished rows that is computed from others."""
+
+    @property
+    def name(self) -> str:
+        """Name of the column."""
+
+    @property
+    def held(self) -> ConstrainedColumn:
+        """What is known of the column."""
+
+    def compute(self, arrays: Arrays, n: int) -> pa.Array:
+        """The column, [n], from the others by name."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+
+
 def unique_name(name: str, names: set[str]) -> str:
     """A column name that is not among ``names``: ``name``, with underscores at its end if need be."""
     while name in names:

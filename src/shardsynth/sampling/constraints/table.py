@@ -18,7 +18,7 @@ from shardsynth.sampling.constraints.increments import IncrementStep
 from shardsynth.sampling.constraints.ordered import OrderedStep
 from shardsynth.sampling.constraints.partial_order import PartialOrderStep
 from shardsynth.sampling.constraints.programmed import Programmed
-from shardsynth.sampling.constraints.step import ConstrainedColumn, Mask, Step, missing_of
+from shardsynth.sampling.constraints.step import Computed, ConstrainedColumn, Mask, Step, missing_of
 
 _KINDS: dict[str, Any] = {
     "ordered": OrderedStep,
@@ -38,11 +38,14 @@ class TableConstraints:
         schema: The table's Arrow schema.
         steps: Constraints of SDV's own classes, in the order of restoring.
         programs: Constraints of a user's own classes; they come before the steps.
+        computed: Columns that are computed from restored ones, in this order. A model sees them as well, but what it
+            draws for them is not used.
     """
 
     schema: pa.Schema
     steps: tuple[Step, ...]
     programs: tuple[Programmed, ...] = ()
+    computed: tuple[Computed, ...] = ()
 
     @property
     def base(self) -> pa.Schema:
@@ -66,6 +69,11 @@ class TableConstraints:
     def replaced(self) -> frozenset[str]:
         """Columns that no model sees."""
         return frozenset(name for step in self.steps for name in step.replaced)
+
+    @cached_property
+    def finished_late(self) -> frozenset[str]:
+        """Columns whose values are known when the row is finished: those that no model sees, and the computed ones."""
+        return self.replaced | {column.name for column in self.computed}
 
     @cached_property
     def _complete(self) -> list[str]:
@@ -130,6 +138,8 @@ class TableConstraints:
             restored, broken = step.restore(arrays, n)
             arrays.update(restored)
             valid &= ~broken
+        for column in self.computed:
+            arrays[column.name] = column.compute(arrays, n)
         for field in self.base:
             if not field.nullable:
                 valid &= _storable(arrays[field.name])
@@ -156,14 +166,23 @@ class TableConstraints:
             "schema": schema_to_text(self.schema),
             "base": schema_to_text(self.base),
             "steps": [step.to_json() for step in self.steps],
+            **({"computed": [column.to_json() for column in self.computed]} if self.computed else {}),
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], programs: Sequence[Programmed] = ()) -> TableConstraints:
-        """Inverse of ``to_json``; the programs come from ``load_programs``."""
+    def from_json(
+        cls, data: Mapping[str, Any], programs: Sequence[Programmed] = (), computed: Sequence[Computed] = ()
+    ) -> TableConstraints:
+        """Inverse of ``to_json``.
+
+        Args:
+            data: From ``to_json``.
+            programs: From ``load_programs``.
+            computed: The computed columns; their class is one of the models' layer.
+        """
         base = schema_from_text(data["base"])
         steps = tuple(_KINDS[step["kind"]].from_json(step, base) for step in data["steps"])
-        return cls(schema_from_text(data["schema"]), steps, tuple(programs))
+        return cls(schema_from_text(data["schema"]), steps, tuple(programs), tuple(computed))
 
 
 def _storable(array: pa.Array) -> Mask:

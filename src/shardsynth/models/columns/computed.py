@@ -1,0 +1,131 @@
+"""Columns that are computed from columns that constraints restore: after the constraints, on finished rows.
+
+A model under constraints sees gaps in place of the columns. It cannot compute a duration from two dates that it does
+not have: that is done when the dates are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shardsynth.data.codec import from_codes, storage_dtype, to_array, to_storage
+from shardsynth.data.columns import Column
+from shardsynth.data.frames import nanoseconds_of
+from shardsynth.data.values import kind_of, needs_parsing
+from shardsynth.models.columns.formulas import LinearRelation
+from shardsynth.models.columns.operands import Amount
+from shardsynth.models.columns.relations import FunctionRelation, Relation, relation_from_json
+from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, missing_of
+
+
+@dataclass(frozen=True)
+class ComputedColumn:
+    """A column of finished rows that is computed from others.
+
+    Attributes:
+        relation: How.
+        held: What is known of the column.
+        own_missing: Whether it is missing where it was drawn so. Else it is missing where the relation says so.
+    """
+
+    relation: Any
+    held: ConstrainedColumn
+    own_missing: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the column."""
+        return str(self.relation.name)
+
+    def violations(self, batch: pa.RecordBatch) -> int:
+        """Rows that contradict it."""
+        if not self.own_missing:
+            return int(self.relation.violations(batch))
+        both = ~missing_of(batch.column(self.name))
+        for parent in self.relation.parents:
+            both &= ~missing_of(batch.column(parent))
+        return int(self.relation.violations(batch.filter(pa.array(both)))) if both.any() else 0
+
+    def compute(self, arrays: Arrays, n: int) -> pa.Array:
+        """The column, [n], from the others by name."""
+        parents = [*(getattr(self.relation, "parents_", None) or [self.relation.parent])]
+        batch = pa.RecordBatch.from_arrays([arrays[p.name] for p in parents], [p.name for p in parents])
+        read = {}
+        for parent in parents:
+            values, missing = parent.read(batch)
+            if parent.values is not None and getattr(parent, "nanoseconds", None) is not None:
+                # An amount reads numbers, where a relation takes the codes of its categories.
+                place = {float(value): code for code, value in enumerate(parent.values)}
+                values = np.array([place.get(float(v), -1) for v in values.tolist()], np.int64)
+                missing = missing | (values < 0)
+            read[parent.name] = (values, missing)
+        values, missing = self.relation.apply(read)
+        if self.own_missing:
+            missing = missing | missing_of(arrays[self.name])
+        column = self.held.column
+        if self.relation.derived.values is not None:
+            codes = np.where(missing, -1, values).astype(np.int64)
+            categories = pa.array(list(self.relation.derived.values), column.value_type)
+            return from_codes(column.type, categories, codes)
+        axis = np.where(missing, 0.0, values) * (self.held.scale if kind_of(column.type) == "decimal" else 1)
+        stored = to_storage(axis, storage_dtype(column.type, self.held.datetime_format))
+        return to_array(
+            column.type,
+            np.ascontiguousarray(stored),
+            missing if missing.any() else None,
+            emit_nan=self.held.emit_nan,
+            datetime_format=self.held.datetime_format,
+            exponent=self.held.exponent,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"relation": self.relation.to_json(), "held": self.held.to_json(), "own_missing": self.own_missing}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> ComputedColumn:
+        """Inverse of ``to_json``; the type comes from the schema of the table."""
+        held = ConstrainedColumn.from_json(data["held"], schema)
+        return cls(relation_from_json(data["relation"]), held, bool(data["own_missing"]))
+
+
+def computed_after(relations: Sequence[Relation], replaced: Collection[str]) -> list[Relation]:
+    """The relations that need a column which no model sees, in their order.
+
+    Args:
+        relations: Of the table, in the order in which they can be applied.
+        replaced: Columns that constraints replace.
+    """
+    late = set(replaced)
+    chosen: list[Relation] = []
+    for relation in relations:
+        if late & set(relation.parents) and not isinstance(relation, FunctionRelation):
+            chosen.append(relation)
+            late.add(relation.name)
+    return chosen
+
+
+def copy_of(low: ConstrainedColumn, high: ConstrainedColumn, sample: pa.Table) -> ComputedColumn | None:
+    """The upper column of an order as a copy of the lower one, if they are equal wherever both are present.
+
+    Args:
+        low: The lower column.
+        high: The upper column.
+        sample: Rows.
+    """
+    parent, target = _amount(low.column), _amount(high.column)
+    factor = parent.nanoseconds / target.nanoseconds if target.nanoseconds else 1.0
+    relation = LinearRelation((parent,), target, 0.0, high.precision, sample.num_rows, (factor,))
+    column = ComputedColumn(relation, high, own_missing=True)
+    batches = sample.select([parent.name, target.name]).combine_chunks().to_batches()
+    return column if batches and not sum(map(column.violations, batches)) else None
+
+
+def _amount(column: Column) -> Amount:
+    layout = str(column.options.get("datetime_format")) if needs_parsing(column) else None
+    return Amount(column.name, None, nanoseconds_of(column) if column.role == "datetime" else 0, layout)
