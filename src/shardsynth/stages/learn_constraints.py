@@ -19,7 +19,7 @@ from shardsynth.data.detection import complete
 from shardsynth.data.metadata import columns as columns_of
 from shardsynth.data.values import axis
 from shardsynth.job import Job
-from shardsynth.models.columns.computed import ComputedColumn, computed_after, copy_of
+from shardsynth.models.columns.computed import ComputedColumn, completed, completed_columns, computed_after, copy_of
 from shardsynth.models.columns.fit import ColumnPersons, column_ends
 from shardsynth.models.columns.guess_relations import guess_relations
 from shardsynth.models.columns.marginals import Protection, cells_of_histogram
@@ -135,6 +135,9 @@ def guess_computed(
             late.append(copy)
             copies.add(copy.name)
     late += [ComputedColumn(relation, held(relation.name)) for relation in computed_after(relations, constrained)]
+    busy = {*constrained, *(relation.name for relation in relations)}
+    for source, target in completed_columns([c for c in columns if c.name not in busy], train.sample):
+        late.append(completed(by_name[source], held(target)))
     attempt.write_json(artifacts.run.private / "summary" / GUESSED, [column.to_json() for column in late])
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from shardsynth.data.codec import from_codes, storage_dtype, to_array, to_storage
 from shardsynth.data.columns import Column
 from shardsynth.data.frames import nanoseconds_of
-from shardsynth.data.values import kind_of, needs_parsing
+from shardsynth.data.values import axis, decoded, kind_of, needs_parsing
 from shardsynth.models.columns.formulas import LinearRelation
 from shardsynth.models.columns.operands import Amount
 from shardsynth.models.columns.relations import FunctionRelation, Relation, relation_from_json
@@ -30,12 +30,14 @@ class ComputedColumn:
     Attributes:
         relation: How.
         held: What is known of the column.
-        own_missing: Whether it is missing where it was drawn so. Else it is missing where the relation says so.
+        rule: ``always``: the relation says its values and where it is missing. ``present``: it is missing where it was
+            drawn so, too. ``known``: where a column of the relation is missing, it keeps what was drawn (a score that
+            is completed where it was not measured).
     """
 
     relation: Any
     held: ConstrainedColumn
-    own_missing: bool = False
+    rule: str = "always"
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class ComputedColumn:
 
     def violations(self, batch: pa.RecordBatch) -> int:
         """Rows that contradict it."""
-        if not self.own_missing:
+        if self.rule == "always":
             return int(self.relation.violations(batch))
         both = ~missing_of(batch.column(self.name))
         for parent in self.relation.parents:
@@ -65,15 +67,18 @@ class ComputedColumn:
                 missing = missing | (values < 0)
             read[parent.name] = (values, missing)
         values, missing = self.relation.apply(read)
-        if self.own_missing:
+        if self.rule == "present":
             missing = missing | missing_of(arrays[self.name])
+        elif self.rule == "known":
+            drawn, absent = axis(self.held.column, arrays[self.name])
+            values, missing = np.where(missing, drawn, values), missing & absent
         column = self.held.column
         if self.relation.derived.values is not None:
             codes = np.where(missing, -1, values).astype(np.int64)
             categories = pa.array(list(self.relation.derived.values), column.value_type)
             return from_codes(column.type, categories, codes)
-        axis = np.where(missing, 0.0, values) * (self.held.scale if kind_of(column.type) == "decimal" else 1)
-        stored = to_storage(axis, storage_dtype(column.type, self.held.datetime_format))
+        values = np.where(missing, 0.0, values) * (self.held.scale if kind_of(column.type) == "decimal" else 1)
+        stored = to_storage(values, storage_dtype(column.type, self.held.datetime_format))
         return to_array(
             column.type,
             np.ascontiguousarray(stored),
@@ -85,13 +90,13 @@ class ComputedColumn:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return {"relation": self.relation.to_json(), "held": self.held.to_json(), "own_missing": self.own_missing}
+        return {"relation": self.relation.to_json(), "held": self.held.to_json(), "rule": self.rule}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], schema: pa.Schema) -> ComputedColumn:
         """Inverse of ``to_json``; the type comes from the schema of the table."""
         held = ConstrainedColumn.from_json(data["held"], schema)
-        return cls(relation_from_json(data["relation"]), held, bool(data["own_missing"]))
+        return cls(relation_from_json(data["relation"]), held, str(data["rule"]))
 
 
 def computed_after(relations: Sequence[Relation], replaced: Collection[str]) -> list[Relation]:
@@ -121,9 +126,48 @@ def copy_of(low: ConstrainedColumn, high: ConstrainedColumn, sample: pa.Table) -
     parent, target = _amount(low.column), _amount(high.column)
     factor = parent.nanoseconds / target.nanoseconds if target.nanoseconds else 1.0
     relation = LinearRelation((parent,), target, 0.0, high.precision, sample.num_rows, (factor,))
-    column = ComputedColumn(relation, high, own_missing=True)
+    column = ComputedColumn(relation, high, "present")
     batches = sample.select([parent.name, target.name]).combine_chunks().to_batches()
     return column if batches and not sum(map(column.violations, batches)) else None
+
+
+#: Rows with both columns, and distinct values, of a column that is completed.
+_FEWEST_ROWS, _FEWEST_VALUES = 50, 3
+_MOST_COLUMNS = 200
+
+
+def completed_columns(columns: Sequence[Column], sample: pa.Table) -> list[tuple[str, str]]:
+    """Pairs of a number and a column that has its values wherever it is present, and others elsewhere.
+
+    Args:
+        columns: Numbers, or categories that are numbers.
+        sample: Rows.
+    """
+    values = {}
+    for column in columns:
+        if column.role in ("number", "category") and kind_of(column.type) in ("integer", "float"):
+            plain = decoded(sample.column(column.name))
+            found, missing = axis(Column(column.name, plain.type, column.sdtype, "number"), plain)
+            values[column.name] = np.where(missing, np.nan, found)
+    roles = {column.name: column.role for column in columns}
+    pairs: list[tuple[str, str]] = []
+    for target in list(values)[:_MOST_COLUMNS]:
+        whole = values[target]
+        for source in list(values)[:_MOST_COLUMNS]:
+            known = ~np.isnan(values[source])
+            if source == target or roles[target] != "number" or target in {t for _, t in pairs}:
+                continue
+            if not _FEWEST_ROWS <= known.sum() < (~np.isnan(whole)).sum() or np.isnan(whole[known]).any():
+                continue
+            if (whole[known] == values[source][known]).all() and len(np.unique(whole[known])) >= _FEWEST_VALUES:
+                pairs.append((source, target))
+    return [pair for pair in pairs if pair[0] not in {target for _, target in pairs}]
+
+
+def completed(source: Column, target: ConstrainedColumn) -> ComputedColumn:
+    """The column that takes the values of another one where that is present."""
+    relation = LinearRelation((_amount(source),), _amount(target.column), 0.0, target.precision, 0, (1.0,))
+    return ComputedColumn(relation, target, "known")
 
 
 def _amount(column: Column) -> Amount:

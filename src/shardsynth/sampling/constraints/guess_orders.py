@@ -34,10 +34,13 @@ _FEWEST_ROWS = 30
 _BROKEN_INSTANTS, _BROKEN_ROWS, _BROKEN_SHARE = 1.0, 5.0, 0.02
 #: Of numbers: distinct values that each column needs; a gap below a tenth of the median gap is a small one.
 _DISTINCT = 8
+#: Distinct values of two columns that are equal wherever both are present.
+_DISTINCT_EQUAL = 3
 #: Of numbers: the share of small gaps that is evidence by itself; with this rank correlation, fewer are enough.
 _MANY_SMALL, _SOME_SMALL, _CORRELATION = 0.05, 0.003, 0.6
-#: Of numbers that follow each other: the share of rows that would break the order, from which gaps are no matter.
-_OFTEN_BROKEN = 0.05
+#: Of numbers with this rank correlation: rows that would break the order, at least so many and this share, from which
+#: small gaps are no matter.
+_SOME_CORRELATION, _OFTEN_ROWS, _OFTEN_SHARE = 0.3, 10.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,8 @@ def _group(members: Sequence[tuple[str, Floats]], *, instants: bool) -> list[Ord
         for high in np.flatnonzero(never_above).tolist():
             if high == low:
                 continue
-            # Of two instants that are equal wherever both are present, the one with more values is the lower.
-            equal = instants and (present[low], high) > (present[high], low)
+            # Of two columns that are equal wherever both are present, the one with more values is the lower.
+            equal = (present[low], high) > (present[high], low)
             guess = _pair(matrix[:, low], matrix[:, high], instants=instants, equal=equal)
             if guess is not None:
                 guesses.append(OrderGuess(members[low][0], members[high][0], *guess))
@@ -137,13 +140,16 @@ def _pair(low: Floats, high: Floats, *, instants: bool, equal: bool) -> tuple[bo
     if rows < _FEWEST_ROWS or low.max() <= high.min() or (low > high).any():
         return None
     gap = high - low
-    if not gap.any() and not equal:
+    if not gap.any() and (not equal or len(np.unique(low)) < _DISTINCT_EQUAL):
         return None
+    if not gap.any() and not instants:
+        return False, rows
     # Expected number of broken rows if the columns were independent.
     broken = float((np.searchsorted(np.sort(high), low, side="left") / rows).sum())
-    if broken < (_BROKEN_INSTANTS if instants else max(_BROKEN_ROWS, _BROKEN_SHARE * rows)):
+    often = broken >= max(_OFTEN_ROWS, _OFTEN_SHARE * rows)
+    if broken < (_BROKEN_INSTANTS if instants else max(_BROKEN_ROWS, _BROKEN_SHARE * rows)) and (instants or not often):
         return None
-    if not instants and not _one_quantity(low, high, gap, often=broken >= _OFTEN_BROKEN * rows):
+    if not instants and not _one_quantity(low, high, gap, often=often):
         return None
     return bool((gap > 0).all()), rows
 
@@ -166,10 +172,11 @@ def _one_quantity(low: Floats, high: Floats, gap: Floats, *, often: bool) -> boo
         return False
     small = int((gap <= 0.1 * np.median(gap)).sum())
     ranks = np.stack([np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (low, high)])
-    related = float(np.asarray(np.corrcoef(ranks))[0, 1]) >= _CORRELATION
-    if related and often:
+    correlation = float(np.asarray(np.corrcoef(ranks))[0, 1])
+    if often and correlation >= _SOME_CORRELATION:
         return True
-    return small >= (max(2.0, _SOME_SMALL * len(gap)) if related else _MANY_SMALL * len(gap))
+    few = correlation >= _CORRELATION
+    return small >= (max(2.0, _SOME_SMALL * len(gap)) if few else _MANY_SMALL * len(gap))
 
 
 def _reduced(guesses: Sequence[OrderGuess]) -> list[OrderGuess]:

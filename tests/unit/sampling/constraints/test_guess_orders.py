@@ -57,3 +57,25 @@ def test_numbers_must_look_like_one_quantity() -> None:
         }
     )
     assert guesses(table) == ["lfs <= os"]
+
+
+def test_a_measurement_and_its_completed_copy_are_equal_where_both_are_present() -> None:
+    score = rng.integers(0, 8, N).astype(float)
+    measured = pa.array(score, mask=rng.random(N) < 0.3)
+    completed = np.where(np.asarray(measured.is_null()), 4.25, score)
+    table = pa.table({"measured": measured, "completed": pa.array(completed, mask=rng.random(N) < 0.01)})
+    assert guesses(table) == ["completed <= measured"]
+
+
+def test_two_blood_pressures_and_shares_above_two_limits() -> None:
+    above_five = np.round(100 * rng.beta(1, 4, N), 1)
+    diastolic = np.round(rng.normal(78, 11, N))
+    table = pa.table(
+        {
+            "above5": above_five,
+            "above4": np.round(above_five + (100 - above_five) * rng.beta(3, 6, N), 1),
+            "systolic": diastolic + np.round(9 + rng.gamma(4, 6, N)),
+            "diastolic": diastolic,
+        }
+    )
+    assert guesses(table) == ["above5 < above4", "diastolic < systolic"]
