@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from tests.tables.whole_job import run_default_job
 
@@ -63,11 +62,10 @@ def test_no_order_is_broken_and_durations_fit_their_dates(tmp_path: Path, model:
             assert not (days_of(made, low) > days_of(made, high)).any(), (low, high)
     assert held >= 15
     start, end, screened = (days_of(made, name) for name in ("start", "end", "screened"))
-    there = ~np.isnan(start)
-    assert np.array_equal(made["days"].filter(pa.array(there)).to_numpy(), (end - start)[there] + 1)
-    assert np.array_equal(made["study_day"].filter(pa.array(there)).to_numpy(), (screened - start)[there])
-    assert np.array_equal(np.isnan(days_of(made, "end_time")), ~there)
+    for name, wanted in (("days", end - start + 1), ("study_day", screened - start)):
+        values = np.array([np.nan if v is None else v for v in made[name].to_pylist()])
+        assert np.array_equal(values, wanted, equal_nan=True), name
+    assert np.array_equal(np.isnan(days_of(made, "end_time")), np.isnan(end))
     if model == "gaussian_copula":  # the length of a treatment is learned, not only the lengths that many rows have
         quarters = [np.quantile(t["days"].drop_null().to_numpy(), [0.25, 0.5, 0.75]) for t in (real, made)]
         assert np.abs(quarters[0] - quarters[1]).max() < 40
-        assert pc.max(made["days"]).as_py() - pc.min(made["days"]).as_py() > 100
