@@ -24,6 +24,7 @@ def learn_generators(
     rows: int,
     counts: Mapping[str, tuple[int, int]] | None = None,
     persons: np.ndarray[Any, np.dtype[np.uint64]] | None = None,
+    largest: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Generators by column name, for columns of role ``id`` and ``pii``.
 
@@ -36,6 +37,7 @@ def learn_generators(
         rows: Number of rows to be made.
         counts: Distinct values and values of columns in the whole input, where they were counted.
         persons: uint64[rows of the sample], hashes of their persons, where they are known.
+        largest: By column of whole numbers, the largest ones of the whole input, increasing.
 
     Raises:
         InputError: A generator has too few values for the rows.
@@ -49,6 +51,7 @@ def learn_generators(
         composite=composite_key(metadata),
         counts=counts,
         persons=persons,
+        largest=largest,
     )
     for name, generator in generators.items():
         check_capacity(generator, rows, name)

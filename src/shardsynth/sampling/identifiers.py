@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,15 +31,20 @@ _SAMPLED = 10_000
 _HARDLY_REPEAT = 0.98
 #: Most values of a dictionary index of 8 or 16 bits.
 _SMALL_INDEX = 1 << 16
+#: Numbers per value of the sample that begin with an unused digit, so that these alone are made.
+_ROOM = 1_000
+#: Largest value of a type from which numbers can start above those of the input.
+_ROOMY = 2**31 - 1
 
 
 def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | None = None) -> dict[str, Any]:
     """Generator of a column of role ``id`` or ``pii``.
 
     Ids follow ``regex_format`` of the metadata, else the format of the sample (see ``formats``): such strings become
-    longer when no more are left. Whole numbers count from 1; but large ones that all have the same number of digits are
-    followed by scrambled numbers of so many digits. Personal values come from Faker. The share of missing values is
-    that of the sample.
+    longer when no more are left. Whole numbers count from 1, or from above the largest of the input; but large ones
+    that all have the same number of digits are followed by scrambled numbers of so many digits. These begin with a
+    digit that none of the sample begins with, if there is one. Personal values come from Faker. The share of missing
+    values is that of the sample.
 
     Args:
         column: The column; its options are SDV's (``regex_format``).
@@ -47,7 +52,8 @@ def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | Non
         options: ``seed`` (int: chooses the scrambling and Faker's stream), ``unique`` (bool: a key; no missing
             values), ``locales`` (list of str or str: Faker's), ``rows_per_value`` (int: rows that share one id),
             ``counts`` ((int, int): distinct values and values of the whole input; default: those of the sample),
-            ``persons`` (uint64[n]: hashes of the persons of the values; a format is then learned from one of each).
+            ``persons`` (uint64[n]: hashes of the persons of the values; a format is then learned from one of each),
+            ``largest`` (int[k], increasing: the largest numbers of the whole input, above which counting starts).
 
     Raises:
         MetadataError: A ``regex_format`` is not valid or cannot be enumerated, Faker does not know the PII sdtype, or
@@ -77,6 +83,8 @@ def learn(column: Column, sample_values: pa.Array, options: dict[str, Any] | Non
         generator.update({"kind": "string", **(pii_format or learn_format(texts)).__dict__})
     else:
         generator.update(_learn_number(column, values))
+        if generator["kind"] == "count" and options.get("largest") is not None:
+            generator["start"] = _above(options["largest"], generator["limit"])
     _fit_index(column, generator, unique)
     return generator
 
@@ -131,6 +139,7 @@ def learn_all(
     composite: Collection[str] = (),
     counts: Mapping[str, tuple[int, int]] | None = None,
     persons: np.ndarray[Any, np.dtype[np.uint64]] | None = None,
+    largest: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Generators of all columns of role ``id`` or ``pii``, by name.
 
@@ -146,19 +155,23 @@ def learn_all(
         composite: Columns of a composite key.
         counts: Distinct values and values of columns in the whole input, where they were counted.
         persons: uint64[rows], hashes of the persons of the rows, where they are known.
+        largest: By column of whole numbers, the largest ones of the whole input, increasing. The columns of a composite
+            key count from 1 all the same: some of them are numbers within another one.
     """
     settings = {"seed": seed, "locales": locales, "persons": persons}
     generated = [column for column in columns if column.role in ("id", "pii")]
     generators = {}
     for column in generated:
-        own = {"unique": column.name in {*keys, *composite}, "counts": (counts or {}).get(column.name)}
+        own: dict[str, Any] = {"unique": column.name in {*keys, *composite}, "counts": (counts or {}).get(column.name)}
+        if column.name not in composite:
+            own["largest"] = (largest or {}).get(column.name)
         generators[column.name] = learn(column, table[column.name], {**settings, **own})
     parts = [column for column in generated if column.name in composite]
     if parts:
         distinct = {column.name: pc.count_distinct(decoded(table[column.name])).as_py() for column in parts}
-        largest = max(parts, key=lambda column: (capacity(generators[column.name]), distinct[column.name]))
+        widest = max(parts, key=lambda column: (capacity(generators[column.name]), distinct[column.name]))
         for column in parts:
-            if column is not largest and column.name not in keys:
+            if column is not widest and column.name not in keys:
                 generator = generators[column.name]
                 size = max(1, min(distinct[column.name], capacity(generator)))
                 generator.update({"numbering": [size]} if "numbering" in generator else {"cycle": size})
@@ -204,8 +217,27 @@ def _learn_number(column: Column, values: pa.Array) -> dict[str, Any]:
         digits = len(str(int(present.max())))
         spread = present.max() - present.min() > 20 * len(present)
         if spread and len(str(int(present.min()))) == digits and digits <= _most_digits(column.value_type):
-            return {"kind": "number", "regex": f"[1-9][0-9]{{{digits - 1}}}"}
+            used = {str(int(value))[0] for value in present.tolist()}
+            unused = "".join(digit for digit in "123456789" if digit not in used)
+            if not unused or len(unused) * 10 ** (digits - 1) < _ROOM * len(present):
+                unused = "1-9"
+            return {"kind": "number", "regex": f"[{unused}][0-9]{{{digits - 1}}}"}
     return {"kind": "count", "start": 1, "limit": limit}
+
+
+def _above(largest: Sequence[int], limit: int) -> int:
+    """A round number above all numbers of the input, of which it tells the first digit; 1 where the type is small.
+
+    Of the first digits, only that of the least of ``largest`` counts, which no single row decides. Where the largest of
+    all is beyond, it is the next power of ten.
+    """
+    if limit < _ROOMY or not len(largest) or largest[-1] < 1:
+        return 1
+    unit = 10 ** (len(str(max(int(largest[0]), 1))) - 1)
+    start = (int(largest[0]) // unit + 1) * unit
+    if start < int(largest[-1]):
+        start = 10 ** len(str(int(largest[-1])))
+    return int(start) + 1 if start <= limit // 2 else 1
 
 
 def capacity(generator: dict[str, Any]) -> int:

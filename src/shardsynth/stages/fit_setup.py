@@ -18,6 +18,7 @@ from shardsynth.planning.plan import Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.stages.persons import sample_persons
 from shardsynth.standalone import signals
+from shardsynth.summaries.tally import NumberTally
 
 #: Difference between the seeds of a model's candidates.
 _REPLICA_SEED = 1_000_003
@@ -48,10 +49,11 @@ def fit_setup(
         InputError: An id has too few values for the rows to be made.
     """
     plan, run = artifacts.plan, artifacts.run
-    counts = None if plan.job.privacy is not None else counted_values(artifacts)
+    plain = plan.job.privacy is None
+    counts, largest = (counted_values(artifacts), largest_numbers(artifacts)) if plain else (None, None)
     persons = sample_persons(artifacts, "train")  # None under dp, where the sample has no rows
     metadata = artifacts.metadata()
-    generators = learn_generators(plan.job, task.model, metadata, columns, sample, plan.rows, counts, persons)
+    generators = learn_generators(plan.job, task.model, metadata, columns, sample, plan.rows, counts, persons, largest)
     with tempfile.TemporaryDirectory(prefix="training-", dir=run.private) as scratch:
         yield FitSetup(
             schema,
@@ -79,3 +81,19 @@ def counted_values(artifacts: Artifacts) -> dict[str, tuple[int, int]]:
             distinct = len(pa.concat_arrays(parts).unique())  # `count_distinct` knows fewer types
             counts[name] = (distinct, train[name].present + holdout[name].present)
     return counts
+
+
+def largest_numbers(artifacts: Artifacts) -> dict[str, list[int]]:
+    """By column of integers, its largest values in the whole input, increasing."""
+    parts = [artifacts.profile(name) for name in ("train", "holdout")]
+    found = {}
+    for arrow_field in artifacts.plan.schema:
+        kind = arrow_field.type.value_type if pa.types.is_dictionary(arrow_field.type) else arrow_field.type
+        if pa.types.is_integer(kind):
+            values: list[int] = []
+            for part in parts:
+                tally = part[arrow_field.name]
+                assert isinstance(tally, NumberTally)
+                values += [int(value) for value in tally.highest[0].tolist()]
+            found[arrow_field.name] = sorted(set(values))[-artifacts.plan.job.rare.min_count :]
+    return found

@@ -346,3 +346,30 @@ def test_letters_that_one_person_has_are_no_format() -> None:
     each = np.arange(24, dtype=np.uint64)
     made = identifiers.learn(column, values, {"persons": each})
     assert made == identifiers.learn(column, values)
+
+
+@pytest.mark.parametrize(
+    ("largest", "start"),
+    [
+        ([301, 304, 306], 401),
+        ([1700, 1718], 2001),
+        ([9100, 9105], 10_001),
+        ([402, 40_017], 100_001),  # one row's number is far beyond the others: its first digit is not told
+        ([0], 1),
+        ([3 * 2**61], 1),  # no room above it
+    ],
+)
+def test_numbers_start_above_those_of_the_input(largest, start):
+    column = Column("id", pa.int64(), "id", "id")
+    generator = identifiers.learn(column, pa.array([1, 2, 3]), {"largest": largest})
+    made = identifiers.make(generator, pa.int64(), 0, 3)
+    assert made.to_pylist() == [start, start + 1, start + 2] and not set(made.to_pylist()) & set(largest)
+
+
+def test_scrambled_numbers_begin_as_no_number_of_the_input_does():
+    column = Column("mrn", pa.int64(), "id", "id")
+    real = pa.array(np.random.default_rng(0).integers(1_000_000, 6_000_000, 2_000))
+    generator = identifiers.learn(column, real)
+    made = identifiers.make(generator, pa.int64(), 0, 5_000)
+    assert len(set(made.to_pylist())) == 5_000 and not set(made.to_pylist()) & set(real.to_pylist())
+    assert {len(str(number)) for number in made.to_pylist()} == {7}
