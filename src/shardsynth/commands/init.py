@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from shardsynth.commands.old_config import OldConfig
@@ -16,12 +17,14 @@ from shardsynth.data.column_names import said_by
 from shardsynth.data.column_roles import Finding
 from shardsynth.data.detection import detect_with_findings
 from shardsynth.data.metadata import TABLE, public
+from shardsynth.data.metadata import columns as columns_of
 from shardsynth.data.personal import suspects
 from shardsynth.data.shards import Dataset, open_shards, read_batches
+from shardsynth.data.values import decoded
 from shardsynth.errors import JobError
 from shardsynth.job import Job
 from shardsynth.standalone.files import human_bytes, write_atomic, write_json
-from shardsynth.summaries.persons import hash_persons
+from shardsynth.summaries.persons import Hashes, distinct_in, hash_persons
 from shardsynth.summaries.profile import Profile, ProfileOptions
 
 
@@ -89,6 +92,12 @@ def write_job(
         if suspect.column in found:
             continue
         yield f"column {suspect.column!r}: {suspect.reason}"
+    for name, share in _mostly_rare(metadata, profile, persons).items():
+        counted = "rows" if persons is None else "persons"
+        yield (
+            f"column {name!r}: {share:.0%} of its rows have values of fewer than {_COMMON} {counted}: these do not come "
+            "out; write it in fewer categories, as a number or as full dates"
+        )
     for relation in proposals.relations:
         yield f"on all rows: {one_line(relation.describe())}"
     for order in proposals.orders:
@@ -106,6 +115,8 @@ def write_job(
 _PERSON = "taken as the person (`person:`), so that rare values, extremes, holdout and figures count persons, not rows"
 #: Rows per value up to which an id repeats seldom.
 _SELDOM = 1.5
+#: Rows, or persons, that a value needs by default; share of rows with rarer ones from which `init` says so.
+_COMMON, _MOSTLY = 5, 0.5
 #: Most phrases of one line.
 _MOST_LISTED = 12
 _HEADER = """\
@@ -113,6 +124,25 @@ _HEADER = """\
 # Models: autoregressive (the most faithful; trained, on CPUs too), gaussian_copula (fitted from counts, on CPUs),
 # copulagan, ctgan, tvae (trained; GPUs help).
 """
+
+
+def _mostly_rare(metadata: dict[str, Any], profile: Profile, persons: Hashes | None) -> dict[str, float]:
+    """By column of categories, the share of rows with a rare value, where these are most rows of the sample."""
+    found = {}
+    for column in columns_of(metadata, profile.sample.schema):
+        if column.role != "category":
+            continue
+        values = decoded(profile.sample[column.name].combine_chunks()).dictionary_encode()
+        codes = np.asarray(values.indices.fill_null(-1).to_numpy(zero_copy_only=False))
+        present = codes >= 0
+        codes, size = codes[present].astype(np.int64), len(values.dictionary)
+        weight = np.bincount(codes, minlength=size)
+        if persons is not None:
+            weight = distinct_in(codes, persons[present], size)
+        share = float((weight < _COMMON)[codes].mean()) if len(codes) else 0.0
+        if share > _MOSTLY:
+            found[column.name] = share
+    return found
 
 
 def _listed(phrases: Sequence[str]) -> str:
