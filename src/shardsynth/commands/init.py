@@ -95,8 +95,8 @@ def write_job(
     for name, share in _mostly_rare(metadata, profile, persons).items():
         counted = "rows" if persons is None else "persons"
         yield (
-            f"column {name!r}: {share:.0%} of its rows have values of fewer than {_COMMON} {counted}: these do not come "
-            "out; write it in fewer categories, as a number or as full dates"
+            f"column {name!r}: {share:.0%} of its rows have values of fewer than {_COMMON} {counted}: these do not "
+            "come out; write it in fewer categories, as a number or as full dates"
         )
     for relation in proposals.relations:
         yield f"on all rows: {one_line(relation.describe())}"
