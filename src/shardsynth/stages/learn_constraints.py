@@ -171,6 +171,7 @@ def _bind_steps(
         anchored=lambda columns: needs_anchor(columns, sample),
         known=known,
         rooted=lambda names, edges: has_roots(names, edges, sample),
+        holds=lambda step: bool(step.valid(sample, train.sample.num_rows).all()),
     )
     return TableConstraints(schema, tuple(steps), tuple(programs))
 

@@ -16,7 +16,7 @@ from shardsynth.errors import JobError, did_you_mean
 from shardsynth.sampling.constraints.combined import CombinationStep, OneHotStep
 from shardsynth.sampling.constraints.increments import IncrementStep
 from shardsynth.sampling.constraints.ordered import OrderedStep
-from shardsynth.sampling.constraints.partial_order import Edge, PartialOrderStep, sorted_edges
+from shardsynth.sampling.constraints.partial_order import Edge, PartialOrderStep, between, sorted_edges
 from shardsynth.sampling.constraints.step import ConstrainedColumn, Step, unique_name
 
 Declared = Mapping[str, Any]
@@ -104,6 +104,7 @@ def bind(
     anchored: Callable[[tuple[str, ...]], bool] = lambda columns: False,
     known: Callable[[CombinationStep], frozenset[str]] = lambda step: frozenset(),
     rooted: Callable[[Sequence[str], Sequence[Edge]], list[bool]] = lambda names, edges: [False] * len(names),
+    holds: Callable[[PartialOrderStep], bool] = lambda step: False,
 ) -> list[Step]:
     """The steps of the constraints of SDV's own classes, in the order in which their columns can be restored.
 
@@ -118,6 +119,7 @@ def bind(
         anchored: Whether some row has a later one of these ordered columns but not the first.
         known: The allowed combinations of a FixedCombinations that is enforced by rejection, as JSON.
         rooted: By column of a partial order: whether some row has it, but no column that must lie below it.
+        holds: Whether an order that follows from others holds on the rows without the column between its two, as well.
 
     Raises:
         JobError: A constraint cannot be on such a column.
@@ -132,7 +134,7 @@ def bind(
         if number in shared:
             group = shared[number]
             if number == group[0]:
-                joint = _partial_order([declared[k] for k in group], group, column_of, used_names, rooted)
+                joint = _partial_order([declared[k] for k in group], group, column_of, used_names, rooted, holds)
                 replaced |= set(joint.replaced)
                 used_names |= {replacement.field.name for replacement in joint.replacements}
                 steps.append(joint)
@@ -229,6 +231,7 @@ def _partial_order(
     column_of: Callable[[str], ConstrainedColumn],
     names: Collection[str],
     rooted: Callable[[Sequence[str], Sequence[Edge]], list[bool]],
+    holds: Callable[[PartialOrderStep], bool],
 ) -> PartialOrderStep:
     for number, declaration in zip(numbers, declared):
         constrained = tuple(column_of(name) for name in columns_in(declaration))
@@ -239,17 +242,19 @@ def _partial_order(
     found = sorted_edges(_pairs(declared))
     assert found is not None
     columns, edges = found
-    taken = set(names)
+    held = tuple(column_of(c) for c in columns)
+    kept, taken = tuple(dict(d) for d in declared), set(names)
+    # In a drawn row the column between two others may be missing, though it never is in the input.
+    more = [edge for edge in between(edges) if holds(PartialOrderStep(kept, held, (edge,), (), ()))]
+    every = tuple(sorted([*edges, *more]))
     gaps, roots = [], []
-    for place, (name, root) in enumerate(zip(columns, rooted(columns, edges))):
+    for place, (name, root) in enumerate(zip(columns, rooted(columns, every))):
         lower = [columns[low] for low, high, _ in edges if high == place]
         gaps.append(unique_name("#".join([*lower, name]), taken) if lower else "")
         taken.add(gaps[-1])
         roots.append(unique_name(f"{name}.first_value", taken) if lower and root else "")
         taken.add(roots[-1])
-    return PartialOrderStep(
-        tuple(dict(d) for d in declared), tuple(column_of(c) for c in columns), edges, tuple(gaps), tuple(roots)
-    )
+    return PartialOrderStep(kept, held, every, tuple(gaps), tuple(roots))
 
 
 def _by_rejection(step: Step, known: Callable[[CombinationStep], frozenset[str]]) -> Step:

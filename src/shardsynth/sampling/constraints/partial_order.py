@@ -192,6 +192,16 @@ def sorted_edges(pairs: Sequence[tuple[str, str, bool]]) -> tuple[list[str], tup
     return names, tuple((low, high, differ) for (low, high), differ in sorted(strict.items()))
 
 
+def between(edges: Sequence[Edge]) -> list[Edge]:
+    """Pairs that follow from others, which say nothing of a row without the column between them; not strict."""
+    below: dict[int, set[int]] = {}
+    for low, high, _ in sorted(edges, key=lambda edge: edge[1]):  # each column comes after those below it
+        below.setdefault(high, set()).update({low}, below.get(low, set()))
+    direct = {(low, high) for low, high, _ in edges}
+    pairs = ((low, high) for high, lows in below.items() for low in lows)
+    return [(low, high, False) for low, high in sorted(pairs) if (low, high) not in direct]
+
+
 def has_roots(names: Sequence[str], edges: Sequence[Edge], arrays: Arrays) -> list[bool]:
     """By column: whether some row has it, but none of the columns that must lie below it."""
     missing = [missing_of(arrays[name]) for name in names]

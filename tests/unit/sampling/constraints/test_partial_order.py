@@ -66,3 +66,37 @@ def test_whatever_a_model_draws_is_restored_in_order(seed: int) -> None:
     for low, high in (("a", "c"), ("b", "c"), ("a", "d"), ("b", "d")):
         assert not (frame[low] > frame[high]).any()
     assert not (frame["c"] >= frame["d"]).any()
+
+
+def test_an_order_that_follows_holds_where_the_column_between_is_not_drawn() -> None:
+    """a <= b <= c with b on every row of the input: a model may leave b out of a row, and c stays above a."""
+    rng = np.random.default_rng(3)
+    a = rng.integers(0, 100, 200)
+    batch = pa.record_batch({"a": a, "b": a + rng.integers(0, 5, 200), "c": a + rng.integers(5, 9, 200)})
+    arrays = {name: batch.column(name) for name in batch.schema.names}
+    for holds in (True, False):
+        (step,) = bind(
+            [below("a", "b"), below("b", "c")],
+            lambda name: ConstrainedColumn(Column(name, pa.int64(), "numerical", "number")),
+            batch.schema.names,
+            rooted=lambda names, edges: has_roots(names, edges, arrays),
+            holds=lambda step: holds and bool(step.valid(arrays, 200).all()),  # noqa: B023
+        )
+        assert isinstance(step, PartialOrderStep) and (len(step.edges) == 3) == holds
+    (step,) = bind(
+        [below("a", "b"), below("b", "c")],
+        lambda name: ConstrainedColumn(Column(name, pa.int64(), "numerical", "number")),
+        batch.schema.names,
+        rooted=lambda names, edges: has_roots(names, edges, arrays),
+        holds=lambda step: bool(step.valid(arrays, 200).all()),
+    )
+    table = TableConstraints(batch.schema, (step,))
+    table = TableConstraints.from_json(table.to_json())
+    drawn = {name: rng.integers(0, 100, 400) for name in table.inner.names}
+    missing = {"a#b": np.ones(400, bool)}
+    inner = pa.RecordBatch.from_arrays(
+        [pa.array(drawn[f.name], f.type, mask=missing.get(f.name)) for f in table.inner], schema=table.inner
+    )
+    rows, valid = table.restore(inner)
+    assert valid.all() and rows["b"].null_count == 400 and rows["c"].null_count == 0
+    assert (rows["c"].to_numpy() >= rows["a"].to_numpy()).all()
