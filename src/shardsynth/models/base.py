@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from shardsynth.data.coding import TableCoder
     from shardsynth.data.columns import Column
+    from shardsynth.models.columns.fitted import FittedColumn
     from shardsynth.models.columns.forms import StorageForm
     from shardsynth.sampling.conditions import Conditions
     from shardsynth.summaries.counts import Counts
@@ -50,6 +51,10 @@ class NativeModel(Protocol):
     @property
     def schema(self) -> pa.Schema:
         """Arrow schema of the input, and of every batch drawn, metadata included."""
+
+    @property
+    def fitted(self) -> Sequence[FittedColumn]:
+        """The fitted columns, one per field of the schema."""
 
     @property
     def generators(self) -> dict[str, dict[str, Any]]:
