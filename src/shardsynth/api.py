@@ -402,13 +402,13 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
 
         lost = export_constrained(model, under, load_model(folder).sample(ROWS), output)
     elif family == "gaussian_copula":
-        from shardsynth.models.sdv.export_copula import export
+        from shardsynth.models.sdv.export_copula import export, lost_by_export
 
         lost = [
             f"column {column!r}: KS distance {distance:.3f} to the native marginal"
             for column, distance in export(model, output).items()
             if distance > 0.005
-        ]
+        ] + lost_by_export(model)
     else:
         from shardsynth.models.sdv.export_deep import export as export_deep
 

@@ -189,6 +189,7 @@ class Fitting:
         hide: Takes out of rows what too few persons have; None: rows are learned as they are.
         persons: Gives the hashes uint64[training rows] of the rows' persons, in their order; None: each row is a
             person of its own.
+        target: The column that a user would predict, whose rare classes matter most; None: not said.
     """
 
     setup: FitSetup
@@ -199,6 +200,7 @@ class Fitting:
     score: Callable[[pa.RecordBatch], float] | None = None
     hide: Callable[[Any], Any] | None = None
     persons: Callable[[], NDArray[np.uint64]] | None = None
+    target: str | None = None
 
     @property
     def training_rows(self) -> int:

@@ -43,6 +43,8 @@ def _copula() -> Family:
         FitOptions.parse(options).check_table(schema, columns)
 
     def fit(fitting: Fitting) -> Fitted:
+        from shardsynth.models.columns.options import FitOptions
+        from shardsynth.models.copula.class_fit import fit_classes
         from shardsynth.models.copula.fit import fit_copula
         from shardsynth.models.copula.model import GaussianCopula
 
@@ -51,7 +53,14 @@ def _copula() -> Family:
         model = GaussianCopula.from_fit(
             fit, setup.schema, setup.columns, generators=setup.generators, name=setup.name or "gaussian_copula"
         )
-        return Fitted(model, fitting.counts.rows, tuple(fit.notes))
+        options = FitOptions.parse(setup.options)
+        if fitting.target is not None and not setup.coder.wide and options.encoding != "sdv":
+            persons = None if fitting.persons is None else fitting.persons()
+            sample = fitting.profile.sample
+            if persons is None or len(persons) == sample.num_rows:
+                classes = fit_classes(fit, fitting.target, sample, setup.coder, options.protection, persons)
+                model = model if classes is None else model.with_classes(classes)
+        return Fitted(model, fitting.counts.rows, model.notes)
 
     def load(folder: Path) -> NativeModel:
         from shardsynth.models.copula.model import GaussianCopula

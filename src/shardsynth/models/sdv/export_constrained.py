@@ -23,7 +23,7 @@ from shardsynth.models.sdv.derived import derive
 from shardsynth.models.sdv.export_columns import column_of, save_pickle
 from shardsynth.models.sdv.export_copula import (
     as_category,
-    not_computed,
+    not_held,
     parametrised,
     replace_copula,
     unfitted,
@@ -104,7 +104,7 @@ def to_stock(model: GaussianCopula, table: TableConstraints, rows: pa.Table) -> 
         for column, distance in distances.items()
         if distance > 0.005
     ]
-    lost += not_computed(model, derived)
+    lost += not_held(model, derived)
     if constrained:
         lost.append(f"columns of constraints have SDV's own marginals, fitted to {rows.num_rows:,} drawn rows")
     return synthesizer, lost

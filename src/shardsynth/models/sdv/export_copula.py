@@ -62,6 +62,11 @@ class Output:
     latent: int
 
 
+def lost_by_export(model: GaussianCopula) -> list[str]:
+    """Lines for what the stock synthesizer of a model does not hold, besides its marginals."""
+    return not_held(model, derive(model))
+
+
 def export(model: GaussianCopula, path: str | Path) -> dict[str, float]:
     """Write a model as the pickle of a stock synthesizer.
 
@@ -91,13 +96,17 @@ def to_stock(model: GaussianCopula) -> tuple[Any, dict[str, float]]:
         return synthesizer, lost
 
 
-def not_computed(model: GaussianCopula, derived: Derived) -> list[str]:
-    """Lines for the columns that the model computes, and SDV cannot."""
-    return [
+def not_held(model: GaussianCopula, derived: Derived) -> list[str]:
+    """Lines for what SDV's copula cannot hold: computed columns, and rare classes."""
+    lines = [
         f"column {relation.name!r}: not computed any more ({relation.describe()}), only correlated"
         for relation in model.relations
         if relation.name not in derived.functions
     ]
+    if model.groups:
+        target = model.schema.names[model.target]
+        lines.append(f"rare classes of {target!r}: lost, their rows have the distributions of the whole table")
+    return lines
 
 
 def as_category(column: Column) -> Column:
