@@ -13,11 +13,12 @@ from shardsynth.data.coding import TableCoder
 from shardsynth.errors import JobError
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent
 from shardsynth.models.columns.learn import Integers, fit_columns, verified_relations
+from shardsynth.models.columns.missing import missing_groups
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.columns.ordering import correspondence_order
 from shardsynth.models.columns.relations import Relation
 from shardsynth.models.copula.hermite import gram_correlation
-from shardsynth.models.copula.latents import Dimension, missing_groups, tabulated_correlation
+from shardsynth.models.copula.latents import Dimension, tabulated_correlation
 from shardsynth.models.copula.sdv_encoding import fit_like_sdv
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile
