@@ -149,13 +149,24 @@ class _Completion:
             state = self._improved(state, chosen, state[2] >= _INVALID, "complete with a choice")
         best, usable, apart = state
         done = apart < _INVALID
-        if not done.all():
-            moved = in_order(self.table, best, self.rows)
-            valid = usable & self._valid(moved, best, np.arange(self.n))
-            best = _joined([best, moved], np.where(done, 0, self.n) + np.arange(self.n))
+        untold = self._untold()
+        for widened in (False, True):
+            wanted = ~done if widened else untold | ~done
+            if not wanted.any():
+                continue
+            moved = in_order(self.table, best, self.rows, widened=widened)
+            valid = wanted & usable & self._valid(moved, best, np.arange(self.n))
+            best = _joined([best, moved], np.where(valid, self.n, 0) + np.arange(self.n))
             done = done | valid
         best = overwritten(best, self.rows)
         return best if done.all() and not unheld.any() else self._with_gaps(best, done)
+
+    def _untold(self) -> Mask:
+        """bool[n]: rows with a known value that the model is not told of."""
+        untold: Mask = np.zeros(self.n, np.bool_)
+        for mask in self.known.untold.values():
+            untold = untold | mask
+        return untold
 
     def _unheld(self) -> Mask:
         """bool[n]: rows whose known part of a combination no combination of the model has; a warning names them."""

@@ -294,6 +294,8 @@ def test_completed_values_follow_the_known_ones(done):
     late = model.complete(real.select(["high", "country"]), first_row=0).to_pandas()
     both = late.dropna(subset=["low", "high"])
     assert np.corrcoef(both["low"], both["high"])[0, 1] > 0.5
+    gaps, expected = both["high"] - both["low"], real.to_pandas()["high"] - real.to_pandas()["low"]
+    assert gaps.mean() == pytest.approx(expected.mean(), abs=0.6) and gaps.std() < 1.3 * expected.std()
     assert set(late.loc[late["country"] == "DE", "city"]) == {"Ulm", "Kiel"}
     assert set(late.loc[late["country"] == "FR", "city"].dropna()) <= {"Lyon", "Metz"}
 

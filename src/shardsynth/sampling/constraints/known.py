@@ -305,33 +305,46 @@ def _spread(columns: ComparedColumns, place: int) -> float:
     return float(width * columns.per_axis(place))
 
 
-def in_order(table: TableConstraints, drawn: pa.RecordBatch, rows: Mapping[str, pa.Array]) -> pa.RecordBatch:
+def in_order(
+    table: TableConstraints, drawn: pa.RecordBatch, rows: Mapping[str, pa.Array], *, widened: bool
+) -> pa.RecordBatch:
     """Drawn rows with the known values, and their own values moved so that the orders hold.
 
-    What lies below a known value that is smaller than the drawn one is shifted down with it, so that gaps stay as they
+    What lies below a known value is shifted by the difference of the known to the drawn one, so that gaps stay as they
     were drawn. Then each value is put between those that must lie below and above it.
+
+    Args:
+        table: The constraints.
+        drawn: Rows as they were drawn.
+        rows: Their known values.
+        widened: Whether values may be moved beyond the ends of the training values.
     """
     batch = overwritten(drawn, rows)
     arrays = {name: batch.column(name) for name in batch.schema.names}
     for step in table.steps:
         if isinstance(step, (OrderedStep, PartialOrderStep)) and set(step.columns) & set(rows):
-            arrays.update(_moved(step, drawn, arrays, rows))
+            arrays.update(_moved(step, drawn, arrays, rows, widened))
     return pa.RecordBatch.from_arrays([arrays[f.name] for f in batch.schema], schema=batch.schema)
 
 
 def _moved(
-    step: OrderedStep | PartialOrderStep, drawn: pa.RecordBatch, arrays: Arrays, rows: Mapping[str, pa.Array]
+    step: OrderedStep | PartialOrderStep,
+    drawn: pa.RecordBatch,
+    arrays: Arrays,
+    rows: Mapping[str, pa.Array],
+    widened: bool,
 ) -> dict[str, pa.Array]:
     size = len(step.columns)
     if isinstance(step, PartialOrderStep):
         edges = list(step.edges)
     else:
         edges = [(low, high, step.strict) for high in range(size) for low in range(high)]
-    # Outside of the ends of the training values, if it must be.
-    widened = tuple(
-        c if kind_of(c.column.type) == "decimal" else replace(c, low=-np.inf, high=np.inf) for c in step.constrained
-    )
-    columns = ComparedColumns(widened)
+    constrained = step.constrained
+    if widened:
+        constrained = tuple(
+            c if kind_of(c.column.type) == "decimal" else replace(c, low=-np.inf, high=np.inf) for c in constrained
+        )
+    columns = ComparedColumns(constrained)
     read = [columns.values(i, arrays[name]) for i, name in enumerate(step.columns)]
     values, missing = [v.copy() for v, _ in read], [m for _, m in read]
     n = len(values[0])
@@ -343,14 +356,14 @@ def _moved(
     for i in reversed(range(size)):
         if step.columns[i] in rows:
             before, none_before = columns.values(i, drawn.column(step.columns[i]))
-            excess = np.where(fixed[i] & ~none_before, np.maximum(before - values[i], 0), 0)
+            excess = np.where(fixed[i] & ~none_before, before - values[i], 0)
             shift[i] = np.where(fixed[i], excess, shift[i])
         for low, high, strict in edges:
             if low == i:
                 top = np.where(fixed[high] & ~missing[high], values[high], ceiling[high])
                 ceiling[i] = np.minimum(ceiling[i], np.where(top >= largest, top, top - step_of[i] * strict))
-            elif high == i:
-                shift[low] = np.maximum(shift[low], shift[i])
+            elif high == i and not missing[i].all():
+                shift[low] = np.where(missing[i], shift[low], shift[i])  # the nearest one above counts
         values[i] = np.where(fixed[i] | missing[i], values[i], np.minimum(values[i] - shift[i], ceiling[i]))
     moved: dict[str, pa.Array] = {}
     for i, name in enumerate(step.columns):
