@@ -20,7 +20,7 @@ from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Ma
 from shardsynth.models.columns.guess_relations import guess_relations
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.columns.relations import FunctionRelation, Operand, Relation
-from shardsynth.models.copula.class_fit import fit_classes
+from shardsynth.models.copula.class_fit import with_classes
 from shardsynth.models.copula.fit import fit_copula
 from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.sampling.identifiers import learn_all
@@ -53,11 +53,15 @@ def native(table: pa.Table, target: str | None = None, persons: Any = None, **op
         counts.update(batch, offset)
         offset += batch.num_rows
     generators = learn_all(profile.sample, columns, md.keys_of(metadata), seed=0)
-    found = fit_copula(profile, coder, counts, options, relations)
+
+    def fitted(learned=()):
+        return fit_copula(profile, coder, counts, options, relations, learned)
+
+    found, classes = fitted(), None
+    if target is not None:
+        protection = FitOptions.parse(options).protection
+        found, classes = with_classes(found, fitted, target, profile.sample, coder, protection, persons)
     model = GaussianCopula.from_fit(found, table.schema, columns, generators=generators)
-    if target is None:
-        return model
-    classes = fit_classes(found, target, profile.sample, coder, FitOptions.parse(options).protection, persons)
     return model if classes is None else model.with_classes(classes)
 
 

@@ -140,3 +140,20 @@ def test_no_class_value_is_a_value_of_the_table(frauds):
     assert marginal.lo[0] >= own[4] - 0.01 and marginal.hi[-1] <= own[-5] + 0.01
     rows = frauds.draw(2, 0, 20_000, conditions=parse_conditions("fraud == 1")).to_pandas()
     assert rows["amount"].max() <= own[-5] + 0.01
+
+
+def test_a_class_that_one_column_tells_exactly():
+    """Frauds are the largest amounts: they stay so, but as a class, which countries depend on, too."""
+    rng, rows = np.random.default_rng(8), 40_000
+    rare = rng.random(rows) < 0.005
+    amount = np.where(rare, rng.lognormal(8, 0.3, rows), rng.lognormal(3, 0.7, rows)).round(2)
+    country = np.where(rare & (rng.random(rows) < 0.8), "XX", rng.choice(["DE", "FR", "XX"], rows, p=[0.6, 0.38, 0.02]))
+    table = pa.table({"amount": amount, "country": country, "fraud": pa.array(rare.astype(np.int8))})
+    model = native(table, target="fraud")
+    drawn = model.draw(1, 0, 60_000).to_pandas()
+    frauds = drawn[drawn["fraud"] == 1]
+    assert len(frauds) == pytest.approx(60_000 * rare.mean(), rel=0.35)
+    assert drawn.loc[drawn["fraud"] == 0, "amount"].max() < frauds["amount"].min()
+    assert len(model.groups) == 2
+    assert frauds["amount"].median() == pytest.approx(2981, rel=0.1)
+    assert (frauds["country"] == "XX").mean() == pytest.approx(0.8, abs=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from shardsynth.data.coding import ColumnCoder, TableCoder
 from shardsynth.data.values import axis_of_native, decoded
 from shardsynth.models.columns.column_options import EMPIRICAL
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Marginal
+from shardsynth.models.columns.formulas import StepRelation
 from shardsynth.models.columns.marginals import Cells, Protection, person_ends, protected_ends, protected_marginal
 from shardsynth.models.copula.classes import ClassesFit, ClassFit, conditional, distribution, points
 from shardsynth.summaries.persons import NOBODY, Hashes, PersonCells, PersonEnds
@@ -85,6 +87,41 @@ def fit_classes(
             return None
         rest[index] = learned
     return ClassesFit(place[target], tuple(classes), rest) if classes else None
+
+
+def with_classes(
+    fit: CopulaFit,
+    refit: Callable[[Collection[str]], CopulaFit],
+    target: str,
+    sample: pa.Table,
+    coder: TableCoder,
+    protection: Protection,
+    persons: Hashes | None,
+) -> tuple[CopulaFit, ClassesFit | None]:
+    """A fit with the rare classes of a target.
+
+    A rare class that follows from a range of one number (frauds are the largest amounts) would leave nothing but this
+    number to the other columns. Where it has enough rows, it is learned as a class instead, if that number is among the
+    columns that differ in it.
+
+    Args:
+        fit: The fitted copula.
+        refit: Fits it again, with these columns learned and not computed.
+        target: As of ``fit_classes``, like the rest.
+        sample: Row sample.
+        coder: The codes.
+        protection: What the model may hold.
+        persons: Hashes of the persons of the sample.
+    """
+    for relation in fit.relations:
+        if relation.name == target and isinstance(relation, StepRelation):
+            other = refit([target])
+            classes = fit_classes(other, target, sample, coder, protection, persons)
+            parent = [column.name for column in other.columns].index(relation.parent.name)
+            if classes is not None and all(parent in found.marginals for found in classes.classes):
+                return other, classes
+            return fit, None
+    return fit, fit_classes(fit, target, sample, coder, protection, persons)
 
 
 def _marginal(
