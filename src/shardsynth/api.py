@@ -23,9 +23,10 @@ from shardsynth.errors import ConditionError, JobError, ModelError, RunError
 from shardsynth.job import Job
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
 from shardsynth.run.cluster import keep, plan_kept, with_overrides
-from shardsynth.run.constraint_card import keeps
+from shardsynth.run.constraint_card import read_card
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
+from shardsynth.sources.known import complete_table
 from shardsynth.sources.sources import model_card, open_distributions, open_native, open_source
 from shardsynth.standalone.files import (
     human_bytes,
@@ -336,22 +337,23 @@ class Model:
             self._source = source
         return pa.Table.from_batches(source.batches(range(first_row, first_row + rows)), source.schema)
 
-    def complete(self, rows: pa.Table, *, first_row: int = 0) -> pa.Table:
+    def complete(self, rows: pa.Table, *, first_row: int | None = None) -> pa.Table:
         """Rows with what they lack drawn given what they have (gaussian_copula; autoregressive of ``order: any``).
 
         Args:
             rows: Some or all of the model's columns, in the input's types.
-            first_row: Global number of the first row: parts of a table can be completed on their own.
+            first_row: Global number of the first row: parts of a table can be completed on their own. By default other
+                known rows have other completions and other ids, which the model's ledger keeps apart; the same known
+                rows again have the same.
 
         Raises:
             ConditionError: The model cannot complete rows, or does not know a category of theirs.
-            InputError: A column is not the model's, or not of its type.
+            InputError: A column is not the model's, or not of its type; or known values break a constraint.
         """
-        if keeps(self.folder):
-            raise ConditionError(f"{self.folder}: keeps constraints, under which it cannot complete rows")
         if self.card.get("engine") != "native":
             raise ConditionError(f"{self.folder}: a stock model cannot complete rows; use a native one")
-        return open_native(self.folder).complete(rows, self.seed, first_row)
+        model, under = open_native(self.folder), read_card(self.folder, trust=self.trust_pickle)
+        return complete_table(model, under, self.folder, rows, self.seed, first_row)
 
     @property
     def learned_distributions(self) -> dict[str, Any]:
@@ -387,20 +389,26 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
     family = str(card.get("family"))
     if family not in CLASSES:
         raise ModelError(f"{folder}: SDV has no {family} that it could become")
-    if keeps(folder):
+    under = read_card(folder)
+    if under is not None and family != "gaussian_copula":
         raise ModelError(
-            f"{folder}: keeps constraints, which a stock {CLASSES[family]} would lose, and their columns with "
-            "them; fit a model in a job without `constraints:`, and export that"
+            f"{folder}: keeps constraints, which the networks of a stock {CLASSES[family]} would have to be trained "
+            "for; export a gaussian_copula, or fit a model in a job without `constraints:`, and export that"
         )
     model: Any = load_native(folder, family)
-    if family == "gaussian_copula":
-        from shardsynth.models.sdv.export_copula import export
+    if under is not None:
+        from shardsynth.models.sdv.export_constrained import ROWS
+        from shardsynth.models.sdv.export_constrained import export as export_constrained
+
+        lost = export_constrained(model, under, load_model(folder).sample(ROWS), output)
+    elif family == "gaussian_copula":
+        from shardsynth.models.sdv.export_copula import export, lost_by_export
 
         lost = [
             f"column {column!r}: KS distance {distance:.3f} to the native marginal"
             for column, distance in export(model, output).items()
             if distance > 0.005
-        ]
+        ] + lost_by_export(model)
     else:
         from shardsynth.models.sdv.export_deep import export as export_deep
 

@@ -18,7 +18,9 @@ from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision, axis
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
 from shardsynth.models.columns.guess_relations import guess_relations
+from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.columns.relations import FunctionRelation, Operand, Relation
+from shardsynth.models.copula.class_fit import with_classes
 from shardsynth.models.copula.fit import fit_copula
 from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.sampling.identifiers import learn_all
@@ -41,8 +43,8 @@ def profiled(table: pa.Table) -> tuple[Profile, dict[str, Any], list[Column]]:
     return profile, metadata, md.columns(metadata, table.schema)
 
 
-def native(table: pa.Table, **options: Any) -> GaussianCopula:
-    """A native model of a table, fitted as a run does it."""
+def native(table: pa.Table, target: str | None = None, persons: Any = None, **options: Any) -> GaussianCopula:
+    """A native model of a table, fitted as a run does it; with the rare classes of ``target``."""
     profile, metadata, columns = profiled(table)
     coder = TableCoder.from_profile(profile, columns)
     relations = guess_relations(columns, profile.sample, {c.column.name: c.precision for c in coder.columns})
@@ -51,8 +53,16 @@ def native(table: pa.Table, **options: Any) -> GaussianCopula:
         counts.update(batch, offset)
         offset += batch.num_rows
     generators = learn_all(profile.sample, columns, md.keys_of(metadata), seed=0)
-    found = fit_copula(profile, coder, counts, options, relations)
-    return GaussianCopula.from_fit(found, table.schema, columns, generators=generators)
+
+    def fitted(learned=()):
+        return fit_copula(profile, coder, counts, options, relations, learned)
+
+    found, classes = fitted(), None
+    if target is not None:
+        protection = FitOptions.parse(options).protection
+        found, classes = with_classes(found, fitted, target, profile.sample, coder, protection, persons)
+    model = GaussianCopula.from_fit(found, table.schema, columns, generators=generators)
+    return model if classes is None else model.with_classes(classes)
 
 
 def simple_fit(table: pa.Table, relations: list[Relation] = (), categories: set[str] = frozenset()) -> CopulaFit:

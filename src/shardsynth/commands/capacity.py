@@ -38,11 +38,12 @@ def check_room(source: Any, first_row: int, rows: int, rows_per_shard: int, outp
             f"{UNBOUNDED:,}; ask for fewer rows, or with another --seed"
         )
     for name, generator in source.model.generators.items():
-        check_capacity(generator, last, name)
+        if name not in source.known_columns:
+            check_capacity(generator, last, name)
     trial = min(rows_per_shard, _TRIAL_ROWS)
     if rows < _TRIAL_PAYS * trial:
         return
-    needed, free = rows * _bytes_per_row(source, trial), disk_of(output).free
+    needed, free = rows * _bytes_per_row(source, first_row, trial), disk_of(output).free
     if needed > free:
         raise InputError(
             f"--rows {rows:,}: about {human_bytes(needed)} would be written, {human_bytes(free)} are free in "
@@ -50,9 +51,10 @@ def check_room(source: Any, first_row: int, rows: int, rows_per_shard: int, outp
         )
 
 
-def _bytes_per_row(source: Any, rows: int) -> float:
+def _bytes_per_row(source: Any, first_row: int, rows: int) -> float:
     """Bytes of a row in a part, from a part of ``rows`` rows that is written and deleted again."""
+    trial = range(first_row, first_row + rows)
     with tempfile.TemporaryDirectory() as folder:
-        part = write_part(Path(folder) / "trial.parquet", source.schema, source, range(rows), lambda batch: None)
+        part = write_part(Path(folder) / "trial.parquet", source.schema, source, trial, lambda batch: None)
     source.acceptance()  # forget the trial's proposals: the manifest counts those of the sample alone
     return float(part["size"] / rows)

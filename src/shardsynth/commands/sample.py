@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 
 from shardsynth.commands.capacity import check_room
-from shardsynth.commands.row_ledger import RowsWanted, next_row, reserve
 from shardsynth.data.columns import schema_from_text
 from shardsynth.errors import (
     ConditionError,
@@ -29,10 +28,11 @@ from shardsynth.errors import (
 from shardsynth.planning.plan import CHUNK_ROWS, Plan, Sampling, Task
 from shardsynth.planning.sampling import RUN_FOLDER, sampling_plan
 from shardsynth.run.constraint_card import read_card
+from shardsynth.run.row_ledger import RowsWanted, next_known, next_row, reserve, reserve_known
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.sources.asked import open_asked
-from shardsynth.sources.known import open_known
+from shardsynth.sources.known import KnownSource, open_known
 from shardsynth.sources.sources import Source, model_card
 from shardsynth.stages.task import TaskRunner
 from shardsynth.standalone.cpus import available_cpus, limit_threads, thread_environment
@@ -122,8 +122,12 @@ class ModelSample:
         self.run.create()  # before rows are reserved: none are lost where the folder cannot be written
         sampling = self.plan.sampling
         assert sampling is not None
-        if self.request.remaining is None:
-            sampling = replace(sampling, first_row=reserve(_wanted(self.request, sampling.asked), self.card))
+        asked, request = sampling.asked, self.request
+        if request.remaining is None:
+            first_row = reserve(_wanted(request, asked), self.card)
+        else:
+            first_row = reserve_known(request.model, asked["rows"], asked["seed"], asked["known"], self.card)
+        sampling = replace(sampling, first_row=first_row)
         self.plan = replace(self.plan, sampling=sampling)
         self.run.write_plan(self.plan.job.to_yaml(), self.plan.to_json())
 
@@ -164,6 +168,8 @@ def prepare(request: SampleRequest, *, elsewhere: bool = False) -> ModelSample:
     source: Source | None = None
     try:
         source = open_asked(content, trust_pickle=request.trust_pickle)
+        if isinstance(source, KnownSource):
+            source.check()
     except (ModuleNotFoundError, MissingLibrary):
         if not elsewhere:
             raise
@@ -202,6 +208,8 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
     wanted.write()
     start = time.monotonic()
     run, plan = wanted.run, wanted.plan
+    if isinstance(wanted.source, KnownSource) and plan.sampling is not None:
+        wanted.source.first_row = plan.sampling.first_row
     executor = plan.job.cluster.executor
     if executor == "slurm":
         raise JobError("cluster.executor: slurm: `sample --submit` hands the rows to Slurm")
@@ -368,8 +376,12 @@ def _find_or_make_plan(
     # A call that ended before it had rows leaves a folder _run without a plan.
     if request.output.exists() and any(p.name[0] != "." and p.name != run.root.name for p in request.output.iterdir()):
         raise RunError(f"{request.output}: the folder is not empty; choose another folder")
-    # Rows that complete known rows are not in the ledger: the same known rows are completed in the same way each time.
-    first_row = next_row(_wanted(request, content), card)[0] if request.remaining is None else 0
+    if request.remaining is None:
+        first_row = next_row(_wanted(request, content), card)[0]
+    else:  # the same known rows have the same numbers each time
+        first_row = next_known(request.model, content["rows"], content["seed"], content["known"], card)[0]
+    if isinstance(source, KnownSource):
+        source.first_row = first_row
     if source is not None:
         check_room(source, first_row, request.rows, request.rows_per_shard, request.output)
     return plan_of(Sampling(content, first_row, request.trust_pickle))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from shardsynth.data.coding import TableCoder
     from shardsynth.data.columns import Column
+    from shardsynth.models.columns.fitted import FittedColumn
     from shardsynth.models.columns.forms import StorageForm
     from shardsynth.sampling.conditions import Conditions
     from shardsynth.summaries.counts import Counts
@@ -50,6 +51,10 @@ class NativeModel(Protocol):
     @property
     def schema(self) -> pa.Schema:
         """Arrow schema of the input, and of every batch drawn, metadata included."""
+
+    @property
+    def fitted(self) -> Sequence[FittedColumn]:
+        """The fitted columns, one per field of the schema."""
 
     @property
     def generators(self) -> dict[str, dict[str, Any]]:
@@ -184,6 +189,7 @@ class Fitting:
         hide: Takes out of rows what too few persons have; None: rows are learned as they are.
         persons: Gives the hashes uint64[training rows] of the rows' persons, in their order; None: each row is a
             person of its own.
+        target: The column that a user would predict, whose rare classes matter most; None: not said.
     """
 
     setup: FitSetup
@@ -194,6 +200,7 @@ class Fitting:
     score: Callable[[pa.RecordBatch], float] | None = None
     hide: Callable[[Any], Any] | None = None
     persons: Callable[[], NDArray[np.uint64]] | None = None
+    target: str | None = None
 
     @property
     def training_rows(self) -> int:

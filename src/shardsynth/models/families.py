@@ -5,7 +5,7 @@ Nothing heavy is imported before a family is used: planning needs neither torch 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,15 +43,29 @@ def _copula() -> Family:
         FitOptions.parse(options).check_table(schema, columns)
 
     def fit(fitting: Fitting) -> Fitted:
+        from shardsynth.models.columns.options import FitOptions
+        from shardsynth.models.copula.class_fit import with_classes
         from shardsynth.models.copula.fit import fit_copula
         from shardsynth.models.copula.model import GaussianCopula
 
         setup = fitting.setup
-        fit = fit_copula(fitting.profile, setup.coder, fitting.counts, setup.options, fitting.relations)
+        options = FitOptions.parse(setup.options)
+
+        def fitted(learned: Collection[str] = ()) -> Any:
+            return fit_copula(fitting.profile, setup.coder, fitting.counts, options, fitting.relations, learned)
+
+        fit, classes = fitted(), None
+        if fitting.target is not None and not setup.coder.wide and options.encoding != "sdv":
+            persons = None if fitting.persons is None else fitting.persons()
+            if persons is None or len(persons) == fitting.profile.sample.num_rows:
+                fit, classes = with_classes(
+                    fit, fitted, fitting.target, fitting.profile.sample, setup.coder, options.protection, persons
+                )
         model = GaussianCopula.from_fit(
             fit, setup.schema, setup.columns, generators=setup.generators, name=setup.name or "gaussian_copula"
         )
-        return Fitted(model, fitting.counts.rows, tuple(fit.notes))
+        model = model if classes is None else model.with_classes(classes)
+        return Fitted(model, fitting.counts.rows, model.notes)
 
     def load(folder: Path) -> NativeModel:
         from shardsynth.models.copula.model import GaussianCopula

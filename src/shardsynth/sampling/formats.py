@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 
 #: Distinct values that must share a letter or digit before the expression may contain it.
 ENOUGH_VALUES = 10
@@ -89,6 +90,10 @@ def _by_runs(group: Sequence[Sequence[str]], only_group: bool) -> tuple[str, tup
             pieces.append(re.escape(runs[0]))
         else:
             low, high = min(map(len, runs)), max(map(len, runs))
+            head = commonprefix(runs) if low == high and only_group and _wide(group, place, len(group)) else ""
+            if head:  # such as the century of a year
+                pieces.append(re.escape(head) + _CLASSES[kind] + _times(low - len(head), low - len(head)))
+                continue
             first = "[1-9]" if kind == "0" and not any(run[0] == "0" for run in runs) else ""
             rest = (low - 1, high - 1) if first else (low, high)
             pieces.append(first + (_CLASSES[kind] + _times(*rest) if rest[1] else ""))
@@ -99,6 +104,17 @@ def _by_runs(group: Sequence[Sequence[str]], only_group: bool) -> tuple[str, tup
     place, first, grown, high = growing
     length = high - 1 if first else high
     return "".join(pieces), ("".join(pieces[:place]) + first, grown, length, "".join(pieces[place + 1 :]))
+
+
+def _wide(group: Sequence[Sequence[str]], place: int, distinct: int) -> bool:
+    """Whether so many values differ outside of the shared start of a run that hardly any made one is a real one."""
+    free = 1.0
+    for number, runs in enumerate(zip(*group)):
+        kind = _kind(runs[0])
+        if kind in _CLASSES and len(set(runs)) > 1:
+            shared = len(commonprefix(runs)) if number == place else 0
+            free *= (10.0 if kind == "0" else 26.0) ** (min(map(len, runs)) - shared)
+    return distinct >= ENOUGH_VALUES and free >= max(1e8, 1000.0 * distinct)
 
 
 def _times(low: int, high: int) -> str:

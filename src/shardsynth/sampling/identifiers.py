@@ -193,6 +193,15 @@ def _from_regex(column: Column, regex: str) -> dict[str, Any]:
                 f"column {column.name!r} of type {column.type}: regex_format {regex!r} must make whole numbers of at "
                 f"most {_most_digits(column.value_type)} digits without leading zeros"
             )
+        (only,) = shapes if len(shapes) == 1 else (None,)
+        if only is not None and len(only.positions) > 1 and "0" in only.positions[0]:
+            if only.positions[0] == "0":
+                raise MetadataError(
+                    f"column {column.name!r} of type {column.type}: every number of regex_format {regex!r} begins with "
+                    "0, which an integer cannot hold; write the shards with text"
+                )
+            first = only.positions[0].replace("0", "")
+            regex = "".join(f"[{alphabet}]" for alphabet in (first, *only.positions[1:]))
     return {"kind": "number" if number else "string", "regex": regex}
 
 

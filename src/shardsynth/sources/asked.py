@@ -10,12 +10,13 @@ from shardsynth.sources.known import KnownSource, open_known
 from shardsynth.sources.sources import ConstrainedSource, NativeSource, Source, open_source
 
 
-def open_asked(asked: dict[str, Any], *, trust_pickle: bool) -> Source:
+def open_asked(asked: dict[str, Any], *, trust_pickle: bool, first_row: int = 0) -> Source:
     """The rows of a model, or the known rows that it completes.
 
     Args:
         asked: What decides the rows, as the plan of a sample holds it.
         trust_pickle: Load a stock pickle that this user did not sign.
+        first_row: Number of the first known row, as the plan holds it.
 
     Raises:
         ModelError: There is no such model.
@@ -33,9 +34,9 @@ def open_asked(asked: dict[str, Any], *, trust_pickle: bool) -> Source:
     )
     if asked.get("remaining") is None:
         return source
-    if isinstance(source, ConstrainedSource):
-        raise ConditionError("--remaining-columns: this model keeps constraints, under which it cannot complete rows")
-    if not isinstance(source, NativeSource):
+    under = source.table if isinstance(source, ConstrainedSource) else None
+    native = source.inner if isinstance(source, ConstrainedSource) else source
+    if not isinstance(native, NativeSource):
         raise ConditionError("--remaining-columns: a stock model cannot complete rows; use a native one")
     known, digest = open_known(asked["remaining"])
     if digest != asked["known"]:
@@ -43,4 +44,6 @@ def open_asked(asked: dict[str, Any], *, trust_pickle: bool) -> Source:
             f"{asked['remaining']}: the known rows changed since they were first read; restore them, or choose "
             "another --output"
         )
-    return KnownSource(source.model, asked["seed"], known, digest)
+    completed = KnownSource(native.model, asked["seed"], known, digest, under=under)
+    completed.first_row = first_row
+    return completed

@@ -37,6 +37,7 @@ class Source(Protocol):
     schema: pa.Schema
     dictionary_columns: list[str] | None = None  # for the writer; None: it chooses
     device: str = "cpu"  # where the rows are made
+    known_columns: frozenset[str] = frozenset()  # columns whose values are given, not made
 
     def batches(self, rows: range) -> Iterator[pa.RecordBatch]:
         """The rows, in order, in the input's schema."""
@@ -126,7 +127,8 @@ class ConstrainedSource(Source):
     ) -> None:
         self.schema: pa.Schema = table.schema
         self.dictionary_columns = source.dictionary_columns
-        self.device, self.model, self._inner, self._reported = source.device, source.model, source, (0, 0)
+        self.device, self.model, self.inner, self.table = source.device, source.model, source, table
+        self._reported = (0, 0)
         self._conditions = conditions is not None
         row_test = None
         if conditions is not None and isinstance(source, NativeSource):
@@ -154,7 +156,7 @@ class ConstrainedSource(Source):
         self._reported = (self._rows.proposed, self._rows.accepted)
         counts = {"drawn": drawn, "kept": kept}
         if self._conditions:
-            inner = self._inner.acceptance() or {"proposals": 0, "accepted": 0}
+            inner = self.inner.acceptance() or {"proposals": 0, "accepted": 0}
             counts.update(proposals=drawn + inner["proposals"] - inner["accepted"], accepted=kept)
         return counts
 

@@ -85,6 +85,7 @@ def _fit_native(artifacts: Artifacts, task: Task, attempt: Attempt) -> dict[str,
                 rows=(lambda: training_rows(artifacts)) if streams else None,
                 score=lambda batch: _score(artifacts, batch),
                 hide=protection.hide,
+                target=plan.job.evaluate.target,
                 persons=None if plan.job.person is None else lambda: training_persons(artifacts, streams),
             )
         )

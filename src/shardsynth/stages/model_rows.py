@@ -21,7 +21,10 @@ from shardsynth.sources.sources import Source
 def source_of(artifacts: Artifacts) -> Source:
     """The rows that the plan asks for; opened once per process."""
     sampling = _sampling(artifacts)
-    source: Source = artifacts.cached("asked", lambda: open_asked(sampling.asked, trust_pickle=sampling.trust_pickle))
+    source: Source = artifacts.cached(
+        "asked",
+        lambda: open_asked(sampling.asked, trust_pickle=sampling.trust_pickle, first_row=sampling.first_row),
+    )
     return source
 
 

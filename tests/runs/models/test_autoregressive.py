@@ -269,3 +269,34 @@ def test_a_column_of_many_categories() -> None:
     kept = a[a * 6_000 >= 5]
     assert set(b.index) <= set(kept.index) and len(b) > 0.9 * len(kept)
     assert 0.5 * kept.sub(b, fill_value=0).abs().sum() < 0.06
+
+
+def test_columns_are_missing_together_as_in_the_training_rows(tmp_path):
+    """Laboratory values of one visit: all there, or none; another column has gaps of its own."""
+    rng = np.random.default_rng(4)
+    rows = 3000
+    drawn, own = rng.random(rows) < 0.4, rng.random(rows) < 0.3
+    table = pa.table(
+        {
+            "age": rng.integers(20, 80, rows),
+            "iron": pa.array(rng.normal(10, 2, rows).round(1), mask=drawn),
+            "other": pa.array(rng.normal(size=rows), mask=own),
+            "ferritin": pa.array(rng.normal(50, 9, rows).round(), mask=drawn),
+            "unit": pa.array(rng.choice(["a", "b"], rows), mask=drawn),
+        }
+    )
+    model = fit(prepare(table), {**QUICK, "max_epochs": 2})
+    assert [[model.coding.columns[i].name for i in group] for group in model.together] == [["iron", "ferritin", "unit"]]
+    model.save(tmp_path)
+    loaded = AutoregressiveModel.load(tmp_path)
+    for where, seen in ((None, {0, 3}), ("isnull(unit)", {3}), ("ferritin > 40", {0}), ("age > 50", {0, 3})):
+        conditions = None if where is None else parse_conditions(where)
+        batch = loaded.draw(1, 100, 5000, conditions)
+        assert batch.equals(model.draw(1, 100, 5000, conditions))
+        absent = sum(np.asarray(batch[name].is_null()).astype(int) for name in ("iron", "ferritin", "unit"))
+        assert set(absent.tolist()) == seen
+    share = np.asarray(model.draw(1, 0, 20_000)["iron"].is_null()).mean()
+    assert share == pytest.approx(0.4, abs=0.05)
+    apart = fit(prepare(table.select(["age", "other"])), {**QUICK, "max_epochs": 1})
+    apart.save(tmp_path / "apart")
+    assert "together" not in (tmp_path / "apart" / "model.json").read_text()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import datetime as dt
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from tests.tables import mixed_table
+from tests.tables.autoregressive import given
 from tests.tables.deep import fit, prepare
 
 from shardsynth.errors import ConditionError
 from shardsynth.models.ctgan.conditions import CHUNK
+from shardsynth.models.ctgan.fit import fit_deep
 from shardsynth.models.ctgan.model import DeepModel
 from shardsynth.sampling.conditions import parse_conditions
 
@@ -114,3 +117,58 @@ def test_folded_categories_can_be_asked_for() -> None:
     model = fit("ctgan", prepare(table), {**GAN, "max_categories": 10, "normalisation_rows": 2000})
     drawn = model.draw(0, 0, 50, parse_conditions({"c": "c30"}))
     assert set(drawn["c"].to_pylist()) == {"c30"}
+
+
+@pytest.mark.parametrize("family", ["ctgan", "tvae"])
+def test_computed_columns_are_computed(family, tmp_path):
+    """Also under a condition on one, and in a loaded model."""
+    rng = np.random.default_rng(2)
+    rows = 1500
+    start = np.datetime64("2020-01-01", "s") + 3600 * rng.integers(0, 9000, rows)
+    hours = rng.integers(1, 40, rows)
+    base, bonus = rng.integers(10, 200, rows) * 10, rng.choice([0, 50, 100, 400], rows)
+    gone = rng.random(rows) < 0.2
+    table = pa.table(
+        {
+            "start": pa.array(start, pa.timestamp("s")),
+            "hours": pa.array(hours, mask=gone),
+            "end": pa.array(start + 3600 * hours, pa.timestamp("s"), mask=gone),
+            "base": base,
+            "bonus": bonus,
+            "pay": base + bonus,
+            "group": np.where(base + bonus > 1500, "high", np.where(base + bonus > 700, "middle", "low")),
+            "free": rng.normal(size=rows),
+        }
+    )
+    of = given(
+        prepare(table),
+        {"epochs": 1, "batch_size": 100, "compress_dims": [16], "decompress_dims": [16]}
+        if family == "tvae"
+        else {
+            "epochs": 1,
+            "batch_size": 100,
+            "generator_dim": [16],
+            "discriminator_dim": [16],
+            "normalisation_rows": 500,
+        },
+    )
+    model = fit_deep(family, of)
+    assert {relation.name for relation in model.coding.relations} >= {"pay", "group"}
+    model.save(tmp_path)
+    loaded = DeepModel.load(tmp_path)
+    for where in (None, "pay > 600", "group == 'middle'", "notnull(hours)"):
+        conditions = None if where is None else parse_conditions(where)
+        batch = loaded.draw(1, 0, 3000, conditions)
+        assert batch.equals(model.draw(1, 0, 3000, conditions))
+        drawn = batch.to_pandas()
+        assert (drawn["pay"] == drawn["base"] + drawn["bonus"]).all()
+        assert (
+            drawn["group"] == np.where(drawn["pay"] > 1500, "high", np.where(drawn["pay"] > 700, "middle", "low"))
+        ).mean() > 0.99
+        both = drawn.dropna(subset=["hours", "end"])
+        assert len(both) and (both["end"] - both["start"] == pd.to_timedelta(both["hours"], unit="h")).all()
+        assert (drawn["hours"].isna() == drawn["end"].isna()).all()
+        if where == "pay > 600":
+            assert (drawn["pay"] > 600).all()
+        if where == "group == 'middle'":
+            assert set(drawn["group"]) == {"middle"}

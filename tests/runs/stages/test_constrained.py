@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -263,16 +264,123 @@ def test_conditions_under_constraints(done):
         model.sample(5, conditions={"dose": {"<": 0}})
 
 
-def test_what_would_lose_the_constraints_is_refused(done, tmp_path):
+@pytest.mark.parametrize(
+    "columns",
+    [["end"], ["high", "age"], ["low", "high"], ["zone", "arm_b", "dose"], ["mid", "city"], ["free"]],
+    ids="-".join,
+)
+def test_completed_rows_keep_known_values_and_constraints(done, columns):
+    """Also where an end is known and its start is not, and where a part of a combination is known."""
+    model = load_model(done.dir.model("gaussian_copula"))
+    real = constrained_table(400, seed=9)
+    known = real.select(columns)
+    completed = model.complete(known, first_row=30)
+    judge = SdvConstraints(CONSTRAINTS, constrained_table(), columns_of(METADATA, real.schema), METADATA)
+    assert all(valid.all() for valid in judge.valid(completed.combine_chunks().to_batches()[0]).values())
+    for name in columns:
+        given = known[name].to_pylist()
+        assert [value for value, had in zip(completed[name].to_pylist(), given) if had is not None] == [
+            value for value in given if value is not None
+        ]
+        assert name == "city" or completed[name].null_count <= 1
+    part = model.complete(known.slice(100, 7), first_row=130)
+    assert part.to_pylist() == completed.slice(100, 7).to_pylist()
+
+
+def test_completed_values_follow_the_known_ones(done):
+    """A start is drawn with its end, and a city of the country that is known."""
+    model = load_model(done.dir.model("gaussian_copula"))
+    real = constrained_table(400, seed=9)
+    late = model.complete(real.select(["high", "country"]), first_row=0).to_pandas()
+    both = late.dropna(subset=["low", "high"])
+    assert np.corrcoef(both["low"], both["high"])[0, 1] > 0.5
+    gaps, expected = both["high"] - both["low"], real.to_pandas()["high"] - real.to_pandas()["low"]
+    assert gaps.mean() == pytest.approx(expected.mean(), abs=0.6) and gaps.std() < 1.3 * expected.std()
+    assert set(late.loc[late["country"] == "DE", "city"]) == {"Ulm", "Kiel"}
+    assert set(late.loc[late["country"] == "FR", "city"].dropna()) <= {"Lyon", "Metz"}
+
+
+def test_known_values_that_break_a_constraint_are_named(done, tmp_path):
     folder = done.dir.model("gaussian_copula")
-    pq.write_table(pa.table({"city": ["Metz"], "age": pa.array([70], pa.int16())}), tmp_path / "known.parquet")
-    with pytest.raises(ModelError, match="keeps constraints, which a stock GaussianCopulaSynthesizer would lose"):
-        list(export_model(folder, tmp_path / "out.pkl"))
-    with pytest.raises(ConditionError, match="--remaining-columns: this model keeps constraints"):
-        sample_model(SampleRequest(folder, tmp_path / "out", 0, remaining=str(tmp_path / "known.parquet")))
-    with pytest.raises(ConditionError, match="keeps constraints, under which it cannot complete rows"):
-        load_model(folder).complete(pq.read_table(tmp_path / "known.parquet"))
+    known = tmp_path / "known.parquet"
+    rows = pa.table(
+        {"low": pa.array([1, 9, 3], pa.float32()), "high": [2.0, 4.0, 3.0], "dose": pa.array([25] * 3, pa.int16())}
+    )
+    pq.write_table(rows, known)
+    expected = r"known.parquet: known values break .*Range of low, mid, high: 2 row\(s\) break it \(row 1, 2\)"
+    with pytest.raises(InputError, match=expected):
+        sample_model(SampleRequest(folder, tmp_path / "out", 0, remaining=str(known)))
+    with pytest.raises(InputError, match=r"Range of low, mid, high: 2 row\(s\)"):
+        load_model(folder).complete(rows)
+    flags = pa.table(
+        {"arm_a": pa.array([1, 0], pa.int8()), "arm_b": [True, False], "dose": pa.array([25, 26], pa.int16())}
+    )
+    with pytest.raises(InputError, match=r"FixedIncrements of dose.*OneHotEncoding of arm_a, arm_b, arm_c"):
+        load_model(folder).complete(flags)
     assert [path.name for path in tmp_path.iterdir()] == ["known.parquet"]
+
+
+def test_a_combination_that_the_model_does_not_hold_is_named_and_left(done):
+    known = pa.table({"city": ["Lyon", "Oslo", "Ulm"], "country": pa.array(["FR", None, None]).dictionary_encode()})
+    with pytest.warns(
+        UserWarning, match=r"FixedCombinations of country, city, zone: 1 row\(s\).*stays missing \(row 1\)"
+    ):
+        rows = load_model(done.dir.model("gaussian_copula")).complete(known, first_row=0).to_pylist()
+    assert [(row["country"], row["city"], row["zone"]) for row in rows] == [
+        ("FR", "Lyon", 2),
+        (None, "Oslo", None),
+        ("DE", "Ulm", 1),
+    ]
+    assert all(row["age"] is not None for row in rows)
+
+
+def test_other_known_rows_have_other_keys(done, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(done.dir.model("gaussian_copula"), folder)
+    real = constrained_table(300, seed=9).select(["age", "end"])
+
+    def completed(rows: pa.Table, name: str) -> pa.Table:
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+        request = SampleRequest(
+            folder, tmp_path / name, 0, rows_per_shard=80, remaining=str(tmp_path / f"{name}.parquet")
+        )
+        sample_model(request)
+        return pq.read_table(tmp_path / name, partitioning=None)
+
+    first, second = completed(real.slice(0, 150), "a"), completed(real.slice(150), "b")
+    again = completed(real.slice(0, 150), "c")
+    assert again.equals(first)
+    own = made(done)["id"].to_pylist()
+    sample_model(SampleRequest(folder, tmp_path / "more", 200))
+    more = pq.read_table(tmp_path / "more")["id"].to_pylist()
+    table = load_model(folder).complete(real.slice(10, 20))
+    assert table.equals(load_model(folder).complete(real.slice(10, 20)))
+    ids = [*own, *first["id"].to_pylist(), *second["id"].to_pylist(), *more, *table["id"].to_pylist()]
+    assert len(set(ids)) == len(ids) == 3000 + 300 + 200 + 20
+    both = np.array([first["free"].to_numpy(), second["free"].to_numpy()])
+    assert abs(np.corrcoef(both)[0, 1]) < 0.3
+
+
+def test_an_exported_copula_keeps_the_constraints(done, tmp_path):
+    from sdv.utils import load_synthesizer
+
+    folder = done.dir.model("gaussian_copula")
+    lines = list(export_model(folder, tmp_path / "out.pkl"))
+    assert not any("lost" in line for line in lines)
+    stock = load_synthesizer(str(tmp_path / "out.pkl"))
+    assert len(stock.get_constraints()) == len(CONSTRAINTS)
+    drawn = stock.sample(500)
+    rows = next(iter(drawn.values())) if isinstance(drawn, dict) else drawn
+    assert (rows["end"] >= rows["start"])[rows["end"].notna() & rows["start"].notna()].all()
+    assert (rows["mid"] > rows["low"])[rows["mid"].notna() & rows["low"].notna()].all()
+    assert (rows["dose"].dropna() % 25 == 0).all()
+    assert (rows[["arm_a", "arm_b", "arm_c"]].astype(float).sum(axis=1) == 1).all()
+    known = set(constrained_table().select(["country", "city", "zone"]).to_pandas().itertuples(index=False, name=None))
+    assert set(rows[["country", "city", "zone"]].fillna("-").itertuples(index=False, name=None)) <= {
+        tuple("-" if value is None else value for value in values) for values in known
+    }
+    native = made(done)["age"].to_numpy()
+    assert abs(rows["age"].mean() - native.mean()) < 2
 
 
 def test_a_violation_fails_the_merge(tmp_path, monkeypatch):

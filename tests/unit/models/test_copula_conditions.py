@@ -16,7 +16,9 @@ from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision
 from shardsynth.errors import ConditionError
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
-from shardsynth.models.columns.relations import FlagRelation, Operand, SumRelation
+from shardsynth.models.columns.formulas import DatePartRelation, StepRelation
+from shardsynth.models.columns.operands import Amount
+from shardsynth.models.columns.relations import FlagRelation, Operand, Relation, SumRelation
 from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.sampling.conditions import parse_conditions
 from shardsynth.sampling.identifiers import learn
@@ -234,3 +236,48 @@ def test_relations_whose_parents_are_not_atoms_name_the_parents():
     fit = CopulaFit(columns, [Latent("value", (1,)), Latent("value", (2,))], np.eye(2), [relation])
     with pytest.raises(ConditionError, match="put the condition on 'a', 'b'"):
         GaussianCopula.from_fit(fit, schema).prepare(parse_conditions("sum > 1"))
+
+
+def _computed_from(parent: FittedColumn, relation: Relation, derived: FittedColumn, kinds: list[pa.DataType]):
+    fit = CopulaFit([parent, derived], [Latent("value", (0,))], np.eye(1), [relation])
+    names = [parent.name, derived.name]
+    return GaussianCopula.from_fit(fit, pa.schema(list(zip(names, kinds))))
+
+
+def test_a_date_of_an_instant_is_a_condition_on_the_instant():
+    day = 86_400 * 10**6
+    spread = Marginal("axis", np.ones(4) / 4, np.arange(4) * 100.0 * day, np.arange(1, 5) * 100.0 * day)
+    start = FittedColumn("start", "datetime", "latent", spread, None, Precision("integer", unit=1_000_000))
+    relation = DatePartRelation(Amount("start", None, 1000), Amount("admit", None, day * 1000), "date")
+    admit = FittedColumn("admit", "datetime", "relation", None, None, Precision("integer"))
+    model = _computed_from(start, relation, admit, [pa.timestamp("us"), pa.date32()])
+    for where, days in (
+        ("admit == '1970-05-01'", {120}),
+        ("admit >= '1970-12-30' and admit < '1971-01-02'", {363, 364, 365}),
+        ("admit in ['1970-01-01', '1970-04-11']", {0, 100}),
+    ):
+        rows = model.draw(1, 0, 3000, parse_conditions(where))
+        assert set(rows["admit"].cast(pa.int32()).to_pylist()) == days
+        assert set((rows["start"].cast(pa.int64()).to_numpy() // day).tolist()) == days
+    rows = model.draw(1, 0, 200_000, parse_conditions("admit < '1970-01-05'"))
+    share = np.bincount(rows["admit"].cast(pa.int32()).to_numpy(), minlength=4) / 200_000
+    assert np.abs(share - 0.25).max() < 0.01
+    with pytest.raises(ConditionError, match="admit"):
+        model.draw(1, 0, 5, parse_conditions("admit == '1999-01-01'"))
+
+
+def test_a_group_of_a_number_is_a_condition_on_the_number():
+    spread = Marginal("axis", np.ones(2) / 2, np.array([0.0, 50.0]), np.array([50.0, 5000.0]))
+    amount = FittedColumn("amount", "number", "latent", spread, None, Precision("decimal", digits=2))
+    labels = pa.array(["high", "low", "middle"])
+    relation = StepRelation(Amount("amount"), Operand("group", tuple(labels.to_pylist())), (10.0, 1000.0), (1, 2, 0))
+    group = FittedColumn("group", "category", "relation", None, labels)
+    model = _computed_from(amount, relation, group, [pa.float64(), pa.string()])
+    whole = model.draw(1, 0, 100_000).to_pandas()
+    for name, low, high in (("low", 0, 9.995), ("middle", 9.995, 999.995), ("high", 999.995, 5001)):
+        rows = model.draw(2, 0, 5000, parse_conditions(f"group == '{name}'")).to_pandas()
+        assert set(rows["group"]) == {name} and rows["amount"].between(low, high).all()
+        expected = whole.loc[whole["group"] == name, "amount"]
+        assert rows["amount"].mean() == pytest.approx(expected.mean(), rel=0.05)
+    both = model.draw(2, 0, 5000, parse_conditions("group != 'middle'")).to_pandas()
+    assert set(both["group"]) == {"low", "high"}

@@ -373,3 +373,22 @@ def test_scrambled_numbers_begin_as_no_number_of_the_input_does():
     made = identifiers.make(generator, pa.int64(), 0, 5_000)
     assert len(set(made.to_pylist())) == 5_000 and not set(made.to_pylist()) & set(real.to_pylist())
     assert {len(str(number)) for number in made.to_pylist()} == {7}
+
+
+def test_whole_numbers_of_a_regex_have_all_its_digits() -> None:
+    generator = identifiers.learn(column(pa.int64(), regex_format=r"^\d{6}$"), pa.array([], pa.int64()))
+    made = identifiers.make(generator, pa.int64(), 0, 5000)
+    assert pc.min(made).as_py() >= 100_000 and pc.max(made).as_py() <= 999_999
+    assert len(pc.unique(made)) == 5000 and identifiers.capacity(generator) == 900_000
+    with pytest.raises(MetadataError, match="begins with 0"):
+        identifiers.learn(column(pa.int64(), regex_format=r"00[1-3]"), pa.array([], pa.int64()))
+
+
+def test_the_shared_start_of_a_run_belongs_to_the_format() -> None:
+    rng = np.random.default_rng(0)
+    orders = [f"ORD-20{year}-{number:06d}" for year, number in zip(rng.integers(18, 24, 1000), rng.permutation(10**6))]
+    made = identifiers.make(learnt(pa.string(), orders), pa.string(), 0, 2000).to_pylist()
+    assert all(text.startswith("ORD-20") and len(text) == 15 for text in made) and len(set(made)) == 2000
+    few = [f"P10{number:03d}" for number in rng.permutation(1000)[:500]]  # with the start fixed, half would be real
+    made = identifiers.make(learnt(pa.string(), few), pa.string(), 0, 2000).to_pylist()
+    assert not all(text.startswith("P10") for text in made)

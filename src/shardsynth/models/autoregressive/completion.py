@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
+from shardsynth.data.gaps import filled
 from shardsynth.data.values import axis, decoded
 from shardsynth.errors import ConditionError
 from shardsynth.models.autoregressive.codes import BinnedColumn
@@ -66,9 +67,7 @@ def complete(model: AutoregressiveParameters, rows: pa.Table, seed: int, first_r
         if name not in rows.column_names:
             arrays.append(array)
             continue
-        known_values = rows[name].combine_chunks()
-        known_values = known_values.chunk(0) if isinstance(known_values, pa.ChunkedArray) else known_values
-        arrays.append(_filled(known_values, array))
+        arrays.append(filled(rows[name].combine_chunks(), array))
     return pa.Table.from_arrays(arrays, schema=model.schema)
 
 
@@ -124,17 +123,3 @@ def _known(column: BinnedColumn, rows: pa.Table) -> NDArray[np.int16]:
     warn_of_unknown(column.name, unknown)
     missing |= unknown
     return np.where(missing, -1, column.codes_of_values(np.maximum(category, 0))).astype(np.int16)
-
-
-def _filled(known: pa.Array, drawn: pa.Array) -> pa.Array:
-    """The known values, and drawn ones where they are missing, in the type of the known ones."""
-    absent = known.is_null(nan_is_null=True)
-    if not pa.types.is_dictionary(known.type):
-        return pc.if_else(absent, drawn, known)
-    value_type = known.type.value_type
-    plain = pc.if_else(absent, drawn.cast(value_type), known.cast(value_type))
-    position = pc.index_in(plain, value_set=drawn.dictionary)
-    if position.null_count:  # some values are not in the model's dictionary
-        return plain.dictionary_encode().cast(known.type)
-    indices = position.cast(known.type.index_type)
-    return pa.DictionaryArray.from_arrays(indices, drawn.dictionary, ordered=known.type.ordered)

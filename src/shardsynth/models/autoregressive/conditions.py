@@ -69,6 +69,7 @@ class Prepared:
             calibrated=model.options.order == "fixed",  # only schema order is calibrated
             balance_weights=model.balance_weights,
             allowed=self._allowed,
+            together=model.together,
         )
 
     @classmethod

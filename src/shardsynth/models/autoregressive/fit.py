@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from shardsynth.data.coding import TableCoder
 from shardsynth.errors import JobError, ModelError
 from shardsynth.models.autoregressive.codes import Coding
 from shardsynth.models.autoregressive.model import AutoregressiveModel
@@ -21,11 +23,13 @@ from shardsynth.models.autoregressive.sampler import calibrated_biases
 from shardsynth.models.autoregressive.table import Table, blocks, encode_rows
 from shardsynth.models.autoregressive.training import Shape, bins_of, train
 from shardsynth.models.base import FitSetup, Fitting
+from shardsynth.models.columns.missing import missing_groups
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.columns.selection import nearest_name
 from shardsynth.models.training.checkpoint import Watch
 from shardsynth.models.training.device import available_memory, choose_device
 from shardsynth.models.training.torch_threads import torch_threads
+from shardsynth.summaries.counts import Counts
 
 #: Rows that are drawn to calibrate the frequencies.
 CALIBRATION_ROWS = 32_768
@@ -93,7 +97,15 @@ def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
             "gap": history[:, 2].numpy(),
         }
     )
-    return finished_model(setup, options, coding, network, calibration, fitting.counts.rows, loss)
+    model = finished_model(setup, options, coding, network, calibration, fitting.counts.rows, loss)
+    return replace(model, together=_missing_together(coding, setup.coder, fitting.counts))
+
+
+def _missing_together(coding: Coding, coder: TableCoder, counts: Counts) -> tuple[tuple[int, ...], ...]:
+    """Groups of numbers of learned columns that are missing on exactly the same training rows."""
+    number = {coder.index[column.name]: k for k, column in enumerate(coding.columns) if column.nullable}
+    groups = missing_groups(counts, sorted(number))
+    return tuple(tuple(number[i] for i in group) for group in groups if len(group) > 1)
 
 
 def trained(

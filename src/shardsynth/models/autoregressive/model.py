@@ -76,4 +76,6 @@ class AutoregressiveModel(AutoregressiveParameters):
     def drawing(self) -> Drawing:
         """Draws rows without conditions."""
         weights = self.balance_weights
-        return Drawing(self.sampler, self.order, calibrated=not weights, balance_weights=weights)
+        return Drawing(
+            self.sampler, self.order, calibrated=not weights, balance_weights=weights, together=self.together
+        )

@@ -54,6 +54,7 @@ class AutoregressiveParameters(ColumnModel):
         name: Part of the key of its random stream.
         loss: Loss history, one row per check; not in the model folder.
         threads: Blocks of rows made at the same time; changes no row.
+        together: Groups of numbers of learned columns that are missing on the same rows.
     """
 
     schema: pa.Schema
@@ -67,6 +68,7 @@ class AutoregressiveParameters(ColumnModel):
     name: str = "autoregressive"
     loss: pa.Table | None = None
     threads: int = 1
+    together: tuple[tuple[int, ...], ...] = ()
 
     def assembled(self, arrays: dict[str, pa.Array], first_row: int, n: int) -> pa.RecordBatch:
         """A batch of the learned and computed columns, and of those that are neither."""
@@ -155,7 +157,7 @@ class AutoregressiveParameters(ColumnModel):
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
-        card = {
+        card: dict[str, Any] = {
             "format": _FORMAT,
             "family": "autoregressive",
             "engine": "native",
@@ -172,6 +174,8 @@ class AutoregressiveParameters(ColumnModel):
             "formats": self.formats,
             "notes": list(self.coding.notes),
         }
+        if self.together:
+            card["together"] = [list(group) for group in self.together]
         network = {f"network.{key}": value.detach().cpu().numpy() for key, value in self.network.state_dict().items()}
         tensors = {**network, "calibration": self.calibration.detach().cpu().numpy()}
         ends = Ragged.of([c.ends for c in self.coding.columns], np.int64)
@@ -204,4 +208,5 @@ class AutoregressiveParameters(ColumnModel):
             card["generators"],
             card["formats"],
             card["name"],
+            together=tuple(tuple(group) for group in card.get("together", ())),
         )

@@ -181,6 +181,7 @@ class Sampler:
         calibrated: bool = False,
         allowed: Tensor | None = None,
         balance_weights: Tensor | None = None,
+        absent: Tensor | None = None,
     ) -> Tensor | None:
         """Draw a column.
 
@@ -191,6 +192,7 @@ class Sampler:
             calibrated: Whether to add the calibration: columns are drawn in schema order, without conditions.
             allowed: float32[size] or [size, n], factors in 0 to 1 of the codes' probabilities.
             balance_weights: float32[size], weights to draw by in place of the network's.
+            absent: bool[n], where the column, whose last code means missing, is missing; elsewhere it is not.
 
         Returns:
             With ``allowed``, float32[n]: the probability of the allowed codes, given the columns before; else None.
@@ -199,6 +201,8 @@ class Sampler:
             weights = balance_weights[:, None].expand(-1, len(uniform)).clone()
         else:
             weights = self.weights(rows, column, calibrated=calibrated)
+        if absent is not None:
+            weights = _with_absent(weights, absent)
         probability = None
         if allowed is not None:
             total = weights.sum(0)
@@ -233,6 +237,7 @@ class Drawing:
         calibrated: See ``Sampler.draw``.
         balance_weights: By column, float32[size], weights to draw by in place of the network's.
         allowed: By column, float64[size], factors in 0 to 1 of its codes' probabilities.
+        together: Groups of columns that are missing on the same rows; their last code means missing.
     """
 
     def __init__(
@@ -243,7 +248,11 @@ class Drawing:
         calibrated: bool = False,
         balance_weights: Mapping[int, Tensor] | None = None,
         allowed: Mapping[int, NDArray[np.float64]] | None = None,
+        together: Sequence[Sequence[int]] = (),
     ) -> None:
+        # The column of a group that is drawn first decides for the others.
+        leaders = [(min(group, key=list(order).index), group) for group in together]
+        self._leader = {column: first for first, group in leaders for column in group if column != first}
         self.sampler, self.order, self._calibrated = sampler, tuple(order), calibrated
         self._balance_weights = dict(balance_weights or {})
         self._allowed = {c: torch.from_numpy(a.astype(np.float32)) for c, a in (allowed or {}).items()}
@@ -281,8 +290,19 @@ class Drawing:
             return probability
         weights = self._balance_weights.get(column)
         return self.sampler.draw(
-            rows, column, uniform, calibrated=self._calibrated, allowed=allowed, balance_weights=weights
+            rows,
+            column,
+            uniform,
+            calibrated=self._calibrated,
+            allowed=allowed,
+            balance_weights=weights,
+            absent=self._absent(rows, column),
         )
+
+    def _absent(self, rows: Rows, column: int) -> Tensor | None:
+        """bool[n]: where a column must be missing, and elsewhere not; None where its group has not decided."""
+        leader = self._leader.get(column)
+        return None if leader is None else rows.codes[leader] == self.sampler.sizes[leader] - 1
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def block(self, lanes: Lanes) -> Codes:
@@ -301,6 +321,9 @@ class Drawing:
             weights = self.sampler.weights(rows, column, calibrated=self._calibrated).double().t()
         else:
             weights = balance_weights.to(self.sampler.device).double().expand(n, -1)
+        absent = self._absent(rows, column)
+        if absent is not None:
+            weights = _with_absent(weights.t(), absent).t()
         total = weights.sum(1)
         weights = weights if allowed is None else weights * allowed
         allowed_total = weights.sum(1)
@@ -314,6 +337,15 @@ class Drawing:
         longer = rows.take(beginning)
         self.sampler.enter(longer, column, codes)
         return longer
+
+
+def _with_absent(weights: Tensor, absent: Tensor) -> Tensor:
+    """Weights [size, n] under which the last code is drawn where ``absent`` bool[n], and never elsewhere."""
+    forced = torch.zeros_like(weights)
+    forced[-1] = 1.0
+    present = weights + 1e-30  # where the network gives nothing but missing any weight, all values are alike
+    present[-1] = 0.0
+    return torch.where(absent[None, :], forced, present)
 
 
 def stacked(rows: Rows) -> Codes:

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 DAY = 86_400 * 10**9
 #: Added before rounding down, so that 3.0 computed as 2.9999999999 stays 3.
 _CLOSE = 1e-6
+#: Changes of a part of an instant that are listed at most.
+_MOST_CHANGES = 100_000
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,10 @@ class _Exact(FromOne):
         """Values of the computed column, [n], from those of its parent."""
         raise NotImplementedError
 
+    def changes(self, low: float, high: float) -> list[float]:
+        """Axis values of its parent between two others, at which the computed column may change."""
+        raise NotImplementedError
+
     def violations(self, batch: pa.RecordBatch) -> int:
         """Rows that break it."""
         values, missing = self.parent.read(batch)
@@ -201,6 +207,15 @@ class DatePartRelation(_Exact):
     def _compute(self, values: Floats) -> Floats:
         result = part_of(values, self.parent.nanoseconds, self.part) + self.offset
         return result / self.derived.nanoseconds if self.part == "date" else result
+
+    def changes(self, low: float, high: float) -> list[float]:
+        """See ``_Exact``: the starts of its days; of an hour or a minute, of its hours or minutes."""
+        step = {"hour": 3_600 * 10**9, "minute": 60 * 10**9}.get(self.part, DAY)
+        unit = step / self.parent.nanoseconds
+        first, last = np.floor(low / unit) + 1, np.ceil(high / unit)
+        if last - first > _MOST_CHANGES:
+            return [low] * (_MOST_CHANGES + 1)
+        return [float(point) for point in np.arange(first, last) * unit if low < point <= high]
 
     def apply(self, columns: Mapping[str, Values]) -> Values:
         """Codes or axis values of the computed column."""
@@ -254,6 +269,10 @@ class StepRelation(_Exact):
 
     def _compute(self, values: Floats) -> NDArray[np.int64]:
         return np.asarray(self.codes, np.int64)[np.searchsorted(np.asarray(self.cuts), values, side="right")]
+
+    def changes(self, low: float, high: float) -> list[float]:
+        """See ``_Exact``: its cuts."""
+        return [cut for cut in self.cuts if low < cut <= high]
 
     def apply(self, columns: Mapping[str, Values]) -> Values:
         """Codes of the computed column."""

@@ -19,6 +19,11 @@ class UnknownCategory(UserWarning):
     """Rows that are completed have a category that the model did not learn."""
 
 
+def named_rows(rows: NDArray[np.int64]) -> str:
+    """The first of some row numbers, as text."""
+    return ", ".join(map(str, rows[:_NAMED].tolist())) + (", ..." if len(rows) > _NAMED else "")
+
+
 def warn_of_unknown(name: str, unknown: NDArray[np.bool_]) -> None:
     """Warn of rows whose category the model did not learn: they keep it, and are completed as if it were not given.
 
@@ -28,10 +33,9 @@ def warn_of_unknown(name: str, unknown: NDArray[np.bool_]) -> None:
     """
     rows = np.flatnonzero(unknown)
     if len(rows):
-        first = ", ".join(map(str, rows[:_NAMED].tolist())) + (", ..." if len(rows) > _NAMED else "")
         warnings.warn(
             f"column {name!r}: {len(rows):,} row(s) have a category that the model did not learn; they keep it, and "
-            f"their other columns are drawn without it (row {first} of those completed together)",
+            f"their other columns are drawn without it (row {named_rows(rows)} of those completed together)",
             UnknownCategory,
             stacklevel=2,
         )

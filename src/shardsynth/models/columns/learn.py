@@ -106,7 +106,7 @@ def fit_columns(
                 fitted_column = _unrounded(fitted_column)
         fitted[column.name] = fitted_column
         notes += column_notes
-    bound = _bound(coder, fitted, relations, notes)
+    bound = bound_relations(coder, fitted, relations, notes)
     for relation in bound:
         if relation.name in options.columns:
             notes.append(f"column {relation.name!r}: is computed from others, so that its options are not used")
@@ -149,10 +149,17 @@ def _known_values(relations: Sequence[Relation]) -> dict[str, list[Any]]:
     return known
 
 
-def _bound(
+def bound_relations(
     coder: TableCoder, fitted: Mapping[str, FittedColumn], relations: Sequence[Relation], notes: list[str]
 ) -> list[Relation]:
-    """The relations in the codes of the model; a relation whose values the columns do not hold is left out."""
+    """The relations in the codes of the model; a relation whose values the columns do not hold is left out.
+
+    Args:
+        coder: The codes of the columns.
+        fitted: The fitted columns by name.
+        relations: Verified ones.
+        notes: Gets a note for each relation that is left out.
+    """
     categories = {n: f.categories.to_pylist() for n, f in fitted.items() if f.categories is not None}
     points = {n: f.marginal.lo.tolist() for n, f in fitted.items() if f.marginal is not None and f.role == "number"}
     bound: list[Relation] = []

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from shardsynth.errors import ConditionError
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
+from shardsynth.models.columns.formulas import DatePartRelation, StepRelation
+from shardsynth.models.columns.marginals import BIN_REACH, grid_unit
 from shardsynth.models.columns.relations import Relation
 from shardsynth.models.columns.selection import Selection, nearest_name, select, wanted_missing
 from shardsynth.models.copula.tables import GRID, REACH, Integers
@@ -190,6 +192,8 @@ class Compiler:
 
     def _computed(self, relation: Relation, tests: Sequence[Condition]) -> list[Alternative]:
         """Boxes of the latents of a relation's parents in which the computed column passes."""
+        if isinstance(relation, (DatePartRelation, StepRelation)) and not self._has_atoms(relation.parent.name):
+            return self._from_one(relation, tests)
         states = [self._states(name, relation) for name in relation.parents]
         if np.prod([len(s) for s in states], dtype=float) > _MOST_STATES:
             raise self._use_parents(relation, "takes too many values")
@@ -215,7 +219,59 @@ class Compiler:
                 box = None if box is None else box.and_(part)
             if box is not None:
                 boxes.append(box)
-        return _joined(boxes)
+        return joined(boxes)
+
+    def _has_atoms(self, name: str) -> bool:
+        """Whether all values of a column are atoms, or it is computed itself."""
+        column = self.columns[self._number[name]]
+        marginal = column.marginal
+        if column.treatment != "latent" or marginal is None:
+            return True
+        return column.categories is not None or np.array_equal(marginal.lo, marginal.hi)
+
+    def _from_one(self, relation: DatePartRelation | StepRelation, tests: Sequence[Condition]) -> list[Alternative]:
+        """Boxes where a column passes that is computed from a number or an instant: intervals of that one."""
+        name = relation.parent.name
+        number = self._number[name]
+        missing = self._missing_latent.get(number)
+        if wanted_missing(tests) is True:
+            if missing is None or len(tests) > 1:
+                raise ConditionError(f"column {relation.name!r}: is missing where {name!r} is, and no row can pass")
+            return [Alternative({missing: (int(self.cuts[missing][0]), END)})]
+        present = {} if missing is None else {missing: (-END, int(self.cuts[missing][0]))}
+        column = self.columns[number]
+        assert column.marginal is not None
+        lowest, highest = float(column.marginal.lo[0]), float(column.marginal.hi[-1])
+
+        def passing(points: Floats) -> NDArray[np.bool_]:
+            values, absent = relation.apply({name: (points, np.zeros(len(points), np.bool_))})
+            return np.asarray(self._passes(relation, tests, values, absent))
+
+        bounds = np.array([lowest, *relation.changes(lowest, highest), np.nextafter(highest, np.inf)])
+        if len(bounds) > _MOST_BOXES:
+            raise self._use_parents(relation, "takes too many values")
+        passes = passing(bounds[:-1])
+        if not passes.any():
+            raise ConditionError(
+                f"column {relation.name!r} = {relation.describe()}: no row of the model can pass the tests"
+            )
+        starts = np.flatnonzero(passes & ~np.concatenate([[False], passes[:-1]]))
+        stops = np.flatnonzero(passes & ~np.concatenate([passes[1:], [False]])) + 1
+        unit = 0.0 if column.precision is None else grid_unit(column.precision)
+        before, after = BIN_REACH * unit, (1.0 - BIN_REACH) * unit  # what is drawn there is rounded into the interval
+        parts: dict[int, list[tuple[float, float, float]]] = {}
+        for segment, (lo, hi) in enumerate(zip(column.marginal.lo.tolist(), column.marginal.hi.tolist())):
+            width = hi - lo
+            for start, stop in zip(bounds[starts].tolist(), bounds[stops].tolist()):
+                if width == 0:
+                    inside = [(lo, hi, 1.0)] if start <= lo < stop else []
+                else:
+                    low, high = max(lo, start - before), min(hi, stop - after)
+                    inside = [(low, high, (high - low) / width)] if high > low else []
+                if inside:
+                    parts.setdefault(segment, []).extend(inside)
+        ranges = self._enter(number, self._value_latent[number], Selection(parts))
+        return [Alternative({**present, self._value_latent[number]: ends}, weight) for ends, weight in ranges]
 
     def _passes(self, relation: Relation, tests: Sequence[Condition], values: Any, absent: Any) -> NDArray[np.bool_]:
         want_missing = wanted_missing(tests)
@@ -278,7 +334,7 @@ def _excess(whole: tuple[int, int], part: tuple[int, int]) -> float:
     return float(exp(log_probability[:1] - log_probability[1:])[0])
 
 
-def _joined(boxes: list[Alternative]) -> list[Alternative]:
+def joined(boxes: list[Alternative]) -> list[Alternative]:
     """Join boxes that differ in one latent only and touch there; of many boxes, only neighbours are compared."""
     merged: list[Alternative] = []
     for box in boxes:
@@ -291,7 +347,7 @@ def _joined(boxes: list[Alternative]) -> list[Alternative]:
                 break
         else:
             merged.append(box)
-    return merged if len(merged) == len(boxes) else _joined(merged)
+    return merged if len(merged) == len(boxes) else joined(merged)
 
 
 def _union(left: Alternative, right: Alternative) -> Alternative | None:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
+from shardsynth.data.gaps import filled
 from shardsynth.data.values import axis, decoded
 from shardsynth.errors import ConditionError
 from shardsynth.models.columns.fitted import FittedColumn
@@ -84,7 +85,7 @@ def complete(model: CopulaParameters, rows: pa.Table, seed: int, first_row: int 
     arrays = []
     for place, field in enumerate(model.schema):
         drawn_array = model.array(place, drawn, first_row, n)
-        arrays.append(_filled(rows[field.name], drawn_array) if field.name in rows.column_names else drawn_array)
+        arrays.append(filled(rows[field.name], drawn_array) if field.name in rows.column_names else drawn_array)
     return pa.Table.from_arrays(arrays, schema=model.schema)
 
 
@@ -222,19 +223,3 @@ class _Boxed:
             if not len(waiting):
                 break
         return waiting
-
-
-def _filled(known: pa.ChunkedArray, drawn: pa.Array) -> pa.Array:
-    """The known values, with the drawn ones in their gaps, in the type of the known values."""
-    absent = decoded(known).is_null(nan_is_null=True)
-    if not pc.any(absent).as_py() and known.num_chunks == 1:
-        return known.chunk(0)
-    plain = pc.if_else(absent, decoded(drawn), decoded(known))
-    if not pa.types.is_dictionary(known.type):
-        return plain
-    codes = pc.index_in(plain, value_set=drawn.dictionary)
-    if codes.null_count > plain.null_count:  # a value that the model does not hold
-        return plain.dictionary_encode().cast(known.type)
-    return pa.DictionaryArray.from_arrays(
-        codes.cast(known.type.index_type), drawn.dictionary, ordered=known.type.ordered
-    )

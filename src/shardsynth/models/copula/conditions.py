@@ -9,14 +9,15 @@ same bytes on every machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shardsynth.errors import ConditionError
-from shardsynth.models.columns.fitted import FittedColumn
-from shardsynth.models.copula.boxes import END, Alternative, Compiler, open_ends
+from shardsynth.models.copula.boxes import END, Alternative, Compiler, joined, open_ends
+from shardsynth.models.copula.class_rows import GroupedKernel, Remembered, of_group, target_latent
 from shardsynth.models.copula.columns import DrawPlan, make_draw_plan
 from shardsynth.models.copula.kernel import Kernel
 from shardsynth.models.copula.tables import GRID, Integers, check_exact, odd, with_odd_rows
@@ -47,15 +48,14 @@ class CopulaConditions:
         self,
         model: CopulaParameters,
         conditions: Conditions,
-        columns: Sequence[FittedColumn],
-        cuts: Sequence[Integers],
+        compiled: Sequence[Compiler],
         boxes: Sequence[Alternative],
     ) -> None:
         self.conditions = conditions
         self.proposals = 0
         self.accepted = 0
-        self._model, self._columns, self._cuts = model, columns, cuts
-        self._sampler: tuple[DrawPlan, Kernel] | None = None
+        self._model, self._compiled = model, compiled
+        self._sampler: tuple[DrawPlan, Kernel | GroupedKernel] | None = None
         used = {latent for box in boxes for latent in box.ranges}
         ends = {latent: [box.ranges.get(latent, (-END, END)) for box in boxes] for latent in used}
         # The most restricted latent first: then the fewest proposals are rejected.
@@ -76,9 +76,24 @@ class CopulaConditions:
         Raises:
             ConditionError: They cannot be met; the message names what can be met instead.
         """
-        compiler = Compiler(model)
-        boxes = compiler.boxes(conditions)
-        return cls(model, conditions, compiler.columns, compiler.cuts, boxes)
+        if not model.groups:
+            compiler = Compiler(model)
+            return cls(model, conditions, [compiler], compiler.boxes(conditions))
+        latent = target_latent(model)
+        edges = [-END, *model.cuts[latent].tolist(), END]
+        compilers, boxes, refused = [], [], []
+        for group in model.groups:
+            compilers.append(Compiler(of_group(model, group)))
+            try:
+                found = compilers[-1].boxes(conditions)
+            except ConditionError as error:
+                refused.append(error)
+                continue
+            within = [Alternative({latent: (edges[k], edges[k + 1])}) for k in group.segments]
+            boxes += [box for x, y in product(found, joined(within)) if (box := x.and_(y)) is not None]
+        if not boxes:
+            raise refused[0] if refused else ConditionError(f"{conditions}: contradictory")
+        return cls(model, conditions, compilers, boxes)
 
     @property
     def probability(self) -> float | None:
@@ -95,17 +110,33 @@ class CopulaConditions:
         self.proposals = self.accepted = 0
         return counts
 
-    def sampler(self) -> tuple[DrawPlan, Kernel]:
+    def sampler(self) -> tuple[DrawPlan, Kernel | GroupedKernel]:
         """Draw plan and kernel of the rows under these conditions."""
         if self._sampler is None:
             model = self._model
-            plan = make_draw_plan(self._columns, model.latents, self._cuts, model.relations, model.forms)
             factor, fixed = model.factor.astype(np.int64), None
             if self._latents:
-                factor, fixed = conditional_factor(factor, self._latents), self._draw_fixed
+                factor, fixed = conditional_factor(factor, self._latents), Remembered(self._draw_fixed)
                 check_exact(factor, max(int(model.levels.max()), END))
-            kernel = Kernel(factor, model.levels, plan.channels, fixed=fixed, conditioned=len(self._latents))
-            self._sampler = plan, kernel
+            plans = [
+                make_draw_plan(c.columns, model.latents, c.cuts, model.relations, model.forms) for c in self._compiled
+            ]
+            one = len(plans) == 1
+            kernels = [
+                Kernel(
+                    factor,
+                    model.levels,
+                    plan.channels,
+                    fixed=None if fixed is None else fixed.draw if one else fixed,
+                    conditioned=len(self._latents),
+                )
+                for plan in plans
+            ]
+            if one:
+                self._sampler = plans[0], kernels[0]
+            else:
+                grouped = GroupedKernel(plans[0], kernels, model.groups, target_latent(model), fixed)
+                self._sampler = plans[0], grouped
         return self._sampler
 
     def _draw_fixed(self, key: tuple[int, int], first_row: int, n: int) -> Integers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from shardsynth.data.coding import TableCoder
 from shardsynth.errors import JobError
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent
 from shardsynth.models.columns.learn import Integers, fit_columns, verified_relations
+from shardsynth.models.columns.missing import missing_groups
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.columns.ordering import correspondence_order
 from shardsynth.models.columns.relations import Relation
 from shardsynth.models.copula.hermite import gram_correlation
-from shardsynth.models.copula.latents import Dimension, missing_groups, tabulated_correlation
+from shardsynth.models.copula.latents import Dimension, tabulated_correlation
 from shardsynth.models.copula.sdv_encoding import fit_like_sdv
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.profile import Profile
@@ -29,6 +30,7 @@ def fit_copula(
     counts: Counts,
     options: FitOptions | Mapping[str, Any] | None = None,
     relations: Sequence[Relation] | None = None,
+    learned: Collection[str] = (),
 ) -> CopulaFit:
     """Fit the copula.
 
@@ -39,6 +41,7 @@ def fit_copula(
         options: See ``FitOptions.parse``.
         relations: The guessed relations in the order of the violations in ``counts``; None: those that ``counts``
             holds.
+        learned: Columns that are learned even where a relation gives them.
 
     Returns:
         The fitted copula.
@@ -58,7 +61,7 @@ def fit_copula(
     if options.encoding == "sdv":
         return fit_like_sdv(profile, coder, counts, options)
     notes: list[str] = []
-    verified = verified_relations(counts, relations, notes)
+    verified = [r for r in verified_relations(counts, relations, notes) if r.name not in learned]
     orders = _orders(counts, coder, {r.name for r in verified})
     fitted, bound = fit_columns(profile, coder, counts, options, orders, verified, notes)
     latents, correlation = _latents(counts, coder, fitted, orders, notes)

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from shardsynth.models.base import PreparedConditions
 from shardsynth.models.columns.exact import with_exact_integers
+from shardsynth.models.copula.class_rows import GroupedKernel, completed_by_group, grouped_sampler
 from shardsynth.models.copula.columns import DrawPlan, finished, make_draw_plan
 from shardsynth.models.copula.completion import complete
 from shardsynth.models.copula.conditions import CopulaConditions
@@ -65,10 +66,14 @@ class GaussianCopula(CopulaParameters):
 
     def complete(self, rows: pa.Table, seed: int, first_row: int = 0) -> pa.Table:
         """Complete rows; see ``completion.complete``."""
+        if self.groups:
+            return completed_by_group(self, rows, seed, first_row, complete)
         return complete(self, rows, seed, first_row)
 
     @cached_property
-    def _sampler(self) -> tuple[DrawPlan, Kernel]:
+    def _sampler(self) -> tuple[DrawPlan, Kernel | GroupedKernel]:
         """Draw plan and kernel without conditions."""
+        if self.groups:
+            return grouped_sampler(self)
         plan = make_draw_plan(self.columns, self.latents, self.cuts, self.relations, self.forms)
         return plan, Kernel(self.factor.astype(np.int64), self.levels, plan.channels)

@@ -18,6 +18,7 @@ from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent
 from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.ragged import Ragged
 from shardsynth.models.columns.relations import Relation, relation_from_json
+from shardsynth.models.copula.classes import ClassesFit, Group, group_entries, groups_from, groups_of
 from shardsynth.models.copula.tables import (
     GRID,
     Integers,
@@ -32,7 +33,7 @@ from shardsynth.sampling.identifiers import make
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_FORMAT = 1
+_FORMAT, _FORMAT_WITH_CLASSES = 1, 2
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class CopulaParameters(ColumnModel):
         formats: By column name: the format of datetimes that the table holds as text or integers.
         name: Part of the key of its random stream.
         notes: Facts for the report.
+        groups: Rows of no rare class of the target, then those of each rare class (see ``classes``); mostly none.
+        target: Index of the column of these classes; -1: there are none.
     """
 
     schema: pa.Schema
@@ -64,6 +67,8 @@ class CopulaParameters(ColumnModel):
     formats: dict[str, str] = field(default_factory=dict)
     name: str = "gaussian_copula"
     notes: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    target: int = -1
 
     @classmethod
     def from_fit(
@@ -116,6 +121,16 @@ class CopulaParameters(ColumnModel):
             tuple(fit.notes),
         )
 
+    def with_classes(self, fit: ClassesFit) -> Self:
+        """The model with rare classes of a column."""
+        groups = groups_of(fit, self.columns, self.latents, self.cuts, self.correlation)
+        if not groups:
+            return self
+        names = ", ".join(self.schema.names[index] for index in sorted(fit.rest))
+        target = self.schema.names[fit.target]
+        note = f"{len(groups) - 1} rare class(es) of {target!r} have distributions of their own of {names}"
+        return replace(self, groups=groups, target=fit.target, notes=(*self.notes, note))
+
     @property
     def fitted(self) -> tuple[FittedColumn, ...]:
         """One per field of the schema."""
@@ -134,7 +149,7 @@ class CopulaParameters(ColumnModel):
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
-        card = {
+        card: dict[str, Any] = {
             "format": _FORMAT,
             "family": "gaussian_copula",
             "engine": "native",
@@ -147,8 +162,12 @@ class CopulaParameters(ColumnModel):
             "formats": self.formats,
             "notes": list(self.notes),
         }
+        more: dict[str, Ragged] = {}
+        if self.groups:
+            card["classes"], more = group_entries(self.groups, self.target)
+            card["format"] = _FORMAT_WITH_CLASSES
         tensors: dict[str, NDArray[Any]] = {"factor": self.factor, "levels": self.levels[len(self.levels) // 2 :]}
-        ragged = {"cuts": Ragged.of(list(self.cuts), np.int32), **column_arrays(self.columns)}
+        ragged = {"cuts": Ragged.of(list(self.cuts), np.int32), **column_arrays(self.columns), **more}
         write_files(folder, card, tensors, ragged)
 
     @classmethod
@@ -158,11 +177,15 @@ class CopulaParameters(ColumnModel):
         Raises:
             ModelError: The folder holds no such model, or one of a later format.
         """
-        card, tensors, ragged = read_files(folder, ["gaussian_copula"], "a native Gaussian copula", _FORMAT)
+        card, tensors, ragged = read_files(
+            folder, ["gaussian_copula"], "a native Gaussian copula", _FORMAT_WITH_CLASSES
+        )
+        columns = tuple(column_of(column, i, ragged) for i, column in enumerate(card["columns"]))
+        classes = card.get("classes")
         upper = tensors["levels"]
         return cls(
             schema_from_text(card["schema"]),
-            tuple(column_of(column, i, ragged) for i, column in enumerate(card["columns"])),
+            columns,
             tuple(Latent(x["kind"], tuple(x["columns"]), x["p_missing"]) for x in card["latents"]),
             tuple(ragged["cuts"][i].astype(np.int64) for i in range(len(card["latents"]))),
             tensors["factor"],
@@ -172,6 +195,8 @@ class CopulaParameters(ColumnModel):
             card["formats"],
             card["name"],
             tuple(card["notes"]),
+            () if classes is None else groups_from(classes, ragged, columns),
+            -1 if classes is None else classes["target"],
         )
 
     def array(self, index: int, drawn: Mapping[str, Any], first: int, n: int) -> pa.Array:

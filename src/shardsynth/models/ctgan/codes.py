@@ -8,7 +8,7 @@ integer per one-hot span and one float32 per numeric column.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,9 @@ from shardsynth.data.coding import TableCoder
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.fit import ColumnPersons
 from shardsynth.models.columns.fitted import FittedColumn
+from shardsynth.models.columns.formulas import DatePartRelation
+from shardsynth.models.columns.learn import bound_relations, verified_relations
+from shardsynth.models.columns.relations import FunctionRelation, Relation
 from shardsynth.models.ctgan.columns import Integers, ModeColumn, code_axis, code_category
 from shardsynth.models.ctgan.options import DeepOptions
 from shardsynth.summaries.counts import Counts
@@ -87,11 +90,14 @@ class DeepCoding:
         table: One per schema column: treatment ``latent``, ``constant``, ``empty``, ``id`` or ``pii``.
         columns: The learned ones, in schema order.
         notes: Facts for the report.
+        relations: How computed columns are computed. The networks learn these columns, too; what they draw of them is
+            replaced.
     """
 
     table: tuple[FittedColumn, ...]
     columns: tuple[ModeColumn, ...]
     notes: tuple[str, ...] = ()
+    relations: tuple[Relation, ...] = ()
 
     @cached_property
     def layout(self) -> Layout:
@@ -100,9 +106,23 @@ class DeepCoding:
 
     @classmethod
     def fit(
-        cls, profile: Profile, coder: TableCoder, counts: Counts, options: DeepOptions, schema: pa.Schema
+        cls,
+        profile: Profile,
+        coder: TableCoder,
+        counts: Counts,
+        options: DeepOptions,
+        schema: pa.Schema,
+        relations: Sequence[Relation] | None = None,
     ) -> DeepCoding:
         """Choose modes and codes from the counts of all training rows; no row is read.
+
+        Args:
+            profile: Merged profile of the training rows.
+            coder: Made from the profile.
+            counts: Merged counts of the training rows.
+            options: Of the family.
+            schema: Arrow schema of the table.
+            relations: Computed columns, as for ``fit_copula``; None: there are none.
 
         Raises:
             ModelError: There is nothing to learn, or a column cannot be learned under the protections.
@@ -129,7 +149,34 @@ class DeepCoding:
         rest = {
             c.name: FittedColumn(c.name, c.role, c.role if c.role in ("id", "pii") else "empty") for c in coder.table
         }
-        return cls(tuple(table.get(name) or rest[name] for name in schema.names), tuple(learned), tuple(notes))
+        whole = tuple(table.get(name) or rest[name] for name in schema.names)
+        computed = () if relations is None else _computed(coder, counts, table, relations, notes)
+        return cls(whole, tuple(learned), tuple(notes), computed)
+
+
+def _computed(
+    coder: TableCoder,
+    counts: Counts,
+    table: Mapping[str, FittedColumn],
+    relations: Sequence[Relation],
+    notes: list[str],
+) -> tuple[Relation, ...]:
+    """The relations that no row breaks and that whatever the networks draw can be put into; ``notes`` gets them."""
+    usable: list[Relation] = []
+    for relation in verified_relations(counts, relations, notes):
+        if isinstance(relation, FunctionRelation) and relation.parent.values is None:
+            continue  # a network draws numbers between those for which the function is known
+        (found,) = bound_relations(coder, table, [relation], notes) or (None,)
+        if isinstance(found, DatePartRelation) and found.derived.values is not None:
+            held = table[found.name].categories
+            values = [] if held is None else held.to_pylist()
+            if not set(found.derived.values) <= set(values):
+                continue
+            found = replace(found, derived=replace(found.derived, values=tuple(values)))
+        if found is not None and table[found.name].treatment == "latent":
+            usable.append(found)
+    notes += [relation.describe() for relation in usable]
+    return tuple(usable)
 
 
 def needed_bytes(layout: Layout, options: DeepOptions, rows: int) -> Mapping[str, int]:

@@ -49,7 +49,9 @@ def fit_deep(family: str, fitting: Fitting, *, device: str | None = None) -> Dee
     setup = fitting.setup
     options = setup.options if isinstance(setup.options, DeepOptions) else DeepOptions.parse(family, setup.options)
     torch_device = choose_device(device or options.device)
-    coding = DeepCoding.fit(fitting.profile, setup.coder, fitting.counts, options, setup.schema)
+    coding = DeepCoding.fit(
+        fitting.profile, setup.coder, fitting.counts, options, setup.schema, fitting.relations or None
+    )
     in_memory = 0 if setup.scratch is not None and torch_device.type == "cpu" else fitting.training_rows
     setup.tell(check_memory(coding.columns, options, in_memory, available_memory(torch_device), str(torch_device)))
     for note in coding.notes:

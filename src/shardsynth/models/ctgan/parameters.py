@@ -17,7 +17,9 @@ from shardsynth.data.columns import schema_from_text, schema_to_text
 from shardsynth.models.columns.files import column_arrays, column_card, column_of, read_files, write_files
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.model import ColumnModel
+from shardsynth.models.columns.operands import Values
 from shardsynth.models.columns.ragged import Ragged
+from shardsynth.models.columns.relations import Relation, relation_from_json
 from shardsynth.models.ctgan.codes import DeepCoding, Layout
 from shardsynth.models.ctgan.columns import ModeColumn
 from shardsynth.models.ctgan.modes import Modes
@@ -137,7 +139,39 @@ class DeepParameters(ColumnModel):
         return [c.name for c in self.coding.columns if c.stochastic]
 
     def raw(self, drawn: Drawn, number: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Category indices or axis values [n] of a learned column, by its number; and which are missing."""
+        """Category indices or axis values [n] of a learned column, by its number; and which are missing.
+
+        A column that is computed from others is computed from what is drawn of these.
+        """
+        relation = self._relations.get(self.coding.columns[number].name)
+        if relation is None:
+            return self._of_network(drawn, number)
+        values, missing = relation.apply({name: self._written(drawn, name) for name in relation.parents})
+        return (np.where(missing, values.dtype.type(0), values) if missing.any() else values), missing
+
+    @cached_property
+    def _relations(self) -> dict[str, Relation]:
+        return {relation.name: relation for relation in self.coding.relations}
+
+    def _written(self, drawn: Drawn, name: str) -> Values:
+        """Category indices or axis values [n] of a column as they are written, and which are missing."""
+        n = drawn.codes.shape[1]
+        number = next((i for i, column in enumerate(self.coding.columns) if column.name == name), -1)
+        fitted = next(column for column in self.coding.table if column.name == name)
+        if number >= 0:
+            values, absent = self.raw(drawn, number)
+            missing = np.zeros(n, np.bool_) if absent is None else absent
+        elif fitted.marginal is not None:
+            values, missing = np.repeat(fitted.marginal.lo[:1], n), np.zeros(n, np.bool_)
+        else:
+            return np.zeros(n), np.ones(n, np.bool_)
+        if fitted.categories is not None:
+            return values.astype(np.int64), missing
+        form = self.forms[name]
+        return form.axis(form.of_raw(values)), missing
+
+    def _of_network(self, drawn: Drawn, number: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """As ``raw``, of any column as the network draws it."""
         column, codes = self.coding.columns[number], drawn.codes[number]
         places = drawn.places[self._axes[number]] if column.is_axis else None
         uniform = drawn.uniform[self._stochastic.index(column.name)] if column.stochastic else None
@@ -150,7 +184,7 @@ class DeepParameters(ColumnModel):
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
-        card = {
+        card: dict[str, Any] = {
             "format": _FORMAT,
             "family": self.options.family,
             "engine": "native",
@@ -168,6 +202,8 @@ class DeepParameters(ColumnModel):
             "formats": self.formats,
             "notes": list(self.coding.notes),
         }
+        if self.coding.relations:
+            card["relations"] = [relation.to_json() for relation in self.coding.relations]
         network = {f"network.{key}": value.detach().cpu().numpy() for key, value in self.network.state_dict().items()}
         write_files(folder, card, network, _arrays(self.coding))
 
@@ -182,7 +218,8 @@ class DeepParameters(ColumnModel):
         table = tuple(column_of(column, i, ragged) for i, column in enumerate(card["columns"]))
         by_name = {column.name: column for column in table}
         learned = tuple(_deep_column(c, i, by_name[c["name"]], ragged) for i, c in enumerate(card["learned"]))
-        coding = DeepCoding(table, learned, tuple(card["notes"]))
+        relations = tuple(relation_from_json(relation) for relation in card.get("relations", ()))
+        coding = DeepCoding(table, learned, tuple(card["notes"]), relations)
         options = DeepOptions.from_json(card["options"])
         network = make_network(options, coding.layout)
         weights = {k: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("network.")}

@@ -13,7 +13,7 @@ which becomes a correlated one unless it is a function of one category.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ _IS_NULL = ".is_null"
 
 
 @dataclass(frozen=True)
-class _Output:
+class Output:
     """One column of SDV's copula.
 
     Attributes:
@@ -60,6 +60,11 @@ class _Output:
 
     univariate: Any
     latent: int
+
+
+def lost_by_export(model: GaussianCopula) -> list[str]:
+    """Lines for what the stock synthesizer of a model does not hold, besides its marginals."""
+    return not_held(model, derive(model))
 
 
 def export(model: GaussianCopula, path: str | Path) -> dict[str, float]:
@@ -81,21 +86,46 @@ def to_stock(model: GaussianCopula) -> tuple[Any, dict[str, float]]:
     """The stock synthesizer of a model; and by name of each number or date, the KS distance of its marginals."""
     columns = [column_of(model, i) for i in range(len(model.columns))]
     derived = derive(model)
-    columns = [_as_category(column) if column.name in derived.functions else column for column in columns]
+    columns = [as_category(column) if column.name in derived.functions else column for column in columns]
     batch = model.draw(0, 0, DRAWN_ROWS)
     frame = frames.to_pandas(pa.Table.from_batches([batch]), columns)
     with silenced():
         synthesizer = _skeleton(model, columns, frame)
-        return synthesizer, _parametrised(synthesizer, model, columns, frame, derived)
+        outputs, lost = parametrised(synthesizer, model, columns, frame, derived)
+        _set_copula(synthesizer, outputs, derived.correlation)
+        return synthesizer, lost
 
 
-def _as_category(column: Column) -> Column:
+def not_held(model: GaussianCopula, derived: Derived) -> list[str]:
+    """Lines for what SDV's copula cannot hold: computed columns, and rare classes."""
+    lines = [
+        f"column {relation.name!r}: not computed any more ({relation.describe()}), only correlated"
+        for relation in model.relations
+        if relation.name not in derived.functions
+    ]
+    if model.groups:
+        target = model.schema.names[model.target]
+        lines.append(f"rare classes of {target!r}: lost, their rows have the distributions of the whole table")
+    return lines
+
+
+def as_category(column: Column) -> Column:
+    """A computed column, which SDV draws as a category."""
     return Column(column.name, column.type, "categorical", "category", column.options)
 
 
 def _skeleton(model: GaussianCopula, columns: Sequence[Column], frame: pd.DataFrame) -> Any:
     """A stock synthesizer fitted to drawn rows: all but its parameters is as it has to be."""
-    from rdt.transformers import FloatFormatter, UnixTimestampEncoder
+    synthesizer = unfitted(model, columns, frame, "norm")
+    data = {TABLE: frame}
+    synthesizer.auto_assign_transformers(data)
+    synthesizer.update_transformers(with_gaps(columns, frame))
+    synthesizer.fit(data)
+    return synthesizer
+
+
+def unfitted(model: GaussianCopula, columns: Sequence[Column], frame: pd.DataFrame, distribution: str) -> Any:
+    """A stock synthesizer of these columns; the frame gets values and gaps where the model has them."""
     from sdv.metadata import Metadata
     from sdv.single_table import GaussianCopulaSynthesizer
 
@@ -103,23 +133,26 @@ def _skeleton(model: GaussianCopula, columns: Sequence[Column], frame: pd.DataFr
     for name, share in _missing_shares(model).items():
         if name in frame:
             ensure_both(frame, name, share)
-    data = {TABLE: frame}
-    synthesizer = GaussianCopulaSynthesizer(
-        Metadata.load_from_dict({"tables": {TABLE: table}, "METADATA_SPEC_VERSION": "V2"}), default_distribution="norm"
+    return GaussianCopulaSynthesizer(
+        Metadata.load_from_dict({"tables": {TABLE: table}, "METADATA_SPEC_VERSION": "V2"}),
+        default_distribution=distribution,
     )
-    synthesizer.auto_assign_transformers(data)
-    with_gaps: dict[str, Any] = {}
+
+
+def with_gaps(columns: Sequence[Column], frame: pd.DataFrame) -> dict[str, Any]:
+    """SDV's transformers of the numbers and dates of a frame that have missing values: these get a latent."""
+    from rdt.transformers import FloatFormatter, UnixTimestampEncoder
+
+    transformers: dict[str, Any] = {}
     for column in columns:
         settings = {"missing_value_generation": "from_column", "enforce_min_max_values": True}
         if column.role not in ("number", "datetime") or not frame[column.name].isna().any():
             continue
         if frame[column.name].dtype.kind == "M":
-            with_gaps[column.name] = UnixTimestampEncoder(**settings)
+            transformers[column.name] = UnixTimestampEncoder(**settings)
         else:
-            with_gaps[column.name] = FloatFormatter(**settings, learn_rounding_scheme=True)
-    synthesizer.update_transformers(with_gaps)
-    synthesizer.fit(data)
-    return synthesizer
+            transformers[column.name] = FloatFormatter(**settings, learn_rounding_scheme=True)
+    return transformers
 
 
 def _missing_shares(model: GaussianCopula) -> dict[str, float]:
@@ -130,29 +163,48 @@ def _missing_shares(model: GaussianCopula) -> dict[str, float]:
     return shares
 
 
-def _parametrised(
-    synthesizer: Any, model: GaussianCopula, columns: Sequence[Column], frame: pd.DataFrame, derived: Derived
-) -> dict[str, float]:
-    """Replace the parameters by the model's; returns the KS distances by column."""
+def parametrised(
+    synthesizer: Any,
+    model: GaussianCopula,
+    columns: Sequence[Column],
+    frame: pd.DataFrame,
+    derived: Derived,
+    without: Collection[str] = (),
+) -> tuple[dict[str, Output], dict[str, float]]:
+    """Replace the parameters of columns by the model's, except for the copula itself.
+
+    Args:
+        synthesizer: A fitted stock synthesizer.
+        model: The model.
+        columns: Its columns.
+        frame: The rows that the synthesizer was fitted to.
+        derived: From ``derive``.
+        without: Columns that stay as they are.
+
+    Returns:
+        The columns of SDV's copula that are the model's, and the KS distances by column.
+    """
     values = {model.columns[x.columns[0]].name: k for k, x in enumerate(model.latents) if x.kind == "value"}
     values.update(derived.latents)
     gaps = {model.columns[i].name: k for k, x in enumerate(model.latents) if x.kind == "missing" for i in x.columns}
     shares = _missing_shares(model)
     hyper = synthesizer._data_processor._hyper_transformer
-    outputs: dict[str, _Output] = {}
+    outputs: dict[str, Output] = {}
     lost: dict[str, float] = {}
     for column, fitted in zip(columns, model.columns):
+        if column.name in without:
+            continue
         if column.role not in ("category", "number", "datetime"):
             if column.role == "empty":
                 _set_intervals(hyper.field_transformers[column.name], {None: [0.0, 1.0]})
-                outputs[column.name] = _Output(uniform(0.0, 1.0), -1)
+                outputs[column.name] = Output(uniform(0.0, 1.0), -1)
             continue
         latent = values.get(column.name, -1)
         transformer = hyper.field_transformers[column.name]
         share = derived.missing.get(column.name, shares.get(column.name, 0.0))
         if column.role == "category":
             _set_intervals(transformer, _intervals(column, fitted, share, derived))
-            outputs[column.name] = _Output(uniform(0.0, 1.0), latent)
+            outputs[column.name] = Output(uniform(0.0, 1.0), latent)
             continue
         marginal = derived.marginals.get(column.name, fitted.marginal)
         assert marginal is not None
@@ -160,21 +212,20 @@ def _parametrised(
         points = listed(marginal, fitted) if share == 0 and factor == 1 else None
         if points is not None:
             lost[column.name] = 0.0
-            outputs[column.name] = _Output(uniform(0.0, 1.0), latent)
+            outputs[column.name] = Output(uniform(0.0, 1.0), latent)
             _encode(hyper, column.name, frame[column.name].dtype, *points)
             continue
         narrow = _narrow(column, fitted)
         stock = stock_marginal(marginal, fitted, factor, narrow or np.float64)
         lost[column.name] = stock.distance
-        outputs[column.name] = _Output(stock.univariate, latent)
+        outputs[column.name] = Output(stock.univariate, latent)
         set_axis(transformer, synthesizer._data_processor.formatters.get(column.name), stock, frame[column.name])
         if narrow is not None:
             _set_dtype(synthesizer._data_processor, column.name, np.dtype(narrow))
         if column.name + _IS_NULL in synthesizer._model.columns:
             # Uniform on [p - 1/2, p + 1/2]; SDV takes values above 1/2 as missing.
-            outputs[column.name + _IS_NULL] = _Output(uniform(share - 0.5, 1.0), gaps.get(column.name, -1))
-    _set_copula(synthesizer, outputs, derived.correlation)
-    return lost
+            outputs[column.name + _IS_NULL] = Output(uniform(share - 0.5, 1.0), gaps.get(column.name, -1))
+    return outputs, lost
 
 
 def _intervals(column: Column, fitted: FittedColumn, share: float, derived: Derived) -> dict[Any, list[float]]:
@@ -245,10 +296,8 @@ def _set_dtype(processor: Any, name: str, dtype: Any) -> None:
     processor.formatters[name]._dtype = dtype
 
 
-def _set_copula(synthesizer: Any, outputs: Mapping[str, _Output], correlation: Floats) -> None:
+def _set_copula(synthesizer: Any, outputs: Mapping[str, Output], correlation: Floats) -> None:
     """Replace the fitted Gaussian copula by the model's, in the order of SDV's columns."""
-    from copulas.multivariate import GaussianMultivariate
-
     names = list(synthesizer._model.columns)
     places = [outputs[name].latent for name in names]
     matrix = np.eye(len(names))
@@ -258,11 +307,24 @@ def _set_copula(synthesizer: Any, outputs: Mapping[str, _Output], correlation: F
         for j, other_latent in enumerate(places[:i]):
             if latent >= 0 and other_latent >= 0:
                 matrix[i, j] = matrix[j, i] = unit[latent, other_latent]
-    univariates = [outputs[name].univariate for name in names]
+    replace_copula(synthesizer, names, [outputs[name].univariate for name in names], matrix)
+
+
+def replace_copula(synthesizer: Any, names: Sequence[str], univariates: Sequence[Any], matrix: Floats) -> None:
+    """Put another Gaussian copula in place of the fitted one.
+
+    Args:
+        synthesizer: A fitted stock synthesizer.
+        names: Columns of its copula, in its order.
+        univariates: One distribution for each.
+        matrix: float64[d, d], their correlations.
+    """
+    from copulas.multivariate import GaussianMultivariate
+
     gaussian = GaussianMultivariate.from_dict(
         {"columns": names, "univariates": [u.to_dict() for u in univariates], "correlation": matrix.tolist()}
     )
-    gaussian.univariates = univariates  # ``to_dict`` drops a density's bandwidth and weights
+    gaussian.univariates = list(univariates)  # ``to_dict`` drops a density's bandwidth and weights
     with contextlib.suppress(AttributeError):
         gaussian.distribution = {name: type(u) for name, u in zip(names, univariates)}
     synthesizer._model = gaussian

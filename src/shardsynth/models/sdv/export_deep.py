@@ -74,6 +74,10 @@ def export(model: DeepModel, path: str | Path) -> list[str]:
         Lines that say what is not exact.
     """
     synthesizer, lost = to_stock(model)
+    lost += [
+        f"column {relation.name!r}: not computed any more ({relation.describe()}), as the networks draw it"
+        for relation in model.coding.relations
+    ]
     save_pickle(synthesizer, Path(path))
     return lost
 

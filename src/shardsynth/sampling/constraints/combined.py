@@ -174,12 +174,12 @@ class OneHotStep:
         """See ``Step``."""
         if not self.name:
             return {}
-        which = np.argmax(np.stack([self._number(arrays[name]) == 1 for name in self.columns]), axis=0)
+        which = np.argmax(np.stack([self.number(arrays[name]) == 1 for name in self.columns]), axis=0)
         return {self.name: pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32)), pa.array(self.columns))}
 
     @staticmethod
-    def _number(array: pa.Array) -> NDArray[np.float64]:
-        """Values as floats, NaN where missing."""
+    def number(array: pa.Array) -> NDArray[np.float64]:
+        """Values float64[n] of a flag, NaN where missing."""
         plain = decoded(array)
         if kind_of(plain.type) == "decimal":
             plain = plain.cast(pa.float64())
@@ -204,7 +204,7 @@ class OneHotStep:
 
     def valid(self, arrays: Arrays, n: int) -> Mask:
         """See ``Step``: the rule of SDV's ``OneHotEncoding``."""
-        values = np.stack([self._number(arrays[name]) for name in self.columns])
+        values = np.stack([self.number(arrays[name]) for name in self.columns])
         with np.errstate(invalid="ignore"):
             return np.asarray((values.sum(axis=0) == 1) & (values.max(axis=0) == 1) & (values.min(axis=0) == 0))
 

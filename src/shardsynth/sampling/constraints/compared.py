@@ -51,6 +51,21 @@ class ComparedColumns:
             return max(g.digits for g in grids)
         return None
 
+    def per_axis(self, i: int) -> int:
+        """Common units per unit of the axis of column i."""
+        return self._factors[i] * self.constrained[i].scale if self.whole and self._factors is not None else 1
+
+    def least_step(self, i: int) -> float:
+        """Distance by which values of column i differ at least, in the unit of ``values``."""
+        column = self.constrained[i]
+        if self.whole:
+            return self.per_axis(i) // column.scale * self._step(column)
+        grid = column.precision
+        if grid.kind == "decimal":
+            return float(10.0**-grid.digits)
+        largest = max((abs(end) for end in (column.low, column.high) if not np.isinf(end)), default=1.0)
+        return float(grid.unit) if grid.kind == "integer" else 1e-6 * largest
+
     def values(self, i: int, array: pa.Array) -> tuple[NDArray[Any], Mask]:
         """Values of column i in the common unit (int64) or on the axis (float64), and which are missing."""
         constrained = self.constrained[i]

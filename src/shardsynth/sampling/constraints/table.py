@@ -18,7 +18,7 @@ from shardsynth.sampling.constraints.increments import IncrementStep
 from shardsynth.sampling.constraints.ordered import OrderedStep
 from shardsynth.sampling.constraints.partial_order import PartialOrderStep
 from shardsynth.sampling.constraints.programmed import Programmed
-from shardsynth.sampling.constraints.step import Computed, ConstrainedColumn, Mask, Step, missing_of
+from shardsynth.sampling.constraints.step import Arrays, Computed, ConstrainedColumn, Mask, Step, missing_of
 
 _KINDS: dict[str, Any] = {
     "ordered": OrderedStep,
@@ -140,11 +140,7 @@ class TableConstraints:
             valid &= ~broken
         for column in self.computed:
             arrays[column.name] = column.compute(arrays, n)
-        for field in self.base:
-            if not field.nullable:
-                valid &= _storable(arrays[field.name])
-        for name in self._complete:
-            valid &= ~missing_of(arrays[name])
+        valid &= self.present(arrays, n)
         rows = pa.RecordBatch.from_arrays([arrays[field.name] for field in self.base], schema=self.base)
         for program in reversed(self.programs):
             rows, broken = program.restore(rows)
@@ -152,6 +148,16 @@ class TableConstraints:
         for mask in self.valid(rows):
             valid &= mask
         return rows, valid
+
+    def present(self, arrays: Arrays, n: int) -> Mask:
+        """bool[n]: rows that have what no field and no training row may lack."""
+        present = np.ones(n, np.bool_)
+        for field in self.base:
+            if not field.nullable:
+                present &= _storable(arrays[field.name])
+        for name in self._complete:
+            present &= ~missing_of(arrays[name])
+        return present
 
     def valid(self, batch: pa.RecordBatch) -> list[Mask]:
         """Rows that satisfy each constraint, bool[n] by constraint: the steps, then the programs."""

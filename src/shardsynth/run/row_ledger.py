@@ -2,6 +2,7 @@
 
 A file is created once and never changed, so that two calls at the same time get different rows. The rows of the run
 itself come first. A second call without ``--continue`` is refused, so that nobody gets the same rows by accident.
+Completed rows have numbers of their own, too, from which their ids are made: the same known rows always the same ones.
 """
 
 from __future__ import annotations
@@ -86,13 +87,19 @@ def next_row(wanted: RowsWanted, card: dict[str, Any]) -> tuple[int, Path]:
     Raises:
         RunError: Rows of them were made before.
     """
-    ledger = wanted.model / "ledger"
     run_rows = int(card.get("rows", 0)) if wanted.seed == card.get("seed") else 0  # rows that the run itself made
-    files = sorted(ledger.glob("*.json"))
-    entries = [read_json(path) for path in files]
-    same_stream = [entry for entry in entries if {key: entry[key] for key in wanted.stream} == wanted.stream]
+    entries, entry_file = _entries(wanted.model)
+    completed = sorted((e["first_row"], e["first_row"] + e["rows"]) for e in entries if "known" in e)
+    same_stream = [
+        entry
+        for entry in entries
+        if "known" not in entry and {key: entry[key] for key in wanted.stream} == wanted.stream
+    ]
     stop = max([run_rows, *(entry["first_row"] + entry["rows"] for entry in same_stream)])
     start = int(wanted.first_row if wanted.first_row is not None else stop if wanted.go_on else run_rows)
+    if wanted.first_row is None:
+        for first, end in completed:  # the ids of these rows are taken
+            start = end if first < start + wanted.rows and start < end else start
     overlap = any(
         start < entry["first_row"] + entry["rows"] and entry["first_row"] < start + wanted.rows for entry in same_stream
     )
@@ -102,4 +109,42 @@ def next_row(wanted: RowsWanted, card: dict[str, Any]) -> tuple[int, Path]:
             "--continue makes other rows, --same-rows makes the same ones on purpose, and a call that was stopped "
             "goes on by the same command with the same --output"
         )
-    return start, ledger / f"{int(files[-1].stem) + 1 if files else 0:06d}.json"
+    return start, entry_file
+
+
+def reserve_known(model: Path, rows: int, seed: int, digest: str, card: dict[str, Any]) -> int:
+    """Record known rows that are completed in the ledger; returns the number of the first one.
+
+    Args:
+        model: Model folder.
+        rows: Number of rows.
+        seed: Seed of the completions.
+        digest: Of the known rows.
+        card: ``model.json`` of the model.
+    """
+    (model / "ledger").mkdir(exist_ok=True)
+    while True:
+        start, entry = next_known(model, rows, seed, digest, card)
+        content = {"first_row": start, "rows": rows, "seed": seed, "where": None, "known": digest}
+        if entry is None or create_once(entry, (json.dumps(content) + "\n").encode()):
+            return start
+
+
+def next_known(model: Path, rows: int, seed: int, digest: str, card: dict[str, Any]) -> tuple[int, Path | None]:
+    """Number of the first of some known rows, and the file that is to record them; None where they are recorded.
+
+    The arguments are those of ``reserve_known``. No number of these rows is that of another row of the model.
+    """
+    entries, entry_file = _entries(model)
+    for entry in entries:
+        if entry.get("known") == digest and (entry["seed"], entry["rows"]) == (seed, rows):
+            return int(entry["first_row"]), None
+    stops = (entry["first_row"] + entry["rows"] for entry in entries)
+    return int(max([int(card.get("rows", 0)), *stops])), entry_file
+
+
+def _entries(model: Path) -> tuple[list[dict[str, Any]], Path]:
+    """The entries of a model's ledger, and its next file."""
+    ledger = model / "ledger"
+    files = sorted(ledger.glob("*.json"))
+    return [read_json(path) for path in files], ledger / f"{int(files[-1].stem) + 1 if files else 0:06d}.json"

@@ -1,0 +1,31 @@
+"""The gaps of known values, filled with drawn ones."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardsynth.data.values import decoded
+
+
+def filled(known: pa.Array | pa.ChunkedArray, drawn: pa.Array) -> pa.Array:
+    """The known values, with the drawn ones in their gaps, in the type of the known values.
+
+    Args:
+        known: Values; null and NaN are gaps.
+        drawn: As many values, of the same type.
+    """
+    if isinstance(known, pa.ChunkedArray) and known.num_chunks == 1:
+        known = known.chunk(0)
+    absent = decoded(known).is_null(nan_is_null=True)
+    if not pc.any(absent).as_py() and isinstance(known, pa.Array):
+        return known
+    plain = pc.if_else(absent, decoded(drawn), decoded(known))
+    if not pa.types.is_dictionary(known.type):
+        return plain
+    codes = pc.index_in(plain, value_set=drawn.dictionary)
+    if codes.null_count > plain.null_count:  # a value that the model does not hold
+        return plain.dictionary_encode().cast(known.type)
+    return pa.DictionaryArray.from_arrays(
+        codes.cast(known.type.index_type), drawn.dictionary, ordered=known.type.ordered
+    )
