@@ -86,6 +86,8 @@ def write_job(
         yield f"primary key: {table['primary_key']!r}"
     for name in groups:
         yield f"the id {name!r} repeats: {_PERSON if name == groups[0] else 'several rows share one value'}"
+    if persons is not None and profile.rows == profile.sample.num_rows and (number := len(np.unique(persons))) < _FEW:
+        yield f"only {number} persons: a value that fewer than {_COMMON} have is not learned, so most columns cannot be"
     for name, finding in found.items():
         yield f"column {name!r}: {finding.reason} ({_what_becomes(finding)})"
     for suspect in suspects(metadata, profile.sample):
@@ -115,6 +117,8 @@ def write_job(
 _PERSON = "taken as the person (`person:`), so that rare values, extremes, holdout and figures count persons, not rows"
 #: Rows per value up to which an id repeats seldom.
 _SELDOM = 1.5
+#: Persons from which a table of several rows each can be learned.
+_FEW = 10
 #: Rows, or persons, that a value needs by default; share of rows with rarer ones from which `init` says so.
 _COMMON, _MOSTLY = 5, 0.5
 #: Most phrases of one line.

@@ -198,3 +198,11 @@ def test_a_column_of_mostly_rare_categories_is_named(tmp_path):
     said = list(write_job(str(write_shards(table, tmp_path / "d", 2)), tmp_path / "job.yaml", None))
     assert any("'begun'" in line and "fewer than 5 rows" in line for line in said)
     assert not any("'ward'" in line for line in said)
+
+
+def test_a_table_of_few_persons_is_told_before_it_is_run(tmp_path):
+    rng = np.random.default_rng(5)
+    table = pa.table({"USUBJID": [f"01-{701 + n % 6}-{1000 + n % 6}" for n in range(240)], "value": rng.random(240)})
+    said = list(write_job(str(write_shards(table, tmp_path / "d", 1)), tmp_path / "job.yaml", None))
+    assert any(line.startswith("only 6 persons") for line in said)
+    assert "701" not in (tmp_path / "job.metadata.json").read_text()
