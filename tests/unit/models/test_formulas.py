@@ -121,3 +121,10 @@ def test_a_term_and_its_group_stay_together_though_many_terms_are_rare() -> None
     assert relations["group"].describe() == "group is a function of term"
     columns["group"] = ["others" if k >= 20 else f"group {k % 4}" for k in term]
     assert "group" not in found(columns, (), ("term", "group"))
+
+
+def test_numbers_that_are_never_present_together_are_no_product() -> None:
+    rng = np.random.default_rng(13)
+    arm = rng.integers(0, 3, N)
+    columns = {f"dose{k}": pa.array(rng.gamma(3, 2, N) + 0.1, mask=arm != k) for k in range(3)}
+    assert found({**columns, "age": rng.integers(18, 90, N)}) == {}

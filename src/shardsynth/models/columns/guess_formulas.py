@@ -327,6 +327,8 @@ def _products(numbers: Sequence[Sampled]) -> Iterator[Formula]:
             rows = whole[:_FIRST_ROWS]
             if len(rows) < _FEWEST_ROWS:
                 rows = np.flatnonzero(~np.isnan(logs[:, [a, b]]).any(axis=1))[:_FIRST_ROWS]
+            if len(rows) < _FEWEST_ROWS:
+                break
             difference = logs[rows] - (powers[0] * logs[rows, a] + powers[1] * logs[rows, b])[:, None]
             with np.errstate(invalid="ignore"):
                 close = np.nanmax(difference, axis=0) - np.nanmin(difference, axis=0) < 0.05
