@@ -227,10 +227,11 @@ class Run:
         return status_record(self.dir, self.plan, self._whole_status(verify))
 
     def _whole_status(self, verify: bool) -> Any:
-        from shardsynth.executors.status import read_status
+        from shardsynth.executors.status import MOST_OPENED, read_status
 
         # A submitted run can have 10^5 tasks: their records are opened only to verify them.
-        return read_status(self.dir, self.plan, exact=verify or not self.on_slurm, verify=verify)
+        many = self.on_slurm or sum(len(tasks) for tasks in self.plan.tasks.values()) > MOST_OPENED
+        return read_status(self.dir, self.plan, exact=verify or not many, verify=verify)
 
     def log_lines(self, stage: str | None, index: int | None) -> Iterator[str]:
         """A task's log, or the list of logs."""
@@ -455,7 +456,7 @@ def elements(run: Run, stage: str, *, pack: int | str | None = None) -> list[Ele
 
     if stage not in run.plan.tasks:
         raise JobError(f"no stage is called {stage!r}; stages: {', '.join(run.plan.tasks)}")
-    tasks = [task for task in missing_tasks(run.plan, run.dir) if task.stage == stage]
+    tasks = missing_tasks(run.plan, run.dir).of(stage)
     packed = pack_elements(run.plan, tasks, run.job.cluster.pack if pack is None else pack, 1000)
     root = str(run.dir.root.absolute())
     return [Element(root, stage, format_ranges(indices)) for indices in packed]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -213,7 +214,7 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
     executor = plan.job.cluster.executor
     if executor == "slurm":
         raise JobError("cluster.executor: slurm: `sample --submit` hands the rows to Slurm")
-    missing = [task for task in missing_tasks(plan, run) if task.stage == "sample"]
+    missing = missing_tasks(plan, run).of("sample")
     per_process = _STOCK_ROWS_PER_PROCESS if wanted.card.get("engine") == "sdv" else _NATIVE_ROWS_PER_PROCESS
     cpus = plan.job.cluster.workers or available_cpus()
     processes = min(cpus, len(missing), -(-plan.rows // per_process))
@@ -280,7 +281,7 @@ def _start_process() -> None:
     follow_parent()
 
 
-def _sample_in_processes(run: RunDir, plan: Plan, tasks: list[Task], processes: int, progress: _Progress) -> None:
+def _sample_in_processes(run: RunDir, plan: Plan, tasks: Sequence[Task], processes: int, progress: _Progress) -> None:
     """Do tasks in processes of one thread each; TaskError names the first that failed."""
     os.environ.update(thread_environment(1))  # inherited by the workers before they import anything
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_process)

@@ -5,6 +5,7 @@ No type is widened: where shards differ, the error names the file, the column an
 
 from __future__ import annotations
 
+import errno
 import glob as globbing
 import os
 import re
@@ -128,6 +129,7 @@ def find_shards(source: str | list[str]) -> list[tuple[Path, tuple[tuple[str, st
     partition_of: dict[Path, tuple[tuple[str, str], ...]] = {}
     for item in [source] if isinstance(source, str) else source:
         path = Path(item)
+        _check_name(path)
         if path.is_dir():
             files = [p for p in _files_under(path) if _visible(p.relative_to(path))]
             parquet = [p for p in files if p.suffix in (".parquet", ".pq")]
@@ -152,6 +154,15 @@ def find_shards(source: str | list[str]) -> list[tuple[Path, tuple[tuple[str, st
         else:
             raise ShardError(_broken_link(path) or f"{item}: no such file or folder")
     return sorted(partition_of.items(), key=lambda entry: natural_key(str(entry[0])))
+
+
+def _check_name(path: Path) -> None:
+    """ShardError for what can be no path."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise ShardError(f"{str(path)[:80]}: {error.strerror}") from None
 
 
 def open_shards(source: str | list[str]) -> Dataset:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardsynth.errors import RunError
-from shardsynth.planning.plan import READ_BY, Plan, Task
+from shardsynth.planning.plan import READ_BY, ChosenTasks, Plan, Task
 from shardsynth.run.records import DAMAGED
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks, needs_any
@@ -73,7 +73,7 @@ def withdraw_damaged(plan: Plan, run: RunDir) -> Iterator[str]:
     if plan.job.privacy is not None and any(each.task.stage in _NOISY for each in damage):
         first = next(each for each in damage if each.task.stage in _NOISY)
         raise RunError(f"{run.root}: {first}; its noise can be drawn only once: restore the file, or start another run")
-    missing = {task.group for task in missing_tasks(plan, run)}
+    missing = set(missing_tasks(plan, run).by_group())
     broken: dict[tuple[str, int], Task] = {}
     for each in damage:
         readers = READ_BY.get(each.task.stage, ())
@@ -104,7 +104,7 @@ def _depends(plan: Plan, task: Task, broken: Iterable[Task]) -> bool:
     return False
 
 
-def tasks_to_do(plan: Plan, run: RunDir, say: Callable[[str], object], *, verify: bool = False) -> list[Task]:
+def tasks_to_do(plan: Plan, run: RunDir, say: Callable[[str], object], *, verify: bool = False) -> ChosenTasks:
     """The missing tasks, as `schedule.missing_tasks`, with what is damaged.
 
     Args:
@@ -120,16 +120,18 @@ def tasks_to_do(plan: Plan, run: RunDir, say: Callable[[str], object], *, verify
         for line in withdraw_damaged(plan, run):
             say(line)
     tasks = missing_tasks(plan, run)
-    wanted = {(task.stage, task.index) for task in tasks}
-    for path in sorted(run.root.glob(f"tasks/*/*/*{DAMAGED}")):
-        if (path.parents[1].name, int(path.name.partition(".")[0])) in wanted:
+    damaged = sorted(run.root.glob(f"tasks/*/*/*{DAMAGED}"))
+    wanted = {(task.stage, task.index) for task in tasks} if damaged else set()
+    for path in damaged:
+        number = path.name.partition(".")[0]
+        if number.isdigit() and (path.parents[1].name, int(number)) in wanted:
             say(f"{path}: a damaged record: its task is done again")
     return tasks
 
 
 def check_done(plan: Plan, run: RunDir) -> None:
     """Raise RunError if a task is missing."""
-    left = dict.fromkeys(task.stage for task in missing_tasks(plan, run))
+    left = missing_tasks(plan, run).stages()
     if left:
         raise RunError(f"{run.root}: the run is not done ({', '.join(left)} left); resume it first")
 

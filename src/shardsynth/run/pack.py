@@ -35,8 +35,7 @@ def pack(plan: Plan, run: RunDir, output: Path | None) -> Path:
     root = run.root.resolve()
     output = output or root.with_name(root.name + ".tar.gz")
     with no_space_is_clear(output), replacing(output) as temporary, tarfile.open(temporary, "w:gz") as archive:
-        outputs = {output["path"]: output for _, output in outputs_of(plan, run)}
-        for recorded in (outputs[path] for path in sorted(outputs)):
+        for _, recorded in outputs_of(plan, run):
             path = Path(recorded["path"])
             if path.parts[0] in leaving and path.parent.name not in _INTERNAL:
                 _add_to_archive(archive, root, recorded)
