@@ -5,7 +5,8 @@ stands for what it does before the first task starts: find what is missing, and 
 for each part and two commit records (sample, score), which are fabricated here: to 10^5 parts whole, with right checksums,
 for resume and pack, which open them; to 10^6 parts as links to one file, for `status`, which reads nothing but names.
 
-Every figure is of a process of its own, its imports included. Bars: 10^7 parts are planned in 10 s and 500 MB; `status`
+Every figure is of a process of its own, its imports included. The bars are for seconds of CPU, since other work on the
+machine does not count there. Bars: 10^7 parts are planned in 10 s and 500 MB; `status`
 of 10^6 finished parts takes 3 s and 300 MB; from one row to the next nothing grows more than tenfold, beyond what a
 process takes to start (half a second and 20 MB are noise).
 """
@@ -42,7 +43,7 @@ sys.path.insert(0, {benchmarks!r})
 sys.stdout = open(os.devnull, "w")
 {code}
 from results import peak_mib
-print(time.perf_counter() - started, peak_mib(), file=sys.stderr)
+print(time.perf_counter() - started, time.process_time(), peak_mib(), file=sys.stderr)
 """
 _PLAN = "from shardsynth.api import Job, plan_job\nplan_job(Job.load(sys.argv[1]))"
 _BEGIN = """
@@ -57,16 +58,16 @@ _COMMAND = (
 )
 
 
-def measured(code: str, *arguments: object) -> tuple[float, float]:
-    """Seconds, and peak memory in MB, of Python code in a process of its own."""
+def measured(code: str, *arguments: object) -> tuple[float, float, float]:
+    """Seconds, seconds of CPU, and peak memory in MB, of Python code in a process of its own."""
     text = _CHILD.format(benchmarks=str(Path(__file__).parent), code=code)
     done = subprocess.run(
         [sys.executable, "-c", text, *map(str, arguments)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(done.stderr)
-    seconds, mib = done.stderr.split()[-2:]
-    return float(seconds), float(mib) * 2**20 / 1e6
+    seconds, cpu, mib = done.stderr.split()[-3:]
+    return float(seconds), float(cpu), float(mib) * 2**20 / 1e6
 
 
 def finish(root: Path, *, whole: bool) -> None:
@@ -104,14 +105,17 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def main() -> int:
-    found: dict[str, list[tuple[int, float, float]]] = {}
+    found: dict[str, list[tuple[int, float, float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="ss-planning-") as temporary:
         folder = Path(temporary)
         pq.write_table(pa.table({"a": range(1000), "b": ["x", "y"] * 500}), folder / "shard.parquet")
 
-        def note(what: str, parts: int, figures: tuple[float, float]) -> None:
+        def note(what: str, parts: int, figures: tuple[float, float, float]) -> None:
             found.setdefault(what, []).append((parts, *figures))
-            print(f"{what:28} {parts:>12,} {figures[0]:8.2f} s {figures[1]:8.0f} MB", flush=True)
+            print(
+                f"{what:28} {parts:>12,} {figures[0]:8.2f} s {figures[1]:8.2f} s of CPU {figures[2]:8.0f} MB",
+                flush=True,
+            )
 
         for parts in (10**3, 10**4, 10**5, 10**6, 10**7):
             root, job = folder / f"run{parts}", folder / f"job{parts}.yaml"
@@ -134,22 +138,22 @@ def main() -> int:
             if parts <= MOST_WHOLE:
                 note("resume, all done", parts, measured(_COMMAND.format(command="resume"), root))
                 note("pack", parts, measured(_COMMAND.format(command="pack"), root))
-    lines = [f"{'':28} {'parts':>12} {'seconds':>9} {'MB':>6}"]
+    lines = [f"{'':28} {'parts':>12} {'seconds':>9} {'of CPU':>9} {'MB':>6}"]
     grows = []
     for what, rows in found.items():
-        start = [min(row[place] for row in rows) for place in (1, 2)]
+        start = [min(row[place] for row in rows) for place in (2, 3)]
         for before, after in zip([rows[0], *rows], rows):
-            lines.append(f"{what:28} {after[0]:>12,} {after[1]:>9.2f} {after[2]:>6.0f}")
-            more = [(each[1] - start[0], each[2] - start[1]) for each in (before, after)]
+            lines.append(f"{what:28} {after[0]:>12,} {after[1]:>9.2f} {after[2]:>9.2f} {after[3]:>6.0f}")
+            more = [(each[2] - start[0], each[3] - start[1]) for each in (before, after)]
             if any(now > 12 * max(then, least) for then, now, least in zip(*more, (0.5, 20))):
                 grows.append(f"{what} of {after[0]:,} parts")
     last = {what: {row[0]: row for row in rows} for what, rows in found.items()}
-    _, plan_seconds, plan_mb = last["plan"][10**7]
-    _, status_seconds, status_mb = last["status, all done"][MOST_LINKED]
+    _, _, plan_seconds, plan_mb = last["plan"][10**7]
+    _, _, status_seconds, status_mb = last["status, all done"][MOST_LINKED]
     lines += [
         "",
-        f"planning 10^7 parts: {plan_seconds:.1f} s, {plan_mb:.0f} MB (bars: 10 s, 500 MB)",
-        f"status of {MOST_LINKED:,} finished parts: {status_seconds:.1f} s, {status_mb:.0f} MB (bars: 3 s, 300 MB)",
+        f"planning 10^7 parts: {plan_seconds:.1f} s of CPU, {plan_mb:.0f} MB (bars: 10 s, 500 MB)",
+        f"status of {MOST_LINKED:,} finished parts: {status_seconds:.1f} s of CPU, {status_mb:.0f} MB (bars: 3 s, 300 MB)",
         f"grow faster than the parts: {', '.join(grows) or 'none'}",
     ]
     record("planning", lines)

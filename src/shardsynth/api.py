@@ -24,6 +24,7 @@ from shardsynth.job import Job
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
 from shardsynth.run.cluster import keep, plan_kept, with_overrides
 from shardsynth.run.constraint_card import read_card
+from shardsynth.run.documents import Manifest, Metrics, read_document
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.sources.known import complete_table
@@ -176,11 +177,11 @@ class Run:
     def samples(self, model: str) -> Samples:
         """A model's synthetic parts; RunError where they are not merged yet."""
         folder = self.dir.samples(self._known(model))
-        return Samples(folder, self._read(folder / "_manifest.json", "merged"))
+        return Samples(folder, self._read(folder / "_manifest.json", Manifest, "merged"))
 
     def metrics(self, model: str) -> dict[str, Any]:
         """All figures of a model."""
-        return self._read(self.dir.metrics(self._known(model)), "scored")
+        return self._read(self.dir.metrics(self._known(model)), Metrics, "scored")
 
     def quality(self, model: str) -> Quality:
         """Fidelity figures of a model."""
@@ -197,14 +198,13 @@ class Run:
             raise RunError(f"{self.dir.root}: no model is called {model!r}; models: {', '.join(self.plan.job.models)}")
         return model
 
-    def _read(self, path: Path, what: str) -> dict[str, Any]:
+    def _read(self, path: Path, kind: type[Manifest | Metrics], what: str) -> dict[str, Any]:
         try:
-            data: dict[str, Any] = read_json(path)
+            return read_document(path, kind, f"`shardsynth resume {self.dir.root} --verify` makes it again")
         except FileNotFoundError:
             raise RunError(
                 f"{path}: not {what} yet; `shardsynth resume {self.dir.root}` does what is missing"
             ) from None
-        return data
 
     def status(self, *, verify: bool = False) -> dict[str, dict[str, Any]]:
         """Per stage: tasks, done, rows, seconds; of a submitted run also running, pending and failed tasks."""
@@ -251,7 +251,7 @@ class Run:
     def summary_lines(self) -> list[str]:
         """Scores per model, and where the report lies; of `shardsynth sample`, the rows."""
         if self.plan.sampling is not None:
-            manifest = self._read(self.dir.root.parent / "_manifest.json", "made")
+            manifest = self._read(self.dir.root.parent / "_manifest.json", Manifest, "made")
             return [f"{manifest['rows']:,} rows in {len(manifest['parts'])} parts in {self.dir.root.parent}"]
         lines = []
         for model in self.plan.job.models:

@@ -37,7 +37,7 @@ from shardsynth.sources.known import KnownSource, open_known
 from shardsynth.sources.sources import Source, model_card
 from shardsynth.stages.task import TaskRunner
 from shardsynth.standalone.cpus import available_cpus, limit_threads, thread_environment
-from shardsynth.standalone.files import sha256_of, write_atomic, write_json
+from shardsynth.standalone.files import sha256_of, write_atomic
 from shardsynth.standalone.signals import follow_parent
 
 #: Endings of the files of a model that decide its rows.
@@ -361,8 +361,8 @@ def _find_or_make_plan(
         return sampling_plan(sampling, card, schema, request.output.absolute(), request.cluster)
 
     if run.plan_file.exists():
-        data = run.read_plan()
-        before = data if "asked" in data else data.get("sampling", {})  # plans of the first versions had no tasks
+        data = run.read_plan(old_sampling=True)
+        before = data if "asked" in data else data.get("sampling") or {}  # plans of the first versions had no tasks
         if before.get("asked") != json.loads(json.dumps(content)):
             raise RunError(f"{request.output}: the folder holds other samples; choose another folder")
         if (request.output / "_manifest.json").exists() and not request.same_rows:
@@ -371,7 +371,7 @@ def _find_or_make_plan(
             )
         plan = plan_of(Sampling(content, before["first_row"], before["trust_pickle"]))
         if data is before:
-            write_json(run.plan_file, plan.to_json())
+            run.change_plan(plan.to_json())
             write_atomic(run.job_file, plan.job.to_yaml(), 0o600)
         return plan
     # A call that ended before it had rows leaves a folder _run without a plan.

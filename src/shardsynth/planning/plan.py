@@ -32,6 +32,7 @@ from shardsynth.planning.tasks import (
     StageTasks,
     Task,
     by_group,
+    check_tasks,
     part_tasks,
     replica_group,
     split_range,
@@ -203,18 +204,31 @@ class Plan:
             raise JobError(
                 f"plan.json is of version {data.get('version')}, wanted {PLAN_VERSION}: use the shardsynth that made it"
             )
-        return cls(
+        try:
+            return cls._from_json(data)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, pa.ArrowException) as error:
+            raise JobError(
+                f"plan.json is damaged ({type(error).__name__}): restore it, or plan the job anew in another folder"
+            ) from None
+
+    @classmethod
+    def _from_json(cls, data: dict[str, Any]) -> Plan:
+        tasks = {stage: tasks_from_json(stage, entries) for stage, entries in data["tasks"].items()}
+        plan = cls(
             Job.planned(data["job"], "plan.json"),
             tuple(Shard.from_json(shard) for shard in data["shards"]),
             schema_from_text(data["schema"]),
             data["rows"],
             data["chunk_rows"],
-            {stage: tasks_from_json(stage, tasks) for stage, tasks in data["tasks"].items()},
+            tasks,
             data.get("image"),
             data.get("metadata"),
-            Sampling(**data["sampling"]) if "sampling" in data else None,
+            Sampling(**data["sampling"]) if data.get("sampling") is not None else None,
             tuple(data.get("notes", [])),
         )
+        for stage in STAGES:
+            check_tasks(tasks[stage], set(plan.job.models), plan.n_parts, [len(s.group_rows) for s in plan.shards])
+        return plan
 
 
 def _digest(parts: list[Any]) -> str:

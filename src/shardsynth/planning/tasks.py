@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Union, overload
 
@@ -258,6 +258,8 @@ def tasks_from_json(stage: str, entries: Sequence[dict[str, Any]]) -> StageTasks
     """Inverse of ``tasks_to_json``; also of plans of version 1, which have an entry for every task."""
     blocks: list[Block] = []
     number, at = 0, 0
+    if not isinstance(entries, list):
+        raise TypeError("wanted a list of tasks")
     while at < len(entries):
         entry = entries[at]
         same = _range_from(stage, number, entries, at)
@@ -271,6 +273,32 @@ def tasks_from_json(stage: str, entries: Sequence[dict[str, Any]]) -> StageTasks
             blocks.append(_task_from_json(stage, number, entry))
             number, at = number + 1, at + 1
     return StageTasks(blocks)
+
+
+def check_tasks(tasks: StageTasks, models: Collection[str], parts: int, groups: Sequence[int]) -> None:
+    """Check that tasks are of this plan.
+
+    Args:
+        tasks: The tasks of a stage.
+        models: Names of the models.
+        parts: Number of output parts of a model.
+        groups: Number of row groups of each shard.
+
+    Raises:
+        ValueError: A model, a part or a row group is none of the plan.
+    """
+    for block in tasks.blocks:
+        if block.model and block.model not in models:
+            raise ValueError("a task of an unknown model")
+        if isinstance(block, PartTasks):
+            if not 1 <= block.tasks <= block.parts == parts:
+                raise ValueError("tasks of other parts")
+        elif not 0 <= block.parts[0] <= block.parts[1] <= parts or block.threads < 1:
+            raise ValueError("a task of other parts, or without a thread")
+        else:
+            for piece in block.pieces:
+                if not 0 <= piece.first_group < piece.last_group <= groups[piece.shard] or piece.shard < 0:
+                    raise ValueError("a task of other row groups")
 
 
 def _range_from(stage: str, number: int, entries: Sequence[dict[str, Any]], at: int) -> PartTasks | None:
@@ -309,7 +337,12 @@ def _task_from_json(stage: str, index: int, data: dict[str, Any]) -> Task:
         index,
         data.get("model", ""),
         tuple(Piece(*piece) for piece in data.get("pieces", [])),
-        tuple(data.get("parts", (0, 0))),
+        _pair(data.get("parts", (0, 0))),
         data.get("threads", 1),
         data.get("replica", -1),
     )
+
+
+def _pair(value: Sequence[int]) -> tuple[int, int]:
+    first, last = value
+    return first, last

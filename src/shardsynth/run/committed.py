@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardsynth.planning.plan import PartTasks, Plan, StageTasks, Task
+from shardsynth.planning.tasks import Numbers
 from shardsynth.run.rundir import RunDir
 
 #: The times of so many records are looked at, to say how fast tasks are done.
@@ -121,34 +122,58 @@ def _of_model(plan: Plan, model: str) -> slice | npt.NDArray[np.int64]:
     return np.array(numbers, dtype=np.int64)
 
 
-def _with_number(numbers: Iterator[int], count: int) -> npt.NDArray[np.bool_]:
-    """bool[count]: which numbers from 0 are among these."""
-    found = np.fromiter(numbers, dtype=np.int64)
+def _with_number(lists: Iterator[Numbers], count: int) -> npt.NDArray[np.bool_]:
+    """bool[count]: which numbers from 0 are in these lists."""
     has = np.zeros(count, dtype=bool)
-    has[found[(found >= 0) & (found < count)]] = True
+    for numbers in lists:
+        found = np.array(numbers, dtype=np.int64)
+        has[found[(found >= 0) & (found < count)]] = True
     return has
 
 
-def _records(folder: Path) -> Iterator[int]:
-    """Numbers of the tasks of a stage that have a record."""
+def _records(folder: Path) -> Iterator[Numbers]:
+    """Numbers of the tasks of a stage that have a record, folder after folder."""
     try:
         thousands = [entry.path for entry in os.scandir(folder) if entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return
     for subfolder in thousands:
-        for name in os.listdir(subfolder):
-            index, _, rest = name.partition(".")
-            if index.isdigit() and len(index) < 18 and rest.endswith("json"):
-                yield int(index)
+        names = os.listdir(subfolder)
+        plain = _numbers(names, "", ".json")
+        if plain is not None:
+            yield plain
+        else:  # a second generation, or what was set aside
+            split = (name.partition(".") for name in names)
+            yield [int(index) for index, _, rest in split if _is_number(index) and rest.endswith("json")]
 
 
-def _parts(folder: Path) -> Iterator[int]:
+def _parts(folder: Path) -> Iterator[Numbers]:
     """Numbers of the parts in a folder, also of those that a kill left beside their record under a temporary name."""
     try:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return
-    for name in names:
-        number = name.lstrip(".")[len("part-") :].partition(".")[0]
-        if number.isdigit() and len(number) < 18:
-            yield int(number)
+    shown = [name for name in names if name.startswith("part-")]
+    numbers = _numbers(shown, "part-", ".parquet")
+    yield _of_parts(shown) if numbers is None else numbers
+    yield _of_parts([name[1:] for name in names if name.startswith(".part-")])
+
+
+def _of_parts(names: list[str]) -> list[int]:
+    numbers = (name[len("part-") :].partition(".")[0] for name in names)
+    return [int(number) for number in numbers if _is_number(number)]
+
+
+def _numbers(names: list[str], start: str, end: str) -> npt.NDArray[np.int64] | None:
+    """The numbers in names that all are a start, a number and an end; None where any is not."""
+    text = "/".join(names)
+    digits = text.replace(end, "").replace(start, "") if start else text.replace(end, "")
+    whole = len(text) - len(digits) == len(names) * len(start + end)
+    if not whole or not digits.replace("/", "").isdigit() or not digits.isascii():
+        return None
+    numbers = np.fromstring(digits, dtype=np.int64, sep="/")
+    return numbers if len(numbers) == len(names) else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 18

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from shardsynth.errors import RunError
+from shardsynth.errors import RunError, ShardsynthError
 from shardsynth.planning.plan import READ_BY, ChosenTasks, Plan, Task
 from shardsynth.run.records import DAMAGED
 from shardsynth.run.rundir import RunDir
-from shardsynth.run.schedule import missing_tasks, needs_any
-from shardsynth.standalone.files import sha256_of
+from shardsynth.run.schedule import Group, missing_tasks, needs_any
+from shardsynth.standalone.files import sha256_of, tidy_away
 
 #: Intermediates that a merge reads and deletes: a damaged one matters only while the merge is missing.
 _READ_ONCE = ("profile", "count", "score")
@@ -50,10 +52,41 @@ def find_damage(plan: Plan, run: RunDir) -> list[Damage]:
         run.committed(task.stage, task.index)  # gives final names where a kill prevented it
     found = []
     for task, output in outputs_of(plan, run):
-        path = run.root / output["path"]
-        if path.is_file() and (path.stat().st_size != output["size"] or sha256_of(path) != output["sha256"]):
+        if _is_damaged(run, output):
             found.append(Damage(task, output["path"]))
     return found
+
+
+def _is_damaged(run: RunDir, output: dict[str, Any]) -> bool:
+    """Whether something else than the output is there in its place; one that was deleted is not damaged."""
+    path = run.root / output["path"]
+    if not path.is_file():
+        return os.path.lexists(path)
+    return bool(path.stat().st_size != output["size"] or sha256_of(path) != output["sha256"])
+
+
+@contextlib.contextmanager
+def damage_is_named(plan: Plan, run: RunDir, group: Group | None = None) -> Iterator[None]:
+    """Let an error that nobody expected name the damaged output that it comes from, if there is one.
+
+    Args:
+        plan: The plan.
+        run: The run directory.
+        group: Look only at what tasks of this group read; None: at every output.
+
+    Raises:
+        RunError: An output is damaged: which, and what makes it again.
+    """
+    try:
+        yield
+    except ShardsynthError:
+        raise
+    except Exception as error:
+        for task, output in outputs_of(plan, run):
+            if (group is None or needs_any(plan, group, {task.group})) and _is_damaged(run, output):
+                remedy = f"`shardsynth resume {run.root} --verify` makes it again"
+                raise RunError(f"{run.root}: {Damage(task, output['path'])}; {remedy}") from error
+        raise
 
 
 def withdraw_damaged(plan: Plan, run: RunDir) -> Iterator[str]:
@@ -78,7 +111,7 @@ def withdraw_damaged(plan: Plan, run: RunDir) -> Iterator[str]:
     for each in damage:
         readers = READ_BY.get(each.task.stage, ())
         if each.task.stage in _READ_ONCE and not any(stage in readers for stage, _ in missing):
-            (run.root / each.path).unlink()
+            (tidy_away if (run.root / each.path).is_dir() else os.unlink)(run.root / each.path)
             yield f"{each}; nothing reads it any more: deleted"
             continue
         yield str(each)
