@@ -17,6 +17,7 @@ from shardsynth.cluster import STAGES, Cluster, Resources
 from shardsynth.errors import JobError, did_you_mean
 from shardsynth.options import Options, Rare, parse_rows, row_count
 from shardsynth.standalone.plain_values import problems
+from shardsynth.standalone.regular import refuse_special
 
 #: The section `cluster` stands in a module of its own; this one is the door to the whole job file.
 __all__ = ["FAMILIES", "STAGES", "STOCK_FAMILIES", "Cluster", "Job", "ModelEntry", "Resources", "Sample"]
@@ -384,6 +385,7 @@ class Job(_Options):
             JobError: The file cannot be read, is not YAML, or is not a valid job.
         """
         path = Path(path)
+        refuse_special(path)
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
