@@ -33,6 +33,7 @@ from shardsynth.standalone.files import (
     human_bytes,
     read_json,
 )
+from shardsynth.standalone.locks import sole_writer
 
 if TYPE_CHECKING:
     from shardsynth.executors.slurm.jobs import Jobs
@@ -397,23 +398,24 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
             "for; export a gaussian_copula, or fit a model in a job without `constraints:`, and export that"
         )
     model: Any = load_native(folder, family)
-    if under is not None:
-        from shardsynth.models.sdv.export_constrained import ROWS
-        from shardsynth.models.sdv.export_constrained import export as export_constrained
+    with sole_writer(output, "export"):
+        if under is not None:
+            from shardsynth.models.sdv.export_constrained import ROWS
+            from shardsynth.models.sdv.export_constrained import export as export_constrained
 
-        lost = export_constrained(model, under, load_model(folder).sample(ROWS), output)
-    elif family == "gaussian_copula":
-        from shardsynth.models.sdv.export_copula import export, lost_by_export
+            lost = export_constrained(model, under, load_model(folder).sample(ROWS), output)
+        elif family == "gaussian_copula":
+            from shardsynth.models.sdv.export_copula import export, lost_by_export
 
-        lost = [
-            f"column {column!r}: KS distance {distance:.3f} to the native marginal"
-            for column, distance in export(model, output).items()
-            if distance > 0.005
-        ] + lost_by_export(model)
-    else:
-        from shardsynth.models.sdv.export_deep import export as export_deep
+            lost = [
+                f"column {column!r}: KS distance {distance:.3f} to the native marginal"
+                for column, distance in export(model, output).items()
+                if distance > 0.005
+            ] + lost_by_export(model)
+        else:
+            from shardsynth.models.sdv.export_deep import export as export_deep
 
-        lost = export_deep(model, output)
+            lost = export_deep(model, output)
     yield f"wrote {output}: a stock {CLASSES[family]}"
     yield from (f"  {line}" for line in lost)
 
@@ -422,11 +424,12 @@ def import_stock_model(source: Path, output: Path, *, trust_pickle: bool = False
     """Turn the pickle of a fitted stock synthesizer into a native model folder."""
     from shardsynth.models.sdv.import_model import import_stock
 
-    if output.exists() and any(output.iterdir()):
-        raise ModelError(f"{output}: the folder is not empty; choose another")
-    model = import_stock(source, trust=trust_pickle)
-    output.mkdir(parents=True, exist_ok=True)
-    model.save(output)
+    with sole_writer(output, "import-model"):
+        if output.exists() and any(output.iterdir()):
+            raise ModelError(f"{output}: the folder is not empty; choose another")
+        model = import_stock(source, trust=trust_pickle)
+        output.mkdir(parents=True, exist_ok=True)
+        model.save(output)
     family = read_json(output / "model.json")["family"]
     yield f"wrote {output}: a native {family}; `shardsynth sample {output} --rows 1e6 -o out` samples it"
 

@@ -38,6 +38,7 @@ from shardsynth.sources.sources import Source, model_card
 from shardsynth.stages.task import TaskRunner
 from shardsynth.standalone.cpus import available_cpus, limit_threads, thread_environment
 from shardsynth.standalone.files import sha256_of, write_atomic
+from shardsynth.standalone.locks import sole_writer
 from shardsynth.standalone.signals import follow_parent
 
 #: Endings of the files of a model that decide its rows.
@@ -104,6 +105,7 @@ class ModelSample:
         source: The rows; None where a library of the model is not installed here.
         plan: The plan. As long as it is not written, its first row is not reserved.
         run: The run directory.
+        planned: Whether the plan is in the run directory.
     """
 
     request: SampleRequest
@@ -111,6 +113,7 @@ class ModelSample:
     source: Source | None
     plan: Plan
     run: RunDir
+    planned: bool = False
 
     def write(self) -> None:
         """Reserve the rows in the model's ledger and write the plan; nothing where that was done before.
@@ -118,19 +121,26 @@ class ModelSample:
         Raises:
             RunError: The rows were made before, or the folder cannot be written.
         """
-        if self.run.plan_file.exists():
+        if self.planned:
             return
         self.run.create()  # before rows are reserved: none are lost where the folder cannot be written
-        sampling = self.plan.sampling
-        assert sampling is not None
-        asked, request = sampling.asked, self.request
-        if request.remaining is None:
-            first_row = reserve(_wanted(request, asked), self.card)
-        else:
-            first_row = reserve_known(request.model, asked["rows"], asked["seed"], asked["known"], self.card)
-        sampling = replace(sampling, first_row=first_row)
-        self.plan = replace(self.plan, sampling=sampling)
-        self.run.write_plan(self.plan.job.to_yaml(), self.plan.to_json())
+        with sole_writer(self.run.root, "sample"):
+            if self.run.plan_file.exists():
+                raise RunError(
+                    f"{self.request.output}: another `shardsynth sample` has begun there meanwhile; no rows were "
+                    "reserved: choose another folder, or wait for it, and the same command goes on where it was"
+                )
+            sampling = self.plan.sampling
+            assert sampling is not None
+            asked, request = sampling.asked, self.request
+            if request.remaining is None:
+                first_row = reserve(_wanted(request, asked), self.card)
+            else:
+                first_row = reserve_known(request.model, asked["rows"], asked["seed"], asked["known"], self.card)
+            sampling = replace(sampling, first_row=first_row)
+            self.plan = replace(self.plan, sampling=sampling)
+            self.run.write_plan(self.plan.job.to_yaml(), self.plan.to_json())
+        self.planned = True
 
 
 def prepare(request: SampleRequest, *, elsewhere: bool = False) -> ModelSample:
@@ -178,7 +188,9 @@ def prepare(request: SampleRequest, *, elsewhere: bool = False) -> ModelSample:
     else:
         schema = source.schema
     run = RunDir(request.output.absolute() / RUN_FOLDER, parts_beside=True)
-    return ModelSample(request, card, source, _find_or_make_plan(run, request, card, content, source, schema), run)
+    planned = run.plan_file.exists()
+    plan = _find_or_make_plan(run, request, card, content, source, schema)
+    return ModelSample(request, card, source, plan, run, planned)
 
 
 def _written_schema(model: Path, card: dict[str, Any]) -> pa.Schema:

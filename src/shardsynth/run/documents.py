@@ -94,6 +94,7 @@ class RowEntry(_Document):
     rows: int = Field(ge=0, lt=2**63)
     seed: int
     where: Optional[str]
+    known: Optional[str] = None
 
 
 class SubmittedLine(_Document):
@@ -106,14 +107,6 @@ class SubmittedLine(_Document):
     job: Optional[int] = Field(None, ge=0)
     at: float = Field(0.0, strict=False)
     dropped: bool = False
-
-
-class LockHolder(_Document):
-    """Who holds a lock."""
-
-    host: str
-    pid: int = Field(ge=0)
-    at: float = Field(strict=False)
 
 
 class Failure(_Document):

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import secrets
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,9 +23,10 @@ from shardsynth.executors.slurm.accounting import JobName
 from shardsynth.executors.slurm.commands import Element, Known
 from shardsynth.executors.slurm.element import by_hand_folder, elements_file, submitit_folder
 from shardsynth.executors.slurm.ranges import parse_ranges
-from shardsynth.run.documents import LockHolder, SubmittedLine, checked, read_document
+from shardsynth.run.documents import SubmittedLine, checked
 from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.files import create_once
+from shardsynth.standalone.locks import holder_of, is_gone, this_process
 from shardsynth.standalone.regular import read_regular
 
 LOCK_WAIT_SECONDS = 120
@@ -202,10 +202,9 @@ class Ledger:
         """
         path = self.folder / "lock"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        content = {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time()}
         end = time.monotonic() + LOCK_WAIT_SECONDS
-        while not create_once(path, json.dumps(content).encode("ascii")):
-            holder = _holder(path)
+        while not create_once(path, this_process("submit")):
+            holder = holder_of(path)
             if holder is not None and _is_dead(holder):
                 with contextlib.suppress(OSError):
                     path.unlink()
@@ -220,23 +219,6 @@ class Ledger:
                 path.unlink()
 
 
-def _holder(path: Path) -> dict[str, Any] | None:
-    """Who holds the lock; None if it was given back meanwhile; RunError for a damaged one."""
-    try:
-        return read_document(path, LockHolder, "remove it if no other process submits this run")
-    except FileNotFoundError:
-        return None
-
-
 def _is_dead(holder: dict[str, Any]) -> bool:
-    if time.time() - holder["at"] > _LOCK_STALE_SECONDS:
-        return True
-    if holder["host"] != socket.gethostname():
-        return False
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
+    """Whether a lock can be removed: its process has ended, or it is older than any submission takes."""
+    return time.time() - holder["at"] > _LOCK_STALE_SECONDS or is_gone(holder)
