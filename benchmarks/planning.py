@@ -104,10 +104,34 @@ def _write(path: Path, content: bytes) -> None:
     os.close(handle)
 
 
+def judged(found: dict[str, list[tuple[int, float, float, float]]]) -> int:
+    """Record the table; 0 if every bar holds."""
+    lines = [f"{'':28} {'parts':>12} {'seconds':>9} {'of CPU':>9} {'MB':>6}"]
+    grows = []
+    for what, rows in found.items():
+        start = [min(row[place] for row in rows) for place in (2, 3)]
+        for before, after in zip([rows[0], *rows], rows):
+            lines.append(f"{what:28} {after[0]:>12,} {after[1]:>9.2f} {after[2]:>9.2f} {after[3]:>6.0f}")
+            more = [(each[2] - start[0], each[3] - start[1]) for each in (before, after)]
+            if any(now > 12 * max(then, least) for then, now, least in zip(*more, (0.5, 20))):
+                grows.append(f"{what} of {after[0]:,} parts")
+    last = {what: {row[0]: row for row in rows} for what, rows in found.items()}
+    _, _, plan_seconds, plan_mb = last["plan"][10**7]
+    _, _, status_seconds, status_mb = last["status, all done"][MOST_LINKED]
+    lines += [
+        "",
+        f"planning 10^7 parts: {plan_seconds:.1f} s of CPU, {plan_mb:.0f} MB (bars: 10 s, 500 MB)",
+        f"status of {MOST_LINKED:,} finished parts: {status_seconds:.1f} s of CPU, {status_mb:.0f} MB (bars: 3 s, 300 MB)",
+        f"grow faster than the parts: {', '.join(grows) or 'none'}",
+    ]
+    record("planning", lines)
+    return int(plan_seconds > 10 or plan_mb > 500 or status_seconds > 3 or status_mb > 300 or bool(grows))
+
+
 def main() -> int:
-    found: dict[str, list[tuple[int, float, float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="ss-planning-") as temporary:
         folder = Path(temporary)
+        found: dict[str, list[tuple[int, float, float, float]]] = {}
         pq.write_table(pa.table({"a": range(1000), "b": ["x", "y"] * 500}), folder / "shard.parquet")
 
         def note(what: str, parts: int, figures: tuple[float, float, float]) -> None:
@@ -138,26 +162,7 @@ def main() -> int:
             if parts <= MOST_WHOLE:
                 note("resume, all done", parts, measured(_COMMAND.format(command="resume"), root))
                 note("pack", parts, measured(_COMMAND.format(command="pack"), root))
-    lines = [f"{'':28} {'parts':>12} {'seconds':>9} {'of CPU':>9} {'MB':>6}"]
-    grows = []
-    for what, rows in found.items():
-        start = [min(row[place] for row in rows) for place in (2, 3)]
-        for before, after in zip([rows[0], *rows], rows):
-            lines.append(f"{what:28} {after[0]:>12,} {after[1]:>9.2f} {after[2]:>9.2f} {after[3]:>6.0f}")
-            more = [(each[2] - start[0], each[3] - start[1]) for each in (before, after)]
-            if any(now > 12 * max(then, least) for then, now, least in zip(*more, (0.5, 20))):
-                grows.append(f"{what} of {after[0]:,} parts")
-    last = {what: {row[0]: row for row in rows} for what, rows in found.items()}
-    _, _, plan_seconds, plan_mb = last["plan"][10**7]
-    _, _, status_seconds, status_mb = last["status, all done"][MOST_LINKED]
-    lines += [
-        "",
-        f"planning 10^7 parts: {plan_seconds:.1f} s of CPU, {plan_mb:.0f} MB (bars: 10 s, 500 MB)",
-        f"status of {MOST_LINKED:,} finished parts: {status_seconds:.1f} s of CPU, {status_mb:.0f} MB (bars: 3 s, 300 MB)",
-        f"grow faster than the parts: {', '.join(grows) or 'none'}",
-    ]
-    record("planning", lines)
-    return int(plan_seconds > 10 or plan_mb > 500 or status_seconds > 3 or status_mb > 300 or bool(grows))
+        return judged(found)  # before the temporary folder is deleted, which takes minutes
 
 
 if __name__ == "__main__":

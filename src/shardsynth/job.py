@@ -297,6 +297,10 @@ class Job(_Options):
             raise ValueError("input: the list is empty; name at least one shard")
         if not all(path.strip() for path in ([self.input] if isinstance(self.input, str) else self.input)):
             raise ValueError("input: a path is empty; wanted a folder, glob or file")
+        paths = {"input": self.input, "output": self.output, "metadata": self.metadata, **self.pseudonymize}
+        for key, value in paths.items():
+            if any("\0" in path for path in ([value] if isinstance(value, str) else value or [])):
+                raise ValueError(f"{key}: a path cannot hold a NUL character; leave it out")
         if self.metadata is not None and not self.metadata.strip():
             raise ValueError("metadata: the path is empty; name the file, or leave the key out")
         if not self.output.strip():
@@ -450,7 +454,8 @@ def load_yaml(text: str, source: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise JobError(f"{source}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
+        raise JobError(f"{source}:{where} is not valid YAML: {problem}") from None
     except (ValueError, OverflowError):
         raise JobError(
             f"{source}: holds a date that does not exist, or a number of too many digits; put it in quotes if it is a text"

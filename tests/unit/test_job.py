@@ -58,7 +58,7 @@ def test_defaults_and_round_trip():
         ({"fit": {"sample_rows": "9" * 40}}, "fit.sample_rows: found a number of 34 hexadecimal digits"),
         ({"privacy": {"epsilon": float("inf")}}, "privacy.epsilon: found inf; wanted a finite number"),
         ({"cluster": {"defaults": {"mem_gb": "1e400"}}}, "cluster.defaults.mem_gb: found inf"),
-        ({"output": "a\0b"}, "output: holds a character that is no text"),
+        ({"output": "a\0b"}, "output: a path cannot hold a NUL character"),
         ({"output": "a\ud800"}, "output: holds a character that is no text"),
         ({"sample": {"rows": "9" * 400 + "x"}}, "is no factor below 2^63"),
         ({"evaluate": {"sensitive": _itself()}}, "or a list that holds itself"),

@@ -403,8 +403,9 @@ class _Ipc:
     def _reader(self) -> Any:
         for opener in (pa.ipc.open_file, pa.ipc.open_stream):
             try:
-                return opener(pa.memory_map(str(self._path)))
-            except pa.ArrowInvalid:
+                # Not mapped: a file that is cut meanwhile would end the process.
+                return opener(pa.OSFile(str(self._path)))
+            except (pa.ArrowException, OSError, MemoryError):
                 continue
         raise ShardError(f"{self._path}: is not a Feather or Arrow file, or is cut short")
 
@@ -418,7 +419,8 @@ class _Ipc:
             unpacked = Unpacked.of(self._path, self._most, LEAST_TEXT)
             for batch in stored:
                 unpacked.add(batch.nbytes)
+                batch.validate(full=True)  # offsets of a damaged file can point anywhere
                 for start in range(0, len(batch), _BATCH_ROWS):
                     yield batch.slice(start, _BATCH_ROWS).columns
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, MemoryError, IndexError):
+        except (pa.ArrowException, OSError, MemoryError, IndexError):
             raise ShardError(f"{self._path}: is cut short or damaged") from None

@@ -9,7 +9,7 @@ from typing import Any
 
 #: More values no job file has; aliases of YAML can stand for far more than were written.
 MOST_VALUES = 1_000_000
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 
 
 def problems(data: Any) -> Iterator[str]:
@@ -29,13 +29,13 @@ def problems(data: Any) -> Iterator[str]:
         if isinstance(value, dict):
             for name, inner in reversed(list(value.items())):
                 if isinstance(name, str) and _NO_TEXT.search(name):
-                    yield f"{key or 'a key'}: a name holds a character that is no text (NUL, or half a character)"
+                    yield f"{key or 'a key'}: a name holds a character that is no text (half a character)"
                 stack.append((f"{key}.{name}" if key else str(name), inner))
         elif isinstance(value, (list, tuple)):
             stack += [(f"{key}[{place}]", inner) for place, inner in reversed(list(enumerate(value)))]
         elif isinstance(value, str):
             if _NO_TEXT.search(value):
-                yield f"{key}: holds a character that is no text (NUL, or half a character); wanted a text without it"
+                yield f"{key}: holds a character that is no text (half a character); wanted a text without it"
         elif isinstance(value, bool) or value is None:
             continue
         elif isinstance(value, int):
