@@ -24,6 +24,7 @@ from shardsynth.job import Job
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
 from shardsynth.run.cluster import keep, plan_kept, with_overrides
 from shardsynth.run.constraint_card import read_card
+from shardsynth.run.documents import Manifest, Metrics, read_document
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
 from shardsynth.sources.known import complete_table
@@ -32,6 +33,7 @@ from shardsynth.standalone.files import (
     human_bytes,
     read_json,
 )
+from shardsynth.standalone.locks import sole_writer
 
 if TYPE_CHECKING:
     from shardsynth.executors.slurm.jobs import Jobs
@@ -176,11 +178,11 @@ class Run:
     def samples(self, model: str) -> Samples:
         """A model's synthetic parts; RunError where they are not merged yet."""
         folder = self.dir.samples(self._known(model))
-        return Samples(folder, self._read(folder / "_manifest.json", "merged"))
+        return Samples(folder, self._read(folder / "_manifest.json", Manifest, "merged"))
 
     def metrics(self, model: str) -> dict[str, Any]:
         """All figures of a model."""
-        return self._read(self.dir.metrics(self._known(model)), "scored")
+        return self._read(self.dir.metrics(self._known(model)), Metrics, "scored")
 
     def quality(self, model: str) -> Quality:
         """Fidelity figures of a model."""
@@ -197,14 +199,13 @@ class Run:
             raise RunError(f"{self.dir.root}: no model is called {model!r}; models: {', '.join(self.plan.job.models)}")
         return model
 
-    def _read(self, path: Path, what: str) -> dict[str, Any]:
+    def _read(self, path: Path, kind: type[Manifest | Metrics], what: str) -> dict[str, Any]:
         try:
-            data: dict[str, Any] = read_json(path)
+            return read_document(path, kind, f"`shardsynth resume {self.dir.root} --verify` makes it again")
         except FileNotFoundError:
             raise RunError(
                 f"{path}: not {what} yet; `shardsynth resume {self.dir.root}` does what is missing"
             ) from None
-        return data
 
     def status(self, *, verify: bool = False) -> dict[str, dict[str, Any]]:
         """Per stage: tasks, done, rows, seconds; of a submitted run also running, pending and failed tasks."""
@@ -227,10 +228,11 @@ class Run:
         return status_record(self.dir, self.plan, self._whole_status(verify))
 
     def _whole_status(self, verify: bool) -> Any:
-        from shardsynth.executors.status import read_status
+        from shardsynth.executors.status import MOST_OPENED, read_status
 
         # A submitted run can have 10^5 tasks: their records are opened only to verify them.
-        return read_status(self.dir, self.plan, exact=verify or not self.on_slurm, verify=verify)
+        many = self.on_slurm or sum(len(tasks) for tasks in self.plan.tasks.values()) > MOST_OPENED
+        return read_status(self.dir, self.plan, exact=verify or not many, verify=verify)
 
     def log_lines(self, stage: str | None, index: int | None) -> Iterator[str]:
         """A task's log, or the list of logs."""
@@ -250,7 +252,7 @@ class Run:
     def summary_lines(self) -> list[str]:
         """Scores per model, and where the report lies; of `shardsynth sample`, the rows."""
         if self.plan.sampling is not None:
-            manifest = self._read(self.dir.root.parent / "_manifest.json", "made")
+            manifest = self._read(self.dir.root.parent / "_manifest.json", Manifest, "made")
             return [f"{manifest['rows']:,} rows in {len(manifest['parts'])} parts in {self.dir.root.parent}"]
         lines = []
         for model in self.plan.job.models:
@@ -396,23 +398,24 @@ def export_model(folder: Path, output: Path) -> Iterator[str]:
             "for; export a gaussian_copula, or fit a model in a job without `constraints:`, and export that"
         )
     model: Any = load_native(folder, family)
-    if under is not None:
-        from shardsynth.models.sdv.export_constrained import ROWS
-        from shardsynth.models.sdv.export_constrained import export as export_constrained
+    with sole_writer(output, "export"):
+        if under is not None:
+            from shardsynth.models.sdv.export_constrained import ROWS
+            from shardsynth.models.sdv.export_constrained import export as export_constrained
 
-        lost = export_constrained(model, under, load_model(folder).sample(ROWS), output)
-    elif family == "gaussian_copula":
-        from shardsynth.models.sdv.export_copula import export, lost_by_export
+            lost = export_constrained(model, under, load_model(folder).sample(ROWS), output)
+        elif family == "gaussian_copula":
+            from shardsynth.models.sdv.export_copula import export, lost_by_export
 
-        lost = [
-            f"column {column!r}: KS distance {distance:.3f} to the native marginal"
-            for column, distance in export(model, output).items()
-            if distance > 0.005
-        ] + lost_by_export(model)
-    else:
-        from shardsynth.models.sdv.export_deep import export as export_deep
+            lost = [
+                f"column {column!r}: KS distance {distance:.3f} to the native marginal"
+                for column, distance in export(model, output).items()
+                if distance > 0.005
+            ] + lost_by_export(model)
+        else:
+            from shardsynth.models.sdv.export_deep import export as export_deep
 
-        lost = export_deep(model, output)
+            lost = export_deep(model, output)
     yield f"wrote {output}: a stock {CLASSES[family]}"
     yield from (f"  {line}" for line in lost)
 
@@ -421,11 +424,12 @@ def import_stock_model(source: Path, output: Path, *, trust_pickle: bool = False
     """Turn the pickle of a fitted stock synthesizer into a native model folder."""
     from shardsynth.models.sdv.import_model import import_stock
 
-    if output.exists() and any(output.iterdir()):
-        raise ModelError(f"{output}: the folder is not empty; choose another")
-    model = import_stock(source, trust=trust_pickle)
-    output.mkdir(parents=True, exist_ok=True)
-    model.save(output)
+    with sole_writer(output, "import-model"):
+        if output.exists() and any(output.iterdir()):
+            raise ModelError(f"{output}: the folder is not empty; choose another")
+        model = import_stock(source, trust=trust_pickle)
+        output.mkdir(parents=True, exist_ok=True)
+        model.save(output)
     family = read_json(output / "model.json")["family"]
     yield f"wrote {output}: a native {family}; `shardsynth sample {output} --rows 1e6 -o out` samples it"
 
@@ -455,7 +459,7 @@ def elements(run: Run, stage: str, *, pack: int | str | None = None) -> list[Ele
 
     if stage not in run.plan.tasks:
         raise JobError(f"no stage is called {stage!r}; stages: {', '.join(run.plan.tasks)}")
-    tasks = [task for task in missing_tasks(run.plan, run.dir) if task.stage == stage]
+    tasks = missing_tasks(run.plan, run.dir).of(stage)
     packed = pack_elements(run.plan, tasks, run.job.cluster.pack if pack is None else pack, 1000)
     root = str(run.dir.root.absolute())
     return [Element(root, stage, format_ranges(indices)) for indices in packed]

@@ -6,6 +6,7 @@
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Any, Dict, List, Literal, Optional, Union
 
@@ -15,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from shardsynth.cluster import STAGES, Cluster, Resources
 from shardsynth.errors import JobError, did_you_mean
 from shardsynth.options import Options, Rare, parse_rows, row_count
+from shardsynth.standalone.plain_values import problems
+from shardsynth.standalone.regular import refuse_special
 
 #: The section `cluster` stands in a module of its own; this one is the door to the whole job file.
 __all__ = ["FAMILIES", "STAGES", "STOCK_FAMILIES", "Cluster", "Job", "ModelEntry", "Resources", "Sample"]
@@ -106,9 +109,11 @@ class Sample(_Options):
     @field_validator("rows", "rows_per_shard", "chunk_rows", mode="before")
     @classmethod
     def _row_count(cls, value: Any) -> Any:
-        if value is None or (isinstance(value, str) and _TIMES.match(value)):
+        if isinstance(value, str) and _TIMES.match(value):
+            if not float(value.rstrip("x ")) < 2**63:
+                raise ValueError(f"{value[:40]!r} is no factor below 2^63; wanted such as `10x`")
             return value
-        return row_count(value)
+        return None if value is None else row_count(value)
 
     @model_validator(mode="after")
     def _check(self) -> Sample:
@@ -290,6 +295,14 @@ class Job(_Options):
     def _check(self) -> Job:
         if isinstance(self.input, list) and not self.input:
             raise ValueError("input: the list is empty; name at least one shard")
+        if not all(path.strip() for path in ([self.input] if isinstance(self.input, str) else self.input)):
+            raise ValueError("input: a path is empty; wanted a folder, glob or file")
+        paths = {"input": self.input, "output": self.output, "metadata": self.metadata, **self.pseudonymize}
+        for key, value in paths.items():
+            if any("\0" in path for path in ([value] if isinstance(value, str) else value or [])):
+                raise ValueError(f"{key}: a path cannot hold a NUL character; leave it out")
+        if self.metadata is not None and not self.metadata.strip():
+            raise ValueError("metadata: the path is empty; name the file, or leave the key out")
         if not self.output.strip():
             raise ValueError("output: wanted the path of a run directory")
         if self.person is not None and self.evaluate.group is not None:
@@ -360,10 +373,13 @@ class Job(_Options):
         Raises:
             JobError: See ``parse``.
         """
+        _refuse_odd(data, source)
         try:
-            return cls.model_validate(data)
+            job = cls.model_validate(data)
         except ValidationError as error:
             raise JobError(f"{source}: " + "; ".join(_explain(cls, item) for item in error.errors())) from None
+        _refuse_odd(job.model_dump(by_alias=True), source)  # a text such as "1e400" became a number
+        return job
 
     @classmethod
     def load(cls, path: str | Path, overrides: list[str] | None = None) -> Job:
@@ -373,6 +389,7 @@ class Job(_Options):
             JobError: The file cannot be read, is not YAML, or is not a valid job.
         """
         path = Path(path)
+        refuse_special(path)
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -394,6 +411,13 @@ class Job(_Options):
     def to_yaml(self) -> str:
         """The job as YAML, with every default."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _refuse_odd(data: Any, source: str) -> None:
+    """JobError for numbers and texts that nothing can use."""
+    odd = list(islice(problems(data), 5))
+    if odd:
+        raise JobError(f"{source}: " + "; ".join(odd))
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -430,7 +454,12 @@ def load_yaml(text: str, source: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise JobError(f"{source}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
+        raise JobError(f"{source}:{where} is not valid YAML: {problem}") from None
+    except (ValueError, OverflowError):
+        raise JobError(
+            f"{source}: holds a date that does not exist, or a number of too many digits; put it in quotes if it is a text"
+        ) from None
 
 
 def apply_overrides(data: Any, overrides: list[str]) -> Any:

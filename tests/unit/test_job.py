@@ -7,6 +7,14 @@ from shardsynth.commands.reference import reference
 from shardsynth.errors import JobError
 from shardsynth.job import Job, parse_rows
 
+
+def _itself() -> list:
+    """A list that holds itself, as an alias of YAML can write it."""
+    values: list = ["a"]
+    values.append(values)
+    return values
+
+
 JOB = {"input": "data", "output": "runs/x", "models": {"tvae": {"epochs": 3}}}
 
 
@@ -44,6 +52,16 @@ def test_defaults_and_round_trip():
         ),
         ({"evaluate": {"holdout": 1.5}}, "evaluate.holdout"),
         ({"input": []}, "the list is empty"),
+        ({"input": ""}, "input: a path is empty"),
+        ({"metadata": " "}, "metadata: the path is empty"),
+        ({"seed": 10**30}, "seed: found a number of 25 hexadecimal digits; wanted one below 2^63"),
+        ({"fit": {"sample_rows": "9" * 40}}, "fit.sample_rows: found a number of 34 hexadecimal digits"),
+        ({"privacy": {"epsilon": float("inf")}}, "privacy.epsilon: found inf; wanted a finite number"),
+        ({"cluster": {"defaults": {"mem_gb": "1e400"}}}, "cluster.defaults.mem_gb: found inf"),
+        ({"output": "a\0b"}, "output: a path cannot hold a NUL character"),
+        ({"output": "a\ud800"}, "output: holds a character that is no text"),
+        ({"sample": {"rows": "9" * 400 + "x"}}, "is no factor below 2^63"),
+        ({"evaluate": {"sensitive": _itself()}}, "or a list that holds itself"),
     ],
 )
 def test_one_clear_error_with_the_nearest_key(change, message):
@@ -57,6 +75,9 @@ def test_yaml_errors_name_the_line(tmp_path):
     path = tmp_path / "job.yaml"
     path.write_text("input: x\ninput: y\n")
     with pytest.raises(JobError, match=r"line 2, column 1 is not valid YAML: the key 'input' stands twice"):
+        Job.load(path)
+    path.write_text("input: 2020-99-99\n")
+    with pytest.raises(JobError, match="holds a date that does not exist, or a number of too many digits"):
         Job.load(path)
     path.write_text("input: [x\n")
     with pytest.raises(JobError, match="is not valid YAML"):

@@ -6,6 +6,7 @@ signal. With ``--debug`` the error itself is raised.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -17,6 +18,7 @@ from shardsynth.errors import ShardsynthError, no_folder_there
 
 #: Errors of a path that the user named.
 _PATH_ERRORS = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_PATH_NUMBERS = (errno.ENAMETOOLONG, errno.ELOOP)
 #: Exit codes after SIGINT, SIGHUP and SIGTERM.
 _STOPPED = (130, 129, 143)
 _RESUME = "; what is committed stays, `shardsynth resume` does the rest"
@@ -50,7 +52,7 @@ def exit_on_error(command: Callable[[], Any]) -> None:
         if "--debug" in sys.argv:
             raise
         print(f"shardsynth: {_reason(error)}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, _PATH_ERRORS) else 1)
+        sys.exit(2 if isinstance(error, _PATH_ERRORS) or error.errno in _PATH_NUMBERS else 1)
     except Exception as error:
         if "--debug" in sys.argv:
             raise

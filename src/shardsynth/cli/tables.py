@@ -64,6 +64,15 @@ def import_table(
     null: Annotated[
         Optional[list[str]], typer.Option("--null", help="Text that means missing (may be given several times).")
     ] = None,
+    max_unpacked: Annotated[
+        Optional[str],
+        typer.Option(
+            "--max-unpacked",
+            metavar="SIZE",
+            help="Most that a packed file may unpack to, such as 50GB (default: 100 times its size, and at least 1 GB; of "
+            "a workbook at least 256 MB).",
+        ),
+    ] = None,
     show_values: Annotated[
         bool, typer.Option("--show-values", help="Errors quote the value at fault: it may be a patient's.")
     ] = False,
@@ -71,6 +80,7 @@ def import_table(
 ) -> None:
     """Turn CSV, TSV, Excel or Feather into Parquet shards."""
     from shardsynth.data.importer import import_table as write_shards
+    from shardsynth.data.unpacking import parse_size
     from shardsynth.job import parse_rows
 
     type_by_column = {}
@@ -89,5 +99,6 @@ def import_table(
         null_values=null,
         encoding=encoding,
         show_values=show_values,
+        max_unpacked=None if max_unpacked is None else parse_size(max_unpacked),
     )
     print(f"{len(paths)} shards in {output}")

@@ -11,7 +11,7 @@ from shardsynth._version import __version__
 from shardsynth.errors import RunError
 from shardsynth.report.figures import ColumnFigure
 from shardsynth.report.page import ModelReport, ReportData, write_report
-from shardsynth.standalone.files import read_json
+from shardsynth.run.documents import Metrics, read_document
 
 
 def write_comparison(roots: Sequence[Path], folder: Path) -> Path:
@@ -84,10 +84,9 @@ def _metrics(root: Path) -> dict[str, dict[str, Any]]:
         raise RunError(f"{root}: no figures here (metrics/*.json); finish the run first: `shardsynth resume {root}`")
     metrics_by_model = {}
     for path in files:
-        try:
-            metrics_by_model[path.stem] = dict(read_json(path))
-        except ValueError as error:
-            raise RunError(f"{path}: damaged: {error}") from None
+        metrics_by_model[path.stem] = read_document(
+            path, Metrics, f"`shardsynth resume {root} --verify` makes it again"
+        )
     return metrics_by_model
 
 

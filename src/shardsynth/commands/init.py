@@ -24,6 +24,7 @@ from shardsynth.data.values import decoded
 from shardsynth.errors import JobError
 from shardsynth.job import Job
 from shardsynth.standalone.files import human_bytes, write_atomic, write_json
+from shardsynth.standalone.locks import sole_writer
 from shardsynth.summaries.persons import Hashes, distinct_in, hash_persons
 from shardsynth.summaries.profile import Profile, ProfileOptions
 
@@ -52,10 +53,22 @@ def write_job(
 
     Raises:
         JobError: The job file exists and ``force`` is not set.
+        RunError: Another process writes it.
         ShardError: The shards cannot be opened or do not agree.
     """
-    if output.exists() and not force:
-        raise JobError(f"{output}: exists already; --force overwrites it, or choose another name")
+    with sole_writer(output, "init"):
+        if output.exists() and not force:
+            raise JobError(f"{output}: exists already; --force overwrites it, or choose another name")
+        yield from _written_job(source, output, run_folder, old, progress)
+
+
+def _written_job(
+    source: str | list[str],
+    output: Path,
+    run_folder: str | None,
+    old: OldConfig | None,
+    progress: Callable[[str], None],
+) -> Iterator[str]:
     dataset = open_shards(source)
     size = sum(shard.size for shard in dataset.shards)
     yield f"{len(dataset.shards):,} shards, {dataset.rows:,} rows, {len(dataset.schema)} columns, {human_bytes(size)}"

@@ -20,6 +20,7 @@ from shardsynth.data.foreign import sheet_names
 from shardsynth.data.importer import import_table
 from shardsynth.errors import JobError, did_you_mean
 from shardsynth.job import parse_rows
+from shardsynth.standalone.regular import read_regular
 
 #: Model names of SDV 0.17, in small letters, and our families.
 FAMILIES = {"gaussiancopula": "gaussian_copula", "copulagan": "copulagan", "ctgan": "ctgan", "tvae": "tvae"}
@@ -141,10 +142,10 @@ def read_old(path: Path) -> OldConfig:
             known key that is most like it.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(read_regular(path).decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise JobError(f"{path}: is not valid YAML") from None
     try:
         return _parsed(data, path.parent)

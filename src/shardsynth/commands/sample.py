@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -36,7 +37,8 @@ from shardsynth.sources.known import KnownSource, open_known
 from shardsynth.sources.sources import Source, model_card
 from shardsynth.stages.task import TaskRunner
 from shardsynth.standalone.cpus import available_cpus, limit_threads, thread_environment
-from shardsynth.standalone.files import sha256_of, write_atomic, write_json
+from shardsynth.standalone.files import sha256_of, write_atomic
+from shardsynth.standalone.locks import sole_writer
 from shardsynth.standalone.signals import follow_parent
 
 #: Endings of the files of a model that decide its rows.
@@ -103,6 +105,7 @@ class ModelSample:
         source: The rows; None where a library of the model is not installed here.
         plan: The plan. As long as it is not written, its first row is not reserved.
         run: The run directory.
+        planned: Whether the plan is in the run directory.
     """
 
     request: SampleRequest
@@ -110,6 +113,7 @@ class ModelSample:
     source: Source | None
     plan: Plan
     run: RunDir
+    planned: bool = False
 
     def write(self) -> None:
         """Reserve the rows in the model's ledger and write the plan; nothing where that was done before.
@@ -117,19 +121,26 @@ class ModelSample:
         Raises:
             RunError: The rows were made before, or the folder cannot be written.
         """
-        if self.run.plan_file.exists():
+        if self.planned:
             return
         self.run.create()  # before rows are reserved: none are lost where the folder cannot be written
-        sampling = self.plan.sampling
-        assert sampling is not None
-        asked, request = sampling.asked, self.request
-        if request.remaining is None:
-            first_row = reserve(_wanted(request, asked), self.card)
-        else:
-            first_row = reserve_known(request.model, asked["rows"], asked["seed"], asked["known"], self.card)
-        sampling = replace(sampling, first_row=first_row)
-        self.plan = replace(self.plan, sampling=sampling)
-        self.run.write_plan(self.plan.job.to_yaml(), self.plan.to_json())
+        with sole_writer(self.run.root, "sample"):
+            if self.run.plan_file.exists():
+                raise RunError(
+                    f"{self.request.output}: another `shardsynth sample` has begun there meanwhile; no rows were "
+                    "reserved: choose another folder, or wait for it, and the same command goes on where it was"
+                )
+            sampling = self.plan.sampling
+            assert sampling is not None
+            asked, request = sampling.asked, self.request
+            if request.remaining is None:
+                first_row = reserve(_wanted(request, asked), self.card)
+            else:
+                first_row = reserve_known(request.model, asked["rows"], asked["seed"], asked["known"], self.card)
+            sampling = replace(sampling, first_row=first_row)
+            self.plan = replace(self.plan, sampling=sampling)
+            self.run.write_plan(self.plan.job.to_yaml(), self.plan.to_json())
+        self.planned = True
 
 
 def prepare(request: SampleRequest, *, elsewhere: bool = False) -> ModelSample:
@@ -177,7 +188,9 @@ def prepare(request: SampleRequest, *, elsewhere: bool = False) -> ModelSample:
     else:
         schema = source.schema
     run = RunDir(request.output.absolute() / RUN_FOLDER, parts_beside=True)
-    return ModelSample(request, card, source, _find_or_make_plan(run, request, card, content, source, schema), run)
+    planned = run.plan_file.exists()
+    plan = _find_or_make_plan(run, request, card, content, source, schema)
+    return ModelSample(request, card, source, plan, run, planned)
 
 
 def _written_schema(model: Path, card: dict[str, Any]) -> pa.Schema:
@@ -213,7 +226,7 @@ def sample_model(request: SampleRequest, *, console: Any = None) -> str:
     executor = plan.job.cluster.executor
     if executor == "slurm":
         raise JobError("cluster.executor: slurm: `sample --submit` hands the rows to Slurm")
-    missing = [task for task in missing_tasks(plan, run) if task.stage == "sample"]
+    missing = missing_tasks(plan, run).of("sample")
     per_process = _STOCK_ROWS_PER_PROCESS if wanted.card.get("engine") == "sdv" else _NATIVE_ROWS_PER_PROCESS
     cpus = plan.job.cluster.workers or available_cpus()
     processes = min(cpus, len(missing), -(-plan.rows // per_process))
@@ -280,7 +293,7 @@ def _start_process() -> None:
     follow_parent()
 
 
-def _sample_in_processes(run: RunDir, plan: Plan, tasks: list[Task], processes: int, progress: _Progress) -> None:
+def _sample_in_processes(run: RunDir, plan: Plan, tasks: Sequence[Task], processes: int, progress: _Progress) -> None:
     """Do tasks in processes of one thread each; TaskError names the first that failed."""
     os.environ.update(thread_environment(1))  # inherited by the workers before they import anything
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_process)
@@ -360,8 +373,8 @@ def _find_or_make_plan(
         return sampling_plan(sampling, card, schema, request.output.absolute(), request.cluster)
 
     if run.plan_file.exists():
-        data = run.read_plan()
-        before = data if "asked" in data else data.get("sampling", {})  # plans of the first versions had no tasks
+        data = run.read_plan(old_sampling=True)
+        before = data if "asked" in data else data.get("sampling") or {}  # plans of the first versions had no tasks
         if before.get("asked") != json.loads(json.dumps(content)):
             raise RunError(f"{request.output}: the folder holds other samples; choose another folder")
         if (request.output / "_manifest.json").exists() and not request.same_rows:
@@ -370,7 +383,7 @@ def _find_or_make_plan(
             )
         plan = plan_of(Sampling(content, before["first_row"], before["trust_pickle"]))
         if data is before:
-            write_json(run.plan_file, plan.to_json())
+            run.change_plan(plan.to_json())
             write_atomic(run.job_file, plan.job.to_yaml(), 0o600)
         return plan
     # A call that ended before it had rows leaves a folder _run without a plan.

@@ -16,6 +16,7 @@ from shardsynth.run.cluster import plan_kept
 from shardsynth.run.rundir import RunDir
 from shardsynth.sources.sources import private_of
 from shardsynth.standalone.image import identify
+from shardsynth.standalone.regular import read_regular
 
 
 def cluster_section(model: Path, overrides: list[str] | None, *, as_fitted: bool) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def cluster_section(model: Path, overrides: list[str] | None, *, as_fitted: bool
     job = private_of(model).parent / "job.yaml"
     if as_fitted:
         with contextlib.suppress(OSError, UnicodeDecodeError):  # the run may be gone, or another user's
-            data = load_yaml(job.read_text(encoding="utf-8"), str(job))
+            data = load_yaml(read_regular(job).decode("utf-8"), str(job))
             cluster = (data.get("cluster") if isinstance(data, dict) else None) or {}
     for override in overrides or []:
         if override.partition("=")[0].strip().partition(".")[0] != "cluster":

@@ -9,19 +9,23 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.csv
 
+from shardsynth.data.unpacking import LEAST_TEXT, Unpacked, check_zip
 from shardsynth.errors import InputError, ShardError
+from shardsynth.standalone.regular import refuse_special
 
 _BLOCK = 2 << 20  # bytes of text that Arrow parses at a time; no row can be longer
 _PIECE = 256 << 10  # bytes that are decoded at a time
 _BATCH_ROWS, _BATCH_CELLS = 1 << 17, 1 << 18
+_MOST_SHEET_ROWS = 1_048_576  # Excel's own limit; openpyxl makes up each row that a sheet leaves out
 _COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
 
 
@@ -36,7 +40,7 @@ class ForeignTable(Protocol):
     is_text: bool
     fields: pa.Schema
 
-    def batches(self) -> Iterator[list[pa.Array]]:
+    def batches(self) -> Generator[list[pa.Array], None, None]:
         """Batches of columns, in the order of ``fields``; each is at most about ten megabytes of the file.
 
         Raises:
@@ -45,7 +49,12 @@ class ForeignTable(Protocol):
 
 
 def open_foreign(
-    path: Path, delimiter: str | None, sheet: str | None, nulls: tuple[str, ...], encoding: str
+    path: Path,
+    delimiter: str | None,
+    sheet: str | None,
+    nulls: tuple[str, ...],
+    encoding: str,
+    max_unpacked: int | None = None,
 ) -> ForeignTable:
     """Open a file with the reader for the ending of its name.
 
@@ -55,6 +64,7 @@ def open_foreign(
         sheet: See ``importer.import_table``.
         nulls: Texts that mean missing.
         encoding: See ``importer.import_table``.
+        max_unpacked: See ``importer.import_table``.
 
     Raises:
         InputError: There is no such file, no such sheet, or no reader for the ending.
@@ -62,6 +72,7 @@ def open_foreign(
     """
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
+    refuse_special(path)
     if not path.is_file():
         raise InputError(f"{path}: is not a file; import one file at a time")
     if not os.access(path, os.R_OK):
@@ -69,13 +80,16 @@ def open_foreign(
     kind = Path(path.stem).suffix if path.suffix.lower() in _COMPRESSIONS else path.suffix
     kind = kind.lower()
     if kind in (".csv", ".tsv", ".tab", ".txt"):
-        return _Delimited(path, delimiter or ("\t" if kind in (".tsv", ".tab") else None), encoding, nulls)
+        return _Delimited(
+            path, delimiter or ("\t" if kind in (".tsv", ".tab") else None), encoding, nulls, max_unpacked
+        )
     if path.stat().st_size == 0:
         raise ShardError(f"{path}: the file is empty")
     if kind in (".xlsx", ".xlsm"):
+        check_zip(path, max_unpacked)
         return _Sheet(path, sheet, nulls)
     if kind in (".feather", ".arrow", ".arrows", ".ipc"):
-        return _Ipc(path)
+        return _Ipc(path, max_unpacked)
     known = ".csv, .tsv, .txt (also .gz, .bz2, .zst), .xlsx and .feather"
     hints = {
         ".parquet": "it is Parquet already: name it as the job's input",
@@ -95,8 +109,10 @@ class _Utf8(io.RawIOBase):
         quotes: Quotes read so far.
     """
 
-    def __init__(self, path: Path, encoding: str) -> None:
+    def __init__(self, path: Path, encoding: str, max_unpacked: int | None = None) -> None:
         self._path = path
+        self._unpacked = Unpacked.of(path, max_unpacked, LEAST_TEXT)
+        self._reading = Lock()
         self._stream = pa.input_stream(str(path), compression="detect")
         self._ready = b""
         self._ended = self._inside_line = False
@@ -121,15 +137,18 @@ class _Utf8(io.RawIOBase):
 
         def lines() -> Iterator[str]:
             nonlocal header_bytes
-            for line in re.finditer(rb"[^\r\n]*(?:\r\n|\r|\n)", self._ready):
-                header_bytes = line.end()
-                yield line.group().decode()
+            for line in self._ready.splitlines(keepends=True):
+                if not line.endswith((b"\r", b"\n")):
+                    raise ShardError(f"{self._path}: the header is longer than {_BLOCK >> 20} MB: is it a text table?")
+                header_bytes += len(line)
+                yield line.decode()
 
         for line in lines():
             if line.strip():
                 unquoted = re.sub(r'"[^"]*"', "", line)
                 delimiter = delimiter or max(",;\t|", key=unquoted.count)
                 break
+        header_bytes = 0
         try:
             names = next((row for row in csv.reader(lines(), delimiter=delimiter or ",", strict=True) if row), None)
         except csv.Error:
@@ -145,6 +164,19 @@ class _Utf8(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         """At most ``size`` bytes. A newline is added to a last line that has none."""
+        with self._reading:
+            return self._read(size)
+
+    def stop(self) -> None:
+        """Let every later ``read`` find the end at once, once the one that runs has returned.
+
+        Arrow reads ahead in a thread of its own, also after an error: a thread that still reads when Python ends makes
+        it hang or abort.
+        """
+        with self._reading:
+            self._ready, self._ended = b"", True
+
+    def _read(self, size: int) -> bytes:
         pieces, length = [self._ready], len(self._ready)
         while not self._ended and length < size:
             self._ready = b""
@@ -157,7 +189,9 @@ class _Utf8(io.RawIOBase):
 
     def _read_piece(self) -> bytes:
         try:
-            return bytes(self._stream.read(_PIECE))
+            piece = bytes(self._stream.read(_PIECE))
+            self._unpacked.add(len(piece))
+            return piece
         except OSError:
             raise ShardError(f"{self._path}: is cut short, or not compressed as its name says") from None
 
@@ -183,17 +217,18 @@ class _Delimited:
     delimiter: str | None
     encoding: str
     nulls: tuple[str, ...]
+    max_unpacked: int | None = None
     fields: pa.Schema = field(init=False)
     is_text = True
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and not re.fullmatch(r'[^"\r\n\x80-\U0010ffff]', self.delimiter):
             raise InputError(f"{self.path}: delimiter {self.delimiter!r}: it must be one ASCII character, not a quote")
-        names, self.delimiter = _Utf8(self.path, self.encoding).header(self.delimiter)
+        names, self.delimiter = _Utf8(self.path, self.encoding, self.max_unpacked).header(self.delimiter)
         self.fields = pa.schema([(name, pa.string()) for name in names])
 
-    def batches(self) -> Iterator[list[pa.Array]]:
-        stream = _Utf8(self.path, self.encoding)
+    def batches(self) -> Generator[list[pa.Array], None, None]:
+        stream = _Utf8(self.path, self.encoding, self.max_unpacked)
         stream.header(self.delimiter)
         width = len(self.fields)
         rows = 0
@@ -234,6 +269,8 @@ class _Delimited:
             raise ShardError(
                 f"{self.path}: after row {rows}: a row is longer than {_BLOCK >> 20} MB: is a quote left open?"
             ) from None
+        finally:
+            stream.stop()
         if (
             stream.quotes % 2
             and last_batch is not None
@@ -294,7 +331,9 @@ class _Sheet:
         try:
             sheet = book[self._sheet]
             sheet.reset_dimensions()  # the size that the file states is wrong in files of some programs
-            for row in sheet.iter_rows(values_only=True):
+            for number, row in enumerate(_unbroken(self._path, sheet.iter_rows(values_only=True)), 1):
+                if number > _MOST_SHEET_ROWS:
+                    raise ShardError(f"{self._path}: sheet {self._sheet!r} has more than {_MOST_SHEET_ROWS:,} rows")
                 texts = [_cell_text(cell) for cell in row]
                 while texts and texts[-1] is None:
                     texts.pop()
@@ -303,7 +342,7 @@ class _Sheet:
         finally:
             book.close()
 
-    def batches(self) -> Iterator[list[pa.Array]]:
+    def batches(self) -> Generator[list[pa.Array], None, None]:
         rows = self._rows()
         next(rows, None)
         width = len(self.fields)
@@ -323,6 +362,19 @@ class _Sheet:
             yield [pa.array(column, pa.string()) for column in zip(*pending)]
 
 
+def _unbroken(path: Path, rows: Iterable[Any]) -> Iterator[Any]:
+    """Rows of a sheet; ShardError where it is damaged: openpyxl does not document which errors that gives."""
+    found = iter(rows)
+    while True:
+        try:
+            row = next(found)
+        except StopIteration:
+            return
+        except Exception:
+            raise ShardError(f"{path}: is damaged: a row of the sheet cannot be read") from None
+        yield row
+
+
 def _cell_text(cell: Any) -> str | None:
     """A cell as text, as in a CSV file. A datetime at midnight is a date, because Excel has no type for dates."""
     if cell is None or cell == "":
@@ -340,8 +392,8 @@ def _cell_text(cell: Any) -> str | None:
 class _Ipc:
     is_text = False
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, max_unpacked: int | None = None) -> None:
+        self._path, self._most = path, max_unpacked
         with path.open("rb") as file:
             magic = file.read(4)
         if magic == b"FEA1":
@@ -351,20 +403,24 @@ class _Ipc:
     def _reader(self) -> Any:
         for opener in (pa.ipc.open_file, pa.ipc.open_stream):
             try:
-                return opener(pa.memory_map(str(self._path)))
-            except pa.ArrowInvalid:
+                # Not mapped: a file that is cut meanwhile would end the process.
+                return opener(pa.OSFile(str(self._path)))
+            except (pa.ArrowException, OSError, MemoryError):
                 continue
         raise ShardError(f"{self._path}: is not a Feather or Arrow file, or is cut short")
 
-    def batches(self) -> Iterator[list[pa.Array]]:
+    def batches(self) -> Generator[list[pa.Array], None, None]:
         reader = self._reader()
         try:
             if hasattr(reader, "get_batch"):
                 stored: Iterable[pa.RecordBatch] = (reader.get_batch(i) for i in range(reader.num_record_batches))
             else:
                 stored = reader
+            unpacked = Unpacked.of(self._path, self._most, LEAST_TEXT)
             for batch in stored:
+                unpacked.add(batch.nbytes)
+                batch.validate(full=True)  # offsets of a damaged file can point anywhere
                 for start in range(0, len(batch), _BATCH_ROWS):
                     yield batch.slice(start, _BATCH_ROWS).columns
-        except (pa.ArrowInvalid, OSError):
+        except (pa.ArrowException, OSError, MemoryError, IndexError):
             raise ShardError(f"{self._path}: is cut short or damaged") from None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ def import_table(
     null_values: list[str] | None = None,
     encoding: str = "utf-8",
     show_values: bool = False,
+    max_unpacked: int | None = None,
 ) -> list[Path]:
     """Turn one file into Parquet shards ``part-00000.parquet`` ... in a new folder.
 
@@ -51,6 +52,8 @@ def import_table(
         null_values: Texts that mean missing, instead of ``text_types.NULL_TEXTS``.
         encoding: Encoding of a text file. If it is the default, a byte order mark in the file wins.
         show_values: Whether an error quotes the value at fault, which can be personal.
+        max_unpacked: Most bytes that a packed file may unpack to (default: 100 times its size, and at least 1 GB; of a
+            workbook at least 256 MB).
 
     Returns:
         The shards, in order; at least one, even if it has no rows.
@@ -65,23 +68,23 @@ def import_table(
         raise InputError(f"rows_per_shard is {rows_per_shard}: it must be 1 or more")
     nulls = tuple(NULL_TEXTS if null_values is None else null_values)
     targets = {name: parse_type(text) for name, text in (types or {}).items()}
-    table = open_foreign(source, delimiter, sheet, nulls, encoding)
+    table = open_foreign(source, delimiter, sheet, nulls, encoding, max_unpacked)
     _check_names(source, table.fields.names, targets)
     written_bytes = 0
     try:
         with _whole_or_nothing(destination) as folder:
             schema = _shard_schema(source, table, targets, nulls)
-            batches = _converted(source, table, schema, targets, nulls, show_values)
             parts: list[str] = []
-            for shard in _shards(batches, schema, rows_per_shard):
-                part = folder / f"part-{len(parts):05d}.parquet"
-                parts.append(part.name)
-                with part.open("wb") as file:
-                    with pq.ParquetWriter(file, schema) as writer:
-                        for group in shard:
-                            writer.write_table(group.unify_dictionaries())
-                            written_bytes = sum(path.stat().st_size for path in folder.iterdir())
-                    os.fsync(file.fileno())
+            with closing(_converted(source, table, schema, targets, nulls, show_values)) as batches:
+                for shard in _shards(batches, schema, rows_per_shard):
+                    part = folder / f"part-{len(parts):05d}.parquet"
+                    parts.append(part.name)
+                    with part.open("wb") as file:
+                        with pq.ParquetWriter(file, schema) as writer:
+                            for group in shard:
+                                writer.write_table(group.unify_dictionaries())
+                                written_bytes = sum(path.stat().st_size for path in folder.iterdir())
+                        os.fsync(file.fileno())
     except (FileExistsError, NotADirectoryError):
         raise InputError(no_folder_there(destination.parent)) from None
     except OSError as error:
@@ -126,10 +129,11 @@ def _shard_schema(
             fields.append(field.with_type(type_))
         return pa.schema(fields, metadata=table.fields.metadata)
     guesses = [Guess("string") if name in targets else Guess() for name in table.fields.names]
-    for arrays in table.batches():
-        for column, array in enumerate(arrays):
-            if guesses[column].family != "string":
-                guesses[column] = guesses[column].join(guess(array, nulls))
+    with closing(table.batches()) as batches:
+        for arrays in batches:
+            for column, array in enumerate(arrays):
+                if guesses[column].family != "string":
+                    guesses[column] = guesses[column].join(guess(array, nulls))
     return pa.schema(
         [
             (name, targets[name].type if name in targets else guessed.type)
@@ -145,10 +149,22 @@ def _converted(
     targets: dict[str, TargetType],
     nulls: tuple[str, ...],
     show_values: bool,
-) -> Iterator[pa.RecordBatch]:
+) -> Generator[pa.RecordBatch, None, None]:
     targets_in_order = [targets.get(field.name, TargetType(field.type)) for field in schema]
+    with closing(table.batches()) as batches:
+        yield from _converted_batches(source, batches, schema, targets_in_order, nulls, show_values)
+
+
+def _converted_batches(
+    source: Path,
+    batches: Iterator[list[pa.Array]],
+    schema: pa.Schema,
+    targets_in_order: list[TargetType],
+    nulls: tuple[str, ...],
+    show_values: bool,
+) -> Iterator[pa.RecordBatch]:
     first_row = 0
-    for arrays in table.batches():
+    for arrays in batches:
         columns = []
         for target, field, array in zip(targets_in_order, schema, arrays):
             try:

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from shardsynth.data.columns import Column, role_of_sdtype
 from shardsynth.data.values import axis_of_native, kind_of
 from shardsynth.errors import MetadataError, did_you_mean
+from shardsynth.standalone.files import read_json
 
 if TYPE_CHECKING:
     from shardsynth.data.tallies import TableTallies
@@ -204,7 +205,7 @@ def read(path: str | Path, schema: pa.Schema, *, validate: bool = True) -> dict[
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except OSError as error:
         raise MetadataError(f"{path}: the metadata cannot be read: {error.strerror}") from None
     except ValueError as error:

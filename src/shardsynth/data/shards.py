@@ -5,6 +5,7 @@ No type is widened: where shards differ, the error names the file, the column an
 
 from __future__ import annotations
 
+import errno
 import glob as globbing
 import os
 import re
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from shardsynth.data.dictionary_index import differ_by_index, in_type, open_wide, with_room, with_widest
 from shardsynth.data.schema_metadata import notes_of, without_notes
 from shardsynth.errors import ShardError
+from shardsynth.standalone.regular import refuse_special
 
 BATCH_ROWS = 65_536
 _PARTITION = re.compile(r"^([^=/]+)=(.*)$")
@@ -128,6 +130,8 @@ def find_shards(source: str | list[str]) -> list[tuple[Path, tuple[tuple[str, st
     partition_of: dict[Path, tuple[tuple[str, str], ...]] = {}
     for item in [source] if isinstance(source, str) else source:
         path = Path(item)
+        _check_name(path)
+        refuse_special(path)
         if path.is_dir():
             files = [p for p in _files_under(path) if _visible(p.relative_to(path))]
             parquet = [p for p in files if p.suffix in (".parquet", ".pq")]
@@ -151,7 +155,18 @@ def find_shards(source: str | list[str]) -> list[tuple[Path, tuple[tuple[str, st
             partition_of.update({m.absolute(): () for m in matches})
         else:
             raise ShardError(_broken_link(path) or f"{item}: no such file or folder")
+    for path in partition_of:
+        refuse_special(path)
     return sorted(partition_of.items(), key=lambda entry: natural_key(str(entry[0])))
+
+
+def _check_name(path: Path) -> None:
+    """ShardError for what can be no path."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise ShardError(f"{str(path)[:80]}: {error.strerror}") from None
 
 
 def open_shards(source: str | list[str]) -> Dataset:
@@ -235,7 +250,7 @@ def _with_schema(batch: pa.RecordBatch, shard: Shard, schema: pa.Schema) -> pa.R
 
 
 def _files_under(folder: Path) -> Iterator[Path]:
-    """Files in a folder and its subfolders. Links are followed; a broken link is a file, whose opening fails later."""
+    """All in a folder and its subfolders that is no folder. Links are followed; to open a broken one fails later."""
 
     def refuse(error: OSError) -> None:  # without an error, nobody would notice that its rows are missing
         raise ShardError(f"{error.filename}: the folder cannot be read ({error.strerror}); name the shards by a glob")
@@ -248,9 +263,7 @@ def _files_under(folder: Path) -> Iterator[Path]:
             for name in folders
             if _visible(Path(name)) and os.path.realpath(os.path.join(root, name)) not in visited
         ]
-        for path in (Path(root, name) for name in names):
-            if path.is_file() or not path.exists():
-                yield path
+        yield from (Path(root, name) for name in names)
 
 
 def _broken_link(path: Path) -> str:

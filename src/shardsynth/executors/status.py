@@ -6,22 +6,23 @@ Commit records come first: they say what is done. Any shell can ask, also days l
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.causes import NOT_SUBMITTED, Cause, cause_of, task_errors
 from shardsynth.executors.slurm.commands import Element, SlurmError
 from shardsynth.executors.slurm.follow import follower_is_queued, rest_line
 from shardsynth.executors.slurm.ledger import Ledger
-from shardsynth.executors.slurm.packing import task_rows
 from shardsynth.executors.slurm.task_states import TaskKey, read_task_states
 from shardsynth.job import STAGES
 from shardsynth.planning.plan import Plan
+from shardsynth.run.committed import Committed, recorded
 from shardsynth.run.integrity import Damage, find_damage
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
+
+#: `status` opens the records of a run that was not submitted, if there are no more tasks.
+MOST_OPENED = 20_000
 
 
 @dataclass
@@ -124,6 +125,7 @@ def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = 
         exact = False  # its private outputs cannot be looked at
         status.message = f"{run.private} is its owner's alone: what waits, runs or failed is not shown"
     stages = [stage for stage in STAGES if plan.tasks[stage]]  # a sample of a model has two
+    missing: set[TaskKey] = set()
     if exact:
         status.damage = find_damage(plan, run) if verify else []
         lacking = [*missing_tasks(plan, run), *(damage.task for damage in status.damage)]
@@ -132,9 +134,12 @@ def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = 
             status.stages[stage] = _from_records(run, plan, stage, missing)
     else:
         committed = recorded(run, plan)
-        missing = {(s, task.index) for s in STAGES for task in plan.tasks[s] if task.index not in committed[s]}
+        if not status.submitted and not status.of_another:
+            status.message = "from the names of the commit records; `status --verify` opens each"
         for stage in stages:
-            status.stages[stage] = _from_times(plan, stage, committed[stage])
+            status.stages[stage] = _from_names(plan, stage, committed[stage])
+        if status.submitted:
+            missing = set().union(*(committed[stage].left() for stage in stages))
     if status.submitted:
         _add_slurm(status, ledger, missing)
     return status
@@ -142,26 +147,27 @@ def read_status(run: RunDir, plan: Plan, *, exact: bool = False, verify: bool = 
 
 def _from_records(run: RunDir, plan: Plan, stage: str, missing: set[TaskKey]) -> StageStatus:
     """A stage by the content of its records; tasks whose outputs were read and deleted count as done."""
-    done = [task for task in plan.tasks[stage] if (stage, task.index) not in missing]
-    records = [record for task in done if (record := run.last_record(stage, task.index)) is not None]
-    return StageStatus(
-        tasks=len(plan.tasks[stage]),
-        done=len(done),
-        rows=sum(record["rows"] for record in records),
-        seconds=round(sum(record["seconds"] for record in records), 3),
-    )
+    status = StageStatus(tasks=len(plan.tasks[stage]))
+    for index in range(status.tasks):
+        if (stage, index) in missing:
+            continue
+        status.done += 1
+        record = run.last_record(stage, index)
+        if record is not None:
+            status.rows += record["rows"]
+            status.seconds += record["seconds"]
+    status.seconds = round(status.seconds, 3)
+    return status
 
 
-def _from_times(plan: Plan, stage: str, times: dict[int, float]) -> StageStatus:
-    """A stage by when its tasks were committed."""
-    tasks = plan.tasks[stage]
-    status = StageStatus(tasks=len(tasks), done=len(times))
-    status.rows = sum(task_rows(plan, tasks[index]) for index in times)
-    if len(times) >= 2 and status.done < status.tasks:
-        span = max(times.values()) - min(times.values())
-        if span > 0:
-            rate = (len(times) - 1) / span
-            status.rows_per_second = status.rows / len(times) * rate
+def _from_names(plan: Plan, stage: str, committed: Committed) -> StageStatus:
+    """A stage by the names of its records, and when some of them were written."""
+    status = StageStatus(tasks=len(plan.tasks[stage]), done=len(committed))
+    status.rows = committed.rows(plan)
+    if len(committed) >= 2 and status.done < status.tasks:
+        rate = committed.rate()
+        if rate > 0:
+            status.rows_per_second = status.rows / status.done * rate
             status.eta_seconds = (status.tasks - status.done) / rate
     return status
 
@@ -210,41 +216,3 @@ def _element_error(ledger: Ledger, element: Element, cause: Cause) -> str:
     logs = [path.read_text(errors="replace") for path in ledger.logs_of(element.job, element.number)]
     lines = [line for log in logs for line in log.splitlines()]
     return next((line[12:] for line in reversed(lines) if line.startswith("shardsynth: ")), "")
-
-
-def recorded(run: RunDir, plan: Plan) -> dict[str, dict[int, float]]:
-    """Committed tasks by stage, and when (seconds since 1970), from the names of the records alone.
-
-    Of deleted outputs only missing parts are noticed: those can be seen without opening a record. `resume` looks at
-    every file.
-    """
-    committed: dict[str, dict[int, float]] = {}
-    for stage in STAGES:
-        times: dict[int, float] = {}
-        folder = run.root / "tasks" / stage
-        try:
-            thousands = [entry.path for entry in os.scandir(folder) if entry.is_dir()]
-        except FileNotFoundError:
-            thousands = []
-        for subfolder in thousands:
-            for entry in os.scandir(subfolder):
-                index, _, rest = entry.name.partition(".")
-                if index.isdigit() and rest.endswith("json"):
-                    times[int(index)] = max(times.get(int(index), 0.0), entry.stat().st_mtime)
-        committed[stage] = {index: when for index, when in times.items() if index < len(plan.tasks[stage])}
-    for model in plan.job.models:
-        present = _parts(run.samples(model))
-        for task in plan.model_tasks("sample", model):
-            if task.index in committed["sample"] and any(part not in present for part in range(*task.parts)):
-                del committed["sample"][task.index]
-    return committed
-
-
-def _parts(folder: Path) -> set[int]:
-    """Numbers of the parts in a folder, also of those that a kill left beside their record under a temporary name."""
-    try:
-        names = [entry.name for entry in os.scandir(folder)]
-    except FileNotFoundError:
-        return set()
-    digits = (name.lstrip(".")[len("part-") :].partition(".")[0] for name in names)
-    return {int(text) for text in digits if text.isdigit()}

@@ -58,7 +58,8 @@ def _table(status: RunStatus) -> list[str]:
     lines = [f"{'stage':<13} {'done':>13} {'rows':>16} {'task seconds':>13}"]
     for name, stage in status.stages.items():
         rows = f"{stage.rows:,}" if stage.rows else ""
-        lines.append(f"{name:<13} {f'{stage.done}/{stage.tasks}':>13} {rows:>16} {stage.seconds:>13,.1f}")
+        seconds = "" if stage.done and not stage.seconds else f"{stage.seconds:,.1f}"  # not known without the records
+        lines.append(f"{name:<13} {f'{stage.done}/{stage.tasks}':>13} {rows:>16} {seconds:>13}")
     return lines
 
 

@@ -63,6 +63,10 @@ def _check_bounds(column: Column, bounds: np.ndarray[Any, Any]) -> None:
 
 def _check_categories(column: Column) -> None:
     values = column.options.get("range_values")
+    if not isinstance(values, (list, type(None))):
+        raise MetadataError(
+            f"column {column.name!r}: range_values is {type(values).__name__}; wanted a list of values, such as [F, M]"
+        )
     if not values:
         return
     if pa.types.is_dictionary(column.type) and len(values) > holds(column.type):

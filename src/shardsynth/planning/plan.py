@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,42 @@ from shardsynth.job import STAGES, Job, ModelEntry
 from shardsynth.models.families import NATIVE
 from shardsynth.planning.persons import check_person
 from shardsynth.planning.quotas import check_quotas
+from shardsynth.planning.tasks import (
+    Block,
+    ChosenTasks,
+    PartTasks,
+    Piece,
+    StageTasks,
+    Task,
+    by_group,
+    check_tasks,
+    part_tasks,
+    replica_group,
+    split_range,
+    tasks_from_json,
+    tasks_to_json,
+)
 from shardsynth.standalone.files import sha256_of
 
-PLAN_VERSION = 1
+#: The tasks stand in a module of their own; this one is the door to the whole plan.
+__all__ = [
+    "CHUNK_ROWS",
+    "READ_BY",
+    "by_group",
+    "ChosenTasks",
+    "PartTasks",
+    "Piece",
+    "Plan",
+    "Sampling",
+    "StageTasks",
+    "Task",
+]
+__all__ += ["files_read", "make_plan", "metadata_digest", "pack_pieces", "part_tasks", "replica_group", "replicas"]
+__all__ += ["single_files", "split_range"]
+
+PLAN_VERSION = 2
+#: Version 1 has an entry for every task.
+_READABLE = (1, PLAN_VERSION)
 CHUNK_ROWS = 50_000
 #: Stages whose outputs are intermediates, and the stages that read them.
 READ_BY = {
@@ -36,59 +69,6 @@ READ_BY = {
     "count_merge": ("fit", "score", "merge", "report"),
     "score": ("merge", "report"),
 }
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Neighbouring row groups of a shard.
-
-    Attributes:
-        shard: Number of the shard.
-        first_group: First row group.
-        last_group: Last row group + 1.
-        first_row: Global number of the first row.
-        rows: Number of rows.
-    """
-
-    shard: int
-    first_group: int
-    last_group: int
-    first_row: int
-    rows: int
-
-
-@dataclass(frozen=True)
-class Task:
-    """One unit of work, commit and retry.
-
-    Attributes:
-        stage: One of ``STAGES``.
-        index: Number in the stage.
-        model: Name of its model; "" for a stage that is not about one model.
-        pieces: Input row groups (profile, count).
-        parts: First and last + 1 output part (sample, score).
-        threads: Number of CPUs it uses; the result of a training depends on it.
-        replica: Number of the candidate that a fit trains (`replicas: k`); -1: it fits the model itself, or chooses one
-            of the candidates.
-    """
-
-    stage: str
-    index: int
-    model: str = ""
-    pieces: tuple[Piece, ...] = ()
-    parts: tuple[int, int] = (0, 0)
-    threads: int = 1
-    replica: int = -1
-
-    @property
-    def group(self) -> tuple[str, str]:
-        """Stage and model. Tasks of one group wait for the same groups."""
-        return (self.stage, self.model if self.replica < 0 else replica_group(self.model))
-
-
-def replica_group(model: str) -> str:
-    """Name of the group of a model's candidates; a model's name holds no slash."""
-    return f"{model}/replicas"
 
 
 def replicas(model: ModelEntry) -> int:
@@ -133,7 +113,7 @@ class Plan:
     schema: pa.Schema
     rows: int
     chunk_rows: int
-    tasks: dict[str, tuple[Task, ...]]
+    tasks: Mapping[str, Sequence[Task]]
     image: dict[str, Any] | None = None
     metadata: str | None = None
     sampling: Sampling | None = None
@@ -160,9 +140,12 @@ class Plan:
         for stage in STAGES:
             yield from self.tasks[stage]
 
-    def model_tasks(self, stage: str, model: str) -> list[Task]:
+    def model_tasks(self, stage: str, model: str) -> Sequence[Task]:
         """Tasks of one stage for one model, or for a group of candidates."""
-        return [task for task in self.tasks[stage] if task.group == (stage, model)]
+        tasks = self.tasks[stage]
+        if not isinstance(tasks, StageTasks):
+            return [task for task in tasks if task.group == (stage, model)]
+        return ChosenTasks([(tasks, numbers) for group, numbers in tasks.groups() if group == (stage, model)])
 
     def needs(self, group: tuple[str, str]) -> list[tuple[str, str]]:
         """Groups that must be committed before this one starts."""
@@ -197,7 +180,7 @@ class Plan:
             "schema": schema_to_text(self.schema),
             "rows": self.rows,
             "chunk_rows": self.chunk_rows,
-            "tasks": {stage: [_task_to_json(task) for task in tasks] for stage, tasks in self.tasks.items()},
+            "tasks": {stage: tasks_to_json(tasks) for stage, tasks in self.tasks.items()},
             **({"image": self.image} if self.image else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
             **({"metadata": self.metadata} if self.metadata else {}),
@@ -217,25 +200,35 @@ class Plan:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
         """Inverse of ``to_json``; JobError for a plan of another version."""
-        if data.get("version") != PLAN_VERSION:
+        if data.get("version") not in _READABLE:
             raise JobError(
                 f"plan.json is of version {data.get('version')}, wanted {PLAN_VERSION}: use the shardsynth that made it"
             )
-        return cls(
+        try:
+            return cls._from_json(data)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, pa.ArrowException) as error:
+            raise JobError(
+                f"plan.json is damaged ({type(error).__name__}): restore it, or plan the job anew in another folder"
+            ) from None
+
+    @classmethod
+    def _from_json(cls, data: dict[str, Any]) -> Plan:
+        tasks = {stage: tasks_from_json(stage, entries) for stage, entries in data["tasks"].items()}
+        plan = cls(
             Job.planned(data["job"], "plan.json"),
             tuple(Shard.from_json(shard) for shard in data["shards"]),
             schema_from_text(data["schema"]),
             data["rows"],
             data["chunk_rows"],
-            {
-                stage: tuple(_task_from_json(stage, index, task) for index, task in enumerate(tasks))
-                for stage, tasks in data["tasks"].items()
-            },
+            tasks,
             data.get("image"),
             data.get("metadata"),
-            Sampling(**data["sampling"]) if "sampling" in data else None,
+            Sampling(**data["sampling"]) if data.get("sampling") is not None else None,
             tuple(data.get("notes", [])),
         )
+        for stage in STAGES:
+            check_tasks(tasks[stage], set(plan.job.models), plan.n_parts, [len(s.group_rows) for s in plan.shards])
+        return plan
 
 
 def _digest(parts: list[Any]) -> str:
@@ -245,33 +238,6 @@ def _digest(parts: list[Any]) -> str:
 def _absolute(path: str | None) -> str | None:
     """The absolute path: tasks do not run in the folder in which the job was planned."""
     return None if path is None else os.path.abspath(path)
-
-
-def _task_to_json(task: Task) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    if task.model:
-        data["model"] = task.model
-    if task.pieces:
-        data["pieces"] = [[p.shard, p.first_group, p.last_group, p.first_row, p.rows] for p in task.pieces]
-    if task.parts != (0, 0):
-        data["parts"] = list(task.parts)
-    if task.threads != 1:
-        data["threads"] = task.threads
-    if task.replica >= 0:
-        data["replica"] = task.replica
-    return data
-
-
-def _task_from_json(stage: str, index: int, data: dict[str, Any]) -> Task:
-    return Task(
-        stage,
-        index,
-        data.get("model", ""),
-        tuple(Piece(*piece) for piece in data.get("pieces", [])),
-        tuple(data.get("parts", (0, 0))),
-        data.get("threads", 1),
-        data.get("replica", -1),
-    )
 
 
 def files_read(plan: Plan) -> Iterator[Path]:
@@ -319,23 +285,24 @@ def make_plan(job: Job, dataset: Dataset, cpus: int | dict[str, int], metadata: 
     chunk_rows = job.sample.chunk_rows or min(CHUNK_ROWS, job.sample.rows_per_shard)
     plan = Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, {})
     packs = pack_pieces(dataset.shards, job.cluster.rows_per_task)
-    tasks: dict[str, list[Task]] = {stage: [] for stage in STAGES}
+    threads = fit_threads(job, cpus) if isinstance(cpus, int) else cpus
+    tasks: dict[str, list[Block]] = {stage: [] for stage in STAGES}
     for stage in ("profile", "count"):
         tasks[stage] = [Task(stage, index, pieces=pieces) for index, pieces in enumerate(packs)]
         tasks[f"{stage}_merge"] = [Task(f"{stage}_merge", 0)]
-    threads = fit_threads(job, cpus) if isinstance(cpus, int) else cpus
-    for model in job.models:
+    parts = 0  # tasks of all models before, of `sample` and of `score`
+    for number, model in enumerate(job.models):
         candidates = replicas(job.models[model])
         for replica in range(candidates if candidates > 1 else 0):
             tasks["fit"].append(Task("fit", len(tasks["fit"]), model, threads=threads[model], replica=replica))
         fit_task_threads = threads[model] if candidates == 1 else 1
         tasks["fit"].append(Task("fit", len(tasks["fit"]), model, threads=fit_task_threads))
-        for first, last in split_range(plan.n_parts, job.sample.tasks or plan.n_parts):
-            for stage in ("sample", "score"):
-                tasks[stage].append(Task(stage, len(tasks[stage]), model, parts=(first, last)))
-        tasks["merge"].append(Task("merge", len(tasks["merge"]), model))
+        for stage in ("sample", "score"):
+            tasks[stage].append(part_tasks(stage, model, parts, plan.n_parts, job.sample.tasks))
+        parts += len(part_tasks("sample", model, parts, plan.n_parts, job.sample.tasks))
+        tasks["merge"].append(Task("merge", number, model))
     tasks["report"] = [Task("report", 0)]
-    staged = {stage: tuple(tasks[stage]) for stage in STAGES}
+    staged = {stage: StageTasks(tasks[stage]) for stage in STAGES}
     return Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, staged, metadata=metadata)
 
 
@@ -385,13 +352,6 @@ def pack_pieces(shards: tuple[Shard, ...], rows_per_task: int) -> list[tuple[Pie
             pack_rows += rows
             row += rows
     return [tuple(pack) for pack in packs if pack]
-
-
-def split_range(count: int, tasks: int) -> list[tuple[int, int]]:
-    """Cut ``range(count)`` into at most ``tasks`` contiguous ranges of nearly equal length."""
-    tasks = max(1, min(count, tasks))
-    edges = [count * i // tasks for i in range(tasks + 1)]
-    return list(zip(edges[:-1], edges[1:]))
 
 
 def metadata_digest(job: Job) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -15,7 +17,7 @@ from shardsynth.data.metadata import check_composite, read
 from shardsynth.data.metadata import columns as columns_of
 from shardsynth.data.public_codes import public_coder
 from shardsynth.data.shards import Dataset, open_shards
-from shardsynth.errors import JobError
+from shardsynth.errors import JobError, ShardError
 from shardsynth.job import Job
 from shardsynth.models.dp.accounting import histogram_noise
 from shardsynth.models.dp.columns import check_dp_columns
@@ -47,7 +49,11 @@ def checked_plan(job: Job, image: dict[str, Any] | None = None, fit_cpus: dict[s
     Raises:
         InputError: The job or the shards are wrong.
     """
-    dataset = open_shards(job.input)
+    _check_output(job)
+    try:
+        dataset = open_shards(job.input)
+    except ShardError as error:
+        raise ShardError(f"input: {error}") from None
     notes = check_job(job, dataset, runs_here=image is None)
     cpus = fit_cpus or job.cluster.workers or available_cpus()
     plan = make_plan(job, dataset, cpus, metadata_digest(job))
@@ -116,6 +122,15 @@ def _check_models(job: Job, schema: pa.Schema, columns: Sequence[Column] | None)
                 validate_options(model.model, model.options, schema.names)
         except JobError as error:
             raise JobError(f"models.{name}: {error}") from None
+
+
+def _check_output(job: Job) -> None:
+    """JobError for an output that can be no path."""
+    try:
+        os.lstat(job.output)
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise JobError(f"output: {job.output[:80]}: {error.strerror}; choose another `output:`") from None
 
 
 def _check_output_outside_input(job: Job) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from shardsynth.job import STAGES, Job
-from shardsynth.planning.plan import Plan, Sampling, Task, split_range
+from shardsynth.planning.plan import Plan, Sampling, StageTasks, Task, part_tasks
 
 #: Folder of the run directory, in that of the parts: readers of Parquet folders pass over it.
 RUN_FOLDER = "_run"
@@ -44,8 +44,7 @@ def sampling_plan(
         }
     )
     plan = Plan(job, (), schema, asked["rows"], asked["chunk_rows"], {}, sampling=sampling)
-    ranges = split_range(plan.n_parts, asked["tasks"] or plan.n_parts)
-    tasks: dict[str, tuple[Task, ...]] = dict.fromkeys(STAGES, ())
-    tasks["sample"] = tuple(Task("sample", index, name, parts=parts) for index, parts in enumerate(ranges))
-    tasks["merge"] = (Task("merge", 0, name),)
+    tasks = {stage: StageTasks() for stage in STAGES}
+    tasks["sample"] = StageTasks([part_tasks("sample", name, 0, plan.n_parts, asked["tasks"])])
+    tasks["merge"] = StageTasks([Task("merge", 0, name)])
     return Plan(job, (), schema, plan.rows, plan.chunk_rows, tasks, sampling=sampling)

@@ -7,16 +7,13 @@ tasks, and the threads of a training.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from shardsynth.cluster import Cluster
 from shardsynth.errors import JobError
-from shardsynth.job import Job, apply_overrides, load_yaml
+from shardsynth.job import Job, apply_overrides
 from shardsynth.planning.plan import Plan
 from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.access import readable_by_group
@@ -85,13 +82,10 @@ def keep(run: RunDir, plan: Plan, check: Callable[[], None] = lambda: None) -> l
     data["job"]["cluster"] = plan.job.to_dict()["cluster"]
     group = plan.job.access == "group"
     with readable_by_group(group):
-        write_atomic(run.plan_file, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+        run.change_plan(data)
         if run.job_file.exists():
-            job = {**load_yaml(run.job_file.read_text(encoding="utf-8"), str(run.job_file))}
-            job["cluster"] = data["job"]["cluster"]
-            write_atomic(
-                run.job_file, yaml.safe_dump(job, sort_keys=False, allow_unicode=True), 0o640 if group else 0o600
-            )
+            # from the plan: the copy of the job that a person reads may be damaged
+            write_atomic(run.job_file, plan.job.to_yaml(), 0o640 if group else 0o600)
     if any(line.partition(":")[0].endswith(".cpus") for line in lines) and any(
         task.threads > 1 for task in plan.tasks["fit"]
     ):

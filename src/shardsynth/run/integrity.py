@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from shardsynth.errors import RunError
-from shardsynth.planning.plan import READ_BY, Plan, Task
+from shardsynth.errors import RunError, ShardsynthError
+from shardsynth.planning.plan import READ_BY, ChosenTasks, Plan, Task
 from shardsynth.run.records import DAMAGED
 from shardsynth.run.rundir import RunDir
-from shardsynth.run.schedule import missing_tasks, needs_any
-from shardsynth.standalone.files import sha256_of
+from shardsynth.run.schedule import Group, missing_tasks, needs_any
+from shardsynth.standalone.files import sha256_of, tidy_away
 
 #: Intermediates that a merge reads and deletes: a damaged one matters only while the merge is missing.
 _READ_ONCE = ("profile", "count", "score")
@@ -50,10 +52,41 @@ def find_damage(plan: Plan, run: RunDir) -> list[Damage]:
         run.committed(task.stage, task.index)  # gives final names where a kill prevented it
     found = []
     for task, output in outputs_of(plan, run):
-        path = run.root / output["path"]
-        if path.is_file() and (path.stat().st_size != output["size"] or sha256_of(path) != output["sha256"]):
+        if _is_damaged(run, output):
             found.append(Damage(task, output["path"]))
     return found
+
+
+def _is_damaged(run: RunDir, output: dict[str, Any]) -> bool:
+    """Whether something else than the output is there in its place; one that was deleted is not damaged."""
+    path = run.root / output["path"]
+    if not path.is_file():
+        return os.path.lexists(path)
+    return bool(path.stat().st_size != output["size"] or sha256_of(path) != output["sha256"])
+
+
+@contextlib.contextmanager
+def damage_is_named(plan: Plan, run: RunDir, group: Group | None = None) -> Iterator[None]:
+    """Let an error that nobody expected name the damaged output that it comes from, if there is one.
+
+    Args:
+        plan: The plan.
+        run: The run directory.
+        group: Look only at what tasks of this group read; None: at every output.
+
+    Raises:
+        RunError: An output is damaged: which, and what makes it again.
+    """
+    try:
+        yield
+    except ShardsynthError:
+        raise
+    except Exception as error:
+        for task, output in outputs_of(plan, run):
+            if (group is None or needs_any(plan, group, {task.group})) and _is_damaged(run, output):
+                remedy = f"`shardsynth resume {run.root} --verify` makes it again"
+                raise RunError(f"{run.root}: {Damage(task, output['path'])}; {remedy}") from error
+        raise
 
 
 def withdraw_damaged(plan: Plan, run: RunDir) -> Iterator[str]:
@@ -73,12 +106,12 @@ def withdraw_damaged(plan: Plan, run: RunDir) -> Iterator[str]:
     if plan.job.privacy is not None and any(each.task.stage in _NOISY for each in damage):
         first = next(each for each in damage if each.task.stage in _NOISY)
         raise RunError(f"{run.root}: {first}; its noise can be drawn only once: restore the file, or start another run")
-    missing = {task.group for task in missing_tasks(plan, run)}
+    missing = set(missing_tasks(plan, run).by_group())
     broken: dict[tuple[str, int], Task] = {}
     for each in damage:
         readers = READ_BY.get(each.task.stage, ())
         if each.task.stage in _READ_ONCE and not any(stage in readers for stage, _ in missing):
-            (run.root / each.path).unlink()
+            (tidy_away if (run.root / each.path).is_dir() else os.unlink)(run.root / each.path)
             yield f"{each}; nothing reads it any more: deleted"
             continue
         yield str(each)
@@ -104,7 +137,7 @@ def _depends(plan: Plan, task: Task, broken: Iterable[Task]) -> bool:
     return False
 
 
-def tasks_to_do(plan: Plan, run: RunDir, say: Callable[[str], object], *, verify: bool = False) -> list[Task]:
+def tasks_to_do(plan: Plan, run: RunDir, say: Callable[[str], object], *, verify: bool = False) -> ChosenTasks:
     """The missing tasks, as `schedule.missing_tasks`, with what is damaged.
 
     Args:
@@ -120,16 +153,18 @@ def tasks_to_do(plan: Plan, run: RunDir, say: Callable[[str], object], *, verify
         for line in withdraw_damaged(plan, run):
             say(line)
     tasks = missing_tasks(plan, run)
-    wanted = {(task.stage, task.index) for task in tasks}
-    for path in sorted(run.root.glob(f"tasks/*/*/*{DAMAGED}")):
-        if (path.parents[1].name, int(path.name.partition(".")[0])) in wanted:
+    damaged = sorted(run.root.glob(f"tasks/*/*/*{DAMAGED}"))
+    wanted = {(task.stage, task.index) for task in tasks} if damaged else set()
+    for path in damaged:
+        number = path.name.partition(".")[0]
+        if number.isdigit() and (path.parents[1].name, int(number)) in wanted:
             say(f"{path}: a damaged record: its task is done again")
     return tasks
 
 
 def check_done(plan: Plan, run: RunDir) -> None:
     """Raise RunError if a task is missing."""
-    left = dict.fromkeys(task.stage for task in missing_tasks(plan, run))
+    left = missing_tasks(plan, run).stages()
     if left:
         raise RunError(f"{run.root}: the run is not done ({', '.join(left)} left); resume it first")
 

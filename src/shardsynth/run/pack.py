@@ -12,6 +12,7 @@ from shardsynth.planning.plan import Plan
 from shardsynth.run.integrity import check_done, outputs_of
 from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.files import HashingReader, no_space_is_clear, replacing
+from shardsynth.standalone.locks import sole_writer
 
 MAY_LEAVE = ("models", "samples", "metrics", "report")
 #: Folders in these that only the run itself reads; the ranges tell how many rows were held out.
@@ -34,9 +35,13 @@ def pack(plan: Plan, run: RunDir, output: Path | None) -> Path:
     leaving = MAY_LEAVE[:2] if plan.job.privacy is not None else MAY_LEAVE
     root = run.root.resolve()
     output = output or root.with_name(root.name + ".tar.gz")
-    with no_space_is_clear(output), replacing(output) as temporary, tarfile.open(temporary, "w:gz") as archive:
-        outputs = {output["path"]: output for _, output in outputs_of(plan, run)}
-        for recorded in (outputs[path] for path in sorted(outputs)):
+    with (
+        sole_writer(output, "pack"),
+        no_space_is_clear(output),
+        replacing(output) as temporary,
+        tarfile.open(temporary, "w:gz") as archive,
+    ):
+        for _, recorded in outputs_of(plan, run):
             path = Path(recorded["path"])
             if path.parts[0] in leaving and path.parent.name not in _INTERNAL:
                 _add_to_archive(archive, root, recorded)

@@ -3,14 +3,18 @@
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
 import contextlib
-import json
 import os
 import re
+import stat
 import time
 from pathlib import Path, PurePosixPath
-from typing import Any, List  # noqa: UP035 - evaluated at run time on Python 3.9
+from typing import Any, Dict, List, Optional  # noqa: UP035 - evaluated at run time on Python 3.9
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from shardsynth.errors import InputError
+from shardsynth.run.documents import checked
+from shardsynth.standalone.regular import read_regular
 
 #: A record that cannot be read may still be written, where a file system has no hard links: for so long it stays.
 _YOUNG_SECONDS = 60.0
@@ -50,8 +54,19 @@ class Output(BaseModel):
         return value
 
 
+class Part(BaseModel):
+    """One part in the record of a sampling task."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    part: int = Field(ge=0)
+    rows: int = Field(ge=0)
+    size: int = Field(ge=0)
+    sha256: str
+
+
 class CommitRecord(BaseModel):
-    """What every commit record holds; stages add more."""
+    """What every commit record holds, and what readers rely on where a stage adds it; stages add more."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -59,7 +74,12 @@ class CommitRecord(BaseModel):
     index: int = Field(ge=0)
     rows: int = Field(ge=0)
     outputs: List[Output]  # noqa: UP006
-    seconds: float = Field(ge=0, strict=False)
+    seconds: float = Field(ge=0, strict=False, allow_inf_nan=False)
+    cpu_seconds: Optional[float] = Field(None, strict=False, allow_inf_nan=False)  # noqa: UP045
+    peak_bytes: Optional[float] = Field(None, strict=False, allow_inf_nan=False)  # noqa: UP045
+    parts: List[Part] = []  # noqa: UP006
+    acceptance: Any = None
+    image: Optional[Dict[str, Any]] = None  # noqa: UP006, UP045
 
 
 class Damaged:
@@ -77,17 +97,21 @@ def read_record(path: Path, stage: str, index: int) -> dict[str, Any] | Damaged 
         index: Number of the task.
     """
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except FileNotFoundError:
-        return None
+        if not path.is_symlink():
+            return None
+        text = b""
+    except (IsADirectoryError, InputError):
+        text = b""
     try:
-        content: dict[str, Any] = json.loads(text)
-        record = CommitRecord.model_validate(content)
-        if (record.stage, record.index) != (stage, index):
+        content = checked(text, CommitRecord)
+        if (content["stage"], content["index"]) != (stage, index):
             raise ValueError("the record of another task")
-    except (ValueError, RecursionError, ValidationError):
+    except ValueError:
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _YOUNG_SECONDS:
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or time.time() - status.st_mtime > _YOUNG_SECONDS:
                 set_aside(path, DAMAGED)
         return Damaged()
     return content

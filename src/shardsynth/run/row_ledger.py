@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from shardsynth.errors import RunError
-from shardsynth.standalone.files import create_once, read_json
+from shardsynth.run.documents import RowEntry, read_document
+from shardsynth.standalone.files import create_once
+
+_REMEDY = "restore it from a copy, or write {first_row, rows, seed, where} of the rows that were made"
 
 
 @dataclass(frozen=True)
@@ -147,4 +150,10 @@ def _entries(model: Path) -> tuple[list[dict[str, Any]], Path]:
     """The entries of a model's ledger, and its next file."""
     ledger = model / "ledger"
     files = sorted(ledger.glob("*.json"))
-    return [read_json(path) for path in files], ledger / f"{int(files[-1].stem) + 1 if files else 0:06d}.json"
+    odd = next((path for path in files if not path.stem.isdigit()), None)
+    if odd is not None:
+        raise RunError(f"{odd}: no file of a ledger of rows, which are numbered; move it away")
+    remedy = f"the rows that it reserved are not known: {_REMEDY}"
+    return [
+        read_document(path, RowEntry, remedy) for path in files
+    ], ledger / f"{int(files[-1].stem) + 1 if files else 0:06d}.json"

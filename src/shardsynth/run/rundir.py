@@ -26,6 +26,7 @@ from typing import Any
 from shardsynth._version import __version__
 from shardsynth.errors import RunError, no_folder_there
 from shardsynth.planning.plan import Task
+from shardsynth.run.documents import RESTORE_PLAN, AnyPlan, PlanFile, read_document, with_checksum
 from shardsynth.run.records import WITHDRAWN, Damaged, read_record, set_aside, was_ever_committed
 from shardsynth.run.trust import sign_classes
 from shardsynth.standalone import signals
@@ -35,7 +36,6 @@ from shardsynth.standalone.files import (
     attempt_name,
     create_once,
     give_final_name,
-    read_json,
     sha256_of,
     sync_file,
     sync_folder,
@@ -195,7 +195,7 @@ class RunDir:
             raise RunError(f"{self.root}: the folder is not empty and holds no run; choose another `output:`")
         group = plan.get("job", {}).get("access") == "group"
         self.create(group=group)
-        content = (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+        content = _plan_text(plan).encode("utf-8")
         # A run that an older version planned with `evaluate.group` goes on as it began.
         same = (plan["identity"], plan.get("older_identity", plan["identity"]))
         with readable_by_group(group):
@@ -209,15 +209,20 @@ class RunDir:
         constraints = plan.get("job", {}).get("constraints") or []
         sign_classes(self.private, [declared["class_name"] for declared in constraints])
 
-    def read_plan(self) -> dict[str, Any]:
-        """The plan as plain data; RunError if there is none or it is damaged."""
+    def read_plan(self, *, old_sampling: bool = False) -> dict[str, Any]:
+        """The plan as plain data; ``old_sampling``: also one of the first versions of `shardsynth sample`.
+
+        Raises:
+            RunError: There is none, or it is damaged.
+        """
         try:
-            plan: dict[str, Any] = read_json(self.plan_file)
+            return read_document(self.plan_file, AnyPlan if old_sampling else PlanFile, RESTORE_PLAN)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{self.root}: no run here (no plan.json); `shardsynth run JOB` makes one") from None
-        except ValueError as error:
-            raise RunError(f"{self.plan_file}: damaged: {error}") from None
-        return plan
+
+    def change_plan(self, plan: dict[str, Any]) -> None:
+        """Replace the plan, as plain data."""
+        write_atomic(self.plan_file, _plan_text(plan))
 
     def committed(self, stage: str, index: int, *, verify: bool = False) -> dict[str, Any] | None:
         """The latest record of a task if all its outputs are there, else None.
@@ -300,7 +305,7 @@ class RunDir:
         generation, _ = self._latest(stage, index)
         path = self.record(stage, index, generation + 1)
         path.parent.mkdir(parents=True, exist_ok=True)
-        create_once(path, (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8"))
+        create_once(path, (json.dumps(with_checksum(record), ensure_ascii=False) + "\n").encode("utf-8"))
         return record
 
     @contextlib.contextmanager
@@ -311,6 +316,10 @@ class RunDir:
             yield attempt
         finally:
             attempt.discard()
+
+
+def _plan_text(plan: dict[str, Any]) -> str:
+    return json.dumps(with_checksum(plan), indent=1, ensure_ascii=False) + "\n"
 
 
 @dataclass
@@ -398,7 +407,7 @@ class Attempt:
             **for_record(),
             **details,
         }
-        content = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8")
+        content = (json.dumps(with_checksum(record), ensure_ascii=False) + "\n").encode("utf-8")
         if only_once:
             copy = self.run.noise_record(self.stage, self.index)
             copy.parent.mkdir(parents=True, exist_ok=True)

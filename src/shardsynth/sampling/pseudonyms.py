@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from shardsynth.data.values import decoded, kind_of, plain_type
 from shardsynth.errors import JobError
+from shardsynth.standalone.regular import read_regular
 
 #: A key has at least so many bytes.
 LEAST_KEY = 16
@@ -39,7 +40,7 @@ def read_key(path: str, column: str) -> bytes:
     file = Path(path).expanduser()
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
-        key = file.read_bytes()
+        key = read_regular(file)
     except OSError as error:
         raise JobError(f"{where} cannot be read: {error.strerror}; `openssl rand -out FILE 32` makes one") from None
     if mode & 0o077:

@@ -25,6 +25,8 @@ from shardsynth.report.mosaics import mosaics
 from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData, write_report
 from shardsynth.report.shown import shown_counts
 from shardsynth.run.artifacts import Artifacts
+from shardsynth.run.documents import Metrics, read_document
+from shardsynth.run.integrity import damage_is_named
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.persons import row_people
 from shardsynth.stages.row_figures import fewest_rows_shown
@@ -51,7 +53,12 @@ def write_run_report(root: Path) -> Path:
         raise RunError(f"{root}: the run is not done (no figures yet of {', '.join(not_merged)}); resume it first")
     folder = artifacts.run.root / "report"
     group = artifacts.plan.job.access == "group"
-    with readable_by_group(group), no_space_is_clear(folder), artifacts.run.attempt("report", 0) as attempt:
+    with (
+        readable_by_group(group),
+        no_space_is_clear(folder),
+        artifacts.run.attempt("report", 0) as attempt,
+        damage_is_named(artifacts.plan, artifacts.run),
+    ):
         write_pages(artifacts, lambda name: attempt.output(folder / name))
         attempt.commit(replace=True)
     return folder / "index.html"
@@ -78,7 +85,7 @@ def report_data(artifacts: Artifacts) -> ReportData:
     people, counted = row_people(artifacts), "rows" if train.persons is None else "persons"
     models = []
     for name in job.models:
-        metrics = read_json(run.metrics(name))
+        metrics = read_document(run.metrics(name), Metrics)
         numbers = metrics.get("number_pairs") or ()
         tiles = mosaics(coder, train, synthetic[name], metrics["quality"], least, MOSAIC_SIZE, numbers, people)
         models.append(ModelReport(name, metrics, _losses(run.losses(name)), tiles))

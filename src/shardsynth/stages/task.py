@@ -19,6 +19,7 @@ from shardsynth.errors import RunError, ShardsynthError
 from shardsynth.job import STAGES
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.artifacts import Artifacts
+from shardsynth.run.integrity import damage_is_named
 from shardsynth.run.rundir import Attempt, Progress, RunDir
 from shardsynth.run.trust import check_classes
 from shardsynth.standalone.access import readable_by_group
@@ -76,6 +77,7 @@ class TaskRunner:
                 readable_by_group(self.plan.job.access == "group"),
                 self.run.attempt(stage, index) as attempt,
                 no_space_is_clear(*_space_needed(self.run, self.plan, task)),
+                damage_is_named(self.plan, self.run, task.group),
             ):
                 return stage_function(stage, of_model=self.plan.sampling is not None)(
                     self.artifacts, task, attempt, progress

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from shardsynth.errors import SpaceError
+from shardsynth.standalone.regular import read_regular, refuse_special
 
 _SEQUENCE = itertools.count()
 #: In containers, whose processes are all numbered from 1, host and process number do not tell two attempts apart.
@@ -58,8 +59,17 @@ def sync_file(path: Path) -> None:
 
 def give_final_name(temporary: Path | str, path: Path | str) -> None:
     """Rename what is written and flushed; the rename survives a crash. A file that is there is replaced."""
-    os.replace(temporary, path)
+    try:
+        os.replace(temporary, path)
+    except IsADirectoryError:
+        tidy_away(Path(path))
+        os.replace(temporary, path)
     sync_folder(Path(path).parent)
+
+
+def tidy_away(path: Path) -> None:
+    """Give what stands where a file has to be a hidden name beside it, which readers pass over; nothing is deleted."""
+    os.replace(path, path.with_name(f".{path.name}.{attempt_name()}.damaged"))
 
 
 @contextlib.contextmanager
@@ -151,12 +161,23 @@ def write_json(path: Path, data: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file, as plain data; ValueError where it is not JSON."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return parsed_json(read_regular(path))
+
+
+def parsed_json(content: bytes | str) -> Any:
+    """Plain data from JSON text; ValueError where it is not JSON, or nested too deeply."""
+    try:
+        return json.loads(content)
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file in hexadecimal; the file is read in blocks."""
     digest = hashlib.sha256()
+    refuse_special(path)
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

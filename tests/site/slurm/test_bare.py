@@ -10,7 +10,7 @@ from tests.site.slurm.cluster import wait_until
 from tests.site.slurm.runs import shardsynth
 
 import shardsynth as ss
-from shardsynth.executors.status import recorded
+from shardsynth.run.committed import recorded
 
 _TWO = pytest.mark.needs("two CPUs")
 

@@ -10,7 +10,7 @@ from tests.site.slurm.cluster import wait_until
 from tests.site.slurm.runs import shardsynth
 
 import shardsynth as ss
-from shardsynth.executors.status import recorded
+from shardsynth.run.committed import recorded
 
 SEED = int(os.environ.get("CHAOS_SEED", time.time_ns() % 100_000))
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "3"))

@@ -133,7 +133,7 @@ def execute(run: RunDir, plan: Plan, *, console: Console, debug: bool = False, v
     tasks = tasks_to_do(plan, run, partial(console.print, highlight=False, markup=False), verify=verify)
     progress = Progress(plan, console)
     for stage in STAGES:
-        left = sum(task.stage == stage for task in tasks)
+        left = len(tasks.of(stage))
         progress.done[stage] = len(plan.tasks[stage]) - left
     if not tasks:
         return

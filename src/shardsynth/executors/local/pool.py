@@ -13,7 +13,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,7 @@ class Pool:
     _workers: list[_Worker] = field(default_factory=list)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
-    def execute(self, tasks: list[Task]) -> list[Outcome]:
+    def execute(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Run tasks as soon as their needs are met; returns one outcome per task that was started."""
         schedule = Schedule.of(self.plan, tasks)
         outcomes: list[Outcome] = []

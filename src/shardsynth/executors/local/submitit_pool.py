@@ -6,14 +6,14 @@ An element is a range of one group's tasks, so that libraries are imported once 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from shardsynth.executors.local.pool import Outcome
 from shardsynth.executors.slurm.pickled import Element
 from shardsynth.executors.slurm.ranges import format_ranges, parse_ranges
-from shardsynth.planning.plan import Plan, Task, split_range
+from shardsynth.planning.plan import Plan, Task, by_group, split_range
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, needs_any
 from shardsynth.standalone.cpus import available_cpus, limit_threads
@@ -31,7 +31,7 @@ def run_answers(element: Element, threads: int) -> list[dict[str, Any]]:
 def execute_with_submitit(
     run: RunDir,
     plan: Plan,
-    tasks: list[Task],
+    tasks: Sequence[Task],
     executor: str,
     on_start: Callable[[Task], None],
     on_end: Callable[[Outcome], None],
@@ -54,12 +54,9 @@ def execute_with_submitit(
     folder = run.private / "submitit"
     folder.mkdir(parents=True, exist_ok=True)
     slots = plan.job.cluster.workers or available_cpus()
-    groups: dict[Group, list[Task]] = {}
-    for task in tasks:
-        groups.setdefault(task.group, []).append(task)
     outcomes: list[Outcome] = []
     failed: set[Group] = set()
-    for group, members in groups.items():
+    for group, members in by_group(tasks).items():
         if needs_any(plan, group, failed):
             continue
         pool = submitit.AutoExecutor(folder, cluster="local" if executor == "submitit" else "debug")
@@ -81,7 +78,7 @@ def execute_with_submitit(
     return outcomes
 
 
-def _collect(element: Element, job: Any, members: list[Task]) -> list[Outcome]:
+def _collect(element: Element, job: Any, members: Sequence[Task]) -> list[Outcome]:
     """Outcomes of an element's tasks, also if its process died."""
     tasks = {task.index: task for task in members}
     indices = parse_ranges(element.tasks)

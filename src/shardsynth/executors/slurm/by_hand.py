@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 
+from shardsynth.errors import InputError
 from shardsynth.executors.slurm import commands as slurm
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.element import by_hand_folder
@@ -16,16 +17,16 @@ from shardsynth.executors.slurm.ledger import Ledger, Submitted
 from shardsynth.executors.slurm.packing import REPLICAS
 from shardsynth.executors.slurm.ranges import parse_ranges
 from shardsynth.job import STAGES
-from shardsynth.standalone.files import read_json
+from shardsynth.run.documents import StartedByHand, read_document
 
 
 def started_by_hand(ledger: Ledger) -> list[Submitted]:
     """The arrays of plain scripts of which an element has started, with the tasks of these elements."""
     arrays: dict[tuple[int, str], dict[int, list[int]]] = {}
     for path in by_hand_folder(ledger.run.root).glob("*_*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, InputError):
             job, number = (int(word) for word in path.stem.split("_"))
-            data = read_json(path)
+            data = read_document(path, StartedByHand)
             arrays.setdefault((job, data["stage"]), {})[number] = parse_ranges(data["tasks"])
     return [
         Submitted(f"{job} by hand", stage, "", {}, job, [elements.get(n, []) for n in range(max(elements) + 1)])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shardsynth.errors import Saved
+from shardsynth.errors import InputError, Saved
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.container import WRONG_IMAGE
 from shardsynth.executors.slurm.element import NO_SPACE
 from shardsynth.executors.slurm.setup_lines import SETUP_FAILED
 from shardsynth.executors.slurm.sick_nodes import NOT_WRITABLE
+from shardsynth.run.documents import Failure, read_document
 
 _NO_COMMAND = (126, 127)
 #: A killed element that used this share of its memory counts as out of memory.
@@ -95,8 +95,8 @@ def task_errors(folder: Path) -> dict[tuple[str, int], str]:
     errors = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            data = read_document(path, Failure)
+        except (OSError, InputError):
             continue
         errors[data["stage"], data["index"]] = data["error"]
     return errors

@@ -17,6 +17,7 @@ from shardsynth.executors.slurm.ledger import Ledger
 from shardsynth.executors.slurm.site import Site, resources
 from shardsynth.job import STAGES, Job
 from shardsynth.standalone.files import write_atomic
+from shardsynth.standalone.regular import read_regular
 
 #: Variables that name clusters for sbatch, the first one set counts.
 _VARIABLES = ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")
@@ -69,7 +70,7 @@ def keep_cluster(ledger: Ledger) -> None:
 def kept_cluster(ledger: Ledger) -> str:
     """Name of the cluster where the run's jobs are; "" for a run that was never submitted, or by an old version."""
     try:
-        return (ledger.folder / "cluster").read_text(encoding="utf-8").strip()
+        return read_regular(ledger.folder / "cluster").decode("utf-8", errors="replace").strip()
     except FileNotFoundError:
         return ""
 

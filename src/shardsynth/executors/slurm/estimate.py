@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from shardsynth.executors.slurm.packing import Array, task_rows
+from shardsynth.executors.slurm.packing import Array
 from shardsynth.executors.slurm.site import Site, resources
 from shardsynth.job import STAGES, Resources
 from shardsynth.planning.plan import Plan
+from shardsynth.run.committed import task_rows
 from shardsynth.standalone.files import human_bytes
 
 

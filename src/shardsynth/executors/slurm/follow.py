@@ -27,6 +27,7 @@ from shardsynth.executors.slurm.site import Site
 from shardsynth.executors.slurm.times import minutes
 from shardsynth.job import Resources
 from shardsynth.standalone.files import write_atomic
+from shardsynth.standalone.regular import read_regular
 
 #: An array has at most this share of the elements that may be queued.
 _SHARE = 10
@@ -185,7 +186,7 @@ def check_begun(ledger: Ledger, elements: bool) -> None:
 def waiting_names(ledger: Ledger) -> list[str]:
     """Names of the arrays that are not submitted yet, in order."""
     try:
-        lines = (ledger.folder / "rest").read_text(encoding="ascii").splitlines()
+        lines = read_regular(ledger.folder / "rest").decode("utf-8", errors="replace").splitlines()
     except (FileNotFoundError, PermissionError):
         return []
     return [line.partition(" ")[0] for line in lines]
@@ -211,7 +212,7 @@ def rest_line(ledger: Ledger) -> str:
 def refusal(ledger: Ledger) -> str:
     """Slurm's words when it last refused an array of the rest; "" if it did not."""
     try:
-        text = (ledger.folder / "refused").read_text(encoding="utf-8", errors="replace")
+        text = read_regular(ledger.folder / "refused").decode("utf-8", errors="replace")
     except (FileNotFoundError, PermissionError):
         return ""
     words = " ".join(text.replace("sbatch: error:", " ").split())

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,10 +23,14 @@ from shardsynth.executors.slurm.accounting import JobName
 from shardsynth.executors.slurm.commands import Element, Known
 from shardsynth.executors.slurm.element import by_hand_folder, elements_file, submitit_folder
 from shardsynth.executors.slurm.ranges import parse_ranges
+from shardsynth.run.documents import SubmittedLine, checked
 from shardsynth.run.rundir import RunDir
-from shardsynth.standalone.files import create_once, read_json
+from shardsynth.standalone.files import create_once
+from shardsynth.standalone.locks import holder_of, is_gone, this_process
+from shardsynth.standalone.regular import read_regular
 
 LOCK_WAIT_SECONDS = 120
+_ID = re.compile("[0-9a-f]{8}")
 _LOCK_STALE_SECONDS = 900
 
 
@@ -103,14 +107,18 @@ class Ledger:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
             create_once(path, secrets.token_hex(4).encode("ascii"))
-        return f"shardsynth-{path.read_text(encoding='ascii')}-"
+        found = read_regular(path).decode("ascii", errors="replace").strip()
+        if not _ID.fullmatch(found):
+            raise RunError(f"{path}: damaged: wanted 8 hexadecimal digits; without it no job of this run is known")
+        return f"shardsynth-{found}-"
 
     def append(self, **line: Any) -> None:
         """Add a line with the time of now; it is flushed before this returns."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(handle, "wb") as file:
-            file.write((json.dumps({**line, "at": round(time.time(), 3)}) + "\n").encode("ascii"))
+            start = "" if self._ends_whole() else "\n"  # a line before was cut short by a kill
+            file.write((start + json.dumps({**line, "at": round(time.time(), 3)}) + "\n").encode("ascii"))
             file.flush()
             os.fsync(file.fileno())
 
@@ -119,10 +127,17 @@ class Ledger:
         entries: dict[str, dict[str, Any]] = {}
         if not self.exists:
             return []
-        for line in self.path.read_text(encoding="ascii").splitlines():
-            with contextlib.suppress(ValueError):  # a line cut short by a kill
-                entry = json.loads(line)
-                entries.setdefault(entry["name"], {}).update(entry)
+        for number, line in enumerate(self._lines(), 1):
+            try:
+                entry = checked(line, SubmittedLine)
+            except ValueError as error:
+                if not line.endswith(b"}"):
+                    continue  # cut short by a kill
+                raise RunError(
+                    f"{self.path}: line {number} is damaged ({error}); restore the file, or cancel what is queued, "
+                    "move the file away, and `shardsynth resume` submits what is missing again"
+                ) from None
+            entries.setdefault(entry["name"], {}).update(entry)
         return [
             Submitted(
                 name,
@@ -137,6 +152,15 @@ class Ledger:
             for name, e in entries.items()
             if "stage" in e
         ]
+
+    def _lines(self) -> list[bytes]:
+        if os.path.isdir(self.path):
+            raise RunError(f"{self.path}: damaged: a folder, and a file is wanted; move it away")
+        return read_regular(self.path).splitlines()
+
+    def _ends_whole(self) -> bool:
+        content = read_regular(self.path)
+        return not content or content.endswith(b"\n")
 
     def element_logs(self, stage: str, index: int) -> list[Path]:
         """Logs of the latest element that had a task and wrote any; none where no element did."""
@@ -155,10 +179,19 @@ class Ledger:
 
     def _elements(self, name: str) -> list[list[int]]:
         try:
-            lines = elements_file(self.run.root, name).read_text(encoding="ascii").splitlines()
+            path = elements_file(self.run.root, name)
+            lines = read_regular(path).decode("ascii", errors="replace").splitlines()
         except FileNotFoundError:
             return []
-        return [parse_ranges(line.partition(" ")[2]) for line in lines]
+        except IsADirectoryError:
+            raise RunError(f"{path}: damaged: a folder, and a file is wanted; cancel, then resume") from None
+        try:
+            return [parse_ranges(line.partition(" ")[2]) for line in lines]
+        except ValueError:
+            raise RunError(
+                f"{path}: damaged: wanted a line of task numbers for each element; `shardsynth cancel`, move it away, "
+                "then `shardsynth resume`"
+            ) from None
 
     @contextlib.contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -169,10 +202,9 @@ class Ledger:
         """
         path = self.folder / "lock"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        content = {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time()}
         end = time.monotonic() + LOCK_WAIT_SECONDS
-        while not create_once(path, json.dumps(content).encode("ascii")):
-            holder = _holder(path)
+        while not create_once(path, this_process("submit")):
+            holder = holder_of(path)
             if holder is not None and _is_dead(holder):
                 with contextlib.suppress(OSError):
                     path.unlink()
@@ -187,23 +219,6 @@ class Ledger:
                 path.unlink()
 
 
-def _holder(path: Path) -> dict[str, Any] | None:
-    try:
-        holder: dict[str, Any] = read_json(path)
-    except (OSError, ValueError):
-        return None
-    return holder
-
-
 def _is_dead(holder: dict[str, Any]) -> bool:
-    if time.time() - holder["at"] > _LOCK_STALE_SECONDS:
-        return True
-    if holder["host"] != socket.gethostname():
-        return False
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
+    """Whether a lock can be removed: its process has ended, or it is older than any submission takes."""
+    return time.time() - holder["at"] > _LOCK_STALE_SECONDS or is_gone(holder)

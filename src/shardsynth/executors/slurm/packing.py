@@ -6,14 +6,15 @@ an element. It makes them a few times as long where they then fit in the queue a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Union
 
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm.limits import Limits
 from shardsynth.models.families import NATIVE
-from shardsynth.planning.plan import Plan, Task
+from shardsynth.planning.plan import Plan, Task, by_group
+from shardsynth.run.committed import task_rows
 from shardsynth.run.schedule import Group
 
 #: Length of an element that ``auto`` aims at.
@@ -110,15 +111,6 @@ class Throttle:
         self.before.setdefault(array.group, []).append((len(array.elements), dependency))
 
 
-def task_rows(plan: Plan, task: Task) -> int:
-    """Rows that a task reads or makes."""
-    if task.pieces:
-        return sum(piece.rows for piece in task.pieces)
-    size = plan.job.sample.rows_per_shard
-    first, last = task.parts
-    return max(0, min(last * size, plan.rows) - min(first * size, plan.rows))
-
-
 def task_seconds(plan: Plan, task: Task) -> float:
     """Rough estimate of the seconds that a task takes on its threads."""
     stock = task.model and plan.job.models[task.model].engine == "sdv"
@@ -148,9 +140,7 @@ def make_arrays(
         cpus: CPUs that an element of a stage and model may use, and those that it is billed; at least those of a task.
         room: Elements that may be queued now.
     """
-    groups: dict[Group, list[Task]] = {}
-    for task in tasks:
-        groups.setdefault(task.group, []).append(task)
+    groups = by_group(tasks)
     packs = {group: _pack_of(plan, members, pack, cpus(*group)[0]) for group, members in groups.items()}
     if pack == "auto":
         packs = _fewer_elements(groups, packs, room)
@@ -172,7 +162,7 @@ def make_arrays(
     return arrays
 
 
-def _pack_of(plan: Plan, members: list[Task], pack: Pack, cpus: int) -> int:
+def _pack_of(plan: Plan, members: Sequence[Task], pack: Pack, cpus: int) -> int:
     """Tasks of one element of a group."""
     if pack != "auto":
         return int(pack)
@@ -181,7 +171,7 @@ def _pack_of(plan: Plan, members: list[Task], pack: Pack, cpus: int) -> int:
     return max(1, int(TARGET_SECONDS * at_once / mean))
 
 
-def _fewer_elements(groups: dict[Group, list[Task]], packs: dict[Group, int], room: int) -> dict[Group, int]:
+def _fewer_elements(groups: Mapping[Group, Sequence[Task]], packs: dict[Group, int], room: int) -> dict[Group, int]:
     """Larger packs where all elements then fit in the queue, up to a few times as large; else the rest follows."""
     for limit, most in ((room, _MOST_LONGER), (MOST_ELEMENTS, None)):
         if len(groups) <= limit < _elements(groups, packs):
@@ -192,12 +182,12 @@ def _fewer_elements(groups: dict[Group, list[Task]], packs: dict[Group, int], ro
     return packs
 
 
-def _elements(groups: dict[Group, list[Task]], packs: dict[Group, int]) -> int:
+def _elements(groups: Mapping[Group, Sequence[Task]], packs: dict[Group, int]) -> int:
     """Elements of all groups."""
     return sum(-(-len(members) // packs[group]) for group, members in groups.items())
 
 
-def fitting_pack(groups: dict[Group, list[Task]], packs: dict[Group, int], limit: int) -> int:
+def fitting_pack(groups: Mapping[Group, Sequence[Task]], packs: dict[Group, int], limit: int) -> int:
     """The smallest least pack of all groups with which there are at most ``limit`` elements.
 
     Args:

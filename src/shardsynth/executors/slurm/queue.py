@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shardsynth.executors.slurm import commands as slurm
@@ -11,7 +12,7 @@ from shardsynth.executors.slurm.clusters import where_the_run_is
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.follow import forget, waiting_names
 from shardsynth.executors.slurm.ledger import Ledger, Submitted
-from shardsynth.planning.plan import Plan, Task
+from shardsynth.planning.plan import Plan, Task, by_group
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, needs_any
 
@@ -36,7 +37,7 @@ class Standing:
     broken: set[Group] = field(default_factory=set)
 
 
-def standing_of(ledger: Ledger, before: list[Submitted], missing: list[Task]) -> Standing:
+def standing_of(ledger: Ledger, before: list[Submitted], missing: Sequence[Task]) -> Standing:
     """What of the missing tasks is queued or runs; waits some seconds for elements that are just ending.
 
     Args:
@@ -90,7 +91,7 @@ def _name(element: Element) -> str:
     return f"{element.job}_{element.number}" if element.number >= 0 else str(element.job)
 
 
-def left_to_submit(plan: Plan, missing: list[Task], standing: Standing) -> list[Task]:
+def left_to_submit(plan: Plan, missing: Sequence[Task], standing: Standing) -> list[Task]:
     """Missing tasks that nothing queued or running will do.
 
     An array that waits for a group which is submitted again waits for the old job of that group. So it is added to
@@ -103,10 +104,7 @@ def left_to_submit(plan: Plan, missing: list[Task], standing: Standing) -> list[
     """
     todo: list[Task] = []
     resubmitted: set[Group] = set(standing.broken)
-    groups: dict[Group, list[Task]] = {}
-    for task in missing:
-        groups.setdefault(task.group, []).append(task)
-    for group, tasks in groups.items():
+    for group, tasks in by_group(missing).items():
         stale: set[int] = set()
         if needs_any(plan, group, resubmitted):
             stale = standing.waiting.get(group, set())

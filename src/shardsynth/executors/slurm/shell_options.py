@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from shardsynth.errors import JobError
+from shardsynth.errors import InputError, JobError
 from shardsynth.executors.slurm.site import Site
 from shardsynth.executors.slurm.times import minutes
 from shardsynth.job import Cluster, Resources
@@ -65,7 +65,7 @@ def variables_of_run(folder: Path) -> dict[str, str]:
     """
     try:
         kept = {str(name): str(value) for name, value in read_json(_file(folder)).items()}
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError, InputError):
         kept = {}
     return {**kept, **shell_variables()}
 

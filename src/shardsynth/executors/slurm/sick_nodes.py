@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.ledger import Ledger
 from shardsynth.job import Resources
+from shardsynth.standalone.regular import read_regular
 
 #: Exit code of a script that cannot write the run directory.
 NOT_WRITABLE = 73
@@ -56,7 +57,7 @@ def noted_nodes(element: Element) -> set[str]:
 def nodes_left_out(ledger: Ledger) -> list[str]:
     """Nodes that could not write the run directory, in order of name."""
     try:
-        lines = (ledger.folder / "left-out").read_text(encoding="ascii", errors="replace").splitlines()
+        lines = read_regular(ledger.folder / "left-out").decode("utf-8", errors="replace").splitlines()
     except OSError:
         return []
     return sorted({line.strip() for line in lines if line.strip()})

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm.limits import Limits
 from shardsynth.job import STAGES, Cluster, Resources, load_yaml
+from shardsynth.standalone.regular import read_regular
 
 
 class SiteLimits(BaseModel):
@@ -101,7 +102,7 @@ def load_site(name: str | None) -> Site:
     if path is None:
         return Site()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"{path}: cannot be read: {error}") from None
     data = load_yaml(text, str(path)) or {}

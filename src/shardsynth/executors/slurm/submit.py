@@ -7,7 +7,7 @@ never start is cancelled and submitted again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from shardsynth.executors.slurm.shell import keep_for_resume, site_from_here
 from shardsynth.executors.slurm.sick_nodes import leave_out, nodes_left_out
 from shardsynth.executors.slurm.site import Site, limits_at, resources
 from shardsynth.job import STAGES, Job, Resources
-from shardsynth.planning.plan import Plan, Task
+from shardsynth.planning.plan import Plan, Task, by_group
 from shardsynth.run.cluster import keep, plan_kept
 from shardsynth.run.integrity import tasks_to_do
 from shardsynth.run.rundir import RunDir
@@ -192,11 +192,11 @@ def _keep(run: RunDir, plan: Plan, say: Any, check: Callable[[], None] = lambda:
         say("what is queued or running already keeps what it asked for; `shardsynth cancel`, then `resume`, asks anew")
 
 
-def _pack(plan: Plan, site: Site, limits: Limits, tasks: list[Task]) -> list[Array]:
+def _pack(plan: Plan, site: Site, limits: Limits, tasks: Sequence[Task]) -> list[Array]:
     def cpus(stage: str, model: str) -> tuple[int, int]:
         return limits.cpus_of(resources(site, plan.job.cluster, stage, model))
 
-    asked = [resources(site, plan.job.cluster, *group) for group in {task.group for task in tasks}]
+    asked = [resources(site, plan.job.cluster, *group) for group in by_group(tasks)]
     left = [limits.submit.tightest(one).left for one in asked]
     return make_arrays(plan, tasks, plan.job.cluster.pack, limits, cpus, min(left, default=0))
 

@@ -12,7 +12,7 @@ from tests.site.slurm.runs import SHARDSYNTH, shardsynth
 
 import shardsynth as ss
 from shardsynth.errors import TaskError
-from shardsynth.executors.status import recorded
+from shardsynth.run.committed import recorded
 
 #: Seconds; squeue tries for 9 s.
 LONGER_THAN_TWO_LOOKS = 20

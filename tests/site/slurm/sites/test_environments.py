@@ -16,7 +16,8 @@ from tests.site.slurm.cluster import wait_until
 from tests.site.slurm.runs import SHARDSYNTH, shardsynth
 
 import shardsynth as ss
-from shardsynth.executors.status import read_status, recorded
+from shardsynth.executors.status import read_status
+from shardsynth.run.committed import recorded
 
 
 def from_login_shell(*arguments, code=0):

@@ -15,7 +15,7 @@ from tests.tools import assert_shellcheck
 import shardsynth as ss
 from shardsynth.errors import TaskError
 from shardsynth.executors.slurm.follow_script import follow_script
-from shardsynth.executors.status import recorded
+from shardsynth.run.committed import recorded
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.site.slurm.cluster import Cluster, wait_until
 from tests.site.slurm.runs import shardsynth
 
 import shardsynth as ss
-from shardsynth.executors.status import recorded
+from shardsynth.run.committed import recorded
 
 
 def test_what_the_job_leaves_open_comes_from_the_variables_of_sbatch(idle, make_job, tmp_path):

@@ -16,7 +16,7 @@ from tests.site.slurm.cluster import wait_until
 from tests.site.slurm.runs import shardsynth, write_job, write_small_shards
 
 import shardsynth as ss
-from shardsynth.executors.status import recorded
+from shardsynth.run.committed import recorded
 
 USER = 65534
 
