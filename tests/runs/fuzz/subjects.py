@@ -1,0 +1,8 @@
+"""The one list of what is fuzzed."""
+
+from __future__ import annotations
+
+from tests.runs.fuzz import model_files
+from tests.runs.fuzz.frame import Subject
+
+SUBJECTS: tuple[Subject, ...] = (model_files.SUBJECT,)
