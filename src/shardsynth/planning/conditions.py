@@ -19,7 +19,7 @@ from shardsynth.data.shards import Dataset, read_batches
 from shardsynth.data.values import axis_of_native, decoded, kind_of, native
 from shardsynth.errors import ConditionError, JobError, did_you_mean
 from shardsynth.job import Job
-from shardsynth.sampling.conditions import Condition, parse_conditions
+from shardsynth.sampling.conditions import Condition, check_no_number, parse_conditions
 from shardsynth.sampling.constraints.conditions import meets
 from shardsynth.sampling.constraints.step import missing_of
 
@@ -86,6 +86,11 @@ def _check_without_rows(place: str, tests: Sequence[Condition], type_: pa.DataTy
     ordered = [test for test in tests if test.operator in _ORDER]
     if not _may_be_instants(type_, tests):  # dates may be text: only the fit knows their format
         field = pa.field("column", type_)
+        try:
+            for test in tests:
+                check_no_number(test.column, test.values if test.operator != "null" else (), type_)
+        except ConditionError as error:
+            raise JobError(f"{place}: {error}") from None
         empty = pa.RecordBatch.from_arrays([pa.nulls(0, type_)], schema=pa.schema([field]))
         try:
             meets([Condition("column", test.operator, test.values) for test in tests], empty)

@@ -21,7 +21,7 @@ from shardsynth.data.values import Precision, axis_of_native, instant_of, native
 from shardsynth.errors import ConditionError, did_you_mean
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm
-from shardsynth.sampling.conditions import Condition, Scalar
+from shardsynth.sampling.conditions import Condition, Scalar, check_no_number
 
 Floats = NDArray[np.float64]
 
@@ -86,6 +86,7 @@ def _select_categories(column: FittedColumn, tests: Sequence[Condition]) -> dict
 def _category_mask(column: FittedColumn, test: Condition) -> NDArray[np.bool_]:
     """Categories that pass one test."""
     categories: pa.Array = column.categories
+    check_no_number(column.name, test.values, categories.type)
     values = categories.to_pylist()
     if test.operator in ("in", "not in"):
         mask = np.zeros(len(values), np.bool_)
@@ -239,6 +240,7 @@ def _onto(number: float, step: float, column: FittedColumn, side: int) -> float:
 
 def _number(column: FittedColumn, form: StorageForm, value: Scalar) -> float:
     """A value on the column's axis."""
+    check_no_number(column.name, [value], form.type, form.datetime_format)
     data_type = form.type.value_type if pa.types.is_dictionary(form.type) else form.type
     if isinstance(value, (int, float)) and form.datetime_format is None:
         return float(value)
