@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from shardsynth.data.columns import Column
 from shardsynth.data.shards import Dataset, read_batches
 from shardsynth.data.values import axis_of_native, decoded, kind_of, native
-from shardsynth.errors import ConditionError, JobError, did_you_mean
+from shardsynth.errors import ConditionError, JobError, cells, did_you_mean
 from shardsynth.job import Job
 from shardsynth.sampling.conditions import Condition, check_no_number, parse_conditions
 from shardsynth.sampling.constraints.conditions import meets
@@ -252,6 +252,6 @@ def _check_categories(place: str, tests: Sequence[Condition], values: _ColumnVal
         return
     shown = " and ".join(map(str, tests))
     condition_values = [str(value) for test in tests if test.operator == "in" for value in test.values]
-    hint = did_you_mean(condition_values[0], map(str, categories), 0.6) if condition_values else ""
+    hint = cells(did_you_mean(condition_values[0], map(str, categories), 0.6)) if condition_values else ""
     rows = "" if least == 1 else f" that at least {least} rows have"
     raise JobError(f"{place}: {shown}: the input has no such category{rows}{hint}")

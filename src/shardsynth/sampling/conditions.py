@@ -12,13 +12,13 @@ import datetime as dt
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Union
 
 import pyarrow as pa
 
-from shardsynth.errors import ConditionError
+from shardsynth.errors import ConditionError, cell, values_shown
 from shardsynth.sampling.condition_text import WORDS, TextError, Written, tests_of
 
 #: What a column can be compared with; dates and times may also be ISO text.
@@ -39,11 +39,13 @@ class Condition:
         operator: ``in``, ``not in``, ``<``, ``<=``, ``>``, ``>=`` or ``null``.
         values: Values to compare with: several for ``in`` and ``not in``, else one. For ``null``: True (is missing) or
             False (is not).
+        from_data: Whether the values are not the user's own text, but the table's: messages do not show them.
     """
 
     column: str
     operator: str
     values: tuple[Scalar, ...]
+    from_data: bool = field(default=False, compare=False)
 
     @classmethod
     def of(cls, column: str, operator: str, value: Any) -> Condition:
@@ -74,6 +76,17 @@ class Condition:
         """As a JSON object: the dictionary form of this one test."""
         values = [v if isinstance(v, (str, int, float)) else str(v) for v in self.values]
         return {self.column: {self.operator: values if self.operator in ("in", "not in") else values[0]}}
+
+    @property
+    def said(self) -> str:
+        """As text, for a message."""
+        if self.from_data and not values_shown():
+            return f"a condition on {self.column!r} {cell(self.values)}"
+        return str(self)
+
+    def quoted(self, value: Scalar) -> str:
+        """One of its values, for a message: the user's own, or a value of the table."""
+        return cell(value, shown=not self.from_data)
 
     def __str__(self) -> str:
         name = self.column
@@ -106,8 +119,18 @@ class Conditions:
         """As a JSON array of one-test objects."""
         return [test.to_json() for test in self.tests]
 
+    @property
+    def said(self) -> str:
+        """As text, for a message."""
+        return said(self.tests)
+
     def __str__(self) -> str:
         return " and ".join(map(str, self.tests))
+
+
+def said(tests: Iterable[Condition]) -> str:
+    """Tests as text, for a message."""
+    return " and ".join(test.said for test in tests)
 
 
 def parse_conditions(where: str | Mapping[str, Any] | Iterable[Mapping[str, Any]] | Conditions) -> Conditions:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from shardsynth.data.columns import Column
 from shardsynth.data.values import column_native, decoded, instant_of, kind_of
 from shardsynth.errors import ConditionError, did_you_mean
-from shardsynth.sampling.conditions import Condition, Conditions, Scalar, check_no_number
+from shardsynth.sampling.conditions import Condition, Conditions, Scalar, check_no_number, said
 from shardsynth.sampling.constraints.combined import JOINT, CombinationStep, OneHotStep
 from shardsynth.sampling.constraints.rejection import RowTest
 from shardsynth.sampling.constraints.step import Mask, missing_of
@@ -83,8 +83,8 @@ def _choice(step: CombinationStep | OneHotStep, tests: Sequence[Condition], cate
     columns, broken = step.restore({step.name: joint}, n)
     chosen = meets(tests, pa.RecordBatch.from_arrays(list(columns.values()), list(columns))) & ~broken
     if not chosen.any():
-        raise ConditionError(f"condition {' and '.join(map(str, tests))}: no combination that the model holds meets it")
-    return Condition(step.name, "in", tuple(labels.filter(pa.array(chosen)).to_pylist()))
+        raise ConditionError(f"condition {said(tests)}: no combination that the model holds meets it")
+    return Condition(step.name, "in", tuple(labels.filter(pa.array(chosen)).to_pylist()), from_data=True)
 
 
 def meets(tests: Sequence[Condition], batch: pa.RecordBatch, layouts: Mapping[str, str] | None = None) -> Mask:
@@ -111,7 +111,7 @@ def meets(tests: Sequence[Condition], batch: pa.RecordBatch, layouts: Mapping[st
             outcome = _compared(test, array) if layout is None else _compared_instants(test, array, layout)
         except (pa.ArrowException, ValueError, TypeError):
             raise ConditionError(
-                f"condition {test}: a column of type {array.type} cannot be compared with such a value"
+                f"condition {test.said}: a column of type {array.type} cannot be compared with such a value"
             ) from None
         passed &= np.asarray(pc.fill_null(outcome, False).to_numpy(zero_copy_only=False), np.bool_) & ~missing
     return passed
