@@ -37,7 +37,7 @@ def tried(subject: Subject, first: int, last: int, notes: Path) -> None:
         print(json.dumps([outcomes.counts, outcomes.findings, outcomes.peak]), file=out, flush=True)
 
 
-def all_tries(subject: Subject, first: int, tries: int, at_once: int = 500) -> tuple[list[str], bool]:
+def all_tries(subject: Subject, first: int, tries: int, at_once: int = 2500) -> tuple[list[str], bool]:
     """Lines of the table for one subject, and whether it cleared the bar."""
     counts: Counter[str] = Counter()
     findings: list[tuple[int, str]] = []
