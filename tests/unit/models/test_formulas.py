@@ -121,3 +121,10 @@ def test_a_term_and_its_group_stay_together_though_many_terms_are_rare() -> None
     assert relations["group"].describe() == "group is a function of term"
     columns["group"] = ["others" if k >= 20 else f"group {k % 4}" for k in term]
     assert "group" not in found(columns, (), ("term", "group"))
+
+
+def test_a_column_of_halves_of_floats_is_left_out():
+    values = pa.array([0.5, 1.5, 2.5, 0.5] * 50).cast(pa.float16())
+    table = pa.table({"half": values, "text": pa.array(["a", "b", "c", "a"] * 50)})
+    columns = [Column(name, table.schema.field(name).type, "categorical", "category") for name in table.column_names]
+    assert guess_relations(columns, table, {}) == []
