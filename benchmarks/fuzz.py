@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from results import record  # noqa: E402
@@ -36,7 +37,7 @@ def tried(subject: Subject, first: int, last: int, notes: Path) -> None:
         print(json.dumps([outcomes.counts, outcomes.findings, outcomes.peak]), file=out, flush=True)
 
 
-def all_tries(subject: Subject, first: int, tries: int, at_once: int = 500) -> tuple[list[str], bool]:
+def all_tries(subject: Subject, first: int, tries: int, at_once: int = 2500) -> tuple[list[str], bool]:
     """Lines of the table for one subject, and whether it cleared the bar."""
     counts: Counter[str] = Counter()
     findings: list[tuple[int, str]] = []
@@ -71,20 +72,20 @@ def main() -> None:
     """Run the tries of all subjects that are asked for."""
     by_name = {subject.name: subject for subject in SUBJECTS}
     parser = argparse.ArgumentParser(description="Damaged and odd inputs in great number.")
-    parser.add_argument("subjects", nargs="*", choices=[*by_name, []], default=list(by_name))
+    parser.add_argument("subjects", nargs="*", help=f"of {', '.join(by_name)}; default: all")
     parser.add_argument("--tries", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", type=int)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    subjects = [by_name[name] for name in asked.subjects]
+    if unknown := set(asked.subjects) - set(by_name):
+        parser.error(f"no subject is called {min(unknown)!r}; there are {', '.join(by_name)}")
+    subjects = [by_name[name] for name in asked.subjects or by_name]
     if asked.child is not None:
         return tried(subjects[0], asked.first, asked.first + asked.tries, asked.child)
     if asked.only is not None:
         with tempfile.TemporaryDirectory() as folder:
             for subject in subjects:
-                from random import Random
-
                 print(subject.attempt(subject.prepare(Path(folder)), Random(f"{subject.name} {asked.only}")))
         return None
     table, cleared = [], True

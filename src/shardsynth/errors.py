@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -63,6 +64,39 @@ class Saved(ShardsynthError):
     """The task was asked to stop and saved its state: run it again."""
 
     exit_code = 75
+
+
+#: Set to 1, messages quote values of the table. `--show-values` sets it for a command and the processes that it starts.
+SHOW_VALUES = "SHARDSYNTH_SHOW_VALUES"
+
+
+def values_shown() -> bool:
+    """Whether messages may quote values of the table: only where the user asked for it."""
+    return os.environ.get(SHOW_VALUES) == "1"
+
+
+def cell(value: object, *, shown: bool = False) -> str:
+    """A value of the table, for a message: the one door by which a value gets into a text that a user sees.
+
+    Args:
+        value: From the table, or learned from it.
+        shown: The caller was asked to show it.
+
+    Returns:
+        The value quoted, or how to see it.
+    """
+    return repr(value) if shown or values_shown() else "(--show-values quotes it)"
+
+
+def cells(hint: str) -> str:
+    """A hint that is made of values of the table, to end a message with; what shows it where it is hidden."""
+    return hint if values_shown() or not hint else "; --show-values names what is near"
+
+
+def of_library(error: BaseException) -> str:
+    """The error of another library, for a message: its class; its text can quote values, and is shown if these are."""
+    first = str(error).strip().split("\n", 1)[0]
+    return f"{type(error).__name__}: {first or 'no message'}" if values_shown() else type(error).__name__
 
 
 def did_you_mean(word: object, words: Iterable[str], cutoff: float = 0.5) -> str:

@@ -15,3 +15,7 @@ Here = Annotated[bool, typer.Option("--here", help="Compute on this machine, eve
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts: one object a line.")]
 #: `shardsynth.cli.exits` reads it from the command line: the commands do nothing with it.
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+#: Read from the command line in the same place.
+ShowValues = Annotated[
+    bool, typer.Option("--show-values", help="Errors quote values of the table: they may be a patient's.")
+]

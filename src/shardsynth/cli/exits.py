@@ -1,7 +1,7 @@
 """How the process ends: one clear line per error, and its exit code.
 
 2 for the user's mistakes, 1 for failures, 75 for a task that was asked to stop and saved, 128 plus its number for a
-signal. With ``--debug`` the error itself is raised.
+signal. With ``--debug`` the error itself is raised; with ``--show-values`` messages quote values of the table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shardsynth.errors import ShardsynthError, no_folder_there
+from shardsynth.errors import SHOW_VALUES, ShardsynthError, no_folder_there
 
 #: Errors of a path that the user named.
 _PATH_ERRORS = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
@@ -32,6 +32,8 @@ _MISSING_PATH = ("no such file", "no job file", "no run here", "Read-only file s
 
 def exit_on_error(command: Callable[[], Any]) -> None:
     """Call a command; an error that it raises ends the process with one line on standard error."""
+    if "--show-values" in sys.argv:
+        os.environ[SHOW_VALUES] = "1"  # for the processes that it starts, too
     try:
         command()
     except ShardsynthError as error:

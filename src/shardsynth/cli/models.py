@@ -6,7 +6,7 @@ from typing import Annotated, Optional  # typer evaluates the annotations
 
 import typer
 
-from shardsynth.cli.arguments import Debug, Here, ModelFolder
+from shardsynth.cli.arguments import Debug, Here, ModelFolder, ShowValues
 from shardsynth.cli.terminal import progress_console
 from shardsynth.errors import InputError
 
@@ -56,6 +56,7 @@ def sample(
         bool, typer.Option("--dry-run", help="With --submit: print the sbatch scripts; write nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --submit: submit without asking, however large.")] = False,
+    show_values: ShowValues = False,
     debug: Debug = False,
 ) -> None:
     """Sample a fitted model into Parquet parts and a manifest, on this machine or on Slurm."""

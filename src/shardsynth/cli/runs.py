@@ -6,7 +6,7 @@ from typing import Annotated, Optional  # typer evaluates the annotations
 
 import typer
 
-from shardsynth.cli.arguments import AsJson, Debug, Here, JobFile, Overrides, RunFolder
+from shardsynth.cli.arguments import AsJson, Debug, Here, JobFile, Overrides, RunFolder, ShowValues
 from shardsynth.cli.terminal import print_summary, progress_console
 
 
@@ -14,6 +14,7 @@ def run(
     job: JobFile,
     overrides: Overrides = None,
     here: Here = False,
+    show_values: ShowValues = False,
     debug: Debug = False,
 ) -> None:
     """Plan the job and run it to its end on this machine."""
@@ -46,6 +47,7 @@ def resume(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Sign the run's pickles and classes: you know who made them.")
     ] = False,
+    show_values: ShowValues = False,
     debug: Debug = False,
 ) -> None:
     """Run only what is missing: on Slurm where the run was submitted there, else on this machine."""
@@ -115,7 +117,9 @@ def logs(
         print(line)
 
 
-def task(folder: RunFolder, stage: str, index: int, here: Here = False, debug: Debug = False) -> None:
+def task(
+    folder: RunFolder, stage: str, index: int, here: Here = False, show_values: ShowValues = False, debug: Debug = False
+) -> None:
     """Run one task by hand: what sbatch scripts and containers call."""
     from shardsynth.executors.slurm.login_node import IN_A_JOB, refuse_to_compute
     from shardsynth.standalone.cpus import available_cpus, limit_threads
@@ -136,6 +140,7 @@ def report(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the comparison's page.")] = Path(
         "comparison"
     ),
+    show_values: ShowValues = False,
     debug: Debug = False,
 ) -> None:
     """Write the HTML page again, or one that compares runs."""

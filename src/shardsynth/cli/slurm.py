@@ -6,7 +6,7 @@ from typing import Annotated, Optional  # typer evaluates the annotations
 
 import typer
 
-from shardsynth.cli.arguments import AsJson, Debug, JobFile, Overrides, RunFolder
+from shardsynth.cli.arguments import AsJson, Debug, JobFile, Overrides, RunFolder, ShowValues
 from shardsynth.cli.terminal import progress_console
 
 
@@ -15,6 +15,7 @@ def submit(
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sbatch scripts; write nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Submit without asking, however large.")] = False,
+    show_values: ShowValues = False,
     debug: Debug = False,
 ) -> None:
     """Run the job on Slurm: arrays chained by dependencies; returns at once."""

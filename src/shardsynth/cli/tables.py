@@ -6,7 +6,7 @@ from typing import Annotated, Optional  # typer evaluates the annotations
 
 import typer
 
-from shardsynth.cli.arguments import Debug
+from shardsynth.cli.arguments import Debug, ShowValues
 from shardsynth.cli.terminal import StepLine
 from shardsynth.errors import InputError, JobError
 
@@ -22,6 +22,7 @@ def init(
         typer.Option("--from-config", help="Take table, model and settings from a config.yaml of SDV 0.17's time."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the job file.")] = False,
+    show_values: ShowValues = False,
     debug: Debug = False,
 ) -> None:
     """Look at the shards and write a job file with the detected metadata."""
@@ -73,9 +74,7 @@ def import_table(
             "a workbook at least 256 MB).",
         ),
     ] = None,
-    show_values: Annotated[
-        bool, typer.Option("--show-values", help="Errors quote the value at fault: it may be a patient's.")
-    ] = False,
+    show_values: ShowValues = False,
     debug: Debug = False,
 ) -> None:
     """Turn CSV, TSV, Excel or Feather into Parquet shards."""

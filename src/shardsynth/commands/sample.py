@@ -23,8 +23,10 @@ from shardsynth.errors import (
     MissingLibrary,
     ModelError,
     RunError,
+    ShardsynthError,
     TaskError,
     no_folder_there,
+    of_library,
 )
 from shardsynth.planning.plan import CHUNK_ROWS, Plan, Sampling, Task
 from shardsynth.planning.sampling import RUN_FOLDER, sampling_plan
@@ -306,7 +308,7 @@ def _sample_in_processes(run: RunDir, plan: Plan, tasks: Sequence[Task], process
             except InputError:
                 raise
             except Exception as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = str(error) if isinstance(error, ShardsynthError) else of_library(error)
                 index = futures[future].index
                 raise TaskError(f"sampling task {index}: {reason}; run the same command again") from error
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shardsynth.data.values import decoded
+from shardsynth.data.values import decoded, without_view
 
 
 def filled(known: pa.Array | pa.ChunkedArray, drawn: pa.Array) -> pa.Array:
@@ -20,9 +20,9 @@ def filled(known: pa.Array | pa.ChunkedArray, drawn: pa.Array) -> pa.Array:
     absent = decoded(known).is_null(nan_is_null=True)
     if not pc.any(absent).as_py() and isinstance(known, pa.Array):
         return known
-    plain = pc.if_else(absent, decoded(drawn), decoded(known))
+    plain = pc.if_else(absent, without_view(decoded(drawn)), without_view(decoded(known)))
     if not pa.types.is_dictionary(known.type):
-        return plain
+        return plain if plain.type == known.type else plain.cast(known.type)
     codes = pc.index_in(plain, value_set=drawn.dictionary)
     if codes.null_count > plain.null_count:  # a value that the model does not hold
         return plain.dictionary_encode().cast(known.type)

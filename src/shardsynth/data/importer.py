@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from shardsynth.data.foreign import ForeignTable, open_foreign
 from shardsynth.data.text_types import NULL_TEXTS, Guess, Misfit, TargetType, convert, guess, parquet_type, parse_type
 from shardsynth.data.writer import NO_SPACE
-from shardsynth.errors import InputError, ShardError, SpaceError, did_you_mean, no_folder_there
+from shardsynth.errors import InputError, ShardError, SpaceError, cell, did_you_mean, no_folder_there
 from shardsynth.standalone.files import replacing
 
 _GROUP_ROWS, _GROUP_BYTES = 1 << 17, 64 << 20  # a row group ends at the limit that it reaches first
@@ -170,7 +170,7 @@ def _converted_batches(
             try:
                 columns.append(convert(array, target, nulls))
             except Misfit as misfit:
-                value = repr(array[misfit.row].as_py()) if show_values else "(--show-values quotes it)"
+                value = cell(array[misfit.row].as_py(), shown=show_values)
                 raise ShardError(
                     f"{source}: column {field.name!r}, row {first_row + misfit.row + 1} (the header not counted): "
                     f"the value {value} does not fit {target}; "

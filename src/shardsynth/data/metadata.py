@@ -41,6 +41,11 @@ KINDS = {
 _NUMERIC_PII = {"latitude", "longitude", "postcode", "zipcode"}
 
 
+_NO_FORM = (
+    "is no SDV metadata of one table; wanted columns: a mapping of each column to its options, which have an sdtype"
+)
+
+
 def columns(metadata: dict[str, Any], schema: pa.Schema, empty: Collection[str] = ()) -> list[Column]:
     """One ``Column`` per field of the schema, in its order.
 
@@ -210,11 +215,14 @@ def read(path: str | Path, schema: pa.Schema, *, validate: bool = True) -> dict[
         raise MetadataError(f"{path}: the metadata cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise MetadataError(f"{path}: not a JSON file: {error}") from None
+    except RecursionError:
+        raise MetadataError(f"{path}: is nested too deeply; wanted SDV metadata of one table") from None
     if not isinstance(data, dict):
         raise MetadataError(f"{path}: wanted SDV metadata, a JSON object; found {type(data).__name__}")
     tables = data.get("tables", {TABLE: data})
     if not isinstance(tables, dict) or len(tables) != 1:
-        raise MetadataError(f"{path}: wanted metadata of one table, found {len(tables)}")
+        found = len(tables) if isinstance(tables, dict) else type(tables).__name__
+        raise MetadataError(f"{path}: wanted metadata of one table, found {found}")
     name = next(iter(tables))
     without_sdv = not validate and data.get("METADATA_SPEC_VERSION") == "V2" and _is_plain(tables[name])
     table = dict(tables[name]) if without_sdv else table_of(_loaded(path, data, name))
@@ -243,9 +251,13 @@ def _loaded(path: Path, data: dict[str, Any], name: str) -> dict[str, Any]:
             old = any(isinstance(table, dict) and "fields" in table for table in data.get("tables", {}).values())
             metadata = _upgraded(data) if old else Metadata.load_from_dict(data, None if "tables" in data else name)
             metadata.validate()
-        except (InvalidMetadataError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, RecursionError):  # SDV takes its form for granted
+            raise MetadataError(f"{path}: {_NO_FORM}") from None
+        except (InvalidMetadataError, ValueError) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             why = "; ".join(lines[1:4] or lines) or type(error).__name__
+            if re.search(r"\w\(\) (argument|missing|got)", why):
+                raise MetadataError(f"{path}: {_NO_FORM}") from None
             raise MetadataError(f"{path}: SDV refuses the metadata: {why}{_nearest_sdtype(why)}") from None
         return dict(metadata.to_dict())
 

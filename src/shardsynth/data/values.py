@@ -139,6 +139,11 @@ def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
+def without_view(array: pa.Array) -> pa.Array:
+    """The array; a view of text or bytes is cast to text or bytes: Arrow cannot look values up in views."""
+    return array.cast(plain_type(array.type)) if str(array.type).endswith("_view") else array
+
+
 def null_mask(array: pa.Array) -> Mask | None:
     """Arrow nulls of a plain array, bool[n]; None when there is none."""
     if not array.null_count:

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from shardsynth.data.columns import Column
 from shardsynth.data.shards import Dataset, read_batches
 from shardsynth.data.values import axis_of_native, decoded, kind_of, native
-from shardsynth.errors import ConditionError, JobError, did_you_mean
+from shardsynth.errors import ConditionError, JobError, cells, did_you_mean
 from shardsynth.job import Job
-from shardsynth.sampling.conditions import Condition, parse_conditions
+from shardsynth.sampling.conditions import Condition, check_no_number, parse_conditions
 from shardsynth.sampling.constraints.conditions import meets
 from shardsynth.sampling.constraints.step import missing_of
 
@@ -86,6 +86,11 @@ def _check_without_rows(place: str, tests: Sequence[Condition], type_: pa.DataTy
     ordered = [test for test in tests if test.operator in _ORDER]
     if not _may_be_instants(type_, tests):  # dates may be text: only the fit knows their format
         field = pa.field("column", type_)
+        try:
+            for test in tests:
+                check_no_number(test.column, test.values if test.operator != "null" else (), type_)
+        except ConditionError as error:
+            raise JobError(f"{place}: {error}") from None
         empty = pa.RecordBatch.from_arrays([pa.nulls(0, type_)], schema=pa.schema([field]))
         try:
             meets([Condition("column", test.operator, test.values) for test in tests], empty)
@@ -247,6 +252,6 @@ def _check_categories(place: str, tests: Sequence[Condition], values: _ColumnVal
         return
     shown = " and ".join(map(str, tests))
     condition_values = [str(value) for test in tests if test.operator == "in" for value in test.values]
-    hint = did_you_mean(condition_values[0], map(str, categories), 0.6) if condition_values else ""
+    hint = cells(did_you_mean(condition_values[0], map(str, categories), 0.6)) if condition_values else ""
     rows = "" if least == 1 else f" that at least {least} rows have"
     raise JobError(f"{place}: {shown}: the input has no such category{rows}{hint}")

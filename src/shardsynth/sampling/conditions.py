@@ -8,46 +8,26 @@ A row must pass all tests. A missing value passes no test of a value, also not `
 
 from __future__ import annotations
 
-import ast
 import datetime as dt
-import keyword
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Union
 
-from shardsynth.errors import ConditionError
+import pyarrow as pa
+
+from shardsynth.errors import ConditionError, cell, values_shown
+from shardsynth.sampling.condition_text import WORDS, TextError, Written, tests_of
 
 #: What a column can be compared with; dates and times may also be ISO text.
 Scalar = Union[str, int, float, bool, Decimal, dt.date, dt.time, dt.timedelta]
 
+#: No float holds it.
+_TOO_LARGE = 10**300
 _OPERATORS = {"==", "!=", "<", "<=", ">", ">=", "in", "not in", "null"}
-_SYMBOLS: dict[type, str] = {
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-    ast.In: "in",
-    ast.NotIn: "not in",
-    ast.Is: "==",
-    ast.IsNot: "!=",
-}
-_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 _NEGATED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "in": "not in", "not in": "in"}
-_HELP = '; for example: Gender == "F" and 60 <= AGE < 80 and `hours-per-week` in [20, 40] and notnull(WBC)'
-
-
-_WORDS = ("and", "or", "in", "is", "not", "None", "True", "False")
-#: Quoted text; or a column name in backquotes, or one that Python has another use for: `class`, and `in` before `==`.
-_NAMES = re.compile(
-    r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|`(?P<name>[^`]+)`"""
-    rf"""|(?<!\w)(?P<keyword>{"|".join(word for word in keyword.kwlist if word not in _WORDS)})(?!\w)"""
-    rf"""|(?<!\w)(?P<word>{"|".join(_WORDS)})(?=\s*(?:[=!]=|[<>]))(?<![=<>] None)(?<![=<>] True)(?<![=<>] False)"""
-)
 
 
 @dataclass(frozen=True)
@@ -59,11 +39,13 @@ class Condition:
         operator: ``in``, ``not in``, ``<``, ``<=``, ``>``, ``>=`` or ``null``.
         values: Values to compare with: several for ``in`` and ``not in``, else one. For ``null``: True (is missing) or
             False (is not).
+        from_data: Whether the values are not the user's own text, but the table's: messages do not show them.
     """
 
     column: str
     operator: str
     values: tuple[Scalar, ...]
+    from_data: bool = field(default=False, compare=False)
 
     @classmethod
     def of(cls, column: str, operator: str, value: Any) -> Condition:
@@ -95,8 +77,21 @@ class Condition:
         values = [v if isinstance(v, (str, int, float)) else str(v) for v in self.values]
         return {self.column: {self.operator: values if self.operator in ("in", "not in") else values[0]}}
 
+    @property
+    def said(self) -> str:
+        """As text, for a message."""
+        if self.from_data and not values_shown():
+            return f"a condition on {self.column!r} {cell(self.values)}"
+        return str(self)
+
+    def quoted(self, value: Scalar) -> str:
+        """One of its values, for a message: the user's own, or a value of the table."""
+        return cell(value, shown=not self.from_data)
+
     def __str__(self) -> str:
-        name = self.column if self.column.isidentifier() else f"`{self.column}`"
+        name = self.column
+        if not name.isidentifier() or name in WORDS:
+            name = f"`{name.replace('`', '``')}`"
         if self.operator == "null":
             return f"{'isnull' if self.values[0] else 'notnull'}({name})"
         if self.operator in ("in", "not in") and len(self.values) == 1:
@@ -124,17 +119,27 @@ class Conditions:
         """As a JSON array of one-test objects."""
         return [test.to_json() for test in self.tests]
 
+    @property
+    def said(self) -> str:
+        """As text, for a message."""
+        return said(self.tests)
+
     def __str__(self) -> str:
         return " and ".join(map(str, self.tests))
+
+
+def said(tests: Iterable[Condition]) -> str:
+    """Tests as text, for a message."""
+    return " and ".join(test.said for test in tests)
 
 
 def parse_conditions(where: str | Mapping[str, Any] | Iterable[Mapping[str, Any]] | Conditions) -> Conditions:
     """Conditions from any of their forms.
 
     Args:
-        where: A Python expression: comparisons joined by ``and``. (A column name that is not a Python identifier goes
-            in `backquotes`.) Or a mapping from columns to a value, a list of values, None for missing, or a mapping
-            from operators to values. Or several such mappings. Or conditions.
+        where: Text: comparisons joined by ``and`` (``condition_text`` has the grammar; a column name that is not an
+            identifier goes in `backquotes`). Or a mapping from columns to a value, a list of values, None for missing,
+            or a mapping from operators to values. Or several such mappings. Or conditions.
 
     Raises:
         ConditionError: It has none of these forms; the message says where.
@@ -160,96 +165,64 @@ def parse_conditions(where: str | Mapping[str, Any] | Iterable[Mapping[str, Any]
 def _check(column: str, value: Any) -> None:
     if isinstance(value, float) and math.isnan(value):
         raise ConditionError(f"column {column!r}: NaN equals nothing: use isnull({column})")
+    if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        raise ConditionError(f"column {column!r}: a number to compare with has at most 300 digits")
     if not isinstance(value, (str, int, float, bool, Decimal, dt.date, dt.time, dt.timedelta)):
         raise ConditionError(f"column {column!r}: cannot compare with {value!r}")
 
 
 def _from_text(text: str) -> Conditions:
-    names: list[str] = []
-
-    def without_backquotes(match: re.Match[str]) -> str:
-        if match.group("text"):
-            return match.group("text")
-        names.append(match.group("name") or match.group("keyword") or match.group("word"))
-        return f"_column_{len(names) - 1}_"
-
-    # Quoted text is matched first, so that a backquote or a keyword inside it is not a name.
-    plain = _NAMES.sub(without_backquotes, text)
     try:
-        tree = ast.parse(plain.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        place = f" near character {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
-        raise ConditionError(f"cannot read the condition {text!r}{place}{_HELP}") from None
-    return Conditions(tuple(_Reader(text, names).tests(tree)))
+        written = tests_of(text)
+    except TextError as error:
+        raise ConditionError(str(error)) from None
+    return Conditions(tuple(_negated(test) if test.negated else _plain(test) for test in written))
 
 
-class _Reader:
-    """Reads tests from a parsed expression. ``names`` are the column names that were in backquotes."""
+def _plain(test: Written) -> Condition:
+    return Condition.of(test.column, test.operator, test.value)
 
-    def __init__(self, text: str, names: list[str]) -> None:
-        self._text = text
-        self._names = names
 
-    def tests(self, node: ast.AST) -> list[Condition]:
-        if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
-            return [test for part in node.values for test in self.tests(part)]
-        if isinstance(node, ast.BoolOp):
-            raise self._error("'or' is not supported: for one column write `column in [a, b]`, else sample twice")
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return [self._negated(node.operand)]
-        if isinstance(node, ast.Call):
-            return [self._call(node)]
-        if isinstance(node, ast.Compare):
-            return self._compare(node)
-        raise self._error("expected comparisons joined by 'and'")
+def _negated(test: Written) -> Condition:
+    plain = _plain(test)
+    if plain.operator == "null":
+        return Condition(plain.column, "null", (not plain.values[0],))
+    return Condition(plain.column, _NEGATED[plain.operator], plain.values)
 
-    def _negated(self, node: ast.AST) -> Condition:
-        inner = self.tests(node)
-        if len(inner) != 1:
-            raise self._error("'not' goes with a single test")
-        (test,) = inner
-        if test.operator == "null":
-            return Condition(test.column, "null", (not test.values[0],))
-        return Condition(test.column, _NEGATED[test.operator], test.values)
 
-    def _call(self, node: ast.Call) -> Condition:
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name not in ("isnull", "notnull") or len(node.args) != 1 or node.keywords:
-            raise self._error("the only functions are isnull(column) and notnull(column)")
-        return Condition(self._column(node.args[0]), "null", (name == "isnull",))
+def check_no_number(column: str, values: Iterable[Any], type_: pa.DataType, layout: str | None = None) -> None:
+    """Check that dates and times are not compared with numbers, which would count days or seconds since 1970.
 
-    def _compare(self, node: ast.Compare) -> list[Condition]:
-        parts = [node.left, *node.comparators]
-        tests = []
-        for left, operator, right in zip(parts, node.ops, parts[1:]):
-            symbol = _SYMBOLS[type(operator)]
-            if self._is_column(left) and self._is_column(right):
-                raise self._error("a column can only be compared with values (text needs quotes)")
-            if self._is_column(left):
-                tests.append(Condition.of(self._column(left), symbol, self._value(right)))
-            elif self._is_column(right) and symbol in _MIRRORED:
-                tests.append(Condition.of(self._column(right), _MIRRORED[symbol], self._value(left)))
-            else:
-                raise self._error("each comparison needs a column name (a name that is no identifier: in backquotes)")
-        return tests
+    Args:
+        column: Its name.
+        values: What it is compared with.
+        type_: Its Arrow type.
+        layout: The format of instants that are held as text or whole numbers. Whole numbers are then compared with
+            whole numbers, such as 20240131.
 
-    @staticmethod
-    def _is_column(node: ast.AST) -> bool:
-        return isinstance(node, ast.Name) and node.id not in ("null", "nan")
+    Raises:
+        ConditionError: A value is a number; the message says how to write it.
+    """
+    plain = type_.value_type if pa.types.is_dictionary(type_) else type_
+    is_time = pa.types.is_time(plain)
+    is_date = pa.types.is_date(plain) or pa.types.is_timestamp(plain)
+    if not (is_time or is_date) and (layout is None or pa.types.is_integer(plain)):
+        return
+    for value in values:
+        if isinstance(value, (int, float, Decimal)):
+            named = column if column.isidentifier() else f"`{column}`"
+            raise ConditionError(
+                f"column {column!r} holds {'times' if is_time else 'dates'}, and {value!r} is a number; "
+                f'write it as text, such as {named} >= "{_as_text(value, is_time)}"'
+            )
 
-    def _column(self, node: ast.AST) -> str:
-        if not isinstance(node, ast.Name):
-            raise self._error("expected a column name (one that is no identifier: in backquotes)")
-        match = re.fullmatch(r"_column_(\d+)_", node.id)
-        return self._names[int(match.group(1))] if match else node.id
 
-    def _value(self, node: ast.AST) -> Any:
-        if isinstance(node, ast.Name):  # null, nan
-            return None
-        try:
-            return ast.literal_eval(node)
-        except (ValueError, TypeError):
-            raise self._error("values are numbers, quoted text, True, False, null, or lists of them") from None
-
-    def _error(self, why: str) -> ConditionError:
-        return ConditionError(f"condition {self._text!r}: {why}{_HELP}")
+def _as_text(value: Any, is_time: bool) -> str:
+    """How a number could have been meant: 2015 as a year, 20240131 as a day."""
+    if is_time:
+        return "12:30:00"
+    digits = str(value)
+    if re.fullmatch(r"(1[6-9]|20|21)\d\d", digits):
+        return f"{digits}-01-01"
+    match = re.fullmatch(r"((?:1[6-9]|20|21)\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])", digits)
+    return "-".join(match.groups()) if match else "2015-01-01"

@@ -184,15 +184,12 @@ def _from_regex(column: Column, regex: str) -> dict[str, Any]:
     except patterns.PatternError as error:
         raise MetadataError(f"column {column.name!r}: regex_format {regex!r}: {error}") from None
     number = kind_of(column.type) != "text"
+    if number and not makes_numbers(shapes, column.value_type):
+        raise MetadataError(
+            f"column {column.name!r} of type {column.type}: regex_format {regex!r} must make whole numbers of at "
+            f"most {_most_digits(column.value_type)} digits without leading zeros"
+        )
     if number:
-        digits = all(c in "0123456789" for shape in shapes for c in "".join(shape.positions))
-        zeros = len(shapes) > 1 and any("0" in shape.positions[0] for shape in shapes if shape.positions)
-        longest = max(len(shape.positions) for shape in shapes)
-        if not digits or zeros or longest > _most_digits(column.value_type):
-            raise MetadataError(
-                f"column {column.name!r} of type {column.type}: regex_format {regex!r} must make whole numbers of at "
-                f"most {_most_digits(column.value_type)} digits without leading zeros"
-            )
         (only,) = shapes if len(shapes) == 1 else (None,)
         if only is not None and len(only.positions) > 1 and "0" in only.positions[0]:
             if only.positions[0] == "0":
@@ -203,6 +200,14 @@ def _from_regex(column: Column, regex: str) -> dict[str, Any]:
             first = only.positions[0].replace("0", "")
             regex = "".join(f"[{alphabet}]" for alphabet in (first, *only.positions[1:]))
     return {"kind": "number" if number else "string", "regex": regex}
+
+
+def makes_numbers(shapes: Sequence[patterns.Shape], kind: pa.DataType) -> bool:
+    """Whether the strings of these shapes are whole numbers of the type, without leading zeros where lengths differ."""
+    digits = all(c in "0123456789" for shape in shapes for c in "".join(shape.positions))
+    zeros = len(shapes) > 1 and any("0" in shape.positions[0] for shape in shapes if shape.positions)
+    longest = max(len(shape.positions) for shape in shapes)
+    return digits and not zeros and all(shape.positions for shape in shapes) and longest <= _most_digits(kind)
 
 
 def _most_digits(kind: pa.DataType) -> int:

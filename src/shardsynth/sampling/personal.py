@@ -26,6 +26,12 @@ POOL = 1_024
 #: SDV's sdtypes whose Faker function has another name (a test compares them with RDT's own table).
 FUNCTIONS = {"ipv4_address": "ipv4", "ipv6_address": "ipv6", "user_agent_string": "user_agent"}
 
+#: Functions of Faker's providers that make files, lists of many values or code.
+_NO_VALUES = frozenset(
+    ("binary", "zip", "tar", "image", "csv", "dsv", "psv", "tsv", "fixed_width", "json", "json_bytes", "xml", "enum")
+    + ("pyobject", "pystruct", "pydict", "pylist", "pyset", "pytuple", "pyiterable")
+)
+
 
 def faker_name(column: Column, locales: Iterable[str]) -> str:
     """Faker's function for a column's PII sdtype.
@@ -36,34 +42,65 @@ def faker_name(column: Column, locales: Iterable[str]) -> str:
     """
     function = FUNCTIONS.get(column.sdtype, column.sdtype)
     for locale in locales:
-        faker = _faker(locale, column.name)
-        make_value = getattr(faker, function, None)
-        if function.startswith("_") or not callable(make_value):
-            hint = did_you_mean(function, [name for name in dir(faker) if not name.startswith("_")])
+        try:
+            check_function(function, locale, text=kind_of(column.type) == "text")
+        except NotNumbers:
+            raise MetadataError(
+                f"column {column.name!r} of type {column.type}: sdtype {column.sdtype!r} makes text; "
+                "give the column another sdtype in the metadata"
+            ) from None
+        except NoFunction as error:
             raise MetadataError(
                 f"column {column.name!r}: sdtype {column.sdtype!r} is neither SDV's nor a function of Faker in "
-                f"the locale {locale!r}{hint}"
-            )
-        if kind_of(column.type) != "text":
-            try:
-                for _ in range(20):
-                    float(make_value())
-            except (TypeError, ValueError):
-                raise MetadataError(
-                    f"column {column.name!r} of type {column.type}: sdtype {column.sdtype!r} makes text; "
-                    "give the column another sdtype in the metadata"
-                ) from None
+                f"the locale {locale!r}{error.hint}"
+            ) from None
+        except MetadataError as error:
+            raise MetadataError(f"column {column.name!r}: {error}") from None
     return function
 
 
-def _faker(locale: str, column: str = "") -> Any:
-    from faker import Faker
+class NoFunction(MetadataError):
+    """Faker has no such function for values; ``hint`` names the nearest one."""
 
-    try:
-        return Faker(locale)
-    except AttributeError:
-        where = f"column {column!r}: " if column else ""
-        raise MetadataError(f"{where}Faker has no locale {locale!r}") from None
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class NotNumbers(MetadataError):
+    """A function of Faker makes text."""
+
+
+def check_function(function: str, locale: str, *, text: bool) -> None:
+    """Check that a function of Faker makes values for a column.
+
+    Args:
+        function: Its name: one that Faker's providers define, not one that changes Faker or makes files.
+        locale: Faker's locale.
+        text: Whether any text will do; else its values must be numbers.
+
+    Raises:
+        MetadataError: Faker has no such locale, or no such function there, or the function makes text.
+    """
+    faker = faker_of(locale)
+    valid = _functions(locale)
+    if function not in valid:
+        raise NoFunction(f"Faker has no function {function[:80]!r} for values", did_you_mean(function, valid))
+    if not text:
+        try:
+            make_value = getattr(faker, function)
+            for _ in range(20):
+                float(make_value())
+        except (TypeError, ValueError):
+            raise NotNumbers(f"Faker's {function} makes text") from None
+
+
+@lru_cache(maxsize=64)
+def _functions(locale: str) -> frozenset[str]:
+    """Names of the functions that Faker's providers define in a locale, less those that make no value of a column."""
+    providers = [type(provider) for factory in faker_of(locale).factories for provider in factory.get_providers()]
+    names = {name for provider in providers for name in dir(provider) if callable(getattr(provider, name, None))}
+    return frozenset(name for name in names - _NO_VALUES if not name.startswith("_"))
 
 
 def make_pool_values(
@@ -119,8 +156,17 @@ def _pool(function: str, locales: tuple[str, ...], key: int, block: int, text: b
 
 @lru_cache(maxsize=64)
 def faker_of(locale: str) -> Any:
-    """Faker in a locale; one per process."""
-    return _faker(locale)
+    """Faker in a locale; one per process.
+
+    Raises:
+        MetadataError: Faker has no such locale.
+    """
+    from faker import Faker
+
+    try:
+        return Faker(locale)
+    except (AttributeError, ImportError, TypeError, ValueError):
+        raise MetadataError(f"Faker has no locale {locale[:80]!r}") from None
 
 
 def text_of(value: Any) -> str:

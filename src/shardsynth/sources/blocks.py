@@ -29,7 +29,7 @@ def blocks_of(artifacts: Artifacts) -> tuple[Block, ...]:
     if sample.balance is not None:
         classes = _classes(artifacts, sample.balance)
         edges = [k * plan.rows // len(classes) for k in range(len(classes) + 1)]
-        chosen = [Conditions((Condition.of(sample.balance, "==", value),)) for value in classes]
+        chosen = [Conditions((Condition(sample.balance, "in", (value,), from_data=True),)) for value in classes]
         return tuple(Block(range(a, b), where) for a, b, where in zip(edges, edges[1:], chosen))
     blocks, start = [], 0
     for quota in sample.conditions:

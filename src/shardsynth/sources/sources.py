@@ -11,6 +11,7 @@ import pyarrow as pa
 from shardsynth.errors import ModelError
 from shardsynth.job import Job
 from shardsynth.models.base import NativeModel, PreparedConditions, with_coded_text
+from shardsynth.models.columns.card import ProvenanceCard, parsed, read_model_json
 from shardsynth.models.families import load_native
 from shardsynth.planning.quotas import Block
 from shardsynth.run.artifacts import Artifacts
@@ -22,7 +23,6 @@ from shardsynth.sampling.constraints.rejection import ConstrainedRows, piece_row
 from shardsynth.sampling.constraints.table import TableConstraints
 from shardsynth.sampling.streams import chunk_seed
 from shardsynth.sources.blocks import blocks_of
-from shardsynth.standalone.files import read_json
 
 if TYPE_CHECKING:
     from shardsynth.models.sdv.synthesizers import StockModel
@@ -238,12 +238,13 @@ def model_card(folder: Path) -> dict[str, Any]:
         ModelError: There is no readable ``model.json``.
     """
     try:
-        card: dict[str, Any] = read_json(folder / "model.json")
-        run = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    except (OSError, ValueError):
+        card = read_model_json(folder / "model.json")
+        run = read_model_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    except OSError:
         raise ModelError(
             f"{folder}: no model here (no readable model.json); name a folder such as runs/mine/models/tvae"
         ) from None
+    parsed(ProvenanceCard, folder / "run.json", run)
     return {**card, **run}
 
 

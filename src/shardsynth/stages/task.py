@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from shardsynth.errors import RunError, ShardsynthError
+from shardsynth.errors import RunError, ShardsynthError, of_library
 from shardsynth.job import STAGES
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.artifacts import Artifacts
@@ -124,8 +124,7 @@ def run_logged(
             answer = {"ok": False, "error": str(error), "exit_code": error.exit_code}
         except Exception as error:  # a failed task must not take the worker with it
             traceback.print_exc()
-            reason = (str(error).strip() or "no message").splitlines()[0]
-            answer = {"ok": False, "error": f"{type(error).__name__}: {reason}", "exit_code": 1}
+            answer = {"ok": False, "error": of_library(error), "exit_code": 1}
         sys.stdout.flush()
         sys.stderr.flush()
     return {**answer, "seconds": round(time.monotonic() - started, 3)}

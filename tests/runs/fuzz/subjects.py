@@ -1,8 +1,15 @@
-"""The one list of what is fuzzed."""
+"""All subjects of the fuzz."""
 
 from __future__ import annotations
 
-from tests.runs.fuzz import import_files, job_files, metadata_files, run_trees
+from tests.runs.fuzz import conditions, import_files, job_files, metadata, model_files, run_trees
 from tests.runs.fuzz.frame import Subject
 
-SUBJECTS: tuple[Subject, ...] = (run_trees.SUBJECT, job_files.SUBJECT, metadata_files.SUBJECT, import_files.SUBJECT)
+SUBJECTS: tuple[Subject, ...] = (
+    model_files.SUBJECT,
+    run_trees.SUBJECT,
+    job_files.SUBJECT,
+    metadata.SUBJECT,
+    conditions.SUBJECT,
+    import_files.SUBJECT,
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from tests.tables.copula_by_hand import adult_copula, distance, drawn
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import Precision
-from shardsynth.errors import ConditionError
+from shardsynth.errors import SHOW_VALUES, ConditionError
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
 from shardsynth.models.columns.formulas import DatePartRelation, StepRelation
 from shardsynth.models.columns.operands import Amount
@@ -64,9 +65,18 @@ def test_any_split_gives_the_same_rows(adult, cuts, first):
         ("`education-num` > 16", "goes from 1 to 16"),
     ],
 )
-def test_impossible_conditions_name_what_is_possible(adult, where, why):
+def test_impossible_conditions_name_what_is_possible(adult, where, why, monkeypatch):
+    monkeypatch.setenv(SHOW_VALUES, "1")
     with pytest.raises(ConditionError, match=why):
         adult.prepare(parse_conditions(where))
+
+
+@pytest.mark.parametrize("where", ["sex == 'Femal'", "age > 200", "age == 1000", "age > 40 and age < 30"])
+def test_without_show_values_no_value_of_the_model_is_named(adult, where, monkeypatch):
+    monkeypatch.delenv(SHOW_VALUES, raising=False)
+    with pytest.raises(ConditionError, match=r"--show-values") as hidden:
+        adult.prepare(parse_conditions(where))
+    assert not re.search(r"Female|\b90\b|\b17\b", str(hidden.value))
 
 
 # ---------------------------------------------------------------- relations, types
@@ -220,7 +230,8 @@ def test_a_part_of_a_segment_is_drawn_evenly(model):
         ("p in [0, 9]", "nearest is 3"),
     ],
 )
-def test_impossible_conditions_on_them(model, where, why):
+def test_impossible_conditions_on_them(model, where, why, monkeypatch):
+    monkeypatch.setenv(SHOW_VALUES, "1")
     with pytest.raises(ConditionError, match=why):
         model.prepare(parse_conditions(where))
 

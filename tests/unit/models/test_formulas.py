@@ -128,3 +128,10 @@ def test_numbers_that_are_never_present_together_are_no_product() -> None:
     arm = rng.integers(0, 3, N)
     columns = {f"dose{k}": pa.array(rng.gamma(3, 2, N) + 0.1, mask=arm != k) for k in range(3)}
     assert found({**columns, "age": rng.integers(18, 90, N)}) == {}
+
+
+def test_a_column_of_halves_of_floats_is_left_out():
+    values = pa.array([0.5, 1.5, 2.5, 0.5] * 50).cast(pa.float16())
+    table = pa.table({"half": values, "text": pa.array(["a", "b", "c", "a"] * 50)})
+    columns = [Column(name, table.schema.field(name).type, "categorical", "category") for name in table.column_names]
+    assert guess_relations(columns, table, {}) == []

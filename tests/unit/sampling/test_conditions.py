@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shardsynth.errors import ConditionError
-from shardsynth.sampling.conditions import Condition, Conditions, parse_conditions
+from shardsynth.sampling.conditions import Condition, Conditions, check_no_number, parse_conditions
 
 
 def parsed(where) -> list[tuple]:
@@ -75,11 +76,31 @@ def test_mappings(where, expected):
         ("len(x)", "isnull"),
         ("isnull('x')", "column name"),
         ("not (a == 1 and b == 2)", "single test"),
-        ("x == a + 1", "values are numbers"),
+        ("x == a + 1", "text needs quotes"),
+        ("x == 2 + 1", "joined by 'and'"),
         ("x in 3", "a list of values"),
         ("x == [1, 2]", "one value"),
         ("x in []", "at least one value"),
         ("__import__('os').system('true')", "isnull"),
+        ('Gender == "F" # and AGE >= 60', "no comments"),
+        ("_column_0_ == 1 and `a` ==", "cannot read"),
+        ("(" * 5000 + "a == 1" + ")" * 5000, "nested more than"),
+        ("not " * 5000 + "a == 1", "nested more than"),
+        ("a == 1 b == 2", "joined by 'and'"),
+        ("a == 1;", "';' is not of the language"),
+        ("a == 1e400", "too large"),
+        ("a == 007", "leading zeros"),
+        ("a == 1__0", "a number is written as"),
+        ("a == 9" + "9" * 500, "at most 300 digits"),
+        (r'a == "C:\data"', "backslash"),
+        ('a == "x" "y"', "joined by 'and'"),
+        ('a == b"x"', "joined by 'and'|text needs quotes"),
+        ("a == 'x", "does not end"),
+        ("`` == 1", "does not end, or is empty"),
+        ("a = 1", "equal is written =="),
+        ("a == 1 & b == 2", "joined by 'and'"),
+        ("a == 1 \0", "cannot read"),
+        ("x" * 200_000, "at most 100,000 characters"),
         ({"x": {"~": 3}}, "operator '~'"),
         ({"x": object()}, "cannot compare"),
         ({"x": float("nan")}, "isnull"),
@@ -109,6 +130,21 @@ def test_json_form_reads_back_as_itself(tests):
     assert parse_conditions(json.loads(json.dumps(conditions.to_json()))) == conditions
 
 
+def test_an_internal_name_is_a_name_like_any_other():
+    assert parsed("`a b` == 1 and _column_0_ == 2") == [("a b", "in", (1,)), ("_column_0_", "in", (2,))]
+
+
+def test_text_is_taken_as_it_stands():
+    assert parsed(r"""x in ["a#b", 'it\'s', "\u00e9\t\\"]""") == [("x", "in", ("a#b", "it's", "é\t\\"))]
+    assert parsed("\ufb01 == 1") == [("\ufb01", "in", (1,))]  # not normalised to "fi"
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.text()), min_size=1, max_size=4))
+def test_any_name_and_any_text_can_be_written(pairs):
+    conditions = Conditions(tuple(Condition.of(name, "==", value) for name, value in pairs))
+    assert parse_conditions(str(conditions)) == conditions
+
+
 def test_text_form_reads_back_as_itself():
     conditions = parse_conditions({"a b": {"not in": [1]}, "x": ["u", 'q"'], "y": {"<": 2.5, "null": False}})
     assert parse_conditions(str(conditions)) == conditions
@@ -119,12 +155,37 @@ def test_text_form_reads_back_as_itself():
 @pytest.mark.parametrize(
     ("where", "shown"),
     [
-        ("class == 1 and is >= 2", "class == 1 and is >= 2"),
+        ("class == 1 and is >= 2", "class == 1 and `is` >= 2"),
         ('class in ["a", "class == b"]', "class in ['a', 'class == b']"),
         ("isnull(from) and lambda is not None", "isnull(from) and notnull(lambda)"),
-        ("in != 3 and x is None", "in != 3 and isnull(x)"),
+        ("in != 3 and x is None", "`in` != 3 and isnull(x)"),
+        ("`a``b` == 1 and isnull(in)", "`a``b` == 1 and isnull(`in`)"),
         ("not class < 2", "class >= 2"),
     ],
 )
 def test_columns_named_by_a_keyword_of_python(where, shown):
     assert str(parse_conditions(where)) == shown
+
+
+@pytest.mark.parametrize(
+    ("type_", "layout", "value", "spelling"),
+    [
+        (pa.date32(), None, 2015, 'seen >= "2015-01-01"'),
+        (pa.date64(), None, 20150630, 'seen >= "2015-06-30"'),
+        (pa.timestamp("us", "Europe/Berlin"), None, 16436.5, 'seen >= "2015-01-01"'),
+        (pa.dictionary(pa.int8(), pa.date32()), None, True, 'seen >= "2015-01-01"'),
+        (pa.string(), "%Y-%m-%d", 2015, 'seen >= "2015-01-01"'),
+        (pa.time64("us"), None, 12, 'seen >= "12:30:00"'),
+    ],
+)
+def test_a_number_is_no_date(type_, layout, value, spelling):
+    with pytest.raises(ConditionError, match=spelling):
+        check_no_number("seen", [value], type_, layout)
+
+
+@pytest.mark.parametrize(
+    ("type_", "layout"),
+    [(pa.int32(), "%Y%m%d"), (pa.int32(), None), (pa.duration("s"), None), (pa.string(), None), (pa.float64(), None)],
+)
+def test_numbers_go_with_what_holds_numbers(type_, layout):
+    check_no_number("seen", [20150630], type_, layout)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
 from shardsynth.data.gaps import filled
-from shardsynth.data.values import axis, decoded
+from shardsynth.data.values import axis, decoded, without_view
 from shardsynth.errors import ConditionError
 from shardsynth.models.autoregressive.codes import BinnedColumn
 from shardsynth.models.autoregressive.sampler import BLOCK, in_blocks, lanes_of, places, stacked
@@ -115,7 +115,7 @@ def _known(column: BinnedColumn, rows: pa.Table) -> NDArray[np.int16]:
         sdtype = "datetime" if column.fit.role == "datetime" else "numerical"
         values, missing = axis(Column(column.name, array.type, sdtype, column.fit.role), array)
         return np.where(missing, -1, column.codes_of_values(np.where(missing, 0.0, values))).astype(np.int16)
-    plain = decoded(array)
+    plain = without_view(decoded(array))
     index = pc.index_in(plain, value_set=column.fit.categories.cast(plain.type))
     category = np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
     missing = np.asarray(plain.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), np.bool_)

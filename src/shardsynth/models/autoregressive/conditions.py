@@ -151,7 +151,7 @@ class Prepared:
                     break
             else:
                 raise ConditionError(
-                    f"{self.conditions}: too improbable to sample ({_MOST_ATTEMPTS} proposals for one row); "
+                    f"{self.conditions.said}: too improbable to sample ({_MOST_ATTEMPTS} proposals for one row); "
                     "relax one of them"
                 )
             with self._lock:
@@ -220,7 +220,9 @@ class _Compiler:
             self._enter(name, conditions.on(name))
         for column, factors in self.allowed.items():
             if not factors.any():
-                raise ConditionError(f"{conditions}: contradictory: nothing is left of {self.columns[column].name!r}")
+                raise ConditionError(
+                    f"{conditions.said}: contradictory: nothing is left of {self.columns[column].name!r}"
+                )
             # Only ratios matter. A single value of a column without a grid is a very small share of its code.
             self.allowed[column] = factors / factors.max()
 

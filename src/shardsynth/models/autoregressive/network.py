@@ -204,6 +204,23 @@ class Network(nn.Module):  # type: ignore[misc]
         outer, bias = self.outer_weights(number)[place, :, :size], self.bias[number][place, 0, :size]
         return self.inner[column], self.inner_bias[column, 0], outer, bias
 
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def reach(self, calibration: Tensor) -> float:
+        """A bound of all logits, whatever the codes; infinite where a product could overflow float32.
+
+        Args:
+            calibration: float32[all codes], is added to logits.
+        """
+        columns = range(len(self.sizes))
+        context = sum((self.embedding(c).abs().amax(0) for c in columns), torch.zeros(self.width)).double()
+        most = float(context.max())
+        for column in columns:
+            inner, inner_bias, outer, bias = (weights.abs().double() for weights in self.head(column))
+            hidden = inner_bias + context @ inner
+            logits = bias + torch.cat([hidden, context]) @ outer
+            most = max(most, float(hidden.max()), float(logits.max()))
+        return most + float(calibration.abs().max())
+
     def embedding(self, column: int) -> Tensor:
         """Embeddings of one column's codes, float32[size, width]."""
         number, place = self._place(column)

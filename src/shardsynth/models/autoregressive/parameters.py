@@ -1,28 +1,35 @@
 """A trained autoregressive model as plain data: drawn, saved and loaded like every native model."""
 
-from __future__ import annotations
+from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
-from shardsynth.data.columns import schema_from_text, schema_to_text
+from shardsynth.data.columns import schema_to_text
 from shardsynth.errors import ModelError
 from shardsynth.models.autoregressive.codes import BinnedColumn, Coding
 from shardsynth.models.autoregressive.columns import Writer
 from shardsynth.models.autoregressive.network import Network
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
 from shardsynth.models.autoregressive.sampler import Sampler
+from shardsynth.models.columns.card import Card, Count, ModelCard, Name, RelationCard
+from shardsynth.models.columns.checks import Array
 from shardsynth.models.columns.files import (
+    ARRAYS,
+    ModelFile,
     column_arrays,
     column_card,
-    column_of,
+    load_columns,
     read_files,
     unlearned_array,
     write_files,
@@ -30,12 +37,43 @@ from shardsynth.models.columns.files import (
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.ragged import Ragged
-from shardsynth.models.columns.relations import relation_from_json
+from shardsynth.models.training.saved_network import load_network
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _FORMAT = 1
+#: Codes are int16.
+MOST_CODES = 32_767
+#: Logits below this, divided by the least temperature, are finite in float32.
+_MOST_LOGIT = 1e36
+
+
+class ShapeCard(Card):
+    """Widths of the network."""
+
+    embedding: Annotated[int, Field(ge=1, le=1 << 20)]
+    hidden: Annotated[int, Field(ge=1, le=1 << 20)]
+
+
+class LearnedCard(Card):
+    """See ``codes.BinnedColumn``."""
+
+    name: Name
+    nullable: bool
+
+
+class AutoregressiveCard(ModelCard):
+    """``model.json`` of an autoregressive model; its options are checked by their class."""
+
+    family: Literal["autoregressive"]
+    rows: Count
+    torch: Name
+    options: dict[Name, Any]
+    shape: ShapeCard
+    learned: Annotated[list[LearnedCard], Field(min_length=1)]
+    relations: list[RelationCard]
+    together: list[list[Count]] = []
 
 
 @dataclass(frozen=True)
@@ -188,25 +226,51 @@ class AutoregressiveParameters(ColumnModel):
         Raises:
             ModelError: The folder holds no such model, or one of a later format.
         """
-        card, tensors, arrays = read_files(folder, ["autoregressive"], "an autoregressive model", _FORMAT)
-        table = tuple(column_of(column, i, arrays) for i, column in enumerate(card["columns"]))
-        by_name = {column.name: column for column in table}
-        learned = tuple(
-            BinnedColumn(by_name[c["name"]], arrays["ends"][i], c["nullable"]) for i, c in enumerate(card["learned"])
-        )
-        coding = Coding(table, learned, tuple(relation_from_json(r) for r in card["relations"]), tuple(card["notes"]))
-        network = Network(coding.sizes, card["shape"]["embedding"], card["shape"]["hidden"])
-        weights = {k: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("network.")}
-        network.load_state_dict({k[len("network.") :]: v for k, v in weights.items()})
-        return cls(
-            schema_from_text(card["schema"]),
-            AutoregressiveOptions.from_json(card["options"]),
-            coding,
-            network.eval(),
-            torch.from_numpy(tensors["calibration"]),
-            card["rows"],
-            card["generators"],
-            card["formats"],
-            card["name"],
-            together=tuple(tuple(group) for group in card.get("together", ())),
-        )
+        file = read_files(folder, ["autoregressive"], "an autoregressive model", _FORMAT, AutoregressiveCard)
+        schema, table, relations = load_columns(file)
+        try:
+            options = AutoregressiveOptions.from_json(file.plain["options"])
+        except ModelError as error:
+            raise file.wrong(str(error)) from None
+        learned = _learned_columns(file, table)
+        coding = Coding(table, learned, relations, tuple(file.card.notes))
+        embedding, hidden = file.card.shape.embedding, file.card.shape.hidden
+        network = load_network(file, lambda: Network(coding.sizes, embedding, hidden), (embedding, hidden))
+        file.check({"calibration": Array("float32", (sum(coding.sizes),))})
+        file.refuse_others()
+        calibration = torch.from_numpy(file.arrays["calibration"])
+        if not network.reach(calibration) < _MOST_LOGIT:
+            raise file.wrong("the weights of the network are too large", ARRAYS)
+        generators, formats = file.plain["generators"], file.plain["formats"]
+        together = tuple(tuple(group) for group in file.card.together)
+        if any(number >= len(learned) for group in together for number in group):
+            raise file.wrong("together: names a column that is not there")
+        model = cls(
+            schema, options, coding, network, calibration, file.card.rows, generators, formats, file.card.name,
+            together=together,
+        )  # fmt: skip
+        _ = model.order  # raises ModelError if the column cannot be balanced
+        return model
+
+
+def _learned_columns(file: ModelFile, table: Sequence[FittedColumn]) -> tuple[BinnedColumn, ...]:
+    """The learned columns, their codes checked: each holds one segment or more, and the last one ends with them."""
+    by_name = {column.name: column for column in table}
+    names = [column.name for column in file.card.learned]
+    if sorted(names) != sorted(c.name for c in table if c.treatment == "latent"):
+        raise file.wrong("learned: are not the columns of treatment latent, each once")
+    segments = [len(_segments(by_name[name])) for name in names]
+    wanted = Array("int64", parts=names, minimum=1, maximum=segments, increasing=True)
+    ends = file.check({"ends": wanted})["ends"]
+    columns = []
+    for number, card in enumerate(file.card.learned):
+        column = BinnedColumn(by_name[card.name], ends[number], card.nullable)
+        if not 0 < column.size <= MOST_CODES or not len(column.ends) or column.ends[-1] != segments[number]:
+            raise file.wrong(f"array 'ends' of {card.name!r} does not end with its segments", ARRAYS)
+        columns.append(column)
+    return tuple(columns)
+
+
+def _segments(column: FittedColumn) -> NDArray[np.float64]:
+    assert column.marginal is not None
+    return column.marginal.lo

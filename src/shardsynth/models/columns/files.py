@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,26 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from shardsynth.data.values import Precision
+from shardsynth.data.columns import schema_from_text
+from shardsynth.data.values import Precision, kind_of, plain_type
 from shardsynth.errors import ModelError
+from shardsynth.models.columns.arrow_stream import is_plain_stream
+from shardsynth.models.columns.card import ModelCard, parsed, read_model_json
+from shardsynth.models.columns.checks import Array, check_arrays, starts
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
 from shardsynth.models.columns.ragged import Ragged
+from shardsynth.models.columns.references import check_references
+from shardsynth.models.columns.relations import Relation, relation_from_json
 from shardsynth.sampling.identifiers import make
 from shardsynth.standalone.files import write_atomic
+from shardsynth.standalone.memory import available_memory
+
+#: The two files of a model.
+CARD, ARRAYS = "model.json", "model.safetensors"
+#: Largest absolute value on an axis: differences and products with a grid unit stay finite.
+LARGEST = 0.25 * float(np.finfo(np.float64).max)
+#: A model in memory takes about so many times the size of its arrays' file.
+_COPIES = 2
 
 
 def write_files(
@@ -42,34 +57,152 @@ def write_files(
     write_atomic(folder / "model.json", text)
 
 
-def read_files(
-    folder: Path, families: Sequence[str], title: str, newest: int
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict[str, Ragged]]:
-    """Read what ``write_files`` wrote: card, tensors, and the ragged arrays among them. Runs no code from the folder.
+@dataclass
+class ModelFile:
+    """The two files of a model's folder, while it is loaded. Nothing but the card is checked before ``check``.
+
+    Attributes:
+        folder: The model's.
+        card: ``model.json``, checked against the family's schema.
+        plain: The same as plain data.
+        arrays: Those of ``model.safetensors``.
+    """
+
+    folder: Path
+    card: Any
+    plain: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    _checked: set[str] = field(default_factory=set)
+
+    def check(self, wanted: Mapping[str, Array]) -> dict[str, Ragged]:
+        """Check arrays (see ``checks.check_arrays``); those with parts are returned.
+
+        Raises:
+            ModelError: One is missing, or is not what it must be.
+        """
+        ragged = check_arrays(self.folder / ARRAYS, self.arrays, wanted)
+        self._checked |= {*wanted, *map(starts, ragged)}
+        return ragged
+
+    def refuse_others(self) -> None:
+        """ModelError if there is an array that was not checked."""
+        for name in sorted(set(self.arrays) - self._checked):
+            raise self.wrong(f"array {name[:80]!r} does not belong to the model", ARRAYS)
+
+    def wrong(self, what: str, name: str = CARD) -> ModelError:
+        """The error that says what is wrong in one of the files."""
+        return ModelError(f"{self.folder / name}: {what}; the file is damaged: fit or import the model again")
+
+
+def read_files(folder: Path, families: Sequence[str], title: str, newest: int, schema: type[ModelCard]) -> ModelFile:
+    """Read what ``write_files`` wrote. Runs no code from the folder.
 
     Args:
         folder: The model's.
         families: Families that the caller can read.
         title: Their name in an error, such as ``a native Gaussian copula``.
         newest: The latest format that the caller knows.
+        schema: Of ``model.json``.
 
     Raises:
-        ModelError: The folder holds no such model, or one of a later format.
+        ModelError: The folder holds no such model, one of a later format, or one that is damaged or does not fit into
+            this machine's memory.
     """
     folder = Path(folder)
     try:
-        card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        if card.get("engine") != "native" or card.get("family") not in families:
+        plain = read_model_json(folder / CARD)
+        if plain.get("engine") != "native" or plain.get("family") not in families:
             raise ModelError(f"{folder}: not {title}")
-        if card["format"] > newest:
-            raise ModelError(f"{folder}: written by a later shardsynth (format {card['format']})")
-        tensors = load_file(folder / "model.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"{folder}: no readable model.json and model.safetensors ({error})") from error
-    ragged = {
-        key: Ragged(value, tensors[f"{key}.starts"]) for key, value in tensors.items() if f"{key}.starts" in tensors
-    }
-    return card, tensors, ragged
+        if isinstance(plain.get("format"), int) and plain["format"] > newest:
+            raise ModelError(f"{folder}: written by a later shardsynth (format {plain['format']})")
+        card = parsed(schema, folder / CARD, plain)
+        size, room = (folder / ARRAYS).stat().st_size, available_memory()
+        if size * _COPIES > room:
+            raise ModelError(
+                f"{folder / ARRAYS}: needs about {size * _COPIES / 2**30:.1f} GiB of memory, {room / 2**30:.1f} GiB "
+                "are free; load it on a machine with more"
+            )
+        arrays = load_file(folder / ARRAYS)
+    except OSError as error:
+        raise ModelError(f"{folder}: no readable {CARD} and {ARRAYS} ({error.strerror or error})") from error
+    except (ValueError, TypeError, KeyError, SafetensorError, MemoryError):
+        raise ModelError(f"{folder / ARRAYS}: cannot be read; it is damaged: fit or import the model again") from None
+    return ModelFile(folder, card, plain, arrays)
+
+
+def load_columns(
+    file: ModelFile, *, least_code: int = 0, within: float = 1e-6, computed: str = "relation"
+) -> tuple[pa.Schema, tuple[FittedColumn, ...], tuple[Relation, ...]]:
+    """Schema, columns and relations of a model, checked.
+
+    Args:
+        file: The model's files.
+        least_code: Least code of a category; -1 where an imported model may draw "missing" as one.
+        within: What the probabilities of a column may miss in their sum.
+        computed: Treatment of the columns that relations compute: ``latent`` where the network draws them, too.
+
+    Raises:
+        ModelError: Something is not what it must be.
+    """
+    schema, cards = _schema(file), file.plain["columns"]
+    names = [card["name"] for card in cards]
+    encoded = file.check({"categories": Array("uint8", parts=names)})["categories"]
+    categories = [_decoded(file, i, encoded[i], schema) for i in range(len(cards))]
+    by_code = [card["marginal"] is not None and card["marginal"]["kind"] == "category" for card in cards]
+    held = [0 if values is None else len(values) for values in categories]
+    low = [least_code if coded else -LARGEST for coded in by_code]
+    high = [n - 1 if coded else LARGEST for n, coded in zip(held, by_code)]
+    value = Array("float64", parts=names, minimum=low, maximum=high, whole=by_code)
+    in_order = [not coded for coded in by_code]
+    arrays = file.check(
+        {
+            "probability": Array("float64", parts=names, minimum=0.0, sums_to=1.0, within=within),
+            "lo": replace(value, never_falls=in_order),
+            "hi": replace(value, never_falls=in_order, not_below="lo"),
+        }
+    )
+    for key in ("lo", "hi"):
+        if not np.array_equal(arrays[key].starts, arrays["probability"].starts):
+            raise file.wrong(f"array {starts(key)!r} is not that of 'probability'", ARRAYS)
+    columns = tuple(column_of(card, i, arrays, categories[i]) for i, card in enumerate(cards))
+    relations = tuple(relation_from_json(relation) for relation in file.plain.get("relations", ()))
+    check_references(file.wrong, schema, columns, relations, file.plain, computed)
+    return schema, columns, relations
+
+
+def _schema(file: ModelFile) -> pa.Schema:
+    """The model's Arrow schema, which has its columns in their order."""
+    try:
+        schema = schema_from_text(file.plain["schema"])
+        names, _ = schema.names, [str(type_) for type_ in schema.types]
+    except (pa.ArrowException, ValueError, OSError, MemoryError):
+        raise file.wrong("schema: is no Arrow schema") from None
+    if names != [card["name"] for card in file.plain["columns"]]:
+        raise file.wrong("columns: are not those of the schema")
+    if len(set(names)) < len(names):
+        raise file.wrong("columns: two have the same name")
+    return schema
+
+
+def _decoded(file: ModelFile, index: int, encoded: NDArray[np.uint8], schema: pa.Schema) -> pa.Array | None:
+    """Categories of a column, of its type, each once."""
+    where = f"array 'categories' of {schema.names[index]!r}"
+    if not len(encoded):
+        return None
+    try:
+        if not is_plain_stream(encoded.tobytes()):
+            raise file.wrong(f"{where} is no plain Arrow stream", ARRAYS)
+        categories = _categories(encoded)
+        categories.validate(full=True)
+        missing = categories.is_null(nan_is_null=True).true_count
+    except (pa.ArrowException, ValueError, IndexError, OSError, MemoryError):
+        raise file.wrong(f"{where} cannot be read", ARRAYS) from None
+    found, wanted = plain_type(categories.type), plain_type(schema.types[index])
+    if found != wanted and not (kind_of(found) == kind_of(wanted) == "text"):
+        raise file.wrong(f"{where} is of type {found}, not {wanted}", ARRAYS)
+    if missing:
+        raise file.wrong(f"{where} has missing values", ARRAYS)
+    return categories
 
 
 def column_card(column: FittedColumn) -> dict[str, Any]:
@@ -97,8 +230,10 @@ def column_arrays(columns: Sequence[FittedColumn]) -> dict[str, Ragged]:
     return arrays
 
 
-def column_of(card: Mapping[str, Any], index: int, arrays: Mapping[str, Ragged]) -> FittedColumn:
-    """Inverse of ``column_card`` and ``column_arrays``."""
+def column_of(
+    card: Mapping[str, Any], index: int, arrays: Mapping[str, Ragged], categories: pa.Array | None
+) -> FittedColumn:
+    """A column from its entry in the card, its arrays, and its categories."""
     marginal = None
     if card["marginal"] is not None:
         probability, lo, hi = (arrays[key][index] for key in ("probability", "lo", "hi"))
@@ -108,7 +243,7 @@ def column_of(card: Mapping[str, Any], index: int, arrays: Mapping[str, Ragged])
         card["role"],
         card["treatment"],
         marginal,
-        _categories(arrays["categories"][index]),
+        categories,
         None if card["precision"] is None else Precision.from_json(card["precision"]),
         card["emit_nan"],
         card["distribution"],
@@ -126,10 +261,8 @@ def _ipc(categories: pa.Array | None) -> NDArray[np.uint8]:
     return np.frombuffer(sink.getvalue(), np.uint8)
 
 
-def _categories(encoded: NDArray[np.uint8]) -> pa.Array | None:
+def _categories(encoded: NDArray[np.uint8]) -> pa.Array:
     """Inverse of ``_ipc``."""
-    if not len(encoded):
-        return None
     categories = pa.ipc.open_stream(encoded.tobytes()).read_all().column(0).combine_chunks()
     return categories.chunk(0) if isinstance(categories, pa.ChunkedArray) else categories
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from shardsynth.data.codec import (
     to_array,
     to_storage,
 )
-from shardsynth.data.values import Precision
+from shardsynth.data.values import INT64_DIGITS, Precision
 from shardsynth.data.values import native as native_values
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
@@ -83,14 +84,14 @@ class StorageForm:
         precision = self.column.precision or Precision()
         if precision.kind == "integer" and self.dtype.kind in "iu" and self._scale == 1:
             dtype = np.uint64 if self.dtype == np.uint64 else np.int64
-            return to_storage(precision.integers(np.asarray(values, np.float64), dtype), self.dtype)
+            return self._held(to_storage(precision.integers(np.asarray(values, np.float64), dtype), self.dtype))
         if precision.kind == "decimal" and self.dtype.kind in "iu" and self.exponent > precision.digits:
             # Scaled as integers once on the grid: 552.73 * 1e15 is no whole number of hundredths in float64.
             unit = 10 ** (self.exponent - precision.digits)
             most = np.iinfo(self.dtype).max // unit
             steps = np.rint(np.asarray(values, np.float64) * 10.0**precision.digits)
-            return to_storage(np.clip(steps, -most, most).astype(np.int64) * unit, self.dtype)
-        return to_storage(precision.snap(np.asarray(values, np.float64)) * self._scale, self.dtype)
+            return self._held(to_storage(np.clip(steps, -most, most).astype(np.int64) * unit, self.dtype))
+        return self._held(to_storage(precision.snap(np.asarray(values, np.float64)) * self._scale, self.dtype))
 
     def axis(self, values: Array) -> Array:
         """Axis values float64[n] of storage values (not for categories)."""
@@ -125,14 +126,36 @@ class StorageForm:
         return Spread(lo, hi - lo, self.dtype, rounded, multiplier, offset, divisor)
 
     def _inside(self, lo: Array, hi: Array, multiplier: int, offset: int) -> tuple[Array, Array]:
-        """The segments, clipped to the numbers that the dtype can store."""
+        """The segments, clipped to the numbers that the type can hold."""
+        if self.dtype.kind == "f":
+            largest = float(np.finfo(self.dtype).max)
+            return np.clip(lo, -largest, largest), np.clip(hi, -largest, largest)
         if self.dtype.kind not in "iu":
             return lo, hi
-        limits = np.iinfo(self.dtype)
-        least = float(-((offset - int(limits.min)) // multiplier))
-        most = (int(limits.max) - offset) // multiplier
+        limits = self._limits or (int(np.iinfo(self.dtype).min), int(np.iinfo(self.dtype).max))
+        least = float(-((offset - limits[0]) // multiplier))
+        most = (limits[1] - offset) // multiplier
         highest = float(most) if float(most) <= most else float(np.nextafter(float(most), 0.0))
         return np.clip(lo, least, highest), np.clip(hi, least, highest)
+
+    def _held(self, values: Array) -> Array:
+        """Storage values within what the type can hold, where that is less than what the dtype can."""
+        if self.dtype.kind == "f" and self.column.treatment == "relation":
+            largest = np.finfo(self.dtype).max
+            return np.clip(values, -largest, largest)
+        return values if self._limits is None else np.clip(values, *self._limits).astype(self.dtype)
+
+    @cached_property
+    def _limits(self) -> tuple[int, int] | None:
+        """Least and largest storage value of the type; None where these are those of the dtype."""
+        type_ = self.type.value_type if pa.types.is_dictionary(self.type) else self.type
+        if pa.types.is_time(type_):
+            return 0, 86_400 * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[type_.unit] - 1
+        if pa.types.is_decimal(type_) and self.exponent == type_.scale and type_.precision <= INT64_DIGITS:
+            return -(10**type_.precision - 1), 10**type_.precision - 1
+        if is_formatted(type_, self.datetime_format):
+            return -(2**63) + 1, 2**63 - 1  # the least integer would be "no time"
+        return None
 
     @property
     def _scale(self) -> float:

@@ -149,8 +149,8 @@ def _field(column: Column, sample: pa.Table) -> SampledColumn | None:
         return SampledColumn(column, codes, len(points), None, points)
     kind = column.value_type
     plain_types = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean)
-    if not (any(test(kind) for test in plain_types) or pa.types.is_floating(kind)):
-        return None
+    if not (any(test(kind) for test in plain_types) or pa.types.is_floating(kind)) or pa.types.is_float16(kind):
+        return None  # Arrow sorts no halves of floats
     plain = decoded(array)
     if pa.types.is_floating(kind):
         plain = pc.if_else(pc.is_nan(plain), pa.scalar(None, plain.type), plain)

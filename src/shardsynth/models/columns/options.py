@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from shardsynth.data.values import kind_of
 from shardsynth.errors import JobError, ModelError, did_you_mean
@@ -45,18 +45,38 @@ class NativeOptions(Options):
 
     @classmethod
     def from_json(cls: type[Parsed], data: Mapping[str, Any]) -> Parsed:
-        """Inverse of ``to_json``: the values in a model's file are not checked again.
+        """Inverse of ``to_json``; each value is checked alone.
 
         Raises:
-            ModelError: An option that this version does not have.
+            ModelError: An option that this version does not have, or a value that it cannot have.
         """
-        protection = data["protection"]
+        try:
+            protection = _Protection.model_validate(data["protection"])
+        except (ValidationError, KeyError):
+            raise ModelError("options.protection: wanted min_count, rare and clip") from None
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "protection"}
-        unknown = set(options) - {key for key, info in cls.model_fields.items() if not info.exclude}
-        if unknown:
-            raise ModelError(f"the model has options that this version does not know: {', '.join(sorted(unknown))}")
-        options["rare"] = Rare().model_copy(update={"min_count": protection["min_count"], "as_": protection["rare"]})
-        return cls().model_copy(update={**options, "extremes": "clip" if protection["clip"] else "keep"})
+        fields = {key: info for key, info in cls.model_fields.items() if not info.exclude}
+        if unknown := set(options) - set(fields):
+            names = ", ".join(key[:80] for key in sorted(unknown))
+            raise ModelError(f"the model has options that this version does not know: {names}")
+        for key, value in options.items():
+            try:
+                kind: Any = Annotated[(fields[key].annotation, *fields[key].metadata, None)]
+                TypeAdapter(kind).validate_python(value)
+            except ValidationError:
+                raise ModelError(f"options.{key}: a value that the option cannot have") from None
+        options["rare"] = Rare().model_copy(update={"min_count": protection.min_count, "as_": protection.rare})
+        return cls().model_copy(update={**options, "extremes": "clip" if protection.clip else "keep"})
+
+
+class _Protection(BaseModel):
+    """``marginals.Protection`` in a model's file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    min_count: int
+    rare: Literal["other", "drop", "keep"]
+    clip: bool
 
 
 class Distributions(Options):

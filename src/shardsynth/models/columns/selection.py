@@ -18,10 +18,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shardsynth.data.values import Precision, axis_of_native, instant_of, native
-from shardsynth.errors import ConditionError, did_you_mean
+from shardsynth.errors import ConditionError, cells, did_you_mean
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm
-from shardsynth.sampling.conditions import Condition, Scalar
+from shardsynth.sampling.conditions import Condition, Scalar, check_no_number, said
 
 Floats = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ def select(column: FittedColumn, form: StorageForm, tests: Sequence[Condition]) 
     """
     parts = _select_categories(column, tests) if column.categories is not None else _select_axis(column, form, tests)
     if not parts:
-        raise ConditionError(f"column {column.name!r}: {_shown(tests)} leaves no value; {_possible(column, form)}")
+        raise ConditionError(f"column {column.name!r}: {said(tests)} leaves no value{cells(_possible(column, form))}")
     return Selection(parts)
 
 
@@ -86,6 +86,7 @@ def _select_categories(column: FittedColumn, tests: Sequence[Condition]) -> dict
 def _category_mask(column: FittedColumn, test: Condition) -> NDArray[np.bool_]:
     """Categories that pass one test."""
     categories: pa.Array = column.categories
+    check_no_number(column.name, test.values, categories.type)
     values = categories.to_pylist()
     if test.operator in ("in", "not in"):
         mask = np.zeros(len(values), np.bool_)
@@ -98,7 +99,8 @@ def _category_mask(column: FittedColumn, test: Condition) -> NDArray[np.bool_]:
             ]
             if not codes:
                 raise ConditionError(
-                    f"column {column.name!r}: no category {wanted!r} in the model{_nearest_category(values, wanted)}"
+                    f"column {column.name!r}: no category {test.quoted(wanted)} in the model"
+                    f"{cells(_nearest_category(values, wanted))}"
                 )
             mask[codes] = True
         return mask if test.operator == "in" else ~mask
@@ -111,7 +113,7 @@ def _category_mask(column: FittedColumn, test: Condition) -> NDArray[np.bool_]:
         return np.array([_compare(value, test.operator, bound) for value in values], np.bool_)
     except TypeError:
         raise ConditionError(
-            f"column {column.name!r} ({categories.type}) cannot be compared with {test.values[0]!r}"
+            f"column {column.name!r} ({categories.type}) cannot be compared with {test.quoted(test.values[0])}"
         ) from None
 
 
@@ -239,6 +241,7 @@ def _onto(number: float, step: float, column: FittedColumn, side: int) -> float:
 
 def _number(column: FittedColumn, form: StorageForm, value: Scalar) -> float:
     """A value on the column's axis."""
+    check_no_number(column.name, [value], form.type, form.datetime_format)
     data_type = form.type.value_type if pa.types.is_dictionary(form.type) else form.type
     if isinstance(value, (int, float)) and form.datetime_format is None:
         return float(value)
@@ -281,7 +284,7 @@ def _check_possible(column: FittedColumn, form: StorageForm, value: Scalar, numb
         inside = column.precision.snap(inside)
     nearest = inside[np.argmin(np.abs(inside - number))]
     raise ConditionError(
-        f"column {column.name!r} is never {value!r} in the model; the nearest is {_text(nearest, form)}"
+        f"column {column.name!r} is never {value!r} in the model{cells(f'; the nearest is {_text(nearest, form)}')}"
     )
 
 
@@ -291,18 +294,14 @@ def _possible(column: FittedColumn, form: StorageForm) -> str:
     assert marginal is not None
     if column.categories is not None:
         values = [column.categories[int(code)].as_py() for code in marginal.lo]
-        return f"the model has {', '.join(map(repr, values[:8]))}{', ...' if len(values) > 8 else ''}"
+        return f"; the model has {', '.join(map(repr, values[:8]))}{', ...' if len(values) > 8 else ''}"
     ends = np.array([marginal.lo.min(), marginal.hi.max()])
     if column.precision is not None:
         ends = column.precision.snap(ends)
-    return f"the model goes from {_text(ends[0], form)} to {_text(ends[1], form)}"
+    return f"; the model goes from {_text(ends[0], form)} to {_text(ends[1], form)}"
 
 
 def _text(axis_value: float, form: StorageForm) -> str:
     """A value of the axis as text, as the table writes it."""
     value = form.array(form.of_raw(np.array([axis_value])), None)[0].as_py()
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _shown(tests: Sequence[Condition]) -> str:
-    return " and ".join(map(str, tests))

@@ -101,7 +101,7 @@ class Compiler:
             alternatives = self._alternatives(name, conditions.on(name))
             if len(boxes) * len(alternatives) > _MOST_BOXES:
                 raise ConditionError(
-                    f"{conditions}: too many combinations ({len(boxes)} x {len(alternatives)}); "
+                    f"{conditions.said}: too many combinations ({len(boxes)} x {len(alternatives)}); "
                     f"test fewer columns at once, or {name!r} by a range"
                 )
             boxes = [
@@ -110,7 +110,7 @@ class Compiler:
                 if (intersection := box.and_(other)) is not None
             ]
             if not boxes:
-                raise ConditionError(f"{conditions}: contradictory: nothing is left once {name!r} is tested")
+                raise ConditionError(f"{conditions.said}: contradictory: nothing is left once {name!r} is tested")
         return boxes
 
     def _alternatives(self, name: str, tests: Sequence[Condition]) -> list[Alternative]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
 from shardsynth.data.gaps import filled
-from shardsynth.data.values import axis, decoded
+from shardsynth.data.values import axis, decoded, without_view
 from shardsynth.errors import ConditionError
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm
@@ -114,7 +114,8 @@ def _known_column(model: CopulaParameters, place: int, rows: pa.Table) -> _Known
     if column.treatment != "latent" or column.marginal is None:
         return _KnownColumn(column, missing, no_values, None)
     if column.categories is not None:
-        index = pc.index_in(array, value_set=column.categories.cast(array.type))
+        plain = without_view(array)
+        index = pc.index_in(plain, value_set=column.categories.cast(plain.type))
         codes = np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
         segment_of = np.full(len(column.categories) + 1, -1, np.int64)
         segment_of[column.marginal.lo.astype(np.int64)] = np.arange(len(column.marginal.lo))

@@ -161,7 +161,8 @@ class CopulaConditions:
                 self.accepted += len(out)
                 return
         raise ConditionError(
-            f"{self.conditions}: too improbable to sample ({_MOST_ATTEMPTS} proposals for one row); relax one of them"
+            f"{self.conditions.said}: too improbable to sample ({_MOST_ATTEMPTS} proposals for one row); "
+            "relax one of them"
         )
 
 

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shardsynth.data.columns import Column, schema_from_text, schema_to_text
+from shardsynth.data.columns import Column, schema_to_text
 from shardsynth.errors import ModelError
-from shardsynth.models.columns.files import column_arrays, column_card, column_of, read_files, write_files
+from shardsynth.models.columns.card import Card, Count, ModelCard, RelationCard, Share
+from shardsynth.models.columns.checks import Array
+from shardsynth.models.columns.files import (
+    ARRAYS,
+    column_arrays,
+    column_card,
+    load_columns,
+    read_files,
+    write_files,
+)
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent
 from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.ragged import Ragged
-from shardsynth.models.columns.relations import Relation, relation_from_json
-from shardsynth.models.copula.classes import ClassesFit, Group, group_entries, groups_from, groups_of
+from shardsynth.models.columns.relations import Relation
+from shardsynth.models.copula.classes import ClassesFit, Group, group_entries, groups_of
+from shardsynth.models.copula.saved_classes import ClassesCard, load_groups
 from shardsynth.models.copula.tables import (
     GRID,
+    LEVELS,
+    MIN_LANES,
+    REACH,
     Integers,
     check_exact,
+    check_factor,
     cut_marginal,
     factor_of,
     missing_cut,
@@ -34,6 +48,25 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _FORMAT, _FORMAT_WITH_CLASSES = 1, 2
+#: What the probabilities of a column's segments may miss: up to 2e-7 for each segment that is left out.
+_THINNED = 1e-2
+
+
+class LatentCard(Card):
+    """See ``fitted.Latent``."""
+
+    kind: Literal["value", "missing"]
+    columns: list[Count]
+    p_missing: Share
+
+
+class CopulaCard(ModelCard):
+    """``model.json`` of a copula."""
+
+    family: Literal["gaussian_copula"]
+    latents: list[LatentCard]
+    relations: list[RelationCard]
+    classes: ClassesCard = ClassesCard(target=0, groups=[])
 
 
 @dataclass(frozen=True)
@@ -177,26 +210,44 @@ class CopulaParameters(ColumnModel):
         Raises:
             ModelError: The folder holds no such model, or one of a later format.
         """
-        card, tensors, ragged = read_files(
-            folder, ["gaussian_copula"], "a native Gaussian copula", _FORMAT_WITH_CLASSES
-        )
-        columns = tuple(column_of(column, i, ragged) for i, column in enumerate(card["columns"]))
-        classes = card.get("classes")
-        upper = tensors["levels"]
+        file = read_files(folder, ["gaussian_copula"], "a native Gaussian copula", _FORMAT_WITH_CLASSES, CopulaCard)
+        # an imported model may draw "missing" as a category; segments that are never drawn are left out
+        schema, columns, relations = load_columns(file, least_code=-1, within=_THINNED)
+        latents = tuple(Latent(x.kind, tuple(x.columns), x.p_missing) for x in file.card.latents)
+        check_latents(file.wrong, latents, columns)
+        names = [_latent_name(latent, columns) for latent in latents]
+        segments = [2 if x.kind == "missing" else len(_segments(columns[x.columns[0]])) for x in latents]
+        ragged = file.check(
+            {
+                "factor": Array("int32", (len(latents), max(len(latents), MIN_LANES))),
+                "levels": Array("int32", (LEVELS // 2,), minimum=1, maximum=REACH * GRID, increasing=True, parity=1),
+                "cuts": Array(
+                    "int32", parts=names, lengths=np.array(segments) - 1, minimum=-REACH * GRID, maximum=REACH * GRID,
+                    increasing=True, parity=0,
+                ),
+            }
+        )  # fmt: skip
+        groups = load_groups(file, columns, latents, _THINNED)
+        file.refuse_others()
+        upper, factor = file.arrays["levels"], file.arrays["factor"]
+        try:
+            check_factor(factor, int(upper[-1]))
+        except ModelError as error:
+            raise file.wrong(f"array 'factor': {error}", ARRAYS) from None
         return cls(
-            schema_from_text(card["schema"]),
+            schema,
             columns,
-            tuple(Latent(x["kind"], tuple(x["columns"]), x["p_missing"]) for x in card["latents"]),
-            tuple(ragged["cuts"][i].astype(np.int64) for i in range(len(card["latents"]))),
-            tensors["factor"],
+            latents,
+            tuple(ragged["cuts"][i].astype(np.int64) for i in range(len(latents))),
+            factor,
             np.concatenate([-upper[::-1], upper]),
-            tuple(relation_from_json(r) for r in card["relations"]),
-            card["generators"],
-            card["formats"],
-            card["name"],
-            tuple(card["notes"]),
-            () if classes is None else groups_from(classes, ragged, columns),
-            -1 if classes is None else classes["target"],
+            relations,
+            file.plain["generators"],
+            file.plain["formats"],
+            file.card.name,
+            tuple(file.card.notes),
+            groups,
+            file.card.classes.target if groups else -1,
         )
 
     def array(self, index: int, drawn: Mapping[str, Any], first: int, n: int) -> pa.Array:
@@ -222,6 +273,35 @@ class CopulaParameters(ColumnModel):
         if column.name not in self.generators:
             raise ModelError(f"column {column.name!r}: the model has no generator for it")
         return make(self.generators[column.name], data_type, first, n)
+
+
+def _segments(column: FittedColumn) -> NDArray[np.float64]:
+    assert column.marginal is not None
+    return column.marginal.lo
+
+
+def _latent_name(latent: Latent, columns: Sequence[FittedColumn]) -> str:
+    return f"{columns[latent.columns[0]].name}{' is missing' if latent.kind == 'missing' else ''}"
+
+
+def check_latents(
+    wrong: Callable[[str], ModelError], latents: Sequence[Latent], columns: Sequence[FittedColumn]
+) -> None:
+    """Check that each column of treatment ``latent`` has one latent for its value, and at most one for being missing.
+
+    Raises:
+        ModelError: From ``wrong``, which gets what is wrong.
+    """
+    for kind in ("value", "missing"):
+        driven = [column for latent in latents if latent.kind == kind for column in latent.columns]
+        if len(set(driven)) < len(driven) or any(column >= len(columns) for column in driven):
+            raise wrong(f"latents: of kind {kind} name a column twice, or one that is not there")
+        if kind == "value" and {columns[i].name for i in driven} != {
+            c.name for c in columns if c.treatment == "latent"
+        }:
+            raise wrong("latents: those of kind value are not of the learned columns")
+    if any(not latent.columns or (latent.kind == "value" and len(latent.columns) > 1) for latent in latents):
+        raise wrong("latents: one has no column, or several for one value")
 
 
 def _few_values(column: FittedColumn) -> bool:

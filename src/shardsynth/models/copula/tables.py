@@ -32,13 +32,15 @@ GRID_BITS = 22
 GRID = 1 << GRID_BITS
 #: Latents are looked up between -8 and 8; beyond lies a probability of 1.2e-15.
 REACH = 8
-_LEVELS = 1 << 16
-_MIN_LANES = 8
+LEVELS = 1 << 16
+MIN_LANES = 8
 _MAX_SEGMENT = 1 / 512  # heavier segments are cut: inside a segment, the place is independent of all other columns
 _MOST_ATOMS = 2048
 _SHIFTS = range(3, 13)
 _MAX_PASSES = 8
 _EXACT = 2.0**53
+#: What the length of a row of the factor may be off by rounding.
+_UNIT_LENGTH = 1e-4
 
 
 def normal_levels() -> NDArray[np.int32]:
@@ -48,9 +50,9 @@ def normal_levels() -> NDArray[np.int32]:
     """
     from scipy.special import ndtri
 
-    inner = ndtri(np.arange(_LEVELS // 2, _LEVELS) / _LEVELS)
+    inner = ndtri(np.arange(LEVELS // 2, LEVELS) / LEVELS)
     density = np.append(np.exp(-0.5 * inner**2) / np.sqrt(2 * np.pi), 0.0)
-    upper = _LEVELS * (density[:-1] - density[1:])
+    upper = LEVELS * (density[:-1] - density[1:])
     upper /= np.sqrt(np.mean(upper**2))
     upper_half = odd(upper)
     return np.concatenate([-upper_half[::-1], upper_half]).astype(np.int32)
@@ -79,7 +81,7 @@ def factor_of(correlation: Floats) -> NDArray[np.int32]:
         ModelError: The matrix is far from positive semi-definite, or too large for exact sums.
     """
     size = len(correlation)
-    lanes = max(size, _MIN_LANES)
+    lanes = max(size, MIN_LANES)
     if size == 0:
         return np.zeros((0, lanes), np.int32)
     try:
@@ -111,6 +113,24 @@ def check_exact(factor: Integers, largest: int) -> None:
     reach = np.abs(factor.astype(np.float64)).sum(axis=1).max(initial=0.0) * largest
     if reach >= _EXACT:
         raise ModelError(f"{factor.shape[1]} latents are too many for exact sums ({reach:.2g} of 2^53)")
+
+
+def check_factor(factor: NDArray[np.int32], largest: int) -> None:
+    """Check a factor that comes from a file: rows of odd sum and of length 1, whose sums are exact.
+
+    Args:
+        factor: int32[d, m].
+        largest: Largest deviate.
+
+    Raises:
+        ModelError: It is not so.
+    """
+    wide = factor.astype(np.int64)
+    if not (wide.sum(axis=1) & 1).all():
+        raise ModelError("a row has an even sum")
+    if (np.abs(np.sqrt((wide.astype(np.float64) ** 2).sum(axis=1)) / GRID - 1.0) > _UNIT_LENGTH).any():
+        raise ModelError("a row is not of length 1")
+    check_exact(wide, largest)
 
 
 def _cosines(rows: int, columns: int) -> Floats:

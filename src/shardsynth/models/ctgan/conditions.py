@@ -101,7 +101,7 @@ class DeepConditions:
             proposed += 4 * BLOCK
         if accepted < _LEAST:
             raise ConditionError(
-                f"{conditions}: of {proposed:,} rows that {model.name!r} ({model.options.family}) proposed, "
+                f"{conditions.said}: of {proposed:,} rows that {model.name!r} ({model.options.family}) proposed, "
                 f"{'none meets' if not accepted else f'only {accepted} meet'} this: relax a test, or use a "
                 "gaussian_copula, which rejects no rows"
             )

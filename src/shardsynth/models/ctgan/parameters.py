@@ -1,37 +1,60 @@
 """A trained CTGAN, CopulaGAN or TVAE as plain data: drawn, saved and loaded like every native model."""
 
-from __future__ import annotations
+from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
-from shardsynth.data.columns import schema_from_text, schema_to_text
-from shardsynth.models.columns.files import column_arrays, column_card, column_of, read_files, write_files
+from shardsynth.data.columns import schema_to_text
+from shardsynth.errors import ModelError
+from shardsynth.models.columns.card import Card, Count, ModelCard, Name, RelationCard, Share
+from shardsynth.models.columns.files import column_card, load_columns, read_files, write_files
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.operands import Values
-from shardsynth.models.columns.ragged import Ragged
-from shardsynth.models.columns.relations import Relation, relation_from_json
+from shardsynth.models.columns.relations import Relation
 from shardsynth.models.ctgan.codes import DeepCoding, Layout
-from shardsynth.models.ctgan.columns import ModeColumn
-from shardsynth.models.ctgan.modes import Modes
 from shardsynth.models.ctgan.networks import Decoder, Generator
-from shardsynth.models.ctgan.options import DeepOptions
+from shardsynth.models.ctgan.options import FAMILIES, DeepOptions
 from shardsynth.models.ctgan.sampler import Drawn, Sampler
+from shardsynth.models.ctgan.saved_columns import coding_arrays, load_mode_columns
 from shardsynth.models.training.device import choose_device
+from shardsynth.models.training.saved_network import load_network
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _FORMAT = 1
+
+
+class LearnedCard(Card):
+    """See ``columns.ModeColumn``."""
+
+    name: Name
+    nullable: bool
+    normal: bool
+    coin: Share = 0.0
+
+
+class DeepCard(ModelCard):
+    """``model.json`` of a deep model; its options are checked by their class."""
+
+    family: Literal["ctgan", "copulagan", "tvae"]
+    rows: Count
+    torch: Name
+    options: dict[Name, Any]
+    learned: Annotated[list[LearnedCard], Field(min_length=1)]
+    relations: list[RelationCard] = []
+
+
 Network = Union[Generator, Decoder]
 
 
@@ -205,7 +228,7 @@ class DeepParameters(ColumnModel):
         if self.coding.relations:
             card["relations"] = [relation.to_json() for relation in self.coding.relations]
         network = {f"network.{key}": value.detach().cpu().numpy() for key, value in self.network.state_dict().items()}
-        write_files(folder, card, network, _arrays(self.coding))
+        write_files(folder, card, network, coding_arrays(self.coding))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -214,59 +237,17 @@ class DeepParameters(ColumnModel):
         Raises:
             ModelError: The folder holds no such model, or one of a later format.
         """
-        card, tensors, ragged = read_files(folder, ("ctgan", "copulagan", "tvae"), "a native deep model", _FORMAT)
-        table = tuple(column_of(column, i, ragged) for i, column in enumerate(card["columns"]))
-        by_name = {column.name: column for column in table}
-        learned = tuple(_deep_column(c, i, by_name[c["name"]], ragged) for i, c in enumerate(card["learned"]))
-        relations = tuple(relation_from_json(relation) for relation in card.get("relations", ()))
-        coding = DeepCoding(table, learned, tuple(card["notes"]), relations)
-        options = DeepOptions.from_json(card["options"])
-        network = make_network(options, coding.layout)
-        weights = {k: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("network.")}
-        network.load_state_dict({k[len("network.") :]: v for k, v in weights.items()})
-        return cls(
-            schema_from_text(card["schema"]),
-            options,
-            coding,
-            network.eval(),
-            card["rows"],
-            card["generators"],
-            card["formats"],
-            card["name"],
-        )
-
-
-#: Arrays of a ``ModeColumn`` in the model file.
-_CODE_KEYS = {
-    "share": np.float64,
-    "mean": np.float64,
-    "std": np.float64,
-    "weight": np.float64,
-    "learned": np.int64,
-    "folded": np.int64,
-    "folded_share": np.float64,
-}
-
-
-def _arrays(coding: DeepCoding) -> dict[str, Ragged]:
-    """The arrays of all columns, one tensor per kind of array."""
-    none = np.zeros(0)
-    arrays: dict[str, list[NDArray[Any]]] = {"share": [c.share for c in coding.columns]}
-    for key in ("mean", "std", "weight"):
-        arrays[key] = [none if c.modes is None else getattr(c.modes, key) for c in coding.columns]
-    for key in ("learned", "folded", "folded_share"):
-        arrays[key] = [none if c.is_axis else getattr(c, key) for c in coding.columns]
-    return {
-        **column_arrays(coding.table),
-        **{key: Ragged.of(arrays[key], dtype) for key, dtype in _CODE_KEYS.items()},
-    }
-
-
-def _deep_column(card: Mapping[str, Any], index: int, fitted: FittedColumn, ragged: Mapping[str, Ragged]) -> ModeColumn:
-    """A learned column from its entry in the card and the arrays."""
-    arrays = {key: ragged[key][index] for key in _CODE_KEYS}
-    if len(arrays["mean"]):
-        modes = Modes(arrays["mean"], arrays["std"], arrays["weight"])
-        return ModeColumn(fitted, arrays["share"], card["nullable"], modes, card["normal"], coin=card.get("coin", 0.0))
-    codes = (arrays["learned"], arrays["folded"], arrays["folded_share"])
-    return ModeColumn(fitted, arrays["share"], card["nullable"], None, False, *codes)
+        file = read_files(folder, FAMILIES, "a native deep model", _FORMAT, DeepCard)
+        schema, table, relations = load_columns(file, computed="latent")
+        try:
+            options = DeepOptions.from_json(file.plain["options"])
+        except ModelError as error:
+            raise file.wrong(str(error)) from None
+        if options.family != file.card.family:
+            raise file.wrong("options.family: is not the model's")
+        coding = DeepCoding(table, load_mode_columns(file, table), tuple(file.card.notes), relations)
+        widths = options.generator_dim if options.is_gan else options.decompress_dims
+        network = load_network(file, lambda: make_network(options, coding.layout), (options.embedding_dim, *widths))
+        file.refuse_others()
+        generators, formats = file.plain["generators"], file.plain["formats"]
+        return cls(schema, options, coding, network, file.card.rows, generators, formats, file.card.name)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor, nn
 
+from shardsynth.errors import ModelError
 from shardsynth.models.ctgan.codes import Layout
 from shardsynth.models.ctgan.networks import Decoder, Generator
 from shardsynth.models.training.torch_threads import torch_threads
@@ -282,6 +283,8 @@ class Sampler:
         """One whole block."""
         noise, share, place_noise, uniform = self._random(key, number * self.block_rows, self.block_rows)
         raw = self.forward(noise, self._conditions(uniform, flat))
+        if not torch.isfinite(raw.sum()) and not torch.isfinite(raw).all():  # the sum is cheap, but may overflow
+            raise ModelError("the model's network makes numbers that are not finite; fit or import the model again")
         numbers = len(self.layout.tanh)
         places = torch.tanh_(raw[:numbers])
         if self.sigma is not None:

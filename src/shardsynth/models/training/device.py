@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from shardsynth.errors import InputError
+from shardsynth.standalone import memory
 
 
 def choose_device(device: str) -> torch.device:
@@ -91,15 +92,4 @@ def runs_on(built: Sequence[str], major: int, minor: int) -> bool:
 
 def available_memory(device: torch.device) -> int:
     """Bytes that training may use: free ones of the GPU; else of the machine, within its control group's limit."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path, pick in (
-        ("/proc/meminfo", lambda text: int(text.split("MemAvailable:")[1].split()[0]) * 1024),
-        ("/sys/fs/cgroup/memory.max", int),
-    ):
-        try:
-            limits.append(pick(Path(path).read_text(encoding="ascii")))
-        except (OSError, ValueError, IndexError):
-            continue
-    return min(limits)
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else memory.available_memory()

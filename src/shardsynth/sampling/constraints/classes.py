@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from shardsynth.errors import JobError
+from shardsynth.errors import JobError, of_library
 
 
 def find_class(path: str) -> Any:
@@ -28,8 +28,7 @@ def find_class(path: str) -> Any:
             module = importlib.import_module(module_name)
     except Exception as error:
         raise JobError(
-            f"constraint {path!r}: {module_name!r} cannot be imported here ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'}); "
+            f"constraint {path!r}: {module_name!r} cannot be imported here ({of_library(error)}); "
             "check the name, and that it can be imported where the tasks run"
         ) from None
     from sdv.cag import ProgrammableConstraint

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,14 @@ import pyarrow.compute as pc
 from shardsynth.data.columns import Column
 from shardsynth.data.values import column_native, decoded, instant_of, kind_of
 from shardsynth.errors import ConditionError, did_you_mean
-from shardsynth.sampling.conditions import Condition, Conditions, Scalar
+from shardsynth.sampling.conditions import Condition, Conditions, Scalar, check_no_number, said
 from shardsynth.sampling.constraints.combined import JOINT, CombinationStep, OneHotStep
 from shardsynth.sampling.constraints.rejection import RowTest
 from shardsynth.sampling.constraints.step import Mask, missing_of
 from shardsynth.sampling.constraints.table import TableConstraints
 
+#: Arrow makes decimals of Python's up to 76 digits.
+_WIDE = 10**38
 _COMPARE = {"<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal}
 
 
@@ -79,8 +83,8 @@ def _choice(step: CombinationStep | OneHotStep, tests: Sequence[Condition], cate
     columns, broken = step.restore({step.name: joint}, n)
     chosen = meets(tests, pa.RecordBatch.from_arrays(list(columns.values()), list(columns))) & ~broken
     if not chosen.any():
-        raise ConditionError(f"condition {' and '.join(map(str, tests))}: no combination that the model holds meets it")
-    return Condition(step.name, "in", tuple(labels.filter(pa.array(chosen)).to_pylist()))
+        raise ConditionError(f"condition {said(tests)}: no combination that the model holds meets it")
+    return Condition(step.name, "in", tuple(labels.filter(pa.array(chosen)).to_pylist()), from_data=True)
 
 
 def meets(tests: Sequence[Condition], batch: pa.RecordBatch, layouts: Mapping[str, str] | None = None) -> Mask:
@@ -101,12 +105,13 @@ def meets(tests: Sequence[Condition], batch: pa.RecordBatch, layouts: Mapping[st
         if test.operator == "null":
             passed &= missing == bool(test.values[0])
             continue
+        layout = (layouts or {}).get(test.column)
+        check_no_number(test.column, test.values, array.type, layout)
         try:
-            layout = (layouts or {}).get(test.column)
             outcome = _compared(test, array) if layout is None else _compared_instants(test, array, layout)
         except (pa.ArrowException, ValueError, TypeError):
             raise ConditionError(
-                f"condition {test}: a column of type {array.type} cannot be compared with such a value"
+                f"condition {test.said}: a column of type {array.type} cannot be compared with such a value"
             ) from None
         passed &= np.asarray(pc.fill_null(outcome, False).to_numpy(zero_copy_only=False), np.bool_) & ~missing
     return passed
@@ -131,20 +136,33 @@ def _instant(value: Scalar, type_: pa.DataType) -> Any:
     return moment.tz_localize(type_.tz) if moment.tzinfo is None else moment.tz_convert(type_.tz)
 
 
+def _fitting(value: Scalar, type_: pa.DataType) -> Scalar:
+    """A whole number as one that Arrow can compare with a column: it makes no array of one beyond 64 bits."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if pa.types.is_integer(type_):
+        limits = np.iinfo(np.uint64 if type_ == pa.uint64() else np.int64)
+        return value if limits.min <= value <= limits.max else math.copysign(math.inf, value)
+    if pa.types.is_decimal(type_) and abs(value) < _WIDE:
+        return Decimal(value)
+    return float(value) if pa.types.is_decimal(type_) or pa.types.is_floating(type_) else value
+
+
 def _compared(test: Condition, array: pa.Array) -> Any:
     nature = kind_of(array.type)
     if nature == "text" and test.operator in _COMPARE:
         raise TypeError
-    if nature in ("integer", "boolean", "decimal") and any(isinstance(v, float) for v in test.values):
+    wanted = [_fitting(value, array.type) for value in test.values]
+    if nature in ("integer", "boolean", "decimal") and any(isinstance(v, float) for v in wanted):
         array = array.cast(pa.float64())
     elif nature == "integer" and array.type != pa.uint64():
         array = array.cast(pa.int64())  # so that an int8 can be compared with 300
     if nature == "boolean":
         array = array.cast(pa.int8())
     if pa.types.is_timestamp(array.type):
-        values = pa.array([_instant(v, array.type) for v in test.values], array.type)
+        values = pa.array([_instant(v, array.type) for v in wanted], array.type)
     else:
-        values = pa.array([int(v) if isinstance(v, bool) and nature != "text" else v for v in test.values])
+        values = pa.array([int(v) if isinstance(v, bool) and nature != "text" else v for v in wanted])
         values = values.cast(array.type)
     if test.operator in ("in", "not in"):
         inside = pc.is_in(array, value_set=values)

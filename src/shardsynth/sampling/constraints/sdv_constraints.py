@@ -16,7 +16,7 @@ import pyarrow as pa
 from shardsynth.data import frames
 from shardsynth.data.columns import Column
 from shardsynth.data.metadata import TABLE
-from shardsynth.errors import JobError
+from shardsynth.errors import JobError, of_library
 from shardsynth.sampling.constraints.classes import find_class
 from shardsynth.sampling.constraints.declared import columns_in, describe, is_programmed
 
@@ -53,6 +53,8 @@ def build(declared: Declared, number: int) -> Any:
         except JobError:
             raise
         except Exception as error:
+            if is_programmed(declared):  # the user's own code, which may have read the table
+                raise JobError(f"{describe(declared, number)}: its class cannot be made: {of_library(error)}") from None
             raise JobError(f"{describe(declared, number)}: SDV refuses it: {_first_line(error)}") from None
 
 
