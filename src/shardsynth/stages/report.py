@@ -230,7 +230,7 @@ def _versions() -> dict[str, str]:
 
 
 #: Columns of a loss history that are not losses.
-_NO_LOSSES = ("epoch", "batch", "step", "quality", "gap")
+_NO_LOSSES = ("epoch", "batch", "step", "quality", "gap", "membership")
 
 
 def _losses(path: Path) -> dict[str, list[float]]:

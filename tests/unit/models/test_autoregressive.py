@@ -14,7 +14,7 @@ from shardsynth.errors import JobError  # noqa: E402
 from shardsynth.models.autoregressive.network import Network, draw_orders  # noqa: E402
 from shardsynth.models.autoregressive.options import AutoregressiveOptions  # noqa: E402
 from shardsynth.models.autoregressive.sampler import Drawing, Sampler  # noqa: E402
-from shardsynth.models.autoregressive.training import Schedule  # noqa: E402
+from shardsynth.models.autoregressive.training import LossAttack, Schedule, Shape  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_schedule() -> None:
     assert schedule([5, 4, 3, 3.1, 3.2]) == Schedule(5, 8, 2)
     assert schedule([5, 4, 3, 3.1, 3.2, 1, 0]) == Schedule(5, 8, 6)  # a turn is not taken back
     assert schedule([9, 8, 7, 6, 5, 4], patience=3, most=10) == Schedule(6, 10, 5)  # in time before the most
-    # Rows that are trained on may do better by three standard errors before the turn, and by four after it.
+    # An attacker may gain three before the turn, and four after it.
     assert schedule([9, 8, 7, 6], [0, 1, 2, 3]) == Schedule(None, 100, 3)
     assert schedule([9, 8, 7, 6], [0, 1, 2, 3.5]) == Schedule(4, 7, 3)
     assert schedule([9, 8, 7, 6], [0, 1, 2, 5]) == Schedule(4, 7, 2)
@@ -126,9 +126,50 @@ def test_schedule() -> None:
     assert [Schedule(5, 9, 4).scale(r) for r in (5, 7, 9)] == pytest.approx([1, 0.5, 0])
 
 
+def test_the_attack_by_the_loss_compares_every_held_out_row_with_every_training_row() -> None:
+    unseen, trained = torch.tensor([3.0, 1.0, 2.0, 2.0]), torch.tensor([0.0, 2.0, 1.5])
+    pairs = [(u > t) + 0.5 * (u == t) for u in unseen.tolist() for t in trained.tolist()]
+    auc, _ = LossAttack.of(torch.ones(4), torch.ones(3)).auc(unseen, trained)
+    assert float(auc) == pytest.approx(np.mean(pairs))
+
+
+def test_the_attack_by_the_loss_is_on_persons() -> None:
+    persons = np.array([3, 3, 5], np.uint64), np.array([7, 7, 7, 9, 11, 11], np.uint64)
+    unseen, trained = torch.tensor([4.0, 2.0, 1.0]), torch.tensor([0.0, 0.0, 3.0, 5.0, 2.0, 0.0])
+    auc, _ = LossAttack.of(torch.ones(3), torch.ones(6), persons).auc(unseen, trained)
+    assert float(auc) == pytest.approx((1 + 0 + 1 + 0.5 + 0 + 0.5) / 6)  # held out 3 and 1; trained 1, 5 and 1
+
+
+def test_unusual_rows_that_are_held_out_by_chance_are_no_attack() -> None:
+    random = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(40):
+        before = torch.randn(400, generator=random)
+        after = before + 0.5 * torch.randn(400, generator=random)
+        known = after - 0.3 * (torch.arange(400) >= 100)
+        for losses in (after, known):
+            plain, _ = LossAttack.of(torch.ones(100), torch.ones(300)).auc(losses[:100], losses[100:])
+            found.append(
+                [float(plain), *map(float, LossAttack.of(before[:100], before[100:]).auc(losses[:100], losses[100:]))]
+            )
+    plain, auc, error = np.array(found).reshape(40, 2, 3).transpose(2, 1, 0)
+    assert auc.std(1).max() < 0.6 * plain.std(1).min()
+    assert auc[0].mean() == pytest.approx(0.5, abs=0.01) and auc[1].mean() == pytest.approx(plain[1].mean(), abs=0.02)
+    assert error.mean() == pytest.approx(auc.std(1).mean(), rel=0.3)
+
+
+def test_small_tables_get_narrow_networks_and_much_dropout() -> None:
+    options = AutoregressiveOptions.parse({})
+    shapes = [Shape.of(options, rows, 10) for rows in (2_000, 10_000, 100_000, 1_000_000)]
+    assert [(s.embedding, s.dropout) for s in shapes] == [(32, 0.6), (32, 0.5), (64, 0.2), (128, 0.2)]
+    given = Shape.of(AutoregressiveOptions.parse({"dropout": 0, "hidden": 9}), 2_000, 10)
+    assert (given.embedding, given.hidden, given.dropout) == (32, 9, 0.0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"widest_gap": 1000}, "widest_gap is now membership, an AUC from 0.5 to 1"),
         ({"ordr": "any"}, "no option is called 'ordr'; did you mean 'order'"),
         ({"order": "random"}, "order is one of any, fixed"),
         ({"bins": 2.5}, "bins: wanted a whole number from 0 to 1000, found 2.5"),

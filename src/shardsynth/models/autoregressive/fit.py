@@ -88,13 +88,13 @@ def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
         identity = identity_of(options, shape, coding, table, setup.seed)
         network, calibration, history = trained(setup, options, coding, identity, learn)
     else:  # a table of ids, personal data, constants and empty columns: there is nothing to train
-        network, calibration, history = Network((), shape.embedding, shape.hidden), torch.zeros(0), torch.zeros(0, 3)
+        network, calibration, history = Network((), shape.embedding, shape.hidden), torch.zeros(0), torch.zeros(0, 4)
     loss = pa.table(
         {
             "epoch": np.arange(len(history)),
             "loss": history[:, 0].numpy(),
             "held_out": history[:, 1].numpy(),
-            "gap": history[:, 2].numpy(),
+            "membership": history[:, 2].numpy(),
         }
     )
     model = finished_model(setup, options, coding, network, calibration, fitting.counts.rows, loss)
@@ -213,7 +213,7 @@ def identity_of(options: AutoregressiveOptions, shape: Shape, coding: Coding, ta
     """
     ignored = {"device": "", "checkpoint_minutes": 0.0, "temperature": 1.0, "top_p": 1.0, "balance": ""}
     same = options.model_copy(update={**ignored, "calibrate": True})
-    parts = [same.to_json(), [shape.embedding, shape.hidden, shape.batch], list(coding.sizes), seed]
+    parts = [same.to_json(), [shape.embedding, shape.hidden, shape.batch, shape.dropout], list(coding.sizes), seed]
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
     for block in blocks(table):
         digest.update(block)

@@ -3,10 +3,11 @@
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 from pydantic import Field, StrictBool
 
+from shardsynth.errors import JobError
 from shardsynth.models.training.options import TrainedOptions
 from shardsynth.options import Number, Text, Whole
 
@@ -19,12 +20,14 @@ class AutoregressiveOptions(TrainedOptions):
     max_categories: Whole = Field(1000, ge=2, le=10_000, description="Codes of a category column; the rarest share.")
     embedding: Whole = Field(0, ge=0, le=4096, description="Width of the context; 0: by the table.")
     hidden: Whole = Field(0, ge=0, le=4096, description="Width of each column's own hidden layer; 0: by the table.")
-    dropout: Number = Field(0.2, ge=0.0, le=0.9, description="Share of the network that a step leaves out, in 256ths.")
+    dropout: Optional[Number] = Field(  # noqa: UP045 -- pydantic on Python 3.9
+        None, ge=0.0, le=0.9, description="Share of the network that a step leaves out; without it, by the table."
+    )
     batch_size: Whole = Field(0, ge=0, le=1_000_000, description="Rows of a step; 0: by the table.")
     learning_rate: Number = Field(2e-3, ge=1e-6, le=1.0, description="Adam's, before it is brought down to zero.")
     max_epochs: Whole = Field(200, ge=1, le=100_000, description="Passes over the training rows at most.")
     patience: Whole = Field(3, ge=1, le=1000, description="Checks without a better loss before the rate comes down.")
-    widest_gap: Number = Field(4.5, ge=0.0, le=1000.0, description="How much better training rows may do, see below.")
+    membership: Number = Field(0.54, ge=0.5, le=1.0, description="Largest AUC of an attack by the loss, see below.")
     validation: Number = Field(0.1, ge=0.01, le=0.5, description="Share of the rows held out to say when to stop.")
     calibrate: StrictBool = Field(True, description="The frequencies of drawn rows are set to the counted ones.")
     temperature: Number = Field(1.0, ge=0.05, le=10.0, description="At sampling: below 1 sharper, above 1 flatter.")
@@ -39,7 +42,16 @@ class AutoregressiveOptions(TrainedOptions):
         Raises:
             JobError: An option is unknown or has a wrong value.
         """
+        if options and "widest_gap" in options:
+            raise JobError(
+                "autoregressive: widest_gap is now membership, an AUC from 0.5 to 1 (0.54 by default; 1 sets no bound)"
+            )
         return cls.checked("autoregressive", options or {})
+
+    @classmethod
+    def from_json(cls, options: Mapping[str, Any]) -> AutoregressiveOptions:
+        """Options of a model file. Older ones hold a bound in standard errors, which said when to stop."""
+        return super().from_json({key: value for key, value in options.items() if key != "widest_gap"})
 
     def sampled(self, temperature: float | None, top_p: float | None, balance: str | None) -> AutoregressiveOptions:
         """The same options, but for those of sampling; an argument that is None changes nothing.
