@@ -14,7 +14,7 @@ from shardsynth.errors import JobError  # noqa: E402
 from shardsynth.models.autoregressive.network import Network, draw_orders  # noqa: E402
 from shardsynth.models.autoregressive.options import AutoregressiveOptions  # noqa: E402
 from shardsynth.models.autoregressive.sampler import Drawing, Sampler  # noqa: E402
-from shardsynth.models.autoregressive.training import LossAttack, Schedule, Shape  # noqa: E402
+from shardsynth.models.autoregressive.training import LossAttack, Schedule, Shape, bounded_by_attack  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,18 @@ def test_unusual_rows_that_are_held_out_by_chance_are_no_attack() -> None:
     assert auc.std(1).max() < 0.6 * plain.std(1).min()
     assert auc[0].mean() == pytest.approx(0.5, abs=0.01) and auc[1].mean() == pytest.approx(plain[1].mean(), abs=0.02)
     assert error.mean() == pytest.approx(auc.std(1).mean(), rel=0.3)
+
+
+def test_a_bound_on_the_attack_is_told_where_it_ended_the_training() -> None:
+    def bounded(aucs: list[float], membership: float = 0.54) -> bool:
+        losses = [9.0, 8.0, 7.0, 6.0, 5.0]
+        history = torch.tensor([[0.0, loss, auc, 0.01] for loss, auc in zip(losses, aucs)])
+        return bounded_by_attack(history, AutoregressiveOptions.parse({"membership": membership}))
+
+    assert not bounded([0.5, 0.51, 0.52, 0.53, 0.535])
+    assert bounded([0.5, 0.51, 0.52, 0.55, 0.53])  # the rate fell for it
+    assert bounded([0.5, 0.51, 0.52, 0.53, 0.56])  # weights were refused
+    assert not bounded([0.5, 0.51, 0.52, 0.55, 0.56], membership=1)
 
 
 def test_small_tables_get_narrow_networks_and_much_dropout() -> None:

@@ -21,7 +21,7 @@ from shardsynth.models.autoregressive.network import Network
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
 from shardsynth.models.autoregressive.sampler import calibrated_biases
 from shardsynth.models.autoregressive.table import Table, blocks, encode_rows
-from shardsynth.models.autoregressive.training import Shape, bins_of, train
+from shardsynth.models.autoregressive.training import Shape, bins_of, bounded_by_attack, train
 from shardsynth.models.base import FitSetup, Fitting
 from shardsynth.models.columns.missing import missing_groups
 from shardsynth.models.columns.options import FitOptions
@@ -33,6 +33,12 @@ from shardsynth.summaries.counts import Counts
 
 #: Rows that are drawn to calibrate the frequencies.
 CALIBRATION_ROWS = 32_768
+
+#: What a model says of itself whose training was bounded by ``membership``.
+TOO_SMALL = (
+    "training ended at the bound on what its losses tell of the training rows (membership): the table is too small to "
+    "learn all that ties its columns without that"
+)
 
 #: Makes the watch of a training from the number of all its steps and of the steps of an epoch.
 WatchMaker = Callable[[int, int], Watch]
@@ -87,6 +93,8 @@ def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
     if coding.columns:
         identity = identity_of(options, shape, coding, table, setup.seed)
         network, calibration, history = trained(setup, options, coding, identity, learn)
+        if bounded_by_attack(history, options):
+            coding = replace(coding, notes=(*coding.notes, TOO_SMALL))
     else:  # a table of ids, personal data, constants and empty columns: there is nothing to train
         network, calibration, history = Network((), shape.embedding, shape.hidden), torch.zeros(0), torch.zeros(0, 4)
     loss = pa.table(

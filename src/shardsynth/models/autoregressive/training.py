@@ -241,9 +241,24 @@ def columns_of(rows: Tensor, device: torch.device) -> Tensor:
 
 
 def _schedule(state: TrainingState, options: AutoregressiveOptions, per_round: int, most: int) -> Schedule:
-    losses, aucs, errors = state.history[: state.step // per_round, 1:].T.tolist()
+    return _of_checks(state.history[: state.step // per_round], options.patience, most, options.membership)
+
+
+def _of_checks(history: Tensor, patience: int, most: int, membership: float) -> Schedule:
+    losses, aucs, errors = history[:, 1:].T.tolist()
     advantages = [auc - error - 0.5 for auc, error in zip(aucs, errors)]
-    return Schedule.of(losses, advantages, options.patience, most, options.membership - 0.5)
+    return Schedule.of(losses, advantages, patience, most, membership - 0.5)
+
+
+def bounded_by_attack(history: Tensor, options: AutoregressiveOptions) -> bool:
+    """Whether training would have gone on, or would have taken other weights, without the bound on the attack.
+
+    Args:
+        history: What ``train`` returned.
+        options: How it was trained.
+    """
+    with_bound, without = (_of_checks(history, options.patience, 1 << 30, m) for m in (options.membership, math.inf))
+    return (with_bound.turn, with_bound.best) != (without.turn, without.best)
 
 
 @dataclass(frozen=True)
