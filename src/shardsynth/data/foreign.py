@@ -389,6 +389,21 @@ def _cell_text(cell: Any) -> str | None:
     return repr(cell) if isinstance(cell, float) else str(cell)
 
 
+def _own_bytes(batch: pa.RecordBatch, dictionaries: dict[int, pa.Array]) -> int:
+    """Bytes of a batch; a dictionary counts where it is not that of the batch before, which ``dictionaries`` keeps."""
+    count = 0
+    for number, column in enumerate(batch.columns):
+        if not pa.types.is_dictionary(column.type):
+            count += column.nbytes
+            continue
+        count += column.indices.nbytes
+        last = dictionaries.get(number)
+        if last is None or not last.equals(column.dictionary):
+            count += column.dictionary.nbytes
+            dictionaries[number] = column.dictionary
+    return count
+
+
 class _Ipc:
     is_text = False
 
@@ -417,8 +432,9 @@ class _Ipc:
             else:
                 stored = reader
             unpacked = Unpacked.of(self._path, self._most, LEAST_TEXT)
+            dictionaries: dict[int, pa.Array] = {}
             for batch in stored:
-                unpacked.add(batch.nbytes)
+                unpacked.add(_own_bytes(batch, dictionaries))
                 batch.validate(full=True)  # offsets of a damaged file can point anywhere
                 for start in range(0, len(batch), _BATCH_ROWS):
                     yield batch.slice(start, _BATCH_ROWS).columns

@@ -175,5 +175,5 @@ def digest(data: dict[str, Any]) -> str:
 
 
 def with_checksum(data: dict[str, Any]) -> dict[str, Any]:
-    """The data with their digest, which `checked` compares."""
-    return {**data, CHECKSUM: digest(data)}
+    """The data with their digest, which `checked` compares: that of the text, in which every key is text."""
+    return {**data, CHECKSUM: digest(json.loads(json.dumps(data)))}

@@ -6,6 +6,7 @@ different values: then it belongs to the format ("MRN-") and not to a person.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -108,13 +109,13 @@ def _by_runs(group: Sequence[Sequence[str]], only_group: bool) -> tuple[str, tup
 
 def _wide(group: Sequence[Sequence[str]], place: int, distinct: int) -> bool:
     """Whether so many values differ outside of the shared start of a run that hardly any made one is a real one."""
-    free = 1.0
+    free = 0.0  # as a logarithm: texts of hundreds of letters have more values than a float can hold
     for number, runs in enumerate(zip(*group)):
         kind = _kind(runs[0])
         if kind in _CLASSES and len(set(runs)) > 1:
             shared = len(commonprefix(runs)) if number == place else 0
-            free *= (10.0 if kind == "0" else 26.0) ** (min(map(len, runs)) - shared)
-    return distinct >= ENOUGH_VALUES and free >= max(1e8, 1000.0 * distinct)
+            free += math.log(10.0 if kind == "0" else 26.0) * (min(map(len, runs)) - shared)
+    return distinct >= ENOUGH_VALUES and free >= math.log(max(1e8, 1000.0 * distinct)) - 1e-9
 
 
 def _times(low: int, high: int) -> str:

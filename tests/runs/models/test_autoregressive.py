@@ -113,6 +113,14 @@ def test_rows_under_conditions_are_the_same_in_any_range(model: AutoregressiveMo
     assert model.draw(4, 4_000, 500, where).equals(whole.slice(4_000, 500))
 
 
+def test_a_table_of_constants_and_ids_is_saved_and_loaded(tmp_path: Path) -> None:
+    table = pa.table({"id": [f"P-{i:06d}" for i in range(200)], "site": ["north"] * 200, "n": [5] * 200})
+    made = fit(prepare(table, {"id": "id"}), QUICK)
+    made.save(tmp_path)
+    rows = AutoregressiveModel.load(tmp_path).draw(0, 0, 50)
+    assert rows.equals(made.draw(0, 0, 50)) and set(rows["site"].to_pylist()) == {"north"}
+
+
 def test_save_and_load(model: AutoregressiveModel, tmp_path: Path) -> None:
     model.save(tmp_path / "a")
     again = AutoregressiveModel.load(tmp_path / "a")

@@ -212,6 +212,17 @@ def test_shards_are_in_natural_order_and_exact(tmp_path):
     assert pa.concat_tables(map(pq.read_table, parts))["a"].to_pylist() == list(range(300_007))
 
 
+def test_a_dictionary_that_all_batches_share_unpacks_once(tmp_path):
+    words = pa.array([f"{i:0100d}" for i in range(2_000)])
+    batch = pa.record_batch([pa.DictionaryArray.from_arrays(pa.array([0, 1999], pa.int32()), words)], ["word"])
+    with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        for _ in range(50):
+            writer.write_batch(batch)
+    import_table(tmp_path / "t.arrow", tmp_path / "out", max_unpacked=1_000_000)  # 50 times 0.2 MB with the dictionary
+    with pytest.raises(ShardError, match="unpack to more than"):
+        import_table(tmp_path / "t.arrow", tmp_path / "out2", max_unpacked=100_000)
+
+
 def test_feather_columns_can_be_cast(tmp_path):
     table = pa.table({"n": [1, 2], "text": ["5", ""], "s": pa.array([1, 2], pa.timestamp("s"))})
     pyarrow.feather.write_feather(table, str(tmp_path / "t.feather"))

@@ -170,6 +170,10 @@ def test_a_bound_on_the_attack_is_told_where_it_ended_the_training() -> None:
     assert not bounded([0.5, 0.51, 0.52, 0.55, 0.56], membership=1)
 
 
+def test_a_plan_of_an_older_version_may_hold_its_bound() -> None:
+    assert AutoregressiveOptions.planned({"widest_gap": 3.0, "bins": 8}).bins == 8
+
+
 def test_small_tables_get_narrow_networks_and_much_dropout() -> None:
     options = AutoregressiveOptions.parse({})
     shapes = [Shape.of(options, rows, 10) for rows in (2_000, 10_000, 100_000, 1_000_000)]

@@ -8,7 +8,8 @@ import pytest
 
 from shardsynth.data.values import Precision
 from shardsynth.models.columns.exact import with_exact_integers
-from shardsynth.models.columns.forms import below_floats
+from shardsynth.models.columns.fitted import FittedColumn, Marginal
+from shardsynth.models.columns.forms import StorageForm, below_floats
 from shardsynth.sampling.conditions import parse_conditions
 
 WANTED = 500_000_000_000_000_001
@@ -46,3 +47,11 @@ def test_long_numbers_are_odd_half_of_the_time() -> None:
 def test_no_zero_has_a_sign() -> None:
     snapped = Precision("decimal", digits=1).snap(np.array([-0.04, 0.0, -1.0]))
     assert not np.signbit(snapped[:2]).any() and snapped[2] == -1.0
+
+
+def test_grids_of_small_floats_reach_the_largest_value() -> None:
+    """The steps of a grid of hundredths are a hundred times the values, and may be beyond the type."""
+    marginal = Marginal("axis", np.array([1.0]), np.array([0.0]), np.array([1000.0]))
+    column = FittedColumn("a", "number", "latent", marginal, None, Precision("decimal", digits=2))
+    spread = StorageForm.of(column, pa.float16()).spread(marginal)
+    assert spread.lo[0] + spread.width[0] == 100_000

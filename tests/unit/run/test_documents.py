@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+from pydantic import BaseModel
 
 from shardsynth.errors import InputError, RunError
 from shardsynth.executors.slurm.element import elements_file
@@ -85,6 +86,15 @@ def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
     for read in (sha256_of, lambda path: read_document(path, Manifest)):
         with pytest.raises(InputError, match=r"pipe: is a FIFO \(named pipe\), and a file is wanted"):
             read(tmp_path / "pipe")
+
+
+def test_keys_that_are_numbers_are_text_in_the_checksum_as_in_the_file():
+    data = with_checksum({"options": {1: "norm", 2: "norm", 10: "beta"}})
+    assert checked(json.dumps(data), _Anything) == {"options": {"1": "norm", "2": "norm", "10": "beta"}}
+
+
+class _Anything(BaseModel):
+    pass
 
 
 @pytest.fixture

@@ -357,6 +357,13 @@ def test_scrambled_numbers_begin_as_no_number_of_the_input_does():
     assert {len(str(number)) for number in made.to_pylist()} == {7}
 
 
+def test_long_texts_of_letters_are_ids_too() -> None:
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("ACGT"), 300)) for _ in range(200)]
+    made = identifiers.make(learnt(pa.string(), texts), pa.string(), 0, 50).to_pylist()
+    assert {len(text) for text in made} == {300} and not set(made) & set(texts)
+
+
 def test_whole_numbers_of_a_regex_have_all_its_digits() -> None:
     generator = identifiers.learn(column(pa.int64(), regex_format=r"^\d{6}$"), pa.array([], pa.int64()))
     made = identifiers.make(generator, pa.int64(), 0, 5000)

@@ -55,7 +55,7 @@ def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
         Saved: ``should_stop`` was true, and the state is saved; run it again to go on.
     """
     setup = fitting.setup
-    options = AutoregressiveOptions.parse(setup.options)
+    options = AutoregressiveOptions.planned(setup.options)
     device = choose_device(options.device)
     count = fitting.training_rows
     coding = Coding.fit(

@@ -219,7 +219,7 @@ class Network(nn.Module):  # type: ignore[misc]
             hidden = inner_bias + context @ inner
             logits = bias + torch.cat([hidden, context]) @ outer
             most = max(most, float(hidden.max()), float(logits.max()))
-        return most + float(calibration.abs().max())
+        return most + float(calibration.abs().amax() if len(calibration) else 0.0)
 
     def embedding(self, column: int) -> Tensor:
         """Embeddings of one column's codes, float32[size, width]."""

@@ -49,6 +49,11 @@ class AutoregressiveOptions(TrainedOptions):
         return cls.checked("autoregressive", options or {})
 
     @classmethod
+    def planned(cls, options: Mapping[str, Any]) -> AutoregressiveOptions:
+        """Options of a run's plan; that of an older version may hold a bound that is no more."""
+        return cls.parse({key: value for key, value in options.items() if key != "widest_gap"})
+
+    @classmethod
     def from_json(cls, options: Mapping[str, Any]) -> AutoregressiveOptions:
         """Options of a model file. Older ones hold a bound in standard errors, which said when to stop."""
         return super().from_json({key: value for key, value in options.items() if key != "widest_gap"})

@@ -71,7 +71,7 @@ class AutoregressiveCard(ModelCard):
     torch: Name
     options: dict[Name, Any]
     shape: ShapeCard
-    learned: Annotated[list[LearnedCard], Field(min_length=1)]
+    learned: list[LearnedCard]
     relations: list[RelationCard]
     together: list[list[Count]] = []
 
@@ -235,7 +235,9 @@ class AutoregressiveParameters(ColumnModel):
         learned = _learned_columns(file, table)
         coding = Coding(table, learned, relations, tuple(file.card.notes))
         embedding, hidden = file.card.shape.embedding, file.card.shape.hidden
-        network = load_network(file, lambda: Network(coding.sizes, embedding, hidden), (embedding, hidden))
+        network = load_network(
+            file, lambda: Network(coding.sizes, embedding, hidden), (embedding, hidden) if learned else ()
+        )
         file.check({"calibration": Array("float32", (sum(coding.sizes),))})
         file.refuse_others()
         calibration = torch.from_numpy(file.arrays["calibration"])

@@ -21,7 +21,7 @@ from shardsynth.models.columns.formulas import PARTS
 Parsed = TypeVar("Parsed", bound="Card")
 
 #: Largest length of a name, and of any other text (a regular expression, a category, a note).
-_NAME, _TEXT = 10_000, 100_000
+_NAME, _TEXT = 10_000, 1_000_000
 #: Most values that a generator repeats in a cycle: they are made at once.
 MOST_IN_A_CYCLE = 1 << 24
 
@@ -196,7 +196,7 @@ class StringCard(_Generator):
     regex: Text
     head: Text = ""
     grown: Literal["[0-9]", "[A-Z]", "[a-z]", "[0-9a-z]"] = "[0-9]"
-    length: Annotated[int, Field(ge=0, le=4096)] = 0
+    length: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     tail: Text = ""
 
 

@@ -122,13 +122,13 @@ class StorageForm:
             multiplier = round(self._scale / 10.0**precision.digits) or 1
             lo, hi = lo / multiplier, hi / multiplier
         rounded = precision.kind != "float" or self.dtype.kind != "f"
-        lo, hi = self._inside(lo, hi, multiplier, offset)
+        lo, hi = self._inside(lo, hi, multiplier, offset, divisor)
         return Spread(lo, hi - lo, self.dtype, rounded, multiplier, offset, divisor)
 
-    def _inside(self, lo: Array, hi: Array, multiplier: int, offset: int) -> tuple[Array, Array]:
-        """The segments, clipped to the numbers that the type can hold."""
+    def _inside(self, lo: Array, hi: Array, multiplier: int, offset: int, divisor: float) -> tuple[Array, Array]:
+        """The segments, in steps, clipped to the numbers that the type can hold."""
         if self.dtype.kind == "f":
-            largest = float(np.finfo(self.dtype).max)
+            largest = min(float(np.finfo(self.dtype).max) * divisor, float(np.finfo(np.float64).max))
             return np.clip(lo, -largest, largest), np.clip(hi, -largest, largest)
         if self.dtype.kind not in "iu":
             return lo, hi
