@@ -46,7 +46,8 @@ def test_a_sampling_element_pre_empted_twice_keeps_its_parts(idle, make_job, tmp
     run = ss.Run(root)
 
     def done():
-        return recorded(run.dir, run.plan)["sample"]
+        found = recorded(run.dir, run.plan)["sample"]
+        return {index: run.dir.record("sample", index).stat().st_mtime_ns for index in found}
 
     kept = {}
     for _ in range(2):

@@ -51,7 +51,7 @@ class AutoregressiveOptions(TrainedOptions):
     @classmethod
     def planned(cls, options: Mapping[str, Any]) -> AutoregressiveOptions:
         """Options of a run's plan; that of an older version may hold a bound that is no more."""
-        return cls.parse({key: value for key, value in options.items() if key != "widest_gap"})
+        return cls.parse({key: value for key, value in dict(options).items() if key != "widest_gap"})
 
     @classmethod
     def from_json(cls, options: Mapping[str, Any]) -> AutoregressiveOptions:

@@ -30,8 +30,8 @@ from shardsynth.standalone.memory import available_memory
 
 #: The two files of a model.
 CARD, ARRAYS = "model.json", "model.safetensors"
-#: Largest absolute value on an axis: differences and products with a grid unit stay finite.
-LARGEST = 0.25 * float(np.finfo(np.float64).max)
+#: Largest absolute value on an axis.
+LARGEST = float(np.finfo(np.float64).max)
 #: A model in memory takes about so many times the size of its arrays' file.
 _COPIES = 2
 
@@ -164,6 +164,9 @@ def load_columns(
     for key in ("lo", "hi"):
         if not np.array_equal(arrays[key].starts, arrays["probability"].starts):
             raise file.wrong(f"array {starts(key)!r} is not that of 'probability'", ARRAYS)
+    with np.errstate(over="ignore"):
+        if not np.isfinite(arrays["hi"].values - arrays["lo"].values).all():
+            raise file.wrong("array 'hi' is too far from 'lo'", ARRAYS)
     columns = tuple(column_of(card, i, arrays, categories[i]) for i, card in enumerate(cards))
     relations = tuple(relation_from_json(relation) for relation in file.plain.get("relations", ()))
     check_references(file.wrong, schema, columns, relations, file.plain, computed)

@@ -280,7 +280,7 @@ def column_ends(
             low, high = ((np.round(values, coder.decimals), count) for values, count in (low, high))
         return protected_ends(low, high, protection)
     # Only the histogram is known. A cell is represented by its middle, which is no row's value.
-    ends = cells.lo if not protection.clip else 0.5 * (cells.lo + cells.hi)
+    ends = cells.lo if not protection.clip else 0.5 * cells.lo + 0.5 * cells.hi
     tops = cells.hi if not protection.clip else ends
     low_end, high_end = protected_ends((ends, cells.count), (tops, cells.count), protection)
     snapped = coder.precision.snap(np.array([low_end, high_end]))

@@ -184,7 +184,7 @@ def _collect(cells: Cells, place: int, stop: int, need: int, least: int) -> list
 
 def _nearer_left(cells: Cells, start: int, stop: int) -> bool:
     """Whether the run of cells lies nearer to the atom before it than to the one after it."""
-    middle = 0.5 * (cells.lo[start] + cells.hi[stop - 1])
+    middle = 0.5 * cells.lo[start] + 0.5 * cells.hi[stop - 1]
     return bool(middle - cells.hi[start - 1] <= cells.lo[stop] - middle)
 
 
@@ -196,7 +196,7 @@ def _knots(
     lo, hi = cells.lo[starts].copy(), cells.hi[stops - 1].copy()
     is_atom = keeper >= 0
     lo[is_atom] = hi[is_atom] = cells.lo[keeper[is_atom]]
-    middle = 0.5 * (hi[:-1] + lo[1:])
+    middle = 0.5 * hi[:-1] + 0.5 * lo[1:]
     unit = grid_unit(precision)
     if unit:
         # The edge lies between two grid points; the point below it is the last of the left bin.

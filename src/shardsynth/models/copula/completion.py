@@ -127,7 +127,7 @@ def _known_column(model: CopulaParameters, place: int, rows: pa.Table) -> _Known
                        _options(model.forms[column.name]))  # fmt: skip
     values, _ = axis(described, rows[column.name])
     values = np.where(missing, column.marginal.lo[0], values)
-    between = 0.5 * (column.marginal.hi[:-1] + column.marginal.lo[1:])
+    between = 0.5 * column.marginal.hi[:-1] + 0.5 * column.marginal.lo[1:]
     return _KnownColumn(column, missing, values, np.searchsorted(between, values, side="right").astype(np.int64))
 
 
