@@ -15,7 +15,7 @@ from shardsynth.data.columns import Column
 from shardsynth.data.values import axis, decoded
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.copula.classes import Group, distribution
-from shardsynth.models.copula.columns import DrawPlan, make_draw_plan
+from shardsynth.models.copula.columns import DrawPlan, make_draw_plan, uneven_latents
 from shardsynth.models.copula.kernel import Fixed, Kernel
 from shardsynth.models.copula.tables import GRID, Integers
 from shardsynth.sampling.streams import chunk_seed, random_words, stream_key, uniforms
@@ -93,9 +93,9 @@ class GroupedKernel:
                 continue
             if self._remembered is None and len(rows) <= _FEW * n:
                 for row in rows.tolist():
-                    self._copy(outputs, kernel.draw(key, first_row + row, 1), group, [row], [0])
+                    self._copy(outputs, kernel.draw(key, first_row + row, 1), [row], [0])
             else:
-                self._copy(outputs, kernel.draw(key, first_row, n), group, rows, rows)
+                self._copy(outputs, kernel.draw(key, first_row, n), rows, rows)
         if self._remembered is not None:
             self._remembered.kept.clear()
         return outputs
@@ -106,18 +106,20 @@ class GroupedKernel:
         return np.isin(drawn, self._channel.tables[0][list(segments)])
 
     @staticmethod
-    def _copy(outputs: Outputs, other: Outputs, group: Group, rows: Any, places: Any) -> None:
-        for latent in group.cuts:
-            for target, source in zip(outputs[latent], other[latent]):
+    def _copy(outputs: Outputs, other: Outputs, rows: Any, places: Any) -> None:
+        """All outputs: conditions may cut other columns than those of the group, and not the same in each."""
+        for targets, sources in zip(outputs, other):
+            for target, source in zip(targets, sources):
                 target[rows] = source[places]
 
 
 def grouped_sampler(model: CopulaParameters) -> tuple[DrawPlan, GroupedKernel]:
     """Draw plan and sampler of a model with groups."""
     plans, kernels = [], []
-    for group in model.groups:
-        own = of_group(model, group)
-        plan = make_draw_plan(own.columns, own.latents, own.cuts, own.relations, own.forms)
+    models = [of_group(model, group) for group in model.groups]
+    uneven = uneven_latents(model.latents, [own.columns for own in models])
+    for own in models:
+        plan = make_draw_plan(own.columns, own.latents, own.cuts, own.relations, own.forms, uneven)
         plans.append(plan)
         kernels.append(Kernel(model.factor.astype(np.int64), model.levels, plan.channels))
     return plans[0], GroupedKernel(plans[0], kernels, model.groups, target_latent(model))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shardsynth.errors import ConditionError
 from shardsynth.models.copula.boxes import END, Alternative, Compiler, joined, open_ends
 from shardsynth.models.copula.class_rows import GroupedKernel, Remembered, of_group, target_latent
-from shardsynth.models.copula.columns import DrawPlan, make_draw_plan
+from shardsynth.models.copula.columns import DrawPlan, make_draw_plan, uneven_latents
 from shardsynth.models.copula.kernel import Kernel
 from shardsynth.models.copula.tables import GRID, Integers, check_exact, odd, with_odd_rows
 from shardsynth.sampling.conditions import Conditions
@@ -118,8 +118,10 @@ class CopulaConditions:
             if self._latents:
                 factor, fixed = conditional_factor(factor, self._latents), Remembered(self._draw_fixed)
                 check_exact(factor, max(int(model.levels.max()), END))
+            uneven = uneven_latents(model.latents, [c.columns for c in self._compiled])
             plans = [
-                make_draw_plan(c.columns, model.latents, c.cuts, model.relations, model.forms) for c in self._compiled
+                make_draw_plan(c.columns, model.latents, c.cuts, model.relations, model.forms, uneven)
+                for c in self._compiled
             ]
             one = len(plans) == 1
             kernels = [
