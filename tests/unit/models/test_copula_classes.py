@@ -64,3 +64,21 @@ def test_a_row_does_not_depend_on_the_batch(wide_class):
     whole = wide_class.draw(3, 0, 4_000)
     parts = [wide_class.draw(3, start, 100) for start in range(0, 4_000, 100)]
     assert pa.Table.from_batches(parts).equals(pa.Table.from_batches([whole]))
+
+
+@pytest.mark.parametrize("named", ["other", "c"])  # a value of this name may be there before
+def test_rare_categories_that_count_as_other_do_so_in_every_group(named):
+    rng = np.random.default_rng(0)
+    rare = rng.random(ROWS) < 0.04
+    place = np.where(rare, rng.choice(3, ROWS, p=[0.48, 0.04, 0.48]), rng.choice(3, ROWS, p=[0.2, 0.6, 0.2]))
+    seldom = rng.random(ROWS) < np.where(rare, 0.3, 0.2)
+    kind = np.where(seldom, [f"r{i}" for i in range(ROWS)], np.array(["a", named, "b"])[place])
+    sizes = {name: place * 9 + rng.integers(0, 12, ROWS) for name in ("low", "high")}  # the order of the kinds
+    sdtypes = {"label": "categorical", "kind": "categorical", "low": "numerical", "high": "numerical"}
+    table = pa.table({"label": np.where(rare, "fraud", "ok"), "kind": kind, **sizes})
+    model = native(table, "label", sdtypes=sdtypes, rare={"as": "other"})
+    assert 1 in model.groups[1].columns
+    rows = model.draw(1, 0, 40_000).to_pandas()
+    for label in ("fraud", "ok"):
+        wanted = np.mean((seldom | (kind == "other"))[rare == (label == "fraud")])
+        assert (rows.kind[rows.label == label] == "other").mean() == pytest.approx(wanted, abs=0.04), label
