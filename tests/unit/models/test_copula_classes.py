@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from tests.tables.copula import native
 
@@ -82,3 +83,39 @@ def test_rare_categories_that_count_as_other_do_so_in_every_group(named):
     for label in ("fraud", "ok"):
         wanted = np.mean((seldom | (kind == "other"))[rare == (label == "fraud")])
         assert (rows.kind[rows.label == label] == "other").mean() == pytest.approx(wanted, abs=0.04), label
+
+
+@pytest.mark.parametrize("text", [pa.string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+@pytest.mark.parametrize("known", [["label"], ["amount"], ["kind"], ["label", "amount", "kind"]])
+def test_rows_are_completed_whatever_type_holds_the_text(in_types, text, known):
+    table, model = in_types[text]
+    rows = table.select(known).slice(0, 300)
+    completed = model.complete(rows, 0)
+    assert completed.schema.equals(model.schema)
+    as_text = in_types[pa.string()]
+    wanted = as_text[1].complete(as_text[0].select(known).slice(0, 300), 0)
+    assert completed.to_pylist() == wanted.to_pylist()
+
+
+@pytest.fixture(scope="module")
+def in_types() -> dict[pa.DataType, tuple[pa.Table, GaussianCopula]]:
+    """A table and its model, by the type of its text; every third label is not known in the table."""
+    rng = np.random.default_rng(0)
+    rare = rng.random(ROWS) < 0.04
+    label = pa.array(np.where(rare, "fraud", "ok"))
+    place = np.where(rare, rng.choice(3, ROWS, p=[0.48, 0.04, 0.48]), rng.choice(3, ROWS, p=[0.2, 0.6, 0.2]))
+    kind = pa.array(np.array(["a", "b", "c"])[place])
+    sizes = {name: place * 9 + rng.integers(0, 12, ROWS) for name in ("amount", "high")}  # the order of the kinds
+    gaps = pc.if_else(pa.array(np.arange(ROWS) % 3 == 0), None, label)
+    sdtypes = {"label": "categorical", "amount": "numerical", "high": "numerical", "kind": "categorical"}
+    found = {}
+    for text in (pa.string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())):
+        table = pa.table({"label": held(label, text), **sizes, "kind": held(kind, text)})
+        model = native(table, "label", sdtypes=sdtypes)
+        assert list(model.groups[0].columns) == [1, 2, 3]
+        found[text] = table.set_column(0, "label", held(gaps, text)), model
+    return found
+
+
+def held(array: pa.Array, text: pa.DataType) -> pa.Array:
+    return array.dictionary_encode().cast(text) if pa.types.is_dictionary(text) else array.cast(text)

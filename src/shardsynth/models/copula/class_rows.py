@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
-from shardsynth.data.values import axis, decoded
+from shardsynth.data.values import axis, decoded, taken, without_view
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.copula.classes import Group, distribution
 from shardsynth.models.copula.columns import DrawPlan, make_draw_plan, uneven_latents
@@ -152,8 +152,7 @@ def completed_by_group(model: Any, rows: pa.Table, seed: int, first_row: int, co
     segment_of = {int(code): k for k, code in enumerate(column.marginal.lo.tolist())}
     group_of = {k: g for g, group in enumerate(model.groups) for k in group.segments}
     if name in rows.column_names:
-        plain = decoded(rows[name])
-        found = np.asarray(pc.fill_null(pc.index_in(plain, value_set=column.categories.cast(plain.type)), -1), np.int64)
+        found = _codes(column.categories, rows[name])
         number = np.array([group_of.get(segment_of.get(int(code), -1), -1) for code in found.tolist()], np.int64)
         told = number >= 0
     drawn_groups = _drawn_groups(model, rows, seed, first_row)
@@ -173,13 +172,20 @@ def completed_by_group(model: Any, rows: pa.Table, seed: int, first_row: int, co
         known = pa.array(np.where(number == g, 0, -1))
         mine = value.take(pc.if_else(pc.less(known, 0), None, known))
         if name in rows.column_names:
-            mine = pc.coalesce(decoded(rows[name]), mine.cast(decoded(rows[name]).type))
+            plain = without_view(decoded(rows[name]))
+            mine = pc.coalesce(plain, mine.cast(plain.type))
         mine = _typed(mine, field.type)
         others = rows.drop_columns([name]) if name in rows.column_names else rows
         result = _with_rows(
             result, complete, of_group(model, group), others.append_column(field, mine), seed, first_row, places
         )
     return result
+
+
+def _codes(categories: pa.Array, array: pa.ChunkedArray) -> Integers:
+    """Code of each value among the categories, int64[n]; -1 where it has none."""
+    plain = without_view(decoded(array))
+    return np.asarray(pc.fill_null(pc.index_in(plain, value_set=categories.cast(plain.type)), -1), np.int64)
 
 
 def _typed(values: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -195,8 +201,7 @@ def _is_rare(
     model: Any, array: pa.ChunkedArray, group_of: Mapping[int, int], segment_of: Mapping[int, int]
 ) -> NDArray[np.bool_]:
     categories = model.columns[model.target].categories
-    plain = decoded(array)
-    codes = np.asarray(pc.fill_null(pc.index_in(plain, value_set=categories.cast(plain.type)), -1), np.int64)
+    codes = _codes(categories, array)
     rare = np.array([group_of.get(segment_of.get(code, -1), 0) > 0 for code in range(len(categories))] + [False])
     return np.asarray(rare[codes])
 
@@ -208,9 +213,10 @@ def _with_rows(
     start, stop = int(places[0]), int(places[-1]) + 1
     other = complete(model, rows.slice(start, stop - start), seed, first_row + start)
     whole = pa.concat_tables([result, other]).unify_dictionaries().combine_chunks()
-    taken = np.arange(result.num_rows)
-    taken[places] = result.num_rows + places - start
-    return whole.take(pa.array(taken))
+    place = np.arange(result.num_rows)
+    place[places] = result.num_rows + places - start
+    arrays = [taken(column, pa.array(place)) for column in whole.columns]
+    return pa.Table.from_arrays(arrays, schema=whole.schema)
 
 
 def _drawn_groups(model: Any, rows: pa.Table, seed: int, first_row: int) -> Integers:
@@ -240,7 +246,7 @@ def _likelihood(model: Any, column: FittedColumn, array: pa.ChunkedArray) -> Flo
     plain = decoded(array)
     missing = np.asarray(plain.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), np.bool_)
     if column.categories is not None:
-        codes = np.asarray(pc.fill_null(pc.index_in(plain, value_set=column.categories.cast(plain.type)), -1), np.int64)
+        codes = _codes(column.categories, array)
         share = np.zeros(len(column.categories) + 1)
         share[marginal.lo.astype(np.int64)] = marginal.probability
         return np.where(missing | (codes < 0), 1.0, share[codes])
