@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from tests.tables.copula import native
 
+from shardsynth.errors import ModelError
+from shardsynth.models.copula.classes import Group
 from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.sampling.conditions import parse_conditions
 
@@ -119,3 +123,25 @@ def in_types() -> dict[pa.DataType, tuple[pa.Table, GaussianCopula]]:
 
 def held(array: pa.Array, text: pa.DataType) -> pa.Array:
     return array.dictionary_encode().cast(text) if pa.types.is_dictionary(text) else array.cast(text)
+
+
+def test_a_damaged_file_is_refused_before_its_first_use(wide_class, tmp_path):
+    others, rare = wide_class.groups
+    names = [latent.columns[0] for latent in wide_class.latents]
+    first = min(rare.columns)
+    fewer = Group(
+        rare.segments,
+        {column: own for column, own in rare.columns.items() if column != first},
+        {latent: own for latent, own in rare.cuts.items() if names[latent] != first},
+    )
+    damaged = {
+        "do not all have the same columns": (others, fewer),
+        "the first group needs a segment": (replace(others, segments=()), replace(rare, segments=(0, 1))),
+        "each rare class exactly one": (replace(others, segments=(0, 1)), replace(rare, segments=())),
+    }
+    wide_class.save(tmp_path)
+    assert GaussianCopula.load(tmp_path).draw(0, 0, 500).equals(wide_class.draw(0, 0, 500))
+    for what, groups in damaged.items():
+        replace(wide_class, groups=groups).save(tmp_path)
+        with pytest.raises(ModelError, match=rf"model\.json.*classes.groups: .*{what}"):
+            GaussianCopula.load(tmp_path)
