@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 from tests.tables.copula import native
 
-from shardsynth.errors import ModelError
+from shardsynth.errors import ConditionError, ModelError
 from shardsynth.models.copula.classes import Group
 from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.sampling.conditions import parse_conditions
@@ -63,6 +63,13 @@ def test_computed_columns_hold_in_every_group(wide_class):
 def test_conditions_that_only_a_class_can_meet_hold_on_every_row(wide_class):
     rows = wide_class.draw(0, 0, 20_000, parse_conditions("x > 7000 and y >= 54321")).to_pandas()
     assert rows.x.min() > 7000 and rows.y.min() >= 54321
+
+
+def test_a_class_is_not_left_out_of_a_condition_in_silence(wide_class):
+    with pytest.raises(ConditionError, match="'twice' has a parent without fixed values .* condition on 'x'"):
+        wide_class.draw(0, 0, 10, parse_conditions("twice > 1000"))
+    rows = wide_class.draw(0, 0, 1_000, parse_conditions("twice > 1000 and label == 'ok'")).to_pandas()
+    assert rows.twice.min() > 1000 and set(rows.label) == {"ok"} and (rows.twice == 2 * rows.x + 7).all()
 
 
 def test_a_row_does_not_depend_on_the_batch(wide_class):
