@@ -33,19 +33,30 @@ def folder_table(folder: Path, names: list[str] | None = None) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries()
 
 
-def profiled(table: pa.Table) -> tuple[Profile, dict[str, Any], list[Column]]:
+def profiled(table: pa.Table, sdtypes: dict[str, str] | None = None) -> tuple[Profile, dict[str, Any], list[Column]]:
+    """Profile, metadata and columns of a table; SDV detects the metadata unless ``sdtypes`` of the columns are given."""
     profile, offset = Profile.empty(table.schema, ProfileOptions(total_rows=len(table))), 0
     for batch in table.to_batches():
         profile.update(batch, offset)
         offset += batch.num_rows
     profile.cut()
-    metadata = detection.detect(profile.sample, profile, table.schema)
+    if sdtypes is None:
+        metadata = detection.detect(profile.sample, profile, table.schema)
+    else:
+        described = {name: {"sdtype": sdtype} for name, sdtype in sdtypes.items()}
+        metadata = {"tables": {"table": {"columns": described}}}
     return profile, metadata, md.columns(metadata, table.schema)
 
 
-def native(table: pa.Table, target: str | None = None, persons: Any = None, **options: Any) -> GaussianCopula:
+def native(
+    table: pa.Table,
+    target: str | None = None,
+    persons: Any = None,
+    sdtypes: dict[str, str] | None = None,
+    **options: Any,
+) -> GaussianCopula:
     """A native model of a table, fitted as a run does it; with the rare classes of ``target``."""
-    profile, metadata, columns = profiled(table)
+    profile, metadata, columns = profiled(table, sdtypes)
     coder = TableCoder.from_profile(profile, columns)
     relations = guess_relations(columns, profile.sample, {c.column.name: c.precision for c in coder.columns})
     counts, offset = Counts.empty(coder, fit=True, score=None, relations=relations), 0

@@ -144,6 +144,18 @@ def without_view(array: pa.Array) -> pa.Array:
     return array.cast(plain_type(array.type)) if str(array.type).endswith("_view") else array
 
 
+def taken(array: pa.Array | pa.ChunkedArray, rows: pa.Array) -> pa.Array | pa.ChunkedArray:
+    """The values at these places, in the type of the array: Arrow cannot take from views.
+
+    A dictionary keeps all its entries, and its order flag.
+    """
+    if pa.types.is_dictionary(array.type) and isinstance(array, pa.Array):
+        return pa.DictionaryArray.from_arrays(array.indices.take(rows), array.dictionary, ordered=array.type.ordered)
+    if str(array.type).endswith("_view"):
+        return array.cast(plain_type(array.type)).take(rows).cast(array.type)
+    return array.take(rows)
+
+
 def null_mask(array: pa.Array) -> Mask | None:
     """Arrow nulls of a plain array, bool[n]; None when there is none."""
     if not array.null_count:

@@ -38,7 +38,8 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Tally = Union[NumberTally, TextTally]
 
-_OTHER = "other"
+#: The category of all rare ones.
+OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,12 @@ def fit_category(
 def _with_other(values: pa.Array, count: Integers, place: Integers, rest: int) -> tuple[pa.Array, Integers, Integers]:
     """The categories, with the rows of all rare ones in the category ``other``, which is added if there is none."""
     names = values.to_pylist()
-    if _OTHER in names:
+    if OTHER in names:
         count = count.copy()
-        count[names.index(_OTHER)] += rest
+        count[names.index(OTHER)] += rest
         return values, count, place
     middle = int(np.median(place)) if len(place) else 0
-    with_other = pa.concat_arrays([values, pa.array([_OTHER], values.type)])
+    with_other = pa.concat_arrays([values, pa.array([OTHER], values.type)])
     return with_other, np.append(count, rest), np.append(place, middle)
 
 

@@ -36,6 +36,10 @@ _MOST_STATES = 20_000
 _FEW = 200
 
 
+class InexpressibleError(ConditionError):
+    """Rows may meet a condition, but no few boxes of latents hold them."""
+
+
 @dataclass(frozen=True)
 class Alternative:
     """One box.
@@ -100,7 +104,7 @@ class Compiler:
         for name in sorted(names, key=lambda name: name in self._relation):
             alternatives = self._alternatives(name, conditions.on(name))
             if len(boxes) * len(alternatives) > _MOST_BOXES:
-                raise ConditionError(
+                raise InexpressibleError(
                     f"{conditions.said}: too many combinations ({len(boxes)} x {len(alternatives)}); "
                     f"test fewer columns at once, or {name!r} by a range"
                 )
@@ -315,9 +319,11 @@ class Compiler:
         return states
 
     @staticmethod
-    def _use_parents(relation: Relation, why: str) -> ConditionError:
+    def _use_parents(relation: Relation, why: str) -> InexpressibleError:
         parents = ", ".join(map(repr, relation.parents))
-        return ConditionError(f"column {relation.name!r} {why} ({relation.describe()}): put the condition on {parents}")
+        return InexpressibleError(
+            f"column {relation.name!r} {why} ({relation.describe()}): put the condition on {parents}"
+        )
 
 
 def _division(start: int, stop: int, parts: int) -> list[int]:

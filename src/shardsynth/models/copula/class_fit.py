@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.coding import ColumnCoder, TableCoder
-from shardsynth.data.values import axis_of_native, decoded
+from shardsynth.data.values import axis_of_native, decoded, without_view
 from shardsynth.models.columns.column_options import EMPIRICAL
+from shardsynth.models.columns.fit import OTHER
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Marginal
 from shardsynth.models.columns.formulas import StepRelation
 from shardsynth.models.columns.marginals import Cells, Protection, person_ends, protected_ends, protected_marginal
+from shardsynth.models.columns.relations import FunctionRelation
 from shardsynth.models.copula.classes import ClassesFit, ClassFit, conditional, distribution, points
 from shardsynth.summaries.persons import NOBODY, Hashes, PersonCells, PersonEnds
 
@@ -52,7 +54,8 @@ def fit_classes(
     column = fit.columns[place[target]]
     if column.categories is None or column.marginal is None:
         return None
-    codes = _codes(column, sample[target])
+    lumps = {c.name: _lump(c, fit, coder, protection) for c in fit.columns if c.categories is not None}
+    codes = _codes(column, sample[target], lumps[target])
     ends = np.concatenate([[0.0], column.marginal.cumulative])
     classes: list[ClassFit] = []
     largest_first = sorted(zip(column.marginal.probability.tolist(), column.marginal.lo.tolist()), reverse=True)
@@ -72,7 +75,7 @@ def fit_classes(
             if index == place[target] or other.marginal is None or other.treatment != "latent" or not empirical:
                 continue
             correlation = float(fit.correlation[latents[place[target]], latent])
-            learned = _marginal(other, own, coder, protection, own_persons)
+            learned = _marginal(other, own, coder, protection, own_persons, lumps.get(other.name, -1))
             if learned is not None and _differs(learned, other.marginal, enough, within, correlation):
                 marginals[index] = learned
         if marginals:
@@ -82,7 +85,8 @@ def fit_classes(
     own, own_persons = sample.take(pa.array(others)), None if persons is None else persons[others]
     rest: dict[int, Marginal] = {}
     for index in changed:
-        learned = _marginal(fit.columns[index], own, coder, protection, own_persons)
+        changed_column = fit.columns[index]
+        learned = _marginal(changed_column, own, coder, protection, own_persons, lumps.get(changed_column.name, -1))
         if learned is None:
             return None
         rest[index] = learned
@@ -125,13 +129,13 @@ def with_classes(
 
 
 def _marginal(
-    column: FittedColumn, rows: pa.Table, coder: TableCoder, protection: Protection, persons: Hashes | None
+    column: FittedColumn, rows: pa.Table, coder: TableCoder, protection: Protection, persons: Hashes | None, lump: int
 ) -> Marginal | None:
     """Quantile function of a column in a class; None where its rows are too few, or it cannot be one."""
     assert column.marginal is not None
     encoder = coder.columns[coder.index[column.name]]
     if column.categories is not None:
-        return _category_marginal(column, rows[column.name], protection, persons)
+        return _category_marginal(column, rows[column.name], protection, persons, lump)
     values = _axis(encoder, rows[column.name])
     present = np.isfinite(values)
     if present.sum() < _LEAST * protection.min_count:
@@ -180,12 +184,12 @@ def _atoms_of(
 
 
 def _category_marginal(
-    column: FittedColumn, array: pa.ChunkedArray, protection: Protection, persons: Hashes | None
+    column: FittedColumn, array: pa.ChunkedArray, protection: Protection, persons: Hashes | None, lump: int
 ) -> Marginal | None:
     """Shares of the categories in a class, in the order of the column; those of few rows as in the whole table."""
     marginal = column.marginal
     assert marginal is not None and column.categories is not None
-    codes = _codes(column, array)
+    codes = _codes(column, array, lump)
     size = len(column.categories)
     counts = np.bincount(codes[codes >= 0], minlength=size)
     own = counts
@@ -226,9 +230,22 @@ def _differs(own: Marginal, whole: Marginal, rows: int, within: tuple[float, flo
     return bool(np.abs(steps - given).max() * np.sqrt(rows) > _DIFFERENT)
 
 
-def _codes(column: FittedColumn, array: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Code of each value among the categories of a column, int64[n]; -1 where it has none."""
-    plain = decoded(array)
+def _lump(column: FittedColumn, fit: CopulaFit, coder: TableCoder, protection: Protection) -> int:
+    """Code of the category that stands for the rare ones of a column too (``fit.fit_category``); -1: there is none."""
+    values, categories = coder.columns[coder.index[column.name]].values, column.categories
+    assert values is not None and categories is not None
+    names = categories.to_pylist()
+    if OTHER not in names:
+        return -1
+    known = any(isinstance(x, FunctionRelation) and x.parent.name == column.name for x in fit.relations)
+    added = OTHER not in values.to_pylist()
+    return names.index(OTHER) if added or (protection.rare == "other" and not known) else -1
+
+
+def _codes(column: FittedColumn, array: pa.ChunkedArray, lump: int) -> NDArray[np.int64]:
+    """Code of each value among the categories of a column, int64[n]; ``lump`` where it has none, -1 where missing."""
+    plain = without_view(decoded(array))
     assert column.categories is not None
-    found = pc.index_in(plain, value_set=column.categories.cast(plain.type))
-    return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int64)
+    found = pc.fill_null(pc.index_in(plain, value_set=column.categories.cast(plain.type)), lump)
+    missing = plain.is_null().to_numpy(zero_copy_only=False)
+    return np.where(missing, -1, np.asarray(found.to_numpy(zero_copy_only=False), np.int64))

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
-from shardsynth.data.values import axis, decoded
+from shardsynth.data.values import axis, decoded, taken, without_view
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.copula.classes import Group, distribution
-from shardsynth.models.copula.columns import DrawPlan, make_draw_plan
+from shardsynth.models.copula.columns import DrawPlan, make_draw_plan, uneven_latents
 from shardsynth.models.copula.kernel import Fixed, Kernel
 from shardsynth.models.copula.tables import GRID, Integers
 from shardsynth.sampling.streams import chunk_seed, random_words, stream_key, uniforms
@@ -93,9 +93,9 @@ class GroupedKernel:
                 continue
             if self._remembered is None and len(rows) <= _FEW * n:
                 for row in rows.tolist():
-                    self._copy(outputs, kernel.draw(key, first_row + row, 1), group, [row], [0])
+                    self._copy(outputs, kernel.draw(key, first_row + row, 1), [row], [0])
             else:
-                self._copy(outputs, kernel.draw(key, first_row, n), group, rows, rows)
+                self._copy(outputs, kernel.draw(key, first_row, n), rows, rows)
         if self._remembered is not None:
             self._remembered.kept.clear()
         return outputs
@@ -106,18 +106,20 @@ class GroupedKernel:
         return np.isin(drawn, self._channel.tables[0][list(segments)])
 
     @staticmethod
-    def _copy(outputs: Outputs, other: Outputs, group: Group, rows: Any, places: Any) -> None:
-        for latent in group.cuts:
-            for target, source in zip(outputs[latent], other[latent]):
+    def _copy(outputs: Outputs, other: Outputs, rows: Any, places: Any) -> None:
+        """All outputs: conditions may cut other columns than those of the group, and not the same in each."""
+        for targets, sources in zip(outputs, other):
+            for target, source in zip(targets, sources):
                 target[rows] = source[places]
 
 
 def grouped_sampler(model: CopulaParameters) -> tuple[DrawPlan, GroupedKernel]:
     """Draw plan and sampler of a model with groups."""
     plans, kernels = [], []
-    for group in model.groups:
-        own = of_group(model, group)
-        plan = make_draw_plan(own.columns, own.latents, own.cuts, own.relations, own.forms)
+    models = [of_group(model, group) for group in model.groups]
+    uneven = uneven_latents(model.latents, [own.columns for own in models])
+    for own in models:
+        plan = make_draw_plan(own.columns, own.latents, own.cuts, own.relations, own.forms, uneven)
         plans.append(plan)
         kernels.append(Kernel(model.factor.astype(np.int64), model.levels, plan.channels))
     return plans[0], GroupedKernel(plans[0], kernels, model.groups, target_latent(model))
@@ -150,8 +152,7 @@ def completed_by_group(model: Any, rows: pa.Table, seed: int, first_row: int, co
     segment_of = {int(code): k for k, code in enumerate(column.marginal.lo.tolist())}
     group_of = {k: g for g, group in enumerate(model.groups) for k in group.segments}
     if name in rows.column_names:
-        plain = decoded(rows[name])
-        found = np.asarray(pc.fill_null(pc.index_in(plain, value_set=column.categories.cast(plain.type)), -1), np.int64)
+        found = _codes(column.categories, rows[name])
         number = np.array([group_of.get(segment_of.get(int(code), -1), -1) for code in found.tolist()], np.int64)
         told = number >= 0
     drawn_groups = _drawn_groups(model, rows, seed, first_row)
@@ -171,13 +172,20 @@ def completed_by_group(model: Any, rows: pa.Table, seed: int, first_row: int, co
         known = pa.array(np.where(number == g, 0, -1))
         mine = value.take(pc.if_else(pc.less(known, 0), None, known))
         if name in rows.column_names:
-            mine = pc.coalesce(decoded(rows[name]), mine.cast(decoded(rows[name]).type))
+            plain = without_view(decoded(rows[name]))
+            mine = pc.coalesce(plain, mine.cast(plain.type))
         mine = _typed(mine, field.type)
         others = rows.drop_columns([name]) if name in rows.column_names else rows
         result = _with_rows(
             result, complete, of_group(model, group), others.append_column(field, mine), seed, first_row, places
         )
     return result
+
+
+def _codes(categories: pa.Array, array: pa.ChunkedArray) -> Integers:
+    """Code of each value among the categories, int64[n]; -1 where it has none."""
+    plain = without_view(decoded(array))
+    return np.asarray(pc.fill_null(pc.index_in(plain, value_set=categories.cast(plain.type)), -1), np.int64)
 
 
 def _typed(values: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -193,8 +201,7 @@ def _is_rare(
     model: Any, array: pa.ChunkedArray, group_of: Mapping[int, int], segment_of: Mapping[int, int]
 ) -> NDArray[np.bool_]:
     categories = model.columns[model.target].categories
-    plain = decoded(array)
-    codes = np.asarray(pc.fill_null(pc.index_in(plain, value_set=categories.cast(plain.type)), -1), np.int64)
+    codes = _codes(categories, array)
     rare = np.array([group_of.get(segment_of.get(code, -1), 0) > 0 for code in range(len(categories))] + [False])
     return np.asarray(rare[codes])
 
@@ -206,9 +213,10 @@ def _with_rows(
     start, stop = int(places[0]), int(places[-1]) + 1
     other = complete(model, rows.slice(start, stop - start), seed, first_row + start)
     whole = pa.concat_tables([result, other]).unify_dictionaries().combine_chunks()
-    taken = np.arange(result.num_rows)
-    taken[places] = result.num_rows + places - start
-    return whole.take(pa.array(taken))
+    place = np.arange(result.num_rows)
+    place[places] = result.num_rows + places - start
+    arrays = [taken(column, pa.array(place)) for column in whole.columns]
+    return pa.Table.from_arrays(arrays, schema=whole.schema)
 
 
 def _drawn_groups(model: Any, rows: pa.Table, seed: int, first_row: int) -> Integers:
@@ -238,7 +246,7 @@ def _likelihood(model: Any, column: FittedColumn, array: pa.ChunkedArray) -> Flo
     plain = decoded(array)
     missing = np.asarray(plain.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), np.bool_)
     if column.categories is not None:
-        codes = np.asarray(pc.fill_null(pc.index_in(plain, value_set=column.categories.cast(plain.type)), -1), np.int64)
+        codes = _codes(column.categories, array)
         share = np.zeros(len(column.categories) + 1)
         share[marginal.lo.astype(np.int64)] = marginal.probability
         return np.where(missing | (codes < 0), 1.0, share[codes])

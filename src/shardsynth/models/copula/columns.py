@@ -6,7 +6,7 @@ costs one more look-up. Any other relation is computed from its parents' codes o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,6 +48,7 @@ def make_draw_plan(
     cuts: Sequence[Integers],
     relations: Sequence[Relation],
     forms: Mapping[str, StorageForm],
+    uneven: Mapping[int, bool] | None = None,
 ) -> DrawPlan:
     """The draw plan of a model.
 
@@ -57,25 +58,44 @@ def make_draw_plan(
         cuts: Of each latent, in units of 2^-22.
         relations: In the order in which they are applied.
         forms: By column name.
+        uneven: Of a model with groups, from ``uneven_latents``: then the plans of all groups use the same random bits
+            for the same latents, and have the same outputs.
     """
-    plan = DrawPlan(dict(forms))
+    plan, uneven = DrawPlan(dict(forms)), uneven or {}
     for number, latent in enumerate(latents):
         if latent.kind == "missing":
             plan.masks.update({columns[i].name: number for i in latent.columns})
     for column in columns:
         if column.treatment == "constant" and column.marginal is not None:
             plan.constants[column.name] = forms[column.name].of_raw(column.marginal.lo[:1])
-    tables = _relation_tables(plan, columns, relations)
+    tables = _relation_tables(plan, columns, relations, {columns[latents[k].columns[0]].name for k in uneven})
     relation_parents = {name for relation in plan.computed for name in relation.parents}
     for number, latent in enumerate(latents):
         if latent.kind == "missing":
             plan.channels.append(Channel(cuts[number]))
             continue
         column = columns[latent.columns[0]]
+        needs_codes = column.name in relation_parents
         plan.channels.append(
-            _value_channel(plan, number, column, cuts[number], tables, column.name in relation_parents)
+            _value_channel(plan, number, column, cuts[number], tables, needs_codes, uneven.get(number))
         )
     return plan
+
+
+def uneven_latents(latents: Sequence[Latent], groups: Sequence[Sequence[FittedColumn]]) -> dict[int, bool]:
+    """Value latents whose segments differ between groups of rows, and whether a group spreads values over them.
+
+    Args:
+        latents: Dimensions of the Gaussian.
+        groups: The columns of each group.
+    """
+    uneven = {}
+    for number, latent in enumerate(latents):
+        marginals = [columns[latent.columns[0]].marginal for columns in groups if latent.kind == "value"]
+        ends = [(m.lo, m.hi) for m in marginals if m is not None]
+        if any(not np.array_equal(a, b) for pair in ends for a, b in zip(pair, ends[0])):
+            uneven[number] = any(not np.array_equal(lo, hi) for lo, hi in ends)
+    return uneven
 
 
 def _value_channel(
@@ -85,13 +105,18 @@ def _value_channel(
     cuts: Integers,
     tables: dict[str, list[tuple[str, Array]]],
     needs_codes: bool,
+    spreads: bool | None,
 ) -> Channel:
-    """Channel of a value latent; enters its outputs in the plan."""
+    """Channel of a value latent; enters its outputs in the plan.
+
+    ``spreads`` is that of ``uneven_latents``, None for the others: the outputs of an uneven latent do not depend on
+    what its segments hold in this group. (Atoms that are spread have the width 0.)
+    """
     marginal, form = column.marginal, plan.forms[column.name]
     assert marginal is not None
     plan.sources[column.name] = (number, 0)
     outputs, spread = [], None
-    if np.array_equal(marginal.lo, marginal.hi):
+    if np.array_equal(marginal.lo, marginal.hi) and not spreads:
         outputs.append(np.ascontiguousarray(form.of_raw(marginal.lo)))
     else:
         spread = form.spread(marginal)
@@ -100,22 +125,23 @@ def _value_channel(
         outputs.append(table)
     if needs_codes and column.categories is not None:
         plan.codes[column.name] = (number, 0)
-        if not np.array_equal(outputs[0], marginal.lo):
+        if spreads is not None or not np.array_equal(outputs[0], marginal.lo):
             plan.codes[column.name] = (number, len(outputs))
             outputs.append(marginal.lo.astype(np.int32))
-    if len(outputs) == 1 and len(cuts) == 1 and outputs[0].itemsize == 1 and outputs[0].tolist() == [0, 1]:
+    bit = spreads is None and len(outputs) == 1 and len(cuts) == 1
+    if bit and outputs[0].itemsize == 1 and outputs[0].tolist() == [0, 1]:
         return Channel(cuts)  # the comparison is the value
     return Channel(cuts, tuple(outputs), spread)
 
 
 def _relation_tables(
-    plan: DrawPlan, columns: Sequence[FittedColumn], relations: Sequence[Relation]
+    plan: DrawPlan, columns: Sequence[FittedColumn], relations: Sequence[Relation], uneven: Set[str]
 ) -> dict[str, list[tuple[str, Array]]]:
     """Parent -> (derived column, its value by segment of the parent). The other relations go to ``plan.computed``."""
     by_name = {column.name: column for column in columns}
     tables: dict[str, list[tuple[str, Array]]] = {}
     for relation in relations:
-        table = _segment_table(plan, by_name, relation)
+        table = None if not uneven.isdisjoint(relation.parents) else _segment_table(plan, by_name, relation)
         if table is None:
             plan.computed.append(relation)
             continue

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardsynth.errors import ConditionError
-from shardsynth.models.copula.boxes import END, Alternative, Compiler, joined, open_ends
+from shardsynth.models.copula.boxes import END, Alternative, Compiler, InexpressibleError, joined, open_ends
 from shardsynth.models.copula.class_rows import GroupedKernel, Remembered, of_group, target_latent
-from shardsynth.models.copula.columns import DrawPlan, make_draw_plan
+from shardsynth.models.copula.columns import DrawPlan, make_draw_plan, uneven_latents
 from shardsynth.models.copula.kernel import Kernel
 from shardsynth.models.copula.tables import GRID, Integers, check_exact, odd, with_odd_rows
 from shardsynth.sampling.conditions import Conditions
@@ -82,15 +82,20 @@ class CopulaConditions:
         latent = target_latent(model)
         edges = [-END, *model.cuts[latent].tolist(), END]
         compilers, boxes, refused = [], [], []
+        of_target = Conditions(tuple(conditions.on(model.schema.names[model.target])))
         for group in model.groups:
-            compilers.append(Compiler(of_group(model, group)))
+            own = of_group(model, group)
+            compilers.append(Compiler(own))
+            within = joined([Alternative({latent: (edges[k], edges[k + 1])}) for k in group.segments])
             try:
                 found = compilers[-1].boxes(conditions)
             except ConditionError as error:
+                # Rows of this group must not be left out in silence, unless the target's conditions do so.
+                if isinstance(error, InexpressibleError) and _both(Compiler(own).boxes(of_target), within):
+                    raise
                 refused.append(error)
                 continue
-            within = [Alternative({latent: (edges[k], edges[k + 1])}) for k in group.segments]
-            boxes += [box for x, y in product(found, joined(within)) if (box := x.and_(y)) is not None]
+            boxes += _both(found, within)
         if not boxes:
             raise refused[0] if refused else ConditionError(f"{conditions}: contradictory")
         return cls(model, conditions, compilers, boxes)
@@ -118,8 +123,10 @@ class CopulaConditions:
             if self._latents:
                 factor, fixed = conditional_factor(factor, self._latents), Remembered(self._draw_fixed)
                 check_exact(factor, max(int(model.levels.max()), END))
+            uneven = uneven_latents(model.latents, [c.columns for c in self._compiled])
             plans = [
-                make_draw_plan(c.columns, model.latents, c.cuts, model.relations, model.forms) for c in self._compiled
+                make_draw_plan(c.columns, model.latents, c.cuts, model.relations, model.forms, uneven)
+                for c in self._compiled
             ]
             one = len(plans) == 1
             kernels = [
@@ -164,6 +171,11 @@ class CopulaConditions:
             f"{self.conditions.said}: too improbable to sample ({_MOST_ATTEMPTS} proposals for one row); "
             "relax one of them"
         )
+
+
+def _both(boxes: Sequence[Alternative], others: Sequence[Alternative]) -> list[Alternative]:
+    """The intersections of two unions of boxes."""
+    return [box for x, y in product(boxes, others) if (box := x.and_(y)) is not None]
 
 
 def conditional_factor(factor: Integers, latents: Sequence[int]) -> Integers:

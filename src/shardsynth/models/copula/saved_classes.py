@@ -55,6 +55,10 @@ def load_groups(
     drawn = [segment for group in groups for segment in group.segments]
     if sorted(drawn) != list(range(len(marginal.lo))):
         raise file.wrong("classes.groups: do not share out the segments of the target")
+    if not groups[0].segments or any(len(group.segments) != 1 for group in groups[1:]):
+        raise file.wrong("classes.groups: the first group needs a segment of the target, each rare class exactly one")
+    if any(group.columns != groups[0].columns for group in groups):
+        raise file.wrong("classes.groups: do not all have the same columns")
     for group in groups:
         if [by_column.get(column) for column in group.columns] != group.latents or target in group.columns:
             raise file.wrong("classes.groups: their latents are not those of their columns")

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from shardsynth.data.values import decoded, kind_of, native
+from shardsynth.data.values import decoded, kind_of, native, taken
 from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, Mask, Replacement, missing_of
 
 #: Arrow type of the joint column.
@@ -97,7 +97,7 @@ class CombinationStep:
             return {c.column.name: pa.nulls(n, c.column.type) for c in self.constrained}, np.ones(n, np.bool_)
         broken |= ~known[place]
         rows = pa.array(place)
-        return {c.column.name: _rows_of(table, rows) for c, table in zip(self.constrained, tables)}, broken
+        return {c.column.name: taken(table, rows) for c, table in zip(self.constrained, tables)}, broken
 
     def _tables(self, dictionary: pa.Array) -> tuple[list[pa.Array], Mask]:
         """For each column, its value by label; and bool[labels]: which labels are combinations."""
@@ -199,7 +199,7 @@ class OneHotStep:
         restored = {}
         for i, c in enumerate(self.constrained):
             table = _typed([0, 1], c)
-            restored[c.column.name] = _rows_of(table, pa.array((codes == i).astype(np.int8)))
+            restored[c.column.name] = taken(table, pa.array((codes == i).astype(np.int8)))
         return restored, codes < 0
 
     def valid(self, arrays: Arrays, n: int) -> Mask:
@@ -273,10 +273,3 @@ def _typed(values: Sequence[Any], constrained: ConstrainedColumn) -> pa.Array:
         encoded.dictionary,
         ordered=constrained.column.type.ordered,
     )
-
-
-def _rows_of(table: pa.Array, rows: pa.Array) -> pa.Array:
-    """``table.take(rows)``, but a dictionary keeps all its entries and its order flag."""
-    if pa.types.is_dictionary(table.type):
-        return pa.DictionaryArray.from_arrays(table.indices.take(rows), table.dictionary, ordered=table.type.ordered)
-    return table.take(rows)

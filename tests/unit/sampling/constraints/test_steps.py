@@ -144,6 +144,23 @@ def test_a_rare_combination_written_as_other_is_drawn_again():
     assert fine.tolist() == [True, False, False] and restored.column("b")[0].as_py() == "p"
 
 
+@pytest.mark.parametrize("text", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_combinations_come_back_in_the_type_of_their_columns(text):
+    def column(values):
+        array = pa.array(values)
+        return array.dictionary_encode().cast(text) if pa.types.is_dictionary(text) else array.cast(text)
+
+    data = pa.table({"a": column(["x", "y", "x"]), "b": column(["p", None, "p"])})
+    table = table_of(
+        data,
+        [{"class_name": "FixedCombinations", "parameters": {"column_names": ["a", "b"]}}],
+        metadata_of(a="categorical", b="categorical"),
+    )
+    restored, fine = table.restore(table.transform(batch_of(data)))
+    assert fine.all() and restored.schema.equals(data.schema)
+    assert restored.to_pylist() == data.to_pylist()
+
+
 def test_no_value_goes_beyond_the_ends_or_off_the_grid():
     data = pa.table({"a": pa.array([0, 50, 100], pa.int8()), "b": pa.array([10, 60, 100], pa.int8())})
     facts = {"b": {"low": 10.0, "high": 100.0, "precision": Precision("integer", origin=0, unit=10)}}
