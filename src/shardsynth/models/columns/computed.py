@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from shardsynth.data.codec import from_codes, storage_dtype, to_array, to_storage
 from shardsynth.data.columns import Column
 from shardsynth.data.frames import nanoseconds_of
+from shardsynth.data.gaps import filled
 from shardsynth.data.values import axis, decoded, kind_of, needs_parsing
 from shardsynth.models.columns.formulas import LinearRelation
 from shardsynth.models.columns.operands import Amount
 from shardsynth.models.columns.relations import FunctionRelation, Relation, relation_from_json
-from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, missing_of
+from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, Mask, missing_of
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class ComputedColumn:
     Attributes:
         relation: How.
         held: What is known of the column.
-        rule: ``always``: the relation says its values and where it is missing. ``present``: it is missing where it was
-            drawn so, too. ``known``: where a column of the relation is missing, it keeps what was drawn (a score that
-            is completed where it was not measured).
+        rule: ``always``: the relation says its values and where it is missing. ``known``: where a column of the
+            relation is missing, it keeps what was drawn (a score that is completed where it was not measured).
+            ``present``: as ``known``, and it is missing wherever it was drawn so.
     """
 
     relation: Any
@@ -69,9 +71,11 @@ class ComputedColumn:
         values, missing = self.relation.apply(read)
         if self.rule == "present":
             missing = missing | missing_of(arrays[self.name])
-        elif self.rule == "known":
-            drawn, absent = axis(self.held.column, arrays[self.name])
-            values, missing = np.where(missing, drawn, values), missing & absent
+        computed = self._array(values, missing)
+        return computed if self.rule == "always" else filled(computed, arrays[self.name])
+
+    def _array(self, values: NDArray[Any], missing: Mask) -> pa.Array:
+        """Computed values, [n], in the type of the column."""
         column = self.held.column
         if self.relation.derived.values is not None:
             codes = np.where(missing, -1, values).astype(np.int64)
