@@ -18,7 +18,7 @@ from shardsynth.data.codec import from_codes, storage_dtype, to_array, to_storag
 from shardsynth.data.columns import Column
 from shardsynth.data.frames import nanoseconds_of
 from shardsynth.data.gaps import filled
-from shardsynth.data.values import axis, decoded, kind_of, needs_parsing
+from shardsynth.data.values import axis, decoded, kind_of, needs_parsing, without_views
 from shardsynth.models.columns.formulas import LinearRelation
 from shardsynth.models.columns.operands import Amount
 from shardsynth.models.columns.relations import FunctionRelation, Relation, relation_from_json
@@ -48,12 +48,23 @@ class ComputedColumn:
 
     def violations(self, batch: pa.RecordBatch) -> int:
         """Rows that contradict it."""
-        if self.rule == "always":
-            return int(self.relation.violations(batch))
-        both = ~missing_of(batch.column(self.name))
-        for parent in self.relation.parents:
-            both &= ~missing_of(batch.column(parent))
-        return int(self.relation.violations(batch.filter(pa.array(both)))) if both.any() else 0
+        names = [*self.relation.parents, self.name]
+        batch = without_views(batch.select(names))
+        both = np.logical_and.reduce([~missing_of(batch.column(name)) for name in names])
+        counted = both if self.rule != "always" else np.ones(batch.num_rows, np.bool_)
+        wrong, exact = 0, self._exact(batch)
+        if exact is not None:
+            found = self.relation.derived.integers(batch)
+            if found is not None:
+                large = exact[1] & both
+                wrong = int(np.count_nonzero(large & (exact[0] != found[0])))
+                counted = counted & ~large
+        rest = batch.filter(pa.array(counted))
+        return wrong + (int(self.relation.violations(rest)) if rest.num_rows else 0)
+
+    def _exact(self, batch: pa.RecordBatch) -> tuple[NDArray[np.int64], Mask] | None:
+        """As ``LinearRelation.exact``; None for any other relation."""
+        return self.relation.exact(batch) if isinstance(self.relation, LinearRelation) else None
 
     def compute(self, arrays: Arrays, n: int) -> pa.Array:
         """The column, [n], from the others by name."""
@@ -71,18 +82,26 @@ class ComputedColumn:
         values, missing = self.relation.apply(read)
         if self.rule == "present":
             missing = missing | missing_of(arrays[self.name])
-        computed = self._array(values, missing)
+        computed = self._array(values, missing, self._exact(batch))
         return computed if self.rule == "always" else filled(computed, arrays[self.name])
 
-    def _array(self, values: NDArray[Any], missing: Mask) -> pa.Array:
-        """Computed values, [n], in the type of the column."""
+    def _array(self, values: NDArray[Any], missing: Mask, exact: tuple[NDArray[np.int64], Mask] | None) -> pa.Array:
+        """Computed values, [n], in the type of the column; those of ``exact`` in place of what float64 cannot hold."""
         column = self.held.column
         if self.relation.derived.values is not None:
             codes = np.where(missing, -1, values).astype(np.int64)
             categories = pa.array(list(self.relation.derived.values), column.value_type)
             return from_codes(column.type, categories, codes)
-        values = np.where(missing, 0.0, values) * (self.held.scale if kind_of(column.type) == "decimal" else 1)
-        stored = to_storage(values, storage_dtype(column.type, self.held.datetime_format))
+        decimal = kind_of(column.type) == "decimal"
+        values = np.where(missing, 0.0, values) * (self.held.scale if decimal else 1)
+        dtype = storage_dtype(column.type, self.held.datetime_format)
+        stored = to_storage(values, dtype)
+        if dtype.kind in "iu" and dtype.itemsize == 8 and not decimal:
+            if self.held.precision.kind == "integer":
+                on_grid = self.held.precision.integers(values, dtype)
+                stored = np.where(np.abs(values) > 2.0**53, on_grid, stored)
+            if exact is not None:
+                stored = np.where(exact[1], to_storage(exact[0], dtype), stored)
         return to_array(
             column.type,
             np.ascontiguousarray(stored),
