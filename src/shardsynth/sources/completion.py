@@ -39,6 +39,7 @@ from shardsynth.sampling.constraints.partial_order import PartialOrderStep
 from shardsynth.sampling.constraints.step import Mask, missing_of
 from shardsynth.sampling.constraints.table import TableConstraints
 from shardsynth.sampling.streams import chunk_seed, random_words, stream_key
+from shardsynth.sources.computed_rows import computed_rows, tell_parents
 
 #: Rows that are completed together, several times each.
 _ROWS_AT_ONCE = 4_096
@@ -47,6 +48,8 @@ _TRIES, _ROWS_TRIED = 24, 512
 #: Distance of a row that breaks orders only, which moving its values mends, and of one that breaks another constraint;
 #: of one that could not be restored, it is infinite.
 _UNORDERED, _INVALID = 1e12, 2e12
+#: What is added where a known value is not what it is computed as, when the values are in order.
+_DISAGREES = 1e4
 #: Combinations that are drawn for one known part of them.
 _POOL = 256
 
@@ -133,6 +136,7 @@ class _Completion:
         self.rows = arrays_of(rows)
         fitted = {column.name: column for column in model.fitted}
         self.known = known_rows(table, self.rows, self.n, lambda name: fitted[name].categories)
+        tell_parents(model, table, self.known)
         for step in table.steps:  # what is computed of other columns is not told: these are drawn
             for replacement in step.replacements:
                 name = replacement.field.name
@@ -152,17 +156,17 @@ class _Completion:
             chosen = {**self.known.inner, **{choice.name: self._chosen(choice) for choice in choices}}
             state = self._improved(state, chosen, state[2] >= _UNORDERED, "complete with a choice")
         best, usable, apart = state
-        done = apart < _UNORDERED
+        done = (apart < _UNORDERED) & computed_rows(self.table, overwritten(best, self.rows), self.rows)[1]
         untold = self._untold()
         for widened in (False, True):
             wanted = ~done if widened else untold | ~done
             if not wanted.any():
                 continue
-            moved = in_order(self.table, best, self.rows, widened=widened)
-            valid = wanted & usable & np.logical_and(*self._kept(moved, best, np.arange(self.n)))
+            moved, agree = computed_rows(self.table, in_order(self.table, best, self.rows, widened=widened), self.rows)
+            valid = wanted & usable & agree & np.logical_and(*self._kept(moved, best, np.arange(self.n)))
             best = _joined([best, moved], np.where(valid, self.n, 0) + np.arange(self.n))
             done = done | valid
-        best = overwritten(best, self.rows)
+        best, _ = computed_rows(self.table, overwritten(best, self.rows), self.rows)
         return best if done.all() and not unheld.any() else self._with_gaps(best, done)
 
     def _untold(self) -> Mask:
@@ -241,9 +245,14 @@ class _Completion:
 
     def _apart(self, drawn: pa.RecordBatch, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """How far drawn rows lie from the known values at these places, or what they break."""
-        with_known = overwritten(drawn, self._known_at(places))
+        known = self._known_at(places)
+        with_known = overwritten(drawn, known)
         orders, others = self._kept(with_known, drawn, places)
-        apart = np.where(orders, distance(self.table, drawn, self.known, places), _UNORDERED)
+        apart = distance(self.table, drawn, self.known, places)
+        if any(column.name in known for column in self.table.computed):
+            moved = in_order(self.table, drawn, known, widened=False)
+            apart += np.where(computed_rows(self.table, moved, known)[1], 0.0, _DISAGREES)
+        apart = np.where(orders, apart, _UNORDERED)
         return np.where(others, apart, _INVALID)
 
     def _known_at(self, places: NDArray[np.int64]) -> dict[str, pa.Array]:
@@ -321,6 +330,8 @@ class _Completion:
             self._empty(arrays, step.columns, choice.nothing_left)
         if not done.all():
             columns = {name for step in self.table.steps for name in step.columns}
+            for computed in self.table.computed:
+                columns |= {computed.name} if columns & set(computed.parents) else set()
             if self.table.programs:
                 columns = set(self.table.schema.names)
             self._empty(arrays, tuple(columns), ~done)

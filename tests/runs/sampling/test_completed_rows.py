@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
 from tests.tables.constrained import CONSTRAINTS, METADATA, constrained_table
 from tests.tables.copula import native, profiled
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.metadata import columns as columns_of
-from shardsynth.models.columns.computed import ComputedColumn
+from shardsynth.models.columns.computed import ComputedColumn, completed
+from shardsynth.models.columns.formulas import DAY, LinearRelation
+from shardsynth.models.columns.known import UnknownCategory
+from shardsynth.models.columns.operands import Amount
 from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.sampling.constraints.declared import bind
 from shardsynth.sampling.constraints.ordered import needs_anchor
@@ -59,3 +64,66 @@ def test_a_combination_is_chosen_where_an_order_is_broken_too() -> None:
         made = complete(model, table, pa.table({"high": pa.array([low_end] * 300), "country": country}), 0)
     assert made["arm_a"].null_count == 0 and set(made["country"].to_pylist()) == {"FR"}
     assert all(mask.all() for batch in made.combine_chunks().to_batches() for mask in table.valid(batch))
+
+
+@pytest.fixture(scope="module")
+def trial() -> tuple[pa.Table, GaussianCopula, TableConstraints]:
+    """Start, end and duration; a score, and one that is completed where the first was not measured."""
+    rng = np.random.default_rng(0)
+    start, days = rng.integers(16_000, 18_000, 1_000).astype(np.int32), rng.integers(0, 200, 1_000)
+    score, gone = rng.integers(0, 30, 1_000), rng.random(1_000) < 0.4
+    real = pa.table(
+        {
+            "start": pa.array(start).cast(pa.date32()),
+            "end": pa.array((start + days).astype(np.int32)).cast(pa.date32()),
+            "days": days,
+            "x": np.round(2 * days + rng.normal(0, 20, 1_000), 1),
+            "score": pa.array(score, mask=gone),
+            "completed": np.where(gone, rng.integers(0, 30, 1_000), score),
+        }
+    )
+    instants = tuple(Amount(name, nanoseconds=DAY) for name in ("end", "start"))
+
+    def computed(held: Held) -> tuple[ComputedColumn, ...]:
+        grid = held("days").precision
+        relation = LinearRelation(instants, Amount("days"), 0.25, grid, 1_000, (1.0, -1.0))
+        return ComputedColumn(relation, held("days")), completed(held("score").column, held("completed"))
+
+    order = {"class_name": "Inequality", "parameters": {"low_column_name": "start", "high_column_name": "end"}}
+    return real, *fitted(real, [order], computed)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["end", "days", "start days", "end days", "end x", "days completed", "completed", "score completed", "start end"],
+)
+def test_completed_rows_keep_their_computed_columns(trial, names: str) -> None:
+    real, model, table = trial
+    known = real.slice(0, 200).select(names.split())
+    known = known.set_column(0, known.schema.field(0).name, _with_gaps(known[0].combine_chunks()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = complete(model, table, known, 3)
+    days = [(end - start).days for start, end in zip(made["start"].to_pylist(), made["end"].to_pylist())]
+    assert made["days"].to_pylist() == days
+    pairs = zip(made["score"].to_pylist(), made["completed"].to_pylist())
+    assert all(score in (None, whole) for score, whole in pairs)
+    for name in known.column_names:
+        given = pc.is_valid(known[name])
+        assert made[name].filter(given).equals(known[name].filter(given))
+    assert complete(model, table, known.slice(50, 30), 3, 50).equals(made.slice(50, 30))
+    if "days" in names:  # the model is told of a known duration
+        assert np.corrcoef(made["days"], made["x"])[0, 1] > 0.95
+
+
+def _with_gaps(array: pa.Array) -> pa.Array:
+    return pc.if_else(pa.array(np.arange(len(array)) % 5 == 0), pa.scalar(None, array.type), array)
+
+
+def test_known_values_that_contradict_each_other_are_named_and_stay(trial) -> None:
+    real, model, table = trial
+    known = real.slice(0, 20).select(["start", "end", "days"])
+    known = known.set_column(2, "days", pc.add(known["days"], pa.array([1] + [0] * 19)))
+    with pytest.warns(UnknownCategory, match=r"1 row\(s\) cannot be completed .* \(row 7\)"):
+        made = complete(model, table, known, 3, first_row=7)
+    assert made.select(known.column_names).equals(known)

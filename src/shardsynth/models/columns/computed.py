@@ -7,18 +7,19 @@ not have: that is done when the dates are there.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.codec import from_codes, storage_dtype, to_array, to_storage
 from shardsynth.data.columns import Column
 from shardsynth.data.frames import nanoseconds_of
 from shardsynth.data.gaps import filled
-from shardsynth.data.values import axis, decoded, kind_of, needs_parsing, without_views
+from shardsynth.data.values import Precision, axis, decoded, kind_of, needs_parsing, without_view, without_views
 from shardsynth.models.columns.formulas import LinearRelation
 from shardsynth.models.columns.operands import Amount
 from shardsynth.models.columns.relations import FunctionRelation, Relation, relation_from_json
@@ -45,6 +46,11 @@ class ComputedColumn:
     def name(self) -> str:
         """Name of the column."""
         return str(self.relation.name)
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the columns that it is computed from."""
+        return tuple(self.relation.parents)
 
     def violations(self, batch: pa.RecordBatch) -> int:
         """Rows that contradict it."""
@@ -110,6 +116,26 @@ class ComputedColumn:
             datetime_format=self.held.datetime_format,
             exponent=self.held.exponent,
         )
+
+    def equal(self, made: pa.Array, known: pa.Array) -> Mask:
+        """bool[n]: known values that are what was computed, within the tolerance of the relation."""
+        if self.relation.derived.values is not None:
+            same = pc.equal(without_view(decoded(made)), without_view(decoded(known)))
+            return np.asarray(pc.fill_null(same, False).to_numpy(zero_copy_only=False), np.bool_)
+        (a, _), (b, _) = (axis(self.held.column, array) for array in (made, known))
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.abs(a - b) <= getattr(self.relation, "tolerance", 0.0), np.bool_)
+
+    def parents_of(self, arrays: Arrays, known: pa.Array) -> dict[str, pa.Array]:
+        """A column that this one completes, with the known values of this one where it is present; else nothing."""
+        if self.rule != "known" or not isinstance(self.relation, LinearRelation) or len(self.relation.parents_) != 1:
+            return {}
+        (parent,), target = self.relation.parents_, self.relation.derived
+        drawn = arrays[parent.name]
+        source = Column(parent.name, drawn.type, "numerical", "number")
+        back = LinearRelation((target,), replace(parent, values=None), 0.0, Precision(), 0, (1.0,))
+        column = ComputedColumn(back, ConstrainedColumn(source), "present")
+        return {parent.name: column.compute({self.name: known, parent.name: drawn}, len(drawn))}
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
