@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from tests.tables import autoregressive
 from tests.tables.constrained import CONSTRAINTS, METADATA, constrained_table
 from tests.tables.copula import native, profiled
 
@@ -127,3 +128,16 @@ def test_known_values_that_contradict_each_other_are_named_and_stay(trial) -> No
     with pytest.warns(UnknownCategory, match=r"1 row\(s\) cannot be completed .* \(row 7\)"):
         made = complete(model, table, known, 3, first_row=7)
     assert made.select(known.column_names).equals(known)
+
+
+def test_a_known_duration_is_told_to_an_autoregressive_model(trial) -> None:
+    real, _, table = trial
+    inner = pa.Table.from_batches([table.transform(batch) for batch in real.combine_chunks().to_batches()])
+    model = autoregressive.fit(autoregressive.prepare(inner, {}), {**autoregressive.QUICK, "max_epochs": 2})
+    assert "days" in {relation.name for relation in model.relations}
+    known = real.slice(0, 100).select(["days"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = complete(model, table, known, 3)
+    days = [(end - start).days for start, end in zip(made["start"].to_pylist(), made["end"].to_pylist())]
+    assert made["days"].to_pylist() == days == known["days"].to_pylist()
