@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 
 import numpy as np
 import pyarrow as pa
@@ -33,16 +34,22 @@ from shardsynth.sampling.constraints.known import (
     known_rows,
     overwritten,
 )
+from shardsynth.sampling.constraints.ordered import OrderedStep
+from shardsynth.sampling.constraints.partial_order import PartialOrderStep
 from shardsynth.sampling.constraints.step import Mask, missing_of
 from shardsynth.sampling.constraints.table import TableConstraints
 from shardsynth.sampling.streams import chunk_seed, random_words, stream_key
+from shardsynth.sources.computed_rows import computed_rows, tell_parents
 
 #: Rows that are completed together, several times each.
 _ROWS_AT_ONCE = 4_096
 #: Times that a row is completed where its known values do not say all, and rows that are so completed together.
 _TRIES, _ROWS_TRIED = 24, 512
-#: Distance of a row that breaks a constraint; of one that could not be restored, it is infinite.
-_INVALID = 1e12
+#: Distance of a row that breaks orders only, which moving its values mends, and of one that breaks another constraint;
+#: of one that could not be restored, it is infinite.
+_UNORDERED, _INVALID = 1e12, 2e12
+#: What is added where a known value is not what it is computed as, when the values are in order.
+_DISAGREES = 1e4
 #: Combinations that are drawn for one known part of them.
 _POOL = 256
 
@@ -129,6 +136,7 @@ class _Completion:
         self.rows = arrays_of(rows)
         fitted = {column.name: column for column in model.fitted}
         self.known = known_rows(table, self.rows, self.n, lambda name: fitted[name].categories)
+        tell_parents(model, table, self.known)
         for step in table.steps:  # what is computed of other columns is not told: these are drawn
             for replacement in step.replacements:
                 name = replacement.field.name
@@ -144,21 +152,21 @@ class _Completion:
         state = self._first()
         state = self._improved(state, self.known.inner, state[2] > 0, "complete again")
         choices = [c for c in self.known.choices if any(c.labels) and c.name in self.known.inner]
-        if choices and (state[2] >= _INVALID).any():
+        if choices and (state[2] >= _UNORDERED).any():
             chosen = {**self.known.inner, **{choice.name: self._chosen(choice) for choice in choices}}
-            state = self._improved(state, chosen, state[2] >= _INVALID, "complete with a choice")
+            state = self._improved(state, chosen, state[2] >= _UNORDERED, "complete with a choice")
         best, usable, apart = state
-        done = apart < _INVALID
+        done = (apart < _UNORDERED) & computed_rows(self.table, overwritten(best, self.rows), self.rows)[1]
         untold = self._untold()
         for widened in (False, True):
             wanted = ~done if widened else untold | ~done
             if not wanted.any():
                 continue
-            moved = in_order(self.table, best, self.rows, widened=widened)
-            valid = wanted & usable & self._valid(moved, best, np.arange(self.n))
+            moved, agree = computed_rows(self.table, in_order(self.table, best, self.rows, widened=widened), self.rows)
+            valid = wanted & usable & agree & np.logical_and(*self._kept(moved, best, np.arange(self.n)))
             best = _joined([best, moved], np.where(valid, self.n, 0) + np.arange(self.n))
             done = done | valid
-        best = overwritten(best, self.rows)
+        best, _ = computed_rows(self.table, overwritten(best, self.rows), self.rows)
         return best if done.all() and not unheld.any() else self._with_gaps(best, done)
 
     def _untold(self) -> Mask:
@@ -236,10 +244,16 @@ class _Completion:
         return _joined(batches, source), usable, apart
 
     def _apart(self, drawn: pa.RecordBatch, places: NDArray[np.int64]) -> NDArray[np.float64]:
-        """How far drawn rows lie from the known values at these places; ``_INVALID`` where they break a constraint."""
-        with_known = overwritten(drawn, self._known_at(places))
-        valid = self._valid(with_known, drawn, places)
-        return np.where(valid, distance(self.table, drawn, self.known, places), _INVALID)
+        """How far drawn rows lie from the known values at these places, or what they break."""
+        known = self._known_at(places)
+        with_known = overwritten(drawn, known)
+        orders, others = self._kept(with_known, drawn, places)
+        apart = distance(self.table, drawn, self.known, places)
+        if any(column.name in known for column in self.table.computed):
+            moved = in_order(self.table, drawn, known, widened=False)
+            apart += np.where(computed_rows(self.table, moved, known)[1], 0.0, _DISAGREES)
+        apart = np.where(orders, apart, _UNORDERED)
+        return np.where(others, apart, _INVALID)
 
     def _known_at(self, places: NDArray[np.int64]) -> dict[str, pa.Array]:
         return {name: array.take(pa.array(places)) for name, array in self.rows.items()}
@@ -263,17 +277,19 @@ class _Completion:
             usable = usable & ~step.restore({step.name: batch.column(step.name)}, n)[1]
         return drawn, usable
 
-    def _valid(self, rows: pa.RecordBatch, drawn: pa.RecordBatch, places: NDArray[np.int64]) -> Mask:
-        """bool[n]: rows that keep every constraint with their known values.
+    def _kept(self, rows: pa.RecordBatch, drawn: pa.RecordBatch, places: NDArray[np.int64]) -> tuple[Mask, Mask]:
+        """With their known values: bool[n], rows that keep every order; bool[n], those that keep all else.
 
         Args:
             rows: With the known values.
             drawn: As they were drawn: a combination must be one that was drawn.
             places: Places of the rows among all.
         """
-        valid = self.table.present({name: rows.column(name) for name in rows.schema.names}, rows.num_rows)
-        for mask in self.table.valid(rows):
-            valid &= mask
+        arrays = {name: rows.column(name) for name in rows.schema.names}
+        orders, others = np.ones(rows.num_rows, np.bool_), self.table.present(arrays, rows.num_rows)
+        steps = [step for step in self.table.steps if set(step.columns) <= set(arrays)]
+        for step, mask in zip_longest(steps, self.table.valid(rows)):
+            (orders if isinstance(step, (OrderedStep, PartialOrderStep)) else others)[~mask] = False
         choices = {choice.name: choice for choice in self.known.choices}
         for step in self.joint:
             same = np.ones(rows.num_rows, np.bool_)
@@ -282,8 +298,8 @@ class _Completion:
                 same &= _equal(given, drawn.column(name)) | missing_of(given)
             if step.name in choices:
                 same |= choices[step.name].nothing_left[places]
-            valid &= same
-        return valid
+            others &= same
+        return orders, others
 
     def _chosen(self, choice: Choices) -> pa.Array:
         """The joint column with one of the combinations that are left where it is not told."""
@@ -314,6 +330,8 @@ class _Completion:
             self._empty(arrays, step.columns, choice.nothing_left)
         if not done.all():
             columns = {name for step in self.table.steps for name in step.columns}
+            for computed in self.table.computed:
+                columns |= {computed.name} if columns & set(computed.parents) else set()
             if self.table.programs:
                 columns = set(self.table.schema.names)
             self._empty(arrays, tuple(columns), ~done)

@@ -183,6 +183,11 @@ class AutoregressiveParameters(ColumnModel):
         """Every column of the schema, by its name."""
         return {c.name: c for c in self.coding.table}
 
+    @property
+    def relations(self) -> Sequence[Any]:
+        """How its computed columns are computed, in this order."""
+        return self.coding.relations
+
     @cached_property
     def writer(self) -> Writer:
         """Turns codes into arrays."""

@@ -7,20 +7,23 @@ not have: that is done when the dates are there.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from shardsynth.data.codec import from_codes, storage_dtype, to_array, to_storage
 from shardsynth.data.columns import Column
 from shardsynth.data.frames import nanoseconds_of
-from shardsynth.data.values import axis, decoded, kind_of, needs_parsing
+from shardsynth.data.gaps import filled
+from shardsynth.data.values import Precision, axis, decoded, kind_of, needs_parsing, without_view, without_views
 from shardsynth.models.columns.formulas import LinearRelation
 from shardsynth.models.columns.operands import Amount
 from shardsynth.models.columns.relations import FunctionRelation, Relation, relation_from_json
-from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, missing_of
+from shardsynth.sampling.constraints.step import Arrays, ConstrainedColumn, Mask, missing_of
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class ComputedColumn:
     Attributes:
         relation: How.
         held: What is known of the column.
-        rule: ``always``: the relation says its values and where it is missing. ``present``: it is missing where it was
-            drawn so, too. ``known``: where a column of the relation is missing, it keeps what was drawn (a score that
-            is completed where it was not measured).
+        rule: ``always``: the relation says its values and where it is missing. ``known``: where a column of the
+            relation is missing, it keeps what was drawn (a score that is completed where it was not measured).
+            ``present``: as ``known``, and it is missing wherever it was drawn so.
     """
 
     relation: Any
@@ -44,14 +47,30 @@ class ComputedColumn:
         """Name of the column."""
         return str(self.relation.name)
 
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the columns that it is computed from."""
+        return tuple(self.relation.parents)
+
     def violations(self, batch: pa.RecordBatch) -> int:
         """Rows that contradict it."""
-        if self.rule == "always":
-            return int(self.relation.violations(batch))
-        both = ~missing_of(batch.column(self.name))
-        for parent in self.relation.parents:
-            both &= ~missing_of(batch.column(parent))
-        return int(self.relation.violations(batch.filter(pa.array(both)))) if both.any() else 0
+        names = [*self.relation.parents, self.name]
+        batch = without_views(batch.select(names))
+        both = np.logical_and.reduce([~missing_of(batch.column(name)) for name in names])
+        counted = both if self.rule != "always" else np.ones(batch.num_rows, np.bool_)
+        wrong, exact = 0, self._exact(batch)
+        if exact is not None:
+            found = self.relation.derived.integers(batch)
+            if found is not None:
+                large = exact[1] & both
+                wrong = int(np.count_nonzero(large & (exact[0] != found[0])))
+                counted = counted & ~large
+        rest = batch.filter(pa.array(counted))
+        return wrong + (int(self.relation.violations(rest)) if rest.num_rows else 0)
+
+    def _exact(self, batch: pa.RecordBatch) -> tuple[NDArray[np.int64], Mask] | None:
+        """As ``LinearRelation.exact``; None for any other relation."""
+        return self.relation.exact(batch) if isinstance(self.relation, LinearRelation) else None
 
     def compute(self, arrays: Arrays, n: int) -> pa.Array:
         """The column, [n], from the others by name."""
@@ -69,16 +88,26 @@ class ComputedColumn:
         values, missing = self.relation.apply(read)
         if self.rule == "present":
             missing = missing | missing_of(arrays[self.name])
-        elif self.rule == "known":
-            drawn, absent = axis(self.held.column, arrays[self.name])
-            values, missing = np.where(missing, drawn, values), missing & absent
+        computed = self._array(values, missing, self._exact(batch))
+        return computed if self.rule == "always" else filled(computed, arrays[self.name])
+
+    def _array(self, values: NDArray[Any], missing: Mask, exact: tuple[NDArray[np.int64], Mask] | None) -> pa.Array:
+        """Computed values, [n], in the type of the column; those of ``exact`` in place of what float64 cannot hold."""
         column = self.held.column
         if self.relation.derived.values is not None:
             codes = np.where(missing, -1, values).astype(np.int64)
             categories = pa.array(list(self.relation.derived.values), column.value_type)
             return from_codes(column.type, categories, codes)
-        values = np.where(missing, 0.0, values) * (self.held.scale if kind_of(column.type) == "decimal" else 1)
-        stored = to_storage(values, storage_dtype(column.type, self.held.datetime_format))
+        decimal = kind_of(column.type) == "decimal"
+        values = np.where(missing, 0.0, values) * (self.held.scale if decimal else 1)
+        dtype = storage_dtype(column.type, self.held.datetime_format)
+        stored = to_storage(values, dtype)
+        if dtype.kind in "iu" and dtype.itemsize == 8 and not decimal:
+            if self.held.precision.kind == "integer":
+                on_grid = self.held.precision.integers(values, dtype)
+                stored = np.where(np.abs(values) > 2.0**53, on_grid, stored)
+            if exact is not None:
+                stored = np.where(exact[1], to_storage(exact[0], dtype), stored)
         return to_array(
             column.type,
             np.ascontiguousarray(stored),
@@ -87,6 +116,26 @@ class ComputedColumn:
             datetime_format=self.held.datetime_format,
             exponent=self.held.exponent,
         )
+
+    def equal(self, made: pa.Array, known: pa.Array) -> Mask:
+        """bool[n]: known values that are what was computed, within the tolerance of the relation."""
+        if self.relation.derived.values is not None:
+            same = pc.equal(without_view(decoded(made)), without_view(decoded(known)))
+            return np.asarray(pc.fill_null(same, False).to_numpy(zero_copy_only=False), np.bool_)
+        (a, _), (b, _) = (axis(self.held.column, array) for array in (made, known))
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.abs(a - b) <= getattr(self.relation, "tolerance", 0.0), np.bool_)
+
+    def parents_of(self, arrays: Arrays, known: pa.Array) -> dict[str, pa.Array]:
+        """A column that this one completes, with the known values of this one where it is present; else nothing."""
+        if self.rule != "known" or not isinstance(self.relation, LinearRelation) or len(self.relation.parents_) != 1:
+            return {}
+        (parent,), target = self.relation.parents_, self.relation.derived
+        drawn = arrays[parent.name]
+        source = Column(parent.name, drawn.type, "numerical", "number")
+        back = LinearRelation((target,), replace(parent, values=None), 0.0, Precision(), 0, (1.0,))
+        column = ComputedColumn(back, ConstrainedColumn(source), "present")
+        return {parent.name: column.compute({self.name: known, parent.name: drawn}, len(drawn))}
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 DAY = 86_400 * 10**9
 #: Added before rounding down, so that 3.0 computed as 2.9999999999 stays 3.
 _CLOSE = 1e-6
+#: Integers up to the first are float64 numbers; those up to the second can be added as int64.
+_EXACT, _WIDEST = 2.0**53, 2.0**62
 #: Changes of a part of an instant that are listed at most.
 _MOST_CHANGES = 100_000
 
@@ -106,6 +108,36 @@ class LinearRelation(_Formula):
         steps = (total - origin) / unit
         rounded = np.floor(steps + _CLOSE) if self.rounding == "down" else np.ceil(steps - _CLOSE)
         return np.asarray(rounded * unit + origin, np.float64)
+
+    def exact(self, batch: pa.RecordBatch) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
+        """The computed values where float64 cannot hold them: instants in nanoseconds, integers beyond 2^53.
+
+        Args:
+            batch: With its parents.
+
+        Returns:
+            int64[n], and bool[n]: the rows of such values, which have all parents and whose values fit int64; None
+            where the sum is not of whole multiples of integers.
+        """
+        factors, divisor = self.factors, 1
+        if len(factors) == 1 and 1e-18 < factors[0] < 1 and factors[0] == 1 / round(1 / factors[0]):
+            factors, divisor = (1.0,), round(1 / factors[0])
+        whole = all(float(f).is_integer() and abs(f) < _WIDEST for f in (*factors, self.offset))
+        parents = [parent.integers(batch) for parent in self.parents_] if whole and self.rounding == "near" else [None]
+        total, size = np.zeros(batch.num_rows, np.int64), np.full(batch.num_rows, abs(self.offset))
+        present = np.ones(batch.num_rows, np.bool_)
+        for factor, read in zip(factors, parents):
+            if read is None:
+                return None
+            total = total + np.int64(factor) * read[0]
+            size = size + abs(factor) * np.abs(read[0].astype(np.float64))
+            present &= ~read[1]
+        total = total + np.int64(self.offset)
+        if divisor > 1:
+            total = (total + divisor // 2) // divisor
+        unit, origin = (self.precision.unit, self.precision.origin) if self.precision.kind == "integer" else (1, 0)
+        moved = total - origin + unit // 2
+        return moved - moved % unit + origin, present & (size > _EXACT) & (size < _WIDEST)
 
 
 @dataclass(frozen=True)

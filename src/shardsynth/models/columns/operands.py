@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
-from shardsynth.data.values import axis, decoded
+from shardsynth.data.values import axis, column_native, decoded, kind_of, needs_parsing
 
 #: A column in memory: codes or axis values, and the mask of missing ones.
 Values = tuple[NDArray[Any], NDArray[np.bool_]]
@@ -58,12 +58,25 @@ class Amount(Operand):
 
     def read(self, batch: pa.RecordBatch) -> Values:
         """Axis values of the column, also where it has categories, and its mask."""
-        role = "datetime" if self.nanoseconds else "number"
-        options = {} if self.layout is None else {"datetime_format": self.layout}
         array = batch.column(self.name)
-        return axis(
-            Column(self.name, array.type, "datetime" if self.nanoseconds else "numerical", role, options), array
-        )
+        return axis(self._column(array.type), array)
+
+    def integers(self, batch: pa.RecordBatch) -> Values | None:
+        """Axis values as exact int64, 0 where missing, and the mask; None where they are not whole, or beyond int64."""
+        array = batch.column(self.name)
+        column = self._column(array.type)
+        if kind_of(column.type) not in ("integer", "temporal") and not needs_parsing(column):
+            return None
+        values, nulls = column_native(column, array)
+        missing = np.zeros(len(values), np.bool_) if nulls is None else nulls
+        values = np.where(missing, 0, values)
+        if values.dtype == np.uint64 and (values > np.uint64(np.iinfo(np.int64).max)).any():
+            return None
+        return values.astype(np.int64), missing
+
+    def _column(self, type_: pa.DataType) -> Column:
+        sdtype, role = ("datetime", "datetime") if self.nanoseconds else ("numerical", "number")
+        return Column(self.name, type_, sdtype, role, {} if self.layout is None else {"datetime_format": self.layout})
 
     def amounts(self, values: Values) -> Values:
         """Axis values of a column as ``Relation.apply`` gets it."""

@@ -169,11 +169,21 @@ class Computed(Protocol):
         """Name of the column."""
 
     @property
+    def parents(self) -> tuple[str, ...]:
+        """Names of the columns that it is computed from."""
+
+    @property
     def held(self) -> ConstrainedColumn:
         """What is known of the column."""
 
     def compute(self, arrays: Arrays, n: int) -> pa.Array:
         """The column, [n], from the others by name."""
+
+    def equal(self, made: pa.Array, known: pa.Array) -> Mask:
+        """bool[n]: known values that are what was computed."""
+
+    def parents_of(self, arrays: Arrays, known: pa.Array) -> dict[str, pa.Array]:
+        """Columns that this one was computed from, with what its known values say of them."""
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
