@@ -44,6 +44,11 @@ class ComputedColumn:
         """Name of the column."""
         return str(self.relation.name)
 
+    @property
+    def how(self) -> str:
+        """How it is computed, for a message."""
+        return str(self.relation.describe())
+
     def violations(self, batch: pa.RecordBatch) -> int:
         """Rows that contradict it."""
         if self.rule == "always":
