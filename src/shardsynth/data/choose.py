@@ -163,7 +163,7 @@ def _instant(column: Column, value: Any) -> float:
     stamp = pd.Timestamp(value)
     zone = type_.tz if pa.types.is_timestamp(type_) else None
     if zone is not None and stamp.tzinfo is None:
-        stamp = stamp.tz_localize(zone)
+        stamp = stamp.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
     if stamp.tzinfo is not None:
         stamp = stamp.tz_convert("UTC").tz_localize(None)
     unit = datetime_unit(type_) if kind_of(type_) == "temporal" else "ns"

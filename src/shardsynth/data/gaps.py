@@ -8,6 +8,11 @@ import pyarrow.compute as pc
 from shardsynth.data.values import decoded, without_view
 
 
+def has_gap(known: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether a value is null or NaN."""
+    return bool(pc.any(decoded(known).is_null(nan_is_null=True)).as_py())
+
+
 def filled(known: pa.Array | pa.ChunkedArray, drawn: pa.Array) -> pa.Array:
     """The known values, with the drawn ones in their gaps, in the type of the known values.
 

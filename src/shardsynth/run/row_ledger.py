@@ -92,19 +92,17 @@ def next_row(wanted: RowsWanted, card: dict[str, Any]) -> tuple[int, Path]:
     """
     run_rows = int(card.get("rows", 0)) if wanted.seed == card.get("seed") else 0  # rows that the run itself made
     entries, entry_file = _entries(wanted.model)
-    completed = sorted((e["first_row"], e["first_row"] + e["rows"]) for e in entries if "known" in e)
-    same_stream = [
-        entry
-        for entry in entries
-        if "known" not in entry and {key: entry[key] for key in wanted.stream} == wanted.stream
-    ]
+    same_stream = [entry for entry in entries if _is_of(entry, wanted)]
     stop = max([run_rows, *(entry["first_row"] + entry["rows"] for entry in same_stream)])
-    start = int(wanted.first_row if wanted.first_row is not None else stop if wanted.go_on else run_rows)
-    if wanted.first_row is None:
-        for first, end in completed:  # the ids of these rows are taken
-            start = end if first < start + wanted.rows and start < end else start
+    if wanted.first_row is not None:
+        start = looked_from = int(wanted.first_row)
+    elif wanted.go_on:
+        start = looked_from = _beyond_completed(entries, stop, wanted.rows)
+    else:  # refused also where only numbers of completed rows stand between the rows made before and these
+        start, looked_from = _usual_start(entries, wanted, run_rows), run_rows
     overlap = any(
-        start < entry["first_row"] + entry["rows"] and entry["first_row"] < start + wanted.rows for entry in same_stream
+        looked_from < entry["first_row"] + entry["rows"] and entry["first_row"] < start + wanted.rows
+        for entry in same_stream
     )
     if (overlap or (start < run_rows and wanted.where is None)) and not wanted.same_rows:
         raise RunError(
@@ -113,6 +111,30 @@ def next_row(wanted: RowsWanted, card: dict[str, Any]) -> tuple[int, Path]:
             "goes on by the same command with the same --output"
         )
     return start, entry_file
+
+
+def _is_of(entry: dict[str, Any], wanted: RowsWanted) -> bool:
+    """Whether an entry is of drawn rows, not completed ones, and of the stream that is wanted."""
+    return "known" not in entry and {key: entry[key] for key in wanted.stream} == wanted.stream
+
+
+def _beyond_completed(entries: list[dict[str, Any]], start: int, rows: int) -> int:
+    """The start, moved past the completed rows among the entries, whose ids are taken."""
+    for first, end in sorted((e["first_row"], e["first_row"] + e["rows"]) for e in entries if "known" in e):
+        if first < start + rows and start < end:
+            start = end
+    return start
+
+
+def _usual_start(entries: list[dict[str, Any]], wanted: RowsWanted, run_rows: int) -> int:
+    """Where a call starts that names no first row and does not go on: where the stream's first such call started.
+
+    That one was moved past the rows completed before it, and rows completed since then change nothing.
+    """
+    for place, entry in enumerate(entries):
+        if _is_of(entry, wanted) and entry["first_row"] == _beyond_completed(entries[:place], run_rows, entry["rows"]):
+            return int(entry["first_row"])
+    return run_rows if wanted.same_rows else _beyond_completed(entries, run_rows, wanted.rows)
 
 
 def reserve_known(model: Path, rows: int, seed: int, digest: str, card: dict[str, Any]) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.data.gaps import has_gap
 from shardsynth.data.shards import Dataset, open_shards, read_batches
 from shardsynth.data.values import decoded
 from shardsynth.errors import InputError
@@ -71,7 +72,8 @@ def complete_table(
         completed = model.complete(rows, seed_of_rows, start)
     else:
         completed = complete(model, under, rows, seed_of_rows, start)
-    if first_row is not None or not set(model.generators) - set(rows.column_names):
+    made = any(name not in rows.column_names or has_gap(rows[name]) for name in model.generators)
+    if first_row is not None or not made:
         return completed
     number = (folder, rows.num_rows, seed, digest, model_card(folder))
     try:

@@ -10,6 +10,9 @@ import pyarrow as pa
 import pytest
 from tests.tables.whole_job import run_default_job
 
+from shardsynth.api import export_model
+from shardsynth.run.constraint_card import read_card
+
 DAY = np.timedelta64(1, "D")
 
 
@@ -69,3 +72,8 @@ def test_no_order_is_broken_and_durations_fit_their_dates(tmp_path: Path, model:
     if model == "gaussian_copula":  # the length of a treatment is learned, not only the lengths that many rows have
         quarters = [np.quantile(t["days"].drop_null().to_numpy(), [0.25, 0.5, 0.75]) for t in (real, made)]
         assert np.abs(quarters[0] - quarters[1]).max() < 40
+        said = "\n".join(export_model(run.dir.model(model), tmp_path / "stock.pkl"))
+        computed = [column.name for column in read_card(run.dir.model(model)).computed]
+        assert {"days", "study_day"} <= set(computed)
+        for name in computed:
+            assert said.count(f"column {name!r}: not computed any more (") == 1, name

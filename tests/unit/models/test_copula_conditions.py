@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tables.copula import simple_fit
 from tests.tables.copula_by_hand import adult_copula, distance, drawn
 
 from shardsynth.data.columns import Column
@@ -292,3 +293,21 @@ def test_a_group_of_a_number_is_a_condition_on_the_number():
         assert rows["amount"].mean() == pytest.approx(expected.mean(), rel=0.05)
     both = model.draw(2, 0, 5000, parse_conditions("group != 'middle'")).to_pandas()
     assert set(both["group"]) == {"low", "high"}
+
+
+def test_times_and_hours_of_the_changes_of_clocks_are_written_as_text():
+    rows = 2_000
+    seconds = np.random.default_rng(1).integers(0, 86_400, rows)
+    when = pa.array((1_679_788_800 + 10_000 * np.arange(rows)) * 10**6).cast(pa.timestamp("us", "Europe/Berlin"))
+    labels = pa.array([dt.time(8), dt.time(20)] * (rows // 2), pa.time32("s"))
+    table = pa.table({"at": pa.array(seconds * 10**6, pa.time64("us")), "when": when, "shift": labels})
+    model = GaussianCopula.from_fit(simple_fit(table, categories={"shift"}), table.schema)
+
+    def passing(where: str) -> pa.RecordBatch:
+        return model.draw(0, 0, 500, model.prepare(parse_conditions(where)))
+
+    assert min(passing('at >= "12:30"')["at"].to_pylist()) >= dt.time(12, 30)
+    assert set(passing('shift == "20:00:00"')["shift"].to_pylist()) == {dt.time(20)}
+    for text, instant in (("2023-03-26 02:30", "2023-03-26 01:00Z"), ("2023-10-29 02:30", "2023-10-29 00:30Z")):
+        drawn_rows = passing(f'when < "{text}"')["when"].to_pylist()
+        assert max(pd.Timestamp(moment) for moment in drawn_rows) < pd.Timestamp(instant)

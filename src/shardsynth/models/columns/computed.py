@@ -52,6 +52,11 @@ class ComputedColumn:
         """Names of the columns that it is computed from."""
         return tuple(self.relation.parents)
 
+    @property
+    def how(self) -> str:
+        """How it is computed, for a message."""
+        return str(self.relation.describe())
+
     def violations(self, batch: pa.RecordBatch) -> int:
         """Rows that contradict it."""
         names = [*self.relation.parents, self.name]

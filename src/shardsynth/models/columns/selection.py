@@ -7,7 +7,6 @@ step on both sides.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -17,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shardsynth.data.values import Precision, axis_of_native, instant_of, native
+from shardsynth.data.values import Precision, axis_of_native, instant_of, kind_of, native
+from shardsynth.data.written import written_units
 from shardsynth.errors import ConditionError, cells, did_you_mean
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm
@@ -130,10 +130,14 @@ def _converted(value: Scalar, data_type: pa.DataType) -> Any:
     if isinstance(value, (int, float)) and not pa.types.is_decimal(data_type):
         return value
     try:
+        if kind_of(data_type) == "temporal" and isinstance(value, str):
+            count = written_units(value, data_type)
+            plain = pa.int32() if data_type.bit_width == 32 else pa.int64()
+            return pa.scalar(int(count), plain).cast(data_type).as_py() if count.denominator == 1 else value
         text = str(value) if pa.types.is_decimal(data_type) else value
         scalar = pa.scalar(text)
         return (scalar if scalar.type == data_type else scalar.cast(data_type)).as_py()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
         return value
 
 
@@ -248,27 +252,15 @@ def _number(column: FittedColumn, form: StorageForm, value: Scalar) -> float:
     try:
         if form.datetime_format is not None:
             return float(instant_of(str(value), form.datetime_format))
-        scalar = pa.scalar(str(value) if isinstance(value, (str, dt.datetime)) else value)
-        if pa.types.is_timestamp(data_type):
-            scalar = _instant(str(value), data_type)
-        elif pa.types.is_integer(data_type) or pa.types.is_floating(data_type):
+        if kind_of(data_type) == "temporal":
+            return float(written_units(value, data_type))
+        if pa.types.is_integer(data_type) or pa.types.is_floating(data_type):
             return float(str(value))
-        else:
-            scalar = scalar.cast(data_type)
+        scalar = pa.scalar(value).cast(data_type)
         values, _ = native(pa.array([scalar.as_py()], data_type))
         return float(axis_of_native(values, data_type)[0])
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError, TypeError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError, TypeError, OverflowError):
         raise ConditionError(f"column {column.name!r} ({data_type}) cannot be compared with {value!r}") from None
-
-
-def _instant(text: str, data_type: pa.DataType) -> pa.Scalar:
-    """ISO text as a timestamp of the column's zone."""
-    import pandas as pd
-
-    moment = pd.Timestamp(text)
-    if data_type.tz is not None:
-        moment = moment.tz_localize(data_type.tz) if moment.tzinfo is None else moment.tz_convert(data_type.tz)
-    return pa.scalar(moment, data_type)
 
 
 def _check_possible(column: FittedColumn, form: StorageForm, value: Scalar, number: float, step: float) -> None:

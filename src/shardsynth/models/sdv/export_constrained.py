@@ -23,6 +23,7 @@ from shardsynth.models.sdv.derived import derive
 from shardsynth.models.sdv.export_columns import column_of, save_pickle
 from shardsynth.models.sdv.export_copula import (
     as_category,
+    not_computed,
     not_held,
     parametrised,
     replace_copula,
@@ -105,6 +106,8 @@ def to_stock(model: GaussianCopula, table: TableConstraints, rows: pa.Table) -> 
         if distance > 0.005
     ]
     lost += not_held(model, derived)
+    named = {relation.name for relation in model.relations if relation.name not in derived.functions}
+    lost += [not_computed(column.name, column.how) for column in table.computed if column.name not in named]
     if constrained:
         lost.append(f"columns of constraints have SDV's own marginals, fitted to {rows.num_rows:,} drawn rows")
     return synthesizer, lost

@@ -99,7 +99,7 @@ def to_stock(model: GaussianCopula) -> tuple[Any, dict[str, float]]:
 def not_held(model: GaussianCopula, derived: Derived) -> list[str]:
     """Lines for what SDV's copula cannot hold: computed columns, and rare classes."""
     lines = [
-        f"column {relation.name!r}: not computed any more ({relation.describe()}), only correlated"
+        not_computed(relation.name, relation.describe())
         for relation in model.relations
         if relation.name not in derived.functions
     ]
@@ -107,6 +107,11 @@ def not_held(model: GaussianCopula, derived: Derived) -> list[str]:
         target = model.schema.names[model.target]
         lines.append(f"rare classes of {target!r}: lost, their rows have the distributions of the whole table")
     return lines
+
+
+def not_computed(column: str, how: str) -> str:
+    """The line for a computed column that SDV draws."""
+    return f"column {column!r}: not computed any more ({how}), only correlated"
 
 
 def as_category(column: Column) -> Column:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -12,17 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
-from shardsynth.data.values import column_native, decoded, instant_of, kind_of
+from shardsynth.data.values import column_native, decoded, instant_of
 from shardsynth.errors import ConditionError, did_you_mean
-from shardsynth.sampling.conditions import Condition, Conditions, Scalar, check_no_number, said
+from shardsynth.sampling.conditions import Condition, Conditions, check_no_number, said
 from shardsynth.sampling.constraints.combined import JOINT, CombinationStep, OneHotStep
+from shardsynth.sampling.constraints.comparison import compared
 from shardsynth.sampling.constraints.rejection import RowTest
 from shardsynth.sampling.constraints.step import Mask, missing_of
 from shardsynth.sampling.constraints.table import TableConstraints
-
-#: Arrow makes decimals of Python's up to 76 digits.
-_WIDE = 10**38
-_COMPARE = {"<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal}
 
 
 def split_conditions(
@@ -108,8 +103,8 @@ def meets(tests: Sequence[Condition], batch: pa.RecordBatch, layouts: Mapping[st
         layout = (layouts or {}).get(test.column)
         check_no_number(test.column, test.values, array.type, layout)
         try:
-            outcome = _compared(test, array) if layout is None else _compared_instants(test, array, layout)
-        except (pa.ArrowException, ValueError, TypeError):
+            outcome = compared(test, array) if layout is None else _compared_instants(test, array, layout)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
             raise ConditionError(
                 f"condition {test.said}: a column of type {array.type} cannot be compared with such a value"
             ) from None
@@ -123,48 +118,4 @@ def _compared_instants(test: Condition, array: pa.Array, layout: str) -> Any:
     values, missing = column_native(column, array)
     wanted = [instant_of(str(value), layout) for value in test.values]
     instants = pa.array(values, pa.int64(), mask=missing)
-    return _compared(Condition(test.column, test.operator, tuple(wanted)), instants)
-
-
-def _instant(value: Scalar, type_: pa.DataType) -> Any:
-    """A value as a user writes it as an instant; without a zone, it is in the column's."""
-    import pandas as pd
-
-    moment = pd.Timestamp(str(value))
-    if type_.tz is None:
-        return moment
-    return moment.tz_localize(type_.tz) if moment.tzinfo is None else moment.tz_convert(type_.tz)
-
-
-def _fitting(value: Scalar, type_: pa.DataType) -> Scalar:
-    """A whole number as one that Arrow can compare with a column: it makes no array of one beyond 64 bits."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return value
-    if pa.types.is_integer(type_):
-        limits = np.iinfo(np.uint64 if type_ == pa.uint64() else np.int64)
-        return value if limits.min <= value <= limits.max else math.copysign(math.inf, value)
-    if pa.types.is_decimal(type_) and abs(value) < _WIDE:
-        return Decimal(value)
-    return float(value) if pa.types.is_decimal(type_) or pa.types.is_floating(type_) else value
-
-
-def _compared(test: Condition, array: pa.Array) -> Any:
-    nature = kind_of(array.type)
-    if nature == "text" and test.operator in _COMPARE:
-        raise TypeError
-    wanted = [_fitting(value, array.type) for value in test.values]
-    if nature in ("integer", "boolean", "decimal") and any(isinstance(v, float) for v in wanted):
-        array = array.cast(pa.float64())
-    elif nature == "integer" and array.type != pa.uint64():
-        array = array.cast(pa.int64())  # so that an int8 can be compared with 300
-    if nature == "boolean":
-        array = array.cast(pa.int8())
-    if pa.types.is_timestamp(array.type):
-        values = pa.array([_instant(v, array.type) for v in wanted], array.type)
-    else:
-        values = pa.array([int(v) if isinstance(v, bool) and nature != "text" else v for v in wanted])
-        values = values.cast(array.type)
-    if test.operator in ("in", "not in"):
-        inside = pc.is_in(array, value_set=values)
-        return pc.invert(inside) if test.operator == "not in" else inside
-    return _COMPARE[test.operator](array, values[0])
+    return compared(Condition(test.column, test.operator, tuple(wanted)), instants)

@@ -176,6 +176,10 @@ class Computed(Protocol):
     def held(self) -> ConstrainedColumn:
         """What is known of the column."""
 
+    @property
+    def how(self) -> str:
+        """How it is computed, for a message."""
+
     def compute(self, arrays: Arrays, n: int) -> pa.Array:
         """The column, [n], from the others by name."""
 
