@@ -131,5 +131,6 @@ def test_other_damaged_files_of_slurm_are_named(ledger):
     with pytest.raises(RunError, match="wanted 8 hexadecimal digits"):
         ledger.prefix()
     (ledger.folder / "lock").write_text("null")
+    os.utime(ledger.folder / "lock", (0, 0))
     with pytest.raises(RunError, match=r"lock: a damaged lock"), ledger.exclusively():
         pass

@@ -31,23 +31,44 @@ unset SHARDSYNTH_CALLER
 
 # One process at a time. A lock of a dead process, or one that is older than a quarter of an hour, is removed.
 lock() {
-  local tries=0 host pid at
+  local tries=0 seen host pid at there here
   own="lock.$HOSTNAME.$$"
-  printf '{"host": "%s", "pid": %d, "at": %d}' "$HOSTNAME" "$$" "$(date +%s)" >"$own"
+  here=$(readlink /proc/self/ns/pid)
+  printf '{"host": "%s", "pid": %d, "at": %d, "where": "%s %s"}' "$HOSTNAME" "$$" "$(date +%s)" \
+    "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)" "$here" >"$own"
   trap 'rm -f "$own"' EXIT
-  until ln "$own" lock 2>/dev/null || { [ ! -e lock ] && (set -o noclobber; cat "$own" >lock) 2>/dev/null; }; do
-    host=$(sed -n 's/.*"host": "\([^"]*\)".*/\1/p' lock 2>/dev/null)
-    pid=$(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' lock 2>/dev/null)
-    at=$(sed -n 's/.*"at": \([0-9]*\).*/\1/p' lock 2>/dev/null)
+  until take "$own"; do
+    seen=$(cat lock 2>/dev/null)
+    host=$(sed -n 's/.*"host": "\([^"]*\)".*/\1/p' <<<"$seen")
+    pid=$(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' <<<"$seen")
+    at=$(sed -n 's/.*"at": \([0-9]*\).*/\1/p' <<<"$seen")
+    at=${at:-$(stat -c %Y lock 2>/dev/null)} # of one that a process left while it wrote it
+    there=$(sed -n 's/.*"where": "[^" ]* \([^"]*\)".*/\1/p' <<<"$seen") # the container in which the number counts
     if [ -n "$at" ] && { [ $(($(date +%s) - at)) -gt 900 ] ||
-      { [ "$host" = "$HOSTNAME" ] && ! kill -0 "$pid" 2>/dev/null; }; }; then
-      rm -f lock
+      { [ "$host" = "$HOSTNAME" ] && [ "${there:-$here}" = "$here" ] && ! kill -0 "$pid" 2>/dev/null; }; }; then
+      remove_lock "$seen"
     fi
     tries=$((tries + 1))
     [ "$tries" -lt 600 ] || return 1
     sleep 0.2
   done
-  trap 'rm -f "$own" lock' EXIT
+  trap unlock EXIT
+}
+
+take() { # a file: as the lock, unless there is one. NFS may answer that there is one where it has just made it
+  ln "$1" lock 2>/dev/null || [ "$1" -ef lock ] || { [ ! -e lock ] && (set -o noclobber; cat "$1" >lock) 2>/dev/null; }
+}
+
+remove_lock() { # what it says. One that another process took meanwhile stays
+  [ "$(cat lock 2>/dev/null)" = "$1" ] || return 0
+  mv -f lock "$own.aside" 2>/dev/null || return 0
+  [ "$(cat "$own.aside")" = "$1" ] || take "$own.aside"
+  rm -f "$own.aside"
+}
+
+unlock() {
+  remove_lock "$(cat "$own")"
+  rm -f "$own"
 }
 
 # Slurm's answer to squeue; the controller may be away for a while.
@@ -199,7 +220,7 @@ if [ -n "$follower" ] && [ -n "$all" ]; then
 fi
 echo "$left arrays wait until elements end"
 if [ "$caller" = follower ]; then
-  rm -f lock "$own"
+  unlock
   trap - EXIT
   sleep 60 # until the requeue ends this script
 fi

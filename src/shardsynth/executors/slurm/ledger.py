@@ -26,7 +26,7 @@ from shardsynth.executors.slurm.ranges import parse_ranges
 from shardsynth.run.documents import SubmittedLine, checked
 from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.files import create_once
-from shardsynth.standalone.locks import holder_of, is_gone, this_process
+from shardsynth.standalone.locks import Holder, holder_of, is_gone, remove_lock, this_process
 from shardsynth.standalone.regular import read_regular
 
 LOCK_WAIT_SECONDS = 120
@@ -203,22 +203,24 @@ class Ledger:
         path = self.folder / "lock"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         end = time.monotonic() + LOCK_WAIT_SECONDS
-        while not create_once(path, this_process("submit")):
+        mine = this_process("submit")
+        while not create_once(path, mine):
             holder = holder_of(path)
             if holder is not None and _is_dead(holder):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+                remove_lock(path, holder.content)
                 continue
             if time.monotonic() > end:
-                raise RunError(f"{self.run.root}: another process is submitting this run: {holder}; {path} is its lock")
+                raise RunError(
+                    f"{self.run.root}: another process is submitting this run: {holder or 'unknown'}; wait for it; if "
+                    f"that process is gone, remove {path}"
+                )
             time.sleep(0.2)
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                path.unlink()
+            remove_lock(path, mine)
 
 
-def _is_dead(holder: dict[str, Any]) -> bool:
+def _is_dead(holder: Holder) -> bool:
     """Whether a lock can be removed: its process has ended, or it is older than any submission takes."""
-    return time.time() - holder["at"] > _LOCK_STALE_SECONDS or is_gone(holder)
+    return time.time() - holder.at > _LOCK_STALE_SECONDS or is_gone(holder)
