@@ -71,6 +71,11 @@ unlock() {
   rm -f "$own"
 }
 
+add() { # a file, and a line for it. The line before may have been cut short, by a kill or a full disk
+  [ -z "$(tail -c 1 "$1" 2>/dev/null)" ] || echo >>"$1"
+  printf '%s\n' "$2" >>"$1"
+}
+
 # Slurm's answer to squeue; the controller may be away for a while.
 ask() {
   local tries
@@ -86,7 +91,7 @@ pause=5
 alone=1
 lock || alone=
 # An element that ended well says so here: arrays that wait for it may no longer find it in the queue.
-[ -z "$number" ] || [ "$code" -ne 0 ] || echo "$caller $number" >>ended
+[ -z "$number" ] || [ "$code" -ne 0 ] || add ended "$caller $number"
 [ -n "$alone" ] || { echo "another process holds $PWD/lock"; exit 1; }
 [ -s rest ] || exit 0
 queue=$(ask) || { echo "squeue does not answer"; exit 1; }
@@ -118,8 +123,8 @@ if [ -s sent ]; then
 fi
 
 record() { # name, group, job, size
-  printf '{"name": "%s", "job": %d, "at": %d}\n' "$1" "$3" "$(date +%s)" >>jobs.jsonl
-  echo "$1 $2 $3 $4" >>sent
+  add jobs.jsonl "$(printf '{"name": "%s", "job": %d, "at": %d}' "$1" "$3" "$(date +%s)")"
+  add sent "$1 $2 $3 $4"
   sent[$1]=$3
   sent_of[$2]+=" $1:$3:$4"
   live[$1]=$3
@@ -168,7 +173,7 @@ while read -r name group needs key size after; do
     done
   done
   if [ "$now" = drop ]; then
-    printf '{"name": "%s", "dropped": true}\n' "$name" >>jobs.jsonl
+    add jobs.jsonl "$(printf '{"name": "%s", "dropped": true}' "$name")"
     dropped[$group]=1
     echo "$name: not submitted, since an element that it needs failed"
     continue

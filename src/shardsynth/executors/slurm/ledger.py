@@ -31,6 +31,9 @@ from shardsynth.standalone.regular import read_regular
 
 LOCK_WAIT_SECONDS = 120
 _ID = re.compile("[0-9a-f]{8}")
+#: Where an entry starts in a line, behind what was cut short.
+_START = re.compile(rb'(?<=.)(?={"name")')
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _LOCK_STALE_SECONDS = 900
 
 
@@ -129,15 +132,14 @@ class Ledger:
             return []
         for number, line in enumerate(self._lines(), 1):
             try:
-                entry = checked(line, SubmittedLine)
+                found = _entries(line)
             except ValueError as error:
-                if not line.endswith(b"}"):
-                    continue  # cut short by a kill
                 raise RunError(
                     f"{self.path}: line {number} is damaged ({error}); restore the file, or cancel what is queued, "
                     "move the file away, and `shardsynth resume` submits what is missing again"
                 ) from None
-            entries.setdefault(entry["name"], {}).update(entry)
+            for entry in found:
+                entries.setdefault(entry["name"], {}).update(entry)
         return [
             Submitted(
                 name,
@@ -219,6 +221,28 @@ class Ledger:
             yield
         finally:
             remove_lock(path, mine)
+
+
+def _entries(line: bytes) -> list[dict[str, Any]]:
+    """What a line says; ValueError where it is damaged.
+
+    One that a kill cut short says nothing, and what another process wrote behind it counts.
+    """
+    try:
+        return [checked(line, SubmittedLine)]
+    except ValueError:
+        pieces = _START.split(line)
+        if len(pieces) > 1:
+            return [entry for piece in pieces for entry in _entries(piece)]
+        if line.endswith(b"}") and not _is_cut(line):
+            raise
+        return []
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether a text or a brace is open at the end of a line."""
+    rest = _TEXT.sub(b"", line)
+    return b'"' in rest or rest.count(b"{") > rest.count(b"}")
 
 
 def _is_dead(holder: Holder) -> bool:

@@ -145,3 +145,12 @@ def test_the_script_that_follows_removes_locks_that_are_stale_for_sure(tmp_path,
     assert (ended == 0) is taken and lock.exists() is not taken
     if not taken:
         assert lock.read_bytes() == before
+
+
+def test_the_script_that_follows_starts_a_new_line_after_one_that_was_cut(tmp_path):
+    path, ended = tmp_path / "follow.sh", tmp_path / "ended"
+    path.write_text(follow_script({"PATH": os.environ["PATH"]}, "shardsynth-0-"))
+    ended.write_text("a 0\na")
+    for number in ("1", "2"):
+        subprocess.run(["bash", str(path), "a", number, "0"], check=True, timeout=30)
+    assert ended.read_text() == "a 0\na\na 1\na 2\n"
