@@ -234,6 +234,11 @@ def no_space_is_clear(path: Path, needed: int | None = None) -> Iterator[None]:
 _NO_SPACE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
 
 
+def is_no_space(error: Exception) -> bool:
+    """Whether an error is that of a full disk or quota, as the system or a library gives it."""
+    return bool(_error_number(error))
+
+
 def _error_number(error: Exception) -> int:
     """Which number of ``_NO_SPACE`` an error has, or 0. Libraries in Rust (safetensors) only write it in the text."""
     in_text = re.search(r"\(os error (\d+)\)", str(error))
