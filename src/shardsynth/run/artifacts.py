@@ -16,6 +16,7 @@ from shardsynth.data.columns import Column
 from shardsynth.errors import RunError
 from shardsynth.planning.plan import Plan, Task
 from shardsynth.run.constraint_card import COMPUTED, FILE, load_constraints
+from shardsynth.run.documents import MADE_AGAIN
 from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.files import read_json
 
@@ -151,9 +152,13 @@ class Artifacts:
         def load() -> dict[str, ScoreRanges]:
             merged: dict[str, ScoreRanges] = {}
             for task in self.plan.model_tasks("sample", model):
-                for name, data in read_json(self.run.ranges_file(task)).items():
-                    part = ScoreRanges.from_json(data)
-                    merged[name] = merged[name].merge(part) if name in merged else part
+                path = self.run.ranges_file(task)
+                try:
+                    for name, data in read_json(path).items():
+                        part = ScoreRanges.from_json(data)
+                        merged[name] = merged[name].merge(part) if name in merged else part
+                except (ValueError, TypeError, LookupError, AttributeError, IsADirectoryError) as error:
+                    raise RunError(f"{path}: damaged: not the ranges of columns; {MADE_AGAIN}") from error
             return merged
 
         ranges: dict[str, ScoreRanges] = self.cached(f"ranges {model}", load)

@@ -1,8 +1,9 @@
-"""Which tasks are committed, from the names of their records alone: a second or two for 10^6 of them."""
+"""Which tasks are committed, from the names of their records: a second or two for 10^6 of them."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from shardsynth.run.rundir import RunDir
 
 #: The times of so many records are looked at, to say how fast tasks are done.
 _MOST_TIMES = 2_000
+_RECORD = re.compile(r"([0-9]{1,17})(\.[0-9]+)?\.json")
+_PART = re.compile(r"part-([0-9]{1,17})\.parquet")
+_TEMPORARY = re.compile(r"\.part-([0-9]{1,17})\.parquet\..*\.tmp")
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,10 @@ def task_rows(plan: Plan, task: Task) -> int:
 
 
 def recorded(run: RunDir, plan: Plan) -> dict[str, Committed]:
-    """Committed tasks by stage, from the names of the records alone.
+    """Committed tasks by stage, from the names of the records.
 
-    Of deleted outputs only missing parts are noticed: those can be seen without opening a record. `resume` looks at
-    every file.
+    Of deleted outputs only missing parts are noticed: those can be seen without opening a record. Only where a part has
+    just a temporary name its record is read: whether a kill left it, or it is being written. `resume` opens every file.
     """
     committed = {
         stage: Committed(run, stage, _with_number(_records(run.root / "tasks" / stage), len(tasks)))
@@ -95,7 +99,10 @@ def recorded(run: RunDir, plan: Plan) -> dict[str, Committed]:
     for model in plan.job.models:
         of_model = _of_model(plan, model)
         if sampled[of_model].any():
-            present = _with_number(_parts(run.samples(model)), plan.n_parts)
+            names = _names(run.samples(model))
+            present = _with_number(iter([_parts(names)]), plan.n_parts)
+            for index, number, name in _unnamed(names, present, edges, of_model):
+                present[number] = sampled[index] and _is_of_record(run, index, name)
             before = np.concatenate([[0], np.cumsum(present)])
             first, last = edges[of_model].T
             sampled[of_model] &= before[last] - before[first] == last - first
@@ -143,25 +150,48 @@ def _records(folder: Path) -> Iterator[Numbers]:
         if plain is not None:
             yield plain
         else:  # a second generation, or what was set aside
-            split = (name.partition(".") for name in names)
-            yield [int(index) for index, _, rest in split if _is_number(index) and rest.endswith("json")]
+            matches = (_RECORD.fullmatch(name) for name in names)
+            yield [int(match[1]) for match in matches if match]
 
 
-def _parts(folder: Path) -> Iterator[Numbers]:
-    """Numbers of the parts in a folder, also of those that a kill left beside their record under a temporary name."""
+def _names(folder: Path) -> list[str]:
     try:
-        names = os.listdir(folder)
+        return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return []
+
+
+def _parts(names: list[str]) -> Numbers:
+    """Numbers of the parts among the names in a folder; what was set aside is none."""
     shown = [name for name in names if name.startswith("part-")]
     numbers = _numbers(shown, "part-", ".parquet")
-    yield _of_parts(shown) if numbers is None else numbers
-    yield _of_parts([name[1:] for name in names if name.startswith(".part-")])
+    if numbers is not None:
+        return numbers
+    matches = (_PART.fullmatch(name) for name in shown)
+    return [int(match[1]) for match in matches if match]
 
 
-def _of_parts(names: list[str]) -> list[int]:
-    numbers = (name[len("part-") :].partition(".")[0] for name in names)
-    return [int(number) for number in numbers if _is_number(number)]
+def _unnamed(
+    names: list[str],
+    present: npt.NDArray[np.bool_],
+    edges: npt.NDArray[np.int64],
+    of_model: slice | npt.NDArray[np.int64],
+) -> Iterator[tuple[int, int, str]]:
+    """Parts that have only a temporary name: number of the task, number of the part, and that name."""
+    tasks = np.arange(len(edges))[of_model]
+    for name in names:
+        match = _TEMPORARY.fullmatch(name) if name.startswith(".part-") else None
+        if match and (number := int(match[1])) < len(present) and not present[number]:
+            yield int(tasks[np.searchsorted(edges[of_model, 0], number, side="right") - 1]), number, name
+
+
+def _is_of_record(run: RunDir, index: int, name: str) -> bool:
+    """Whether a kill left a part beside its record under this temporary name; else an attempt is writing it."""
+    try:
+        record = run.last_record("sample", index)
+    except OSError:
+        return False
+    return record is not None and any(output["temporary"] == name for output in record["outputs"])
 
 
 def _numbers(names: list[str], start: str, end: str) -> npt.NDArray[np.int64] | None:
@@ -173,7 +203,3 @@ def _numbers(names: list[str], start: str, end: str) -> npt.NDArray[np.int64] | 
         return None
     numbers = np.fromstring(digits, dtype=np.int64, sep="/")
     return numbers if len(numbers) == len(names) else None
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 18

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardsynth.errors import RunError, ShardsynthError
+from shardsynth.job import STAGES
 from shardsynth.planning.plan import READ_BY, ChosenTasks, Plan, Task
 from shardsynth.run.records import DAMAGED
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group, missing_tasks, needs_any
-from shardsynth.standalone.files import sha256_of, tidy_away
+from shardsynth.standalone.files import is_no_space, sha256_of, tidy_away
 
 #: Intermediates that a merge reads and deletes: a damaged one matters only while the merge is missing.
 _READ_ONCE = ("profile", "count", "score")
@@ -66,13 +67,15 @@ def _is_damaged(run: RunDir, output: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def damage_is_named(plan: Plan, run: RunDir, group: Group | None = None) -> Iterator[None]:
-    """Let an error that nobody expected name the damaged output that it comes from, if there is one.
+def damage_is_named(plan: Plan, run: RunDir, task: Task) -> Iterator[None]:
+    """Let an error of a task that nobody expected name the damaged output that it comes from, if there is one.
+
+    Where the disk or the memory is full, nothing is looked at.
 
     Args:
         plan: The plan.
         run: The run directory.
-        group: Look only at what tasks of this group read; None: at every output.
+        task: The task: only what it reads is looked at.
 
     Raises:
         RunError: An output is damaged: which, and what makes it again.
@@ -82,11 +85,45 @@ def damage_is_named(plan: Plan, run: RunDir, group: Group | None = None) -> Iter
     except ShardsynthError:
         raise
     except Exception as error:
-        for task, output in outputs_of(plan, run):
-            if (group is None or needs_any(plan, group, {task.group})) and _is_damaged(run, output):
-                remedy = f"`shardsynth resume {run.root} --verify` makes it again"
-                raise RunError(f"{run.root}: {Damage(task, output['path'])}; {remedy}") from error
+        if is_no_space(error) or _is_no_memory(error):
+            raise
+        for other in _read_by(plan, task):
+            record = run.last_record(other.stage, other.index)
+            for output in (record or {"outputs": []})["outputs"]:
+                if _is_damaged(run, output):
+                    remedy = f"`shardsynth resume {run.root} --verify` makes it again"
+                    raise RunError(f"{run.root}: {Damage(other, output['path'])}; {remedy}") from error
         raise
+
+
+def _is_no_memory(error: Exception) -> bool:
+    """Whether the memory of the machine or of a GPU was full; torch, which need not be loaded, has an error for it."""
+    return any(kind.__name__ in ("MemoryError", "OutOfMemoryError") for kind in type(error).__mro__)
+
+
+def _read_by(plan: Plan, task: Task) -> Iterator[Task]:
+    """The tasks that a task needs and whose outputs can stop it, stages in order.
+
+    Intermediates are read by the next stage only. A scoring task reads its own parts, and the report reads none. Ranges
+    of all parts are checked as they are read.
+    """
+    direct = plan.needs(task.group)
+    for stage, model in sorted(_all_needs(plan, task.group), key=lambda group: (STAGES.index(group[0]), group[1])):
+        if (stage in _READ_ONCE and (stage, model) not in direct) or (stage, task.stage) == ("sample", "report"):
+            continue
+        for other in plan.model_tasks(stage, model):
+            if (task.stage, stage) != ("score", "sample") or _share_parts(task, other):
+                yield other
+
+
+def _all_needs(plan: Plan, group: Group) -> set[Group]:
+    """Groups that one needs, also through others."""
+    direct = plan.needs(group)
+    return set(direct).union(*(_all_needs(plan, need) for need in direct))
+
+
+def _share_parts(task: Task, other: Task) -> bool:
+    return task.model == other.model and task.parts[0] < other.parts[1] and other.parts[0] < task.parts[1]
 
 
 def withdraw_damaged(plan: Plan, run: RunDir) -> Iterator[str]:
@@ -130,7 +167,7 @@ def _depends(plan: Plan, task: Task, broken: Iterable[Task]) -> bool:
     """Whether a task read, directly or through others, what one of the broken tasks wrote."""
     for other in broken:
         if (task.stage, other.stage) == ("score", "sample"):
-            if task.model == other.model and task.parts[0] < other.parts[1] and other.parts[0] < task.parts[1]:
+            if _share_parts(task, other):
                 return True
         elif needs_any(plan, task.group, {other.group}):
             return True

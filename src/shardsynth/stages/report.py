@@ -57,7 +57,7 @@ def write_run_report(root: Path) -> Path:
         readable_by_group(group),
         no_space_is_clear(folder),
         artifacts.run.attempt("report", 0) as attempt,
-        damage_is_named(artifacts.plan, artifacts.run),
+        damage_is_named(artifacts.plan, artifacts.run, artifacts.find("report", 0)),
     ):
         write_pages(artifacts, lambda name: attempt.output(folder / name))
         attempt.commit(replace=True)

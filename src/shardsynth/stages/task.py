@@ -77,7 +77,7 @@ class TaskRunner:
                 readable_by_group(self.plan.job.access == "group"),
                 self.run.attempt(stage, index) as attempt,
                 no_space_is_clear(*_space_needed(self.run, self.plan, task)),
-                damage_is_named(self.plan, self.run, task.group),
+                damage_is_named(self.plan, self.run, task),
             ):
                 return stage_function(stage, of_model=self.plan.sampling is not None)(
                     self.artifacts, task, attempt, progress

@@ -130,7 +130,8 @@ def create_once(path: Path, content: bytes, mode: int = 0o666) -> bool:
                 os.fsync(file.fileno())
             os.link(temporary, path)
         except FileExistsError:
-            return False
+            if os.stat(temporary).st_nlink != 2:  # else it was this call, and NFS lost the first answer
+                return False
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
                 raise
@@ -231,6 +232,11 @@ def no_space_is_clear(path: Path, needed: int | None = None) -> Iterator[None]:
 
 
 _NO_SPACE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
+
+
+def is_no_space(error: Exception) -> bool:
+    """Whether an error is that of a full disk or quota, as the system or a library gives it."""
+    return bool(_error_number(error))
 
 
 def _error_number(error: Exception) -> int:

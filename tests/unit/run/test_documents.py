@@ -113,6 +113,17 @@ def test_a_line_that_a_kill_cut_short_is_left_out_and_the_next_one_is_whole(ledg
     assert [(array.name, array.job) for array in ledger.read()] == [("a", None), ("b", None)]
 
 
+@pytest.mark.parametrize("end", ["", "\n", '{"name": "a", "job": 8}\n', '\n{"name": "a", "job": 8}\n'])
+def test_an_entry_that_was_cut_at_any_place_is_left_out_and_what_follows_counts(ledger, end):
+    whole = ledger.path.read_bytes()
+    entry = json.dumps({"name": "b", "stage": "fit", "model": "m", "asked": {"gres": 'a"{', "time": "10"}, "at": 5.0})
+    for length in range(1, len(entry)):
+        ledger.path.write_bytes(whole + entry[:length].encode() + end.encode())
+        assert [(array.name, array.job) for array in ledger.read()] == [("a", 8 if "8" in end else 7)], entry[:length]
+    ledger.path.write_bytes(whole + entry.encode() + end.encode())
+    assert [array.name for array in ledger.read()] == ["a", "b"]
+
+
 @pytest.mark.parametrize("line", ['{"name": 3}', '{"name": "a", "job": "x"}', '{"name": "a", "asked": []}', "{nul}"])
 def test_a_damaged_line_of_the_ledger_is_named(ledger, line):
     with ledger.path.open("a") as file:
@@ -131,5 +142,6 @@ def test_other_damaged_files_of_slurm_are_named(ledger):
     with pytest.raises(RunError, match="wanted 8 hexadecimal digits"):
         ledger.prefix()
     (ledger.folder / "lock").write_text("null")
+    os.utime(ledger.folder / "lock", (0, 0))
     with pytest.raises(RunError, match=r"lock: a damaged lock"), ledger.exclusively():
         pass

@@ -31,23 +31,49 @@ unset SHARDSYNTH_CALLER
 
 # One process at a time. A lock of a dead process, or one that is older than a quarter of an hour, is removed.
 lock() {
-  local tries=0 host pid at
+  local tries=0 seen host pid at there here
   own="lock.$HOSTNAME.$$"
-  printf '{"host": "%s", "pid": %d, "at": %d}' "$HOSTNAME" "$$" "$(date +%s)" >"$own"
+  here=$(readlink /proc/self/ns/pid)
+  printf '{"host": "%s", "pid": %d, "at": %d, "where": "%s %s"}' "$HOSTNAME" "$$" "$(date +%s)" \
+    "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)" "$here" >"$own"
   trap 'rm -f "$own"' EXIT
-  until ln "$own" lock 2>/dev/null || { [ ! -e lock ] && (set -o noclobber; cat "$own" >lock) 2>/dev/null; }; do
-    host=$(sed -n 's/.*"host": "\([^"]*\)".*/\1/p' lock 2>/dev/null)
-    pid=$(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' lock 2>/dev/null)
-    at=$(sed -n 's/.*"at": \([0-9]*\).*/\1/p' lock 2>/dev/null)
+  until take "$own"; do
+    seen=$(cat lock 2>/dev/null)
+    host=$(sed -n 's/.*"host": "\([^"]*\)".*/\1/p' <<<"$seen")
+    pid=$(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' <<<"$seen")
+    at=$(sed -n 's/.*"at": \([0-9]*\).*/\1/p' <<<"$seen")
+    at=${at:-$(stat -c %Y lock 2>/dev/null)} # of one that a process left while it wrote it
+    there=$(sed -n 's/.*"where": "[^" ]* \([^"]*\)".*/\1/p' <<<"$seen") # the container in which the number counts
     if [ -n "$at" ] && { [ $(($(date +%s) - at)) -gt 900 ] ||
-      { [ "$host" = "$HOSTNAME" ] && ! kill -0 "$pid" 2>/dev/null; }; }; then
-      rm -f lock
+      { [ "$host" = "$HOSTNAME" ] && [ "${there:-$here}" = "$here" ] && ! kill -0 "$pid" 2>/dev/null; }; }; then
+      remove_lock "$seen"
     fi
     tries=$((tries + 1))
     [ "$tries" -lt 600 ] || return 1
     sleep 0.2
   done
-  trap 'rm -f "$own" lock' EXIT
+  trap unlock EXIT
+}
+
+take() { # a file: as the lock, unless there is one. NFS may answer that there is one where it has just made it
+  ln "$1" lock 2>/dev/null || [ "$1" -ef lock ] || { [ ! -e lock ] && (set -o noclobber; cat "$1" >lock) 2>/dev/null; }
+}
+
+remove_lock() { # what it says. One that another process took meanwhile stays
+  [ "$(cat lock 2>/dev/null)" = "$1" ] || return 0
+  mv -f lock "$own.aside" 2>/dev/null || return 0
+  [ "$(cat "$own.aside")" = "$1" ] || take "$own.aside"
+  rm -f "$own.aside"
+}
+
+unlock() {
+  remove_lock "$(cat "$own")"
+  rm -f "$own"
+}
+
+add() { # a file, and a line for it. The line before may have been cut short, by a kill or a full disk
+  [ -z "$(tail -c 1 "$1" 2>/dev/null)" ] || echo >>"$1"
+  printf '%s\n' "$2" >>"$1"
 }
 
 # Slurm's answer to squeue; the controller may be away for a while.
@@ -65,7 +91,7 @@ pause=5
 alone=1
 lock || alone=
 # An element that ended well says so here: arrays that wait for it may no longer find it in the queue.
-[ -z "$number" ] || [ "$code" -ne 0 ] || echo "$caller $number" >>ended
+[ -z "$number" ] || [ "$code" -ne 0 ] || add ended "$caller $number"
 [ -n "$alone" ] || { echo "another process holds $PWD/lock"; exit 1; }
 [ -s rest ] || exit 0
 queue=$(ask) || { echo "squeue does not answer"; exit 1; }
@@ -97,8 +123,8 @@ if [ -s sent ]; then
 fi
 
 record() { # name, group, job, size
-  printf '{"name": "%s", "job": %d, "at": %d}\n' "$1" "$3" "$(date +%s)" >>jobs.jsonl
-  echo "$1 $2 $3 $4" >>sent
+  add jobs.jsonl "$(printf '{"name": "%s", "job": %d, "at": %d}' "$1" "$3" "$(date +%s)")"
+  add sent "$1 $2 $3 $4"
   sent[$1]=$3
   sent_of[$2]+=" $1:$3:$4"
   live[$1]=$3
@@ -147,7 +173,7 @@ while read -r name group needs key size after; do
     done
   done
   if [ "$now" = drop ]; then
-    printf '{"name": "%s", "dropped": true}\n' "$name" >>jobs.jsonl
+    add jobs.jsonl "$(printf '{"name": "%s", "dropped": true}' "$name")"
     dropped[$group]=1
     echo "$name: not submitted, since an element that it needs failed"
     continue
@@ -199,7 +225,7 @@ if [ -n "$follower" ] && [ -n "$all" ]; then
 fi
 echo "$left arrays wait until elements end"
 if [ "$caller" = follower ]; then
-  rm -f lock "$own"
+  unlock
   trap - EXIT
   sleep 60 # until the requeue ends this script
 fi

@@ -26,11 +26,14 @@ from shardsynth.executors.slurm.ranges import parse_ranges
 from shardsynth.run.documents import SubmittedLine, checked
 from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.files import create_once
-from shardsynth.standalone.locks import holder_of, is_gone, this_process
+from shardsynth.standalone.locks import Holder, holder_of, is_gone, remove_lock, this_process
 from shardsynth.standalone.regular import read_regular
 
 LOCK_WAIT_SECONDS = 120
 _ID = re.compile("[0-9a-f]{8}")
+#: Where an entry starts in a line, behind what was cut short.
+_START = re.compile(rb'(?<=.)(?={"name")')
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _LOCK_STALE_SECONDS = 900
 
 
@@ -129,15 +132,14 @@ class Ledger:
             return []
         for number, line in enumerate(self._lines(), 1):
             try:
-                entry = checked(line, SubmittedLine)
+                found = _entries(line)
             except ValueError as error:
-                if not line.endswith(b"}"):
-                    continue  # cut short by a kill
                 raise RunError(
                     f"{self.path}: line {number} is damaged ({error}); restore the file, or cancel what is queued, "
                     "move the file away, and `shardsynth resume` submits what is missing again"
                 ) from None
-            entries.setdefault(entry["name"], {}).update(entry)
+            for entry in found:
+                entries.setdefault(entry["name"], {}).update(entry)
         return [
             Submitted(
                 name,
@@ -203,22 +205,46 @@ class Ledger:
         path = self.folder / "lock"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         end = time.monotonic() + LOCK_WAIT_SECONDS
-        while not create_once(path, this_process("submit")):
+        mine = this_process("submit")
+        while not create_once(path, mine):
             holder = holder_of(path)
             if holder is not None and _is_dead(holder):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+                remove_lock(path, holder.content)
                 continue
             if time.monotonic() > end:
-                raise RunError(f"{self.run.root}: another process is submitting this run: {holder}; {path} is its lock")
+                raise RunError(
+                    f"{self.run.root}: another process is submitting this run: {holder or 'unknown'}; wait for it; if "
+                    f"that process is gone, remove {path}"
+                )
             time.sleep(0.2)
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                path.unlink()
+            remove_lock(path, mine)
 
 
-def _is_dead(holder: dict[str, Any]) -> bool:
+def _entries(line: bytes) -> list[dict[str, Any]]:
+    """What a line says; ValueError where it is damaged.
+
+    One that a kill cut short says nothing, and what another process wrote behind it counts.
+    """
+    try:
+        return [checked(line, SubmittedLine)]
+    except ValueError:
+        pieces = _START.split(line)
+        if len(pieces) > 1:
+            return [entry for piece in pieces for entry in _entries(piece)]
+        if line.endswith(b"}") and not _is_cut(line):
+            raise
+        return []
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether a text or a brace is open at the end of a line."""
+    rest = _TEXT.sub(b"", line)
+    return b'"' in rest or rest.count(b"{") > rest.count(b"}")
+
+
+def _is_dead(holder: Holder) -> bool:
     """Whether a lock can be removed: its process has ended, or it is older than any submission takes."""
-    return time.time() - holder["at"] > _LOCK_STALE_SECONDS or is_gone(holder)
+    return time.time() - holder.at > _LOCK_STALE_SECONDS or is_gone(holder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -16,6 +17,9 @@ import shardsynth as ss
 from shardsynth.errors import TaskError
 from shardsynth.executors.slurm.follow_script import follow_script
 from shardsynth.run.committed import recorded
+from shardsynth.standalone.locks import this_process
+
+ENDED = 2**22 - 3  # more than any process number here
 
 
 @pytest.fixture
@@ -113,3 +117,40 @@ def test_the_script_that_follows_is_clean(tmp_path):
     environment = {"PATH": "/usr/bin", "BASH_FUNC_ml%%": "() {  echo 'a'\\n}"}
     path.write_text(follow_script(environment, "shardsynth-0-"))
     assert_shellcheck(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "taken"),
+    [
+        ({}, False),
+        ({"pid": ENDED}, True),
+        ({"pid": ENDED, "where": "this-boot another-container"}, False),
+        ({"pid": ENDED, "host": "another"}, False),
+        ({"pid": ENDED, "host": "another", "at": 5}, True),
+        (None, True),
+    ],
+)
+def test_the_script_that_follows_removes_locks_that_are_stale_for_sure(tmp_path, changes, taken):
+    path, lock = tmp_path / "follow.sh", tmp_path / "lock"
+    path.write_text(follow_script({"PATH": os.environ["PATH"]}, "shardsynth-0-"))
+    if changes is None:  # what a killed process left, where there are no hard links
+        lock.write_text("")
+        os.utime(lock, (5, 5))
+    else:
+        lock.write_text(json.dumps({**json.loads(this_process("submit")), **changes}))
+    before = lock.read_bytes()
+    ended = subprocess.run(
+        ["timeout", "-s", "KILL", "30" if taken else "0.6", "bash", str(path)], check=False
+    ).returncode
+    assert (ended == 0) is taken and lock.exists() is not taken
+    if not taken:
+        assert lock.read_bytes() == before
+
+
+def test_the_script_that_follows_starts_a_new_line_after_one_that_was_cut(tmp_path):
+    path, ended = tmp_path / "follow.sh", tmp_path / "ended"
+    path.write_text(follow_script({"PATH": os.environ["PATH"]}, "shardsynth-0-"))
+    ended.write_text("a 0\na")
+    for number in ("1", "2"):
+        subprocess.run(["bash", str(path), "a", number, "0"], check=True, timeout=30)
+    assert ended.read_text() == "a 0\na\na 1\na 2\n"
