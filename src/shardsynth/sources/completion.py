@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.gaps import filled
-from shardsynth.data.values import decoded
+from shardsynth.data.values import decoded, taken, without_view
 from shardsynth.errors import ConditionError, InputError
 from shardsynth.models.base import NativeModel
 from shardsynth.models.columns.known import UnknownCategory, check_columns, named_rows
@@ -214,14 +214,14 @@ class _Completion:
                 continue
             repeated = pa.array(np.repeat(places, _TRIES))
             hidden = pa.array(np.repeat(~needed, _TRIES))  # rows of which nothing is known cost least
-            told = {name: _hidden(array.take(repeated), hidden) for name, array in inner.items()}
+            told = {name: _hidden(taken(array, repeated), hidden) for name, array in inner.items()}
             seed = chunk_seed(self.seed, stream, 0)
             drawn, restored = self._drawn(told, seed, (self.first + start) * _TRIES, len(repeated))
             apart = np.where(restored, self._apart(drawn, np.repeat(places, _TRIES)), np.inf).reshape(-1, _TRIES)
             nearest = apart.argmin(axis=1)
             rows = np.flatnonzero(needed)
             chosen = rows * _TRIES + nearest[rows]
-            yield drawn.take(pa.array(chosen)), places[rows], apart[rows, nearest[rows]]
+            yield _rows(drawn, chosen), places[rows], apart[rows, nearest[rows]]
 
     def _improved(
         self,
@@ -256,7 +256,7 @@ class _Completion:
         return np.where(others, apart, _INVALID)
 
     def _known_at(self, places: NDArray[np.int64]) -> dict[str, pa.Array]:
-        return {name: array.take(pa.array(places)) for name, array in self.rows.items()}
+        return {name: taken(array, pa.array(places)) for name, array in self.rows.items()}
 
     def _drawn(self, inner: Mapping[str, pa.Array], seed: int, first: int, n: int) -> tuple[pa.RecordBatch, Mask]:
         """Completed rows in the table's schema, and which of them could be restored.
@@ -294,7 +294,7 @@ class _Completion:
         for step in self.joint:
             same = np.ones(rows.num_rows, np.bool_)
             for name in set(step.columns) & set(self.rows):
-                given = self.rows[name].take(pa.array(places))
+                given = taken(self.rows[name], pa.array(places))
                 same &= _equal(given, drawn.column(name)) | missing_of(given)
             if step.name in choices:
                 same |= choices[step.name].nothing_left[places]
@@ -363,7 +363,12 @@ class _Completion:
 
 def _equal(a: pa.Array, b: pa.Array) -> Mask:
     """bool[n]: equal values that are not missing."""
-    return np.asarray(pc.fill_null(pc.equal(decoded(a), decoded(b)), False).to_numpy(zero_copy_only=False), np.bool_)
+    return np.asarray(
+        pc.fill_null(pc.equal(without_view(decoded(a)), without_view(decoded(b))), False).to_numpy(
+            zero_copy_only=False
+        ),
+        np.bool_,
+    )
 
 
 def _hidden(array: pa.Array, hidden: pa.Array) -> pa.Array:
@@ -371,11 +376,17 @@ def _hidden(array: pa.Array, hidden: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         indices = pc.if_else(hidden, pa.scalar(None, array.type.index_type), array.indices)
         return pa.DictionaryArray.from_arrays(indices, array.dictionary, ordered=array.type.ordered)
-    return pc.if_else(hidden, pa.scalar(None, array.type), array)
+    plain = without_view(array)
+    return pc.if_else(hidden, pa.scalar(None, plain.type), plain).cast(array.type)
 
 
 def _joined(batches: Sequence[pa.RecordBatch], rows: NDArray[np.int64]) -> pa.RecordBatch:
     """Rows of several batches, by their places in all of them."""
     whole = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
-    taken = pa.array(rows)
-    return pa.RecordBatch.from_arrays([c.chunk(0).take(taken) for c in whole.columns], schema=batches[0].schema)
+    arrays = [taken(column.chunk(0), pa.array(rows)) for column in whole.columns]
+    return pa.RecordBatch.from_arrays(arrays, schema=batches[0].schema)
+
+
+def _rows(batch: pa.RecordBatch, places: NDArray[np.int64]) -> pa.RecordBatch:
+    """Rows of a batch by their places."""
+    return pa.RecordBatch.from_arrays([taken(c, pa.array(places)) for c in batch.columns], schema=batch.schema)

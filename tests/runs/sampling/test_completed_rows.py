@@ -67,6 +67,24 @@ def test_a_combination_is_chosen_where_an_order_is_broken_too() -> None:
     assert all(mask.all() for batch in made.combine_chunks().to_batches() for mask in table.valid(batch))
 
 
+def test_views_of_text_are_completed_as_text_is() -> None:
+    def viewed(table: pa.Table) -> pa.Table:
+        kinds = [
+            pa.string_view() if pa.types.is_string(f.type) or pa.types.is_dictionary(f.type) else f.type
+            for f in table.schema
+        ]
+        arrays = [c.cast(pa.string()).cast(k) if k == pa.string_view() else c for c, k in zip(table.columns, kinds)]
+        return pa.table(arrays, names=table.column_names)
+
+    real = viewed(constrained_table(900))
+    model, table = fitted(real, CONSTRAINTS, metadata=METADATA)
+    known = viewed(pa.table({"country": pa.array(["FR"] * 50 + [None] * 50)}))
+    made = complete(model, table, known, 0)
+    assert made.schema.field("country").type == pa.string_view()
+    assert set(made["country"].to_pylist()[:50]) == {"FR"} and made["country"].null_count == 0
+    assert all(mask.all() for batch in made.combine_chunks().to_batches() for mask in table.valid(batch))
+
+
 @pytest.fixture(scope="module")
 def trial() -> tuple[pa.Table, GaussianCopula, TableConstraints]:
     """Start, end and duration; a score, and one that is completed where the first was not measured."""

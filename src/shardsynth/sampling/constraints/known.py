@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.gaps import filled
-from shardsynth.data.values import decoded, kind_of
+from shardsynth.data.values import decoded, kind_of, taken, without_view
 from shardsynth.sampling.constraints.combined import JOINT, CombinationStep, OneHotStep
 from shardsynth.sampling.constraints.compared import ComparedColumns
 from shardsynth.sampling.constraints.increments import IncrementStep
@@ -145,7 +145,8 @@ def known_rows(
 
 
 def _masked(array: pa.Array, known: Mask) -> pa.Array:
-    return pc.if_else(pa.array(known), array, pa.scalar(None, array.type))
+    plain = without_view(array)
+    return pc.if_else(pa.array(known), plain, pa.scalar(None, plain.type)).cast(array.type)
 
 
 def _ordered(
@@ -215,8 +216,8 @@ def _joint(
     for which in np.unique(pattern[pattern > 0]).tolist():
         names = [name for place, name in enumerate(step.columns) if which >> place & 1]
         rows = np.flatnonzero(pattern == which)
-        taken = pa.array(rows)
-        keys = _keys(step, names, {name: decoded(arrays[name]).take(taken) for name in names})
+        places = pa.array(rows)
+        keys = _keys(step, names, {name: taken(decoded(arrays[name]), places) for name in names})
         of_key: dict[str, list[int]] = {}
         for place, key in enumerate(_texts(_keys(step, names, {name: decoded(values[name]) for name in names}))):
             if not unusable[place]:
@@ -270,7 +271,7 @@ def distance(table: TableConstraints, batch: pa.RecordBatch, known: KnownRows, p
     total = np.zeros(batch.num_rows)
     compared = _compared_columns(table)
     for name, mask in known.untold.items():
-        wanted, found = known.rows[name].take(pa.array(places)), batch.column(name)
+        wanted, found = taken(known.rows[name], pa.array(places)), batch.column(name)
         lacking = missing_of(found)
         if name in compared:
             columns, place = compared[name]

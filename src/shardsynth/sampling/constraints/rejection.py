@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from shardsynth.data.values import taken
 from shardsynth.errors import ModelError
 from shardsynth.sampling.constraints.step import Mask
 from shardsynth.sampling.constraints.table import TableConstraints
@@ -127,5 +128,5 @@ class ConstrainedRows:
                 arrays.append(batch.column(field.name))
             else:
                 chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-                arrays.append(chunk.take(indices))
+                arrays.append(taken(chunk, indices))
         return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
