@@ -70,13 +70,16 @@ def _job(folder: Path, name: str, **changes: object) -> ss.Job:
 
 
 def _forge(root: Path, path: Path, marker: Path) -> None:
-    """Replace a pickle, and write its size and checksum into the commit record that names it."""
+    """Replace a pickle, and write its size and checksum into the commit record that names it, and that one's own."""
     path.write_bytes(pickle.dumps(Payload(marker)))
     for record in root.glob("tasks/*/*/*.json"):
         content = json.loads(record.read_text())
         for output in content["outputs"]:
             if output["path"] == str(path.relative_to(root)):
                 output.update(size=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+                if content.pop("checksum", None):
+                    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+                    content["checksum"] = hashlib.sha256(text.encode()).hexdigest()
                 record.write_text(json.dumps(content))
 
 
