@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from shardsynth.data.column_names import said_by, words_of
 from shardsynth.data.columns import role_of_sdtype
 from shardsynth.data.personal_content import personal_kind
-from shardsynth.data.values import kind_of
+from shardsynth.data.values import decoded, kind_of, without_view
 
 _PERSONAL_NAMES = {"insurance", "zip", "comment", "comments", "note", "notes", "address", "name"}
 _NOT_OF_PERSONS = {
@@ -60,10 +60,16 @@ def suspects(metadata: dict[str, Any], sample: pa.Table) -> list[Suspect]:
     return suspected
 
 
+def _are_words(values: pa.ChunkedArray) -> bool:
+    """Whether texts are few and none has a digit: a list of words, no dates."""
+    distinct = pc.unique(without_view(decoded(values)))
+    return len(distinct) <= _FEW and not pc.any(pc.match_substring_regex(distinct, r"\d")).as_py()
+
+
 def _personal_name(name: str, values: pa.ChunkedArray) -> str | None:
     said, words = said_by(name), set(words_of(name))
     if said.birth:
-        if kind_of(values.type) == "text" and pc.count_distinct(values).as_py() <= _FEW:  # the outcome of a birth
+        if kind_of(values.type) == "text" and _are_words(values):  # the outcome of a birth
             return None
         return "its name suggests a date of birth: learned, without its extremes"
     is_name = said.function and (kind_of(values.type) == "text" or said.function == "phone_number")

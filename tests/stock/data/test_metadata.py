@@ -161,7 +161,8 @@ def test_suspects_are_named_without_a_value() -> None:
         {
             "contact": ["secret@example.org", "b@example.org"] * 20,
             "call": ["+41 44 123 45 67", "044 123 45 68"] * 20,
-            "date_of_birth": ["x", "y"] * 20,
+            "date_of_birth": ["1950-03-01", "1961-07-09"] * 20,
+            "birth_outcome": ["live", "still"] * 20,
             "email": ["q", "r"] * 20,
             "fine": ["u", "v"] * 20,
         }
