@@ -73,7 +73,7 @@ def by_accounting(arrays: Iterable[Submitted]) -> dict[tuple[int, int], Used]:
             continue
         if dot:  # a step, which alone knows the memory that was used
             peaks[key] = max(peaks.get(key, 0.0), _bytes(peak) or 0.0)
-        elif elapsed.isdigit() and int(elapsed) and state:
+        elif elapsed.isdigit() and (int(elapsed) or state == "COMPLETED"):  # one that never began has no seconds either
             of_cpu = "c" in memory[-1:]  # old versions: `900Mc` per CPU, `4Gn` per node
             asked = _bytes(memory.rstrip("cn"))
             used[key] = Used(
@@ -136,9 +136,10 @@ def elements_used(
 
 
 def _filled(slurms: Used, own: Used | None, tasks: int) -> Used:
-    """Slurm samples memory every 30 s or not at all; what the tasks saw themselves counts too."""
+    """Slurm samples memory every 30 s or not at all, and counts whole seconds: what the tasks saw counts too."""
+    seconds = slurms.seconds or (own.seconds if own else 0.0)
     peaks = [peak for peak in (slurms.peak_bytes, own.peak_bytes if own else None) if peak]
-    return _with(slurms, peak_bytes=max(peaks) if peaks else None, tasks=tasks)
+    return _with(slurms, seconds=seconds, peak_bytes=max(peaks) if peaks else None, tasks=tasks)
 
 
 def _shared(own: Used, asked: dict[str, Any], tasks: list[Task]) -> Used:

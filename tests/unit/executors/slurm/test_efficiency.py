@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shardsynth.executors.slurm.efficiency import _better, _clock
-from shardsynth.executors.slurm.used import Used, _bytes, _seconds
+from shardsynth.executors.slurm.used import Used, _bytes, _filled, _seconds
 
 GB = 1024.0**3
 
@@ -44,3 +44,9 @@ def test_times_and_sizes_as_slurm_prints_them():
         1.5 * GB, 900 * 1024**2, 512 * 1024, None, None, 1234
     ]  # fmt: skip
     assert [_clock(seconds) for seconds in (0.4, 3_661, 360_000)] == ["0:00:01", "1:01:01", "4d04h"]
+
+
+def test_an_element_of_less_than_a_second_took_what_its_tasks_took():
+    slurms = Used(0.0, cpu_seconds=1.5, cpus=8, state="COMPLETED")
+    assert _filled(slurms, Used(0.9, peak_bytes=5.0), 4).seconds == 0.9
+    assert _filled(Used(2.0), Used(0.9), 4).seconds == 2.0
