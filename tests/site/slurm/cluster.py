@@ -371,7 +371,7 @@ StorageLoc=slurm
             if folder.name.isdigit() and _command(folder).startswith("slurmstepd") and _holds(folder, spool)
         ]
         tasks = [child for step in steps for child in _descendants(step)] if with_tasks else []
-        for process in tasks + steps:
+        for process in steps + tasks:  # a slurmstepd that outlives its task says that it was killed
             _signal(process, signal.SIGKILL)
 
     def _kill(self, name: str, number: signal.Signals) -> None:
