@@ -9,12 +9,12 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from parts.verdict import verdict
 
 import shardsynth as ss
 from shardsynth.errors import ShardsynthError
@@ -93,7 +93,4 @@ def attack(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as temporary:
-        found = attack(Path(temporary))
-    print("broken: " + "; ".join(found) if found else "held")
-    sys.exit(bool(found))
+    sys.exit(verdict(attack))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from parts.verdict import verdict
 from safetensors.numpy import load_file, save_file
 
 import shardsynth as ss
@@ -91,7 +91,4 @@ def attack(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as temporary:
-        found = attack(Path(temporary))
-    print("broken: " + "; ".join(found) if found else "held")
-    sys.exit(bool(found))
+    sys.exit(verdict(attack))

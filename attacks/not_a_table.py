@@ -9,11 +9,11 @@ import gzip
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from parts.verdict import verdict
 
 SECONDS = 45
 
@@ -64,7 +64,4 @@ def attack(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as temporary:
-        found = attack(Path(temporary))
-    print("broken: " + "; ".join(found) if found else "held")
-    sys.exit(bool(found))
+    sys.exit(verdict(attack))

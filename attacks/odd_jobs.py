@@ -9,12 +9,12 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from parts.verdict import verdict
 
 import shardsynth as ss
 from shardsynth.errors import ShardsynthError
@@ -87,7 +87,4 @@ def attack(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as temporary:
-        found = attack(Path(temporary))
-    print("broken: " + "; ".join(found) if found else "held")
-    sys.exit(bool(found))
+    sys.exit(verdict(attack))

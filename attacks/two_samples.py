@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from parts.verdict import verdict
 
 import shardsynth as ss
 from shardsynth.api import export_model
@@ -68,7 +68,4 @@ def attack(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as temporary:
-        found = attack(Path(temporary))
-    print("broken: " + "; ".join(found) if found else "held")
-    sys.exit(bool(found))
+    sys.exit(verdict(attack))

@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from parts.verdict import verdict
+
 os.environ.setdefault("SHARDSYNTH_KEY", f"{tempfile.gettempdir()}/shardsynth attack key")
 
 import numpy as np
@@ -190,7 +192,4 @@ def attack(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as temporary:
-        found = attack(Path(temporary))
-    print("broken: " + "; ".join(found) if found else "held")
-    sys.exit(bool(found))
+    sys.exit(verdict(attack))

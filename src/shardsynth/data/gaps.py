@@ -34,3 +34,12 @@ def filled(known: pa.Array | pa.ChunkedArray, drawn: pa.Array) -> pa.Array:
     return pa.DictionaryArray.from_arrays(
         codes.cast(known.type.index_type), drawn.dictionary, ordered=known.type.ordered
     )
+
+
+def hidden_where(array: pa.Array, hidden: pa.Array) -> pa.Array:
+    """The array with some values made missing, in its type."""
+    if pa.types.is_dictionary(array.type):
+        indices = pc.if_else(hidden, pa.scalar(None, array.type.index_type), array.indices)
+        return pa.DictionaryArray.from_arrays(indices, array.dictionary, ordered=array.type.ordered)
+    plain = without_view(array)
+    return pc.if_else(hidden, pa.scalar(None, plain.type), plain).cast(array.type)

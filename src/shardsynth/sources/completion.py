@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from shardsynth.data.gaps import filled
+from shardsynth.data.gaps import filled, hidden_where
 from shardsynth.data.values import decoded, taken, without_view
 from shardsynth.errors import ConditionError, InputError
 from shardsynth.models.base import NativeModel
@@ -214,7 +214,7 @@ class _Completion:
                 continue
             repeated = pa.array(np.repeat(places, _TRIES))
             hidden = pa.array(np.repeat(~needed, _TRIES))  # rows of which nothing is known cost least
-            told = {name: _hidden(taken(array, repeated), hidden) for name, array in inner.items()}
+            told = {name: hidden_where(taken(array, repeated), hidden) for name, array in inner.items()}
             seed = chunk_seed(self.seed, stream, 0)
             drawn, restored = self._drawn(told, seed, (self.first + start) * _TRIES, len(repeated))
             apart = np.where(restored, self._apart(drawn, np.repeat(places, _TRIES)), np.inf).reshape(-1, _TRIES)
@@ -358,7 +358,7 @@ class _Completion:
                     f"completed under the constraints (row {named_rows(self.first + np.flatnonzero(drawn))}); leave "
                     "them out"
                 )
-            arrays[name] = _hidden(array, pa.array(drawn))
+            arrays[name] = hidden_where(array, pa.array(drawn))
 
 
 def _equal(a: pa.Array, b: pa.Array) -> Mask:
@@ -369,15 +369,6 @@ def _equal(a: pa.Array, b: pa.Array) -> Mask:
         ),
         np.bool_,
     )
-
-
-def _hidden(array: pa.Array, hidden: pa.Array) -> pa.Array:
-    """The array with some values made missing."""
-    if pa.types.is_dictionary(array.type):
-        indices = pc.if_else(hidden, pa.scalar(None, array.type.index_type), array.indices)
-        return pa.DictionaryArray.from_arrays(indices, array.dictionary, ordered=array.type.ordered)
-    plain = without_view(array)
-    return pc.if_else(hidden, pa.scalar(None, plain.type), plain).cast(array.type)
 
 
 def _joined(batches: Sequence[pa.RecordBatch], rows: NDArray[np.int64]) -> pa.RecordBatch:

@@ -93,17 +93,19 @@ def attempt(prepared: Prepared, random: Random) -> str:
     return "planned"
 
 
+def places_of(node: Any) -> list[tuple[Any, Any]]:
+    """Every place in plain data: the mapping or list, and the key or number in it."""
+    places: list[tuple[Any, Any]] = []
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        places.append((node, key))
+        if isinstance(value, (dict, list)):
+            places += places_of(value)
+    return places
+
+
 def change(data: Any, random: Random) -> None:
     """Change, delete, add or rename something in plain data."""
-    places: list[tuple[Any, Any]] = []
-
-    def walk(node: Any) -> None:
-        for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
-            places.append((node, key))
-            if isinstance(value, (dict, list)):
-                walk(value)
-
-    walk(data)
+    places = places_of(data)
     if not places:
         return
     holder, key = random.choice(places)

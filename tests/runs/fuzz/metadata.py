@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tests.runs.fuzz.frame import Subject, Wrong
+from tests.runs.fuzz.job_files import places_of
 
 from shardsynth.errors import ShardsynthError
 from shardsynth.job import Job
@@ -108,15 +109,7 @@ def attempt(prepared: Prepared, random: Random) -> str:
 
 
 def _change(metadata: dict[str, Any], random: Random) -> None:
-    places: list[tuple[Any, Any]] = []
-
-    def walk(node: Any) -> None:
-        for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
-            places.append((node, key))
-            if isinstance(value, (dict, list)):
-                walk(value)
-
-    walk(metadata)
+    places = places_of(metadata)
     if not places:
         return
     holder, key = random.choice(places)

@@ -51,12 +51,12 @@ class AutoregressiveOptions(TrainedOptions):
     @classmethod
     def planned(cls, options: Mapping[str, Any]) -> AutoregressiveOptions:
         """Options of a run's plan; that of an older version may hold a bound that is no more."""
-        return cls.parse({key: value for key, value in dict(options).items() if key != "widest_gap"})
+        return cls.parse(_without_old_bound(options))
 
     @classmethod
     def from_json(cls, options: Mapping[str, Any]) -> AutoregressiveOptions:
         """Options of a model file. Older ones hold a bound in standard errors, which said when to stop."""
-        return super().from_json({key: value for key, value in options.items() if key != "widest_gap"})
+        return super().from_json(_without_old_bound(options))
 
     def sampled(self, temperature: float | None, top_p: float | None, balance: str | None) -> AutoregressiveOptions:
         """The same options, but for those of sampling; an argument that is None changes nothing.
@@ -68,3 +68,7 @@ class AutoregressiveOptions(TrainedOptions):
         changed = {key: value for key, value in sampling.items() if value is not None}
         parsed = self.parse(changed)
         return self.model_copy(update={key: getattr(parsed, key) for key in changed})
+
+
+def _without_old_bound(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in dict(options).items() if key != "widest_gap"}

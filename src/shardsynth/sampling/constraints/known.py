@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from shardsynth.data.gaps import filled
-from shardsynth.data.values import decoded, kind_of, taken, without_view
+from shardsynth.data.gaps import filled, hidden_where
+from shardsynth.data.values import decoded, kind_of, taken
 from shardsynth.sampling.constraints.combined import JOINT, CombinationStep, OneHotStep
 from shardsynth.sampling.constraints.compared import ComparedColumns
 from shardsynth.sampling.constraints.increments import IncrementStep
@@ -144,11 +144,6 @@ def known_rows(
     return KnownRows(rows, inner, untold, tuple(choices))
 
 
-def _masked(array: pa.Array, known: Mask) -> pa.Array:
-    plain = without_view(array)
-    return pc.if_else(pa.array(known), plain, pa.scalar(None, plain.type)).cast(array.type)
-
-
 def _ordered(
     step: OrderedStep, arrays: Arrays, here: Mapping[str, Mask], given: set[str], inner: dict[str, pa.Array]
 ) -> dict[str, Mask]:
@@ -158,14 +153,14 @@ def _ordered(
     first = here[names[0]]
     if step.anchored and names[0] in given:
         anchor, which = step.names[-2:]
-        inner[anchor] = _masked(transformed[anchor], first)
+        inner[anchor] = hidden_where(transformed[anchor], pa.array(~first))
         codes = transformed[which]
-        inner[which] = pa.DictionaryArray.from_arrays(_masked(codes.indices, first), codes.dictionary)
+        inner[which] = pa.DictionaryArray.from_arrays(hidden_where(codes.indices, pa.array(~first)), codes.dictionary)
     told, untold = first, {names[0]: np.zeros_like(first)} if names[0] in given else {}
     for low, high, gap in zip(names, names[1:], step.names):
         both = here[low] & here[high]
         if {low, high} <= given:
-            inner[gap] = _masked(transformed[gap], both)
+            inner[gap] = hidden_where(transformed[gap], pa.array(~both))
         told = told & both
         if high in given:
             untold[high] = here[high] & ~told
@@ -188,7 +183,7 @@ def _partial(
             for low in below:
                 known &= here[names[low]]
             if {name, *(names[low] for low in below)} <= given:
-                inner[gap] = _masked(transformed[gap], known)
+                inner[gap] = hidden_where(transformed[gap], pa.array(~known))
             own = known
             for low in below:
                 own = own & told[low]
