@@ -5,10 +5,9 @@ stands for what it does before the first task starts: find what is missing, and 
 for each part and two commit records (sample, score), which are fabricated here: to 10^5 parts whole, with right checksums,
 for resume and pack, which open them; to 10^6 parts as links to one file, for `status`, which reads nothing but names.
 
-Every figure is of a process of its own, its imports included. The bars are for seconds of CPU, since other work on the
-machine does not count there. Bars: 10^7 parts are planned in 10 s and 500 MB; `status`
+Every figure is of a process of its own, its imports included. Bars: 10^7 parts are planned in 10 s and 500 MB; `status`
 of 10^6 finished parts takes 3 s and 300 MB; from one row to the next nothing grows more than tenfold, beyond what a
-process takes to start (half a second and 20 MB are noise).
+process takes to start (half a second and 20 MB are noise). Growth is judged by seconds of CPU.
 """
 
 from __future__ import annotations
@@ -116,12 +115,12 @@ def judged(found: dict[str, list[tuple[int, float, float, float]]]) -> int:
             if any(now > 12 * max(then, least) for then, now, least in zip(*more, (0.5, 20))):
                 grows.append(f"{what} of {after[0]:,} parts")
     last = {what: {row[0]: row for row in rows} for what, rows in found.items()}
-    _, _, plan_seconds, plan_mb = last["plan"][10**7]
-    _, _, status_seconds, status_mb = last["status, all done"][MOST_LINKED]
+    _, plan_seconds, _, plan_mb = last["plan"][10**7]
+    _, status_seconds, _, status_mb = last["status, all done"][MOST_LINKED]
     lines += [
         "",
-        f"planning 10^7 parts: {plan_seconds:.1f} s of CPU, {plan_mb:.0f} MB (bars: 10 s, 500 MB)",
-        f"status of {MOST_LINKED:,} finished parts: {status_seconds:.1f} s of CPU, {status_mb:.0f} MB (bars: 3 s, 300 MB)",
+        f"planning 10^7 parts: {plan_seconds:.1f} s, {plan_mb:.0f} MB (bars: 10 s, 500 MB)",
+        f"status of {MOST_LINKED:,} finished parts: {status_seconds:.1f} s, {status_mb:.0f} MB (bars: 3 s, 300 MB)",
         f"grow faster than the parts: {', '.join(grows) or 'none'}",
     ]
     record("planning", lines)

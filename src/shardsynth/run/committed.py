@@ -163,6 +163,9 @@ def _names(folder: Path) -> list[str]:
 
 def _parts(names: list[str]) -> Numbers:
     """Numbers of the parts among the names in a folder; what was set aside is none."""
+    numbers = _numbers(names, "part-", ".parquet")
+    if numbers is not None:
+        return numbers
     shown = [name for name in names if name.startswith("part-")]
     numbers = _numbers(shown, "part-", ".parquet")
     if numbers is not None:
@@ -178,6 +181,8 @@ def _unnamed(
     of_model: slice | npt.NDArray[np.int64],
 ) -> Iterator[tuple[int, int, str]]:
     """Parts that have only a temporary name: number of the task, number of the part, and that name."""
+    if np.count_nonzero(present) == len(names):
+        return
     tasks = np.arange(len(edges))[of_model]
     for name in names:
         match = _TEMPORARY.fullmatch(name) if name.startswith(".part-") else None
