@@ -1,14 +1,18 @@
 """Claim: of two `sample` commands that begin in one folder at once, one wins; no rows are reserved twice.
 
-The same for `export` and `pack`: while one writes, another with the same output says who writes.
+Two processes call the command together, round after round, each round with a new folder. The same for `export` and
+`pack`: while one writes, another with the same output says who writes.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import threading
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,8 +20,24 @@ from parts.verdict import verdict
 
 import shardsynth as ss
 from shardsynth.api import export_model
-from shardsynth.commands import sample as command
+from shardsynth.cli import app
 from shardsynth.errors import ShardsynthError
+
+ROUNDS = 25
+
+
+def sample(model: Path, folder: Path, together: Any, made: Any) -> None:
+    """Sample into a folder a round, each time at the same moment as the other process; ``made`` gets the successes."""
+    for number in range(ROUNDS):
+        words = ["sample", str(model), "--rows", "10", "--output", str(folder / f"rows{number}"), "--continue"]
+        together.wait(60)
+        try:
+            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+                app(words, standalone_mode=False)
+        except (ShardsynthError, SystemExit, OSError):
+            continue
+        made.put(number)
+    made.put(None)
 
 
 def attack(folder: Path) -> list[str]:
@@ -27,27 +47,23 @@ def attack(folder: Path) -> list[str]:
     job = {"input": str(folder / "s.parquet"), "output": str(folder / "run"), "models": {"gaussian_copula": {}}}
     run = ss.run_job(ss.Job.parse({**job, "sample": {"rows": 20}, "cluster": {"workers": 1}}))
     model = run.dir.model("gaussian_copula")
-    wanted = command.SampleRequest(model, folder / "rows", 10, go_on=True)
-    # Both have checked and planned before either writes: what a fast machine does by chance.
-    both = [command.prepare(wanted), command.prepare(wanted)]
-    errors: list[str] = []
-
-    def write(sample: command.ModelSample) -> None:
-        try:
-            sample.write()
-        except ShardsynthError as error:
-            errors.append(str(error))
-
-    threads = [threading.Thread(target=write, args=(sample,)) for sample in both]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    reserved = [json.loads(path.read_text()) for path in sorted((model / "ledger").glob("*.json"))]
-    if len(reserved) != 1:
-        broken.append(f"{len(reserved)} reservations for one folder of rows")
-    if len(errors) != 1:
-        broken.append(f"{len(errors)} of two calls said that another writes")
+    processes = get_context("spawn")
+    together, made = processes.Barrier(2), processes.Queue()
+    both = [processes.Process(target=sample, args=(model, folder, together, made)) for _ in range(2)]
+    for process in both:
+        process.start()
+    ended, wins = 0, []
+    while ended < len(both):
+        number = made.get(timeout=300)
+        ended += number is None
+        wins += [] if number is None else [number]
+    for process in both:
+        process.join()
+    entries = [json.loads(path.read_text()) for path in sorted((model / "ledger").glob("*.json"))]
+    if len(entries) != ROUNDS:
+        broken.append(f"{len(entries)} reservations for {ROUNDS} folders of rows")
+    if lost := set(range(ROUNDS)) - set(wins):
+        broken.append(f"{len(lost)} of {ROUNDS} times nobody won")
     try:
         from shardsynth.standalone.locks import sole_writer
     except ImportError:
