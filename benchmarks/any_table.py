@@ -58,6 +58,9 @@ def main() -> int:
                 ends["failed"] += 1
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 failures.append(f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {plan}")
+                print(failures[-1], flush=True)
+            if sum(ends.values()) % 50 == 0:
+                print(f"{sum(ends.values())} of {tables} tables, {time.monotonic() - started:.0f} s", flush=True)
 
     each()
     lines = [f"{count:5} tables: {end}" for end, count in sorted(ends.items())]

@@ -7,7 +7,7 @@ word is an identifier if hardly a value repeats. Nothing personal is learned.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +175,8 @@ def _finding(column: Counted) -> Finding | None:
         role_of_sdtype(column.sdtype) == "pii" and column.is_short_list and column.sdtype != "unknown"
     ):
         if column.distinct < column.rows and column.is_code_list:
-            return Finding("categorical", _list_of(column, "values"))
+            # by its content it may be a person's all the same: one e-mail address on many rows
+            return _person(replace(column, sdtype="categorical")) or Finding("categorical", _list_of(column, "values"))
         return None
     if column.sdtype == "categorical" and column.is_text and column.common < 0.1 and column.rows >= 20:
         if is_free_text(column.sample):

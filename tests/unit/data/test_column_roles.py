@@ -69,6 +69,11 @@ def test_a_list_of_a_few_values_is_never_made_up() -> None:
     assert result == dict.fromkeys(set(columns) - {"FIRST"}, "categorical")
 
 
+def test_one_address_on_many_rows_is_a_persons_whatever_the_name_says() -> None:
+    columns = {"e-mail": ["p1@example.org"] * 60 + [None] * 40, "mail": ["yes"] * 60 + [None] * 40}
+    assert found(columns, **{"e-mail": "email", "mail": "email"}) == {"e-mail": "email", "mail": "categorical"}
+
+
 def test_an_id_is_what_hardly_repeats() -> None:
     n = 700
     columns = {
