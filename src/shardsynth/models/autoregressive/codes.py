@@ -7,7 +7,7 @@ holds no value of a single row. Columns that are computed from others (``relatio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -32,6 +32,19 @@ Codes = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
+class Cut:
+    """How to cut a numeric column into half as many codes more.
+
+    Attributes:
+        weight: float64[segments], sums to 1: what the codes share alike.
+        borders: int64[k], numbers of segments that begin a code in any case.
+    """
+
+    weight: Floats
+    borders: Integers
+
+
+@dataclass(frozen=True)
 class BinnedColumn:
     """A learned column in codes.
 
@@ -46,7 +59,7 @@ class BinnedColumn:
     nullable: bool
 
     @classmethod
-    def of(cls, fit: FittedColumn, codes: int) -> BinnedColumn:
+    def of(cls, fit: FittedColumn, codes: int, cut: Cut | None = None) -> BinnedColumn:
         """Cut a column's quantile function into about ``codes`` codes or fewer.
 
         A segment that holds the share of a code (about ``1 / codes``) or more is a code alone. Lighter neighbours are
@@ -55,9 +68,13 @@ class BinnedColumn:
         Args:
             fit: A column of treatment ``latent``.
             codes: Number of codes for its values; missing is not counted.
+            cut: What to go by in place of the probability.
         """
         marginal = _marginal(fit)
-        return cls(fit, _joined(marginal.probability, codes), marginal.p_missing > 0)
+        if cut is None:
+            return cls(fit, _joined(marginal.probability, codes), marginal.p_missing > 0)
+        ends = _joined(cut.weight, codes + codes // 2)
+        return cls(fit, np.union1d(ends, cut.borders), marginal.p_missing > 0)
 
     @property
     def name(self) -> str:
@@ -187,7 +204,8 @@ class Coding:
 
     Attributes:
         table: One per schema column; its treatment is one of ``fitted.TREATMENTS``.
-        columns: The learned ones, in schema order.
+        columns: The learned ones, in the order in which they are drawn: that of the schema, but for a column that has
+            rare classes, which is the first one.
         relations: Computed columns; each comes after the computed columns that it needs.
         notes: Facts for the report.
     """
@@ -213,6 +231,7 @@ class Coding:
         bins: int,
         most_categories: int,
         relations: Sequence[Relation] | None = None,
+        learned: Collection[str] = (),
     ) -> Coding:
         """Choose codes from the counts of all training rows; no row is read.
 
@@ -224,6 +243,7 @@ class Coding:
             bins: About how many codes a numeric column gets.
             most_categories: Largest number of codes of a category column; the rarest categories share codes.
             relations: Computed columns, as for ``fit_copula``.
+            learned: Columns that are learned even where a relation gives them.
 
         Raises:
             ModelError: There is nothing to learn, or a column cannot be learned under the protections.
@@ -231,7 +251,7 @@ class Coding:
         if counts.rows == 0:
             raise ModelError("there is no training row: a smaller evaluate.holdout leaves some")
         notes: list[str] = []
-        verified = verified_relations(counts, relations, notes)
+        verified = [r for r in verified_relations(counts, relations, notes) if r.name not in learned]
         orders = {i: np.arange(column.n_coarse - 1) for i, column in enumerate(coder.columns)}
         fitted, bound = fit_columns(profile, coder, counts, options, orders, verified, notes)
         table = [fitted.get(c.name) or _unlearned(c.name, c.role) for c in coder.table]
@@ -253,12 +273,26 @@ class Coding:
         most_categories: int,
         relations: Sequence[Relation] = (),
         notes: Sequence[str] = (),
+        *,
+        first: str = "",
+        cuts: Mapping[str, Cut] | None = None,
     ) -> Coding:
-        """Cut the columns of treatment ``latent`` into codes; the other arguments are those of ``fit``."""
+        """Cut the columns of treatment ``latent`` into codes.
+
+        Args:
+            table: One per schema column.
+            bins: As of ``fit``.
+            most_categories: Likewise.
+            relations: Likewise, verified.
+            notes: Facts for the report.
+            first: The column that is drawn first.
+            cuts: By name, of numeric columns that are not cut by their probability.
+        """
+        cuts = cuts or {}
         columns = [_most_frequent_first(c) if _categories(c) > most_categories else c for c in table]
         learned = [
-            BinnedColumn.of(column, bins if column.categories is None else most_categories)
-            for column in columns
+            BinnedColumn.of(column, bins if column.categories is None else most_categories, cuts.get(column.name))
+            for column in sorted(columns, key=lambda column: column.name != first)
             if column.treatment == "latent"
         ]
         return cls(tuple(columns), tuple(learned), tuple(relations), tuple(notes))

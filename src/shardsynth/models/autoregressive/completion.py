@@ -90,6 +90,7 @@ def _block(
         column_codes = known_codes[column]
         embedding = sampler.embedding(column)[column_codes.clamp(min=0).long()]
         rows.context += torch.where(column_codes[:, None] >= 0, embedding, torch.zeros_like(embedding))
+    rows.known = {column: known_codes[column] for column in range(1, len(known))}
     shares = torch.from_numpy(lanes.codes)
     for column, coded in enumerate(model.coding.columns):
         lacking = known_codes[column] < 0

@@ -86,7 +86,7 @@ def fit_with_dp(fitting: DpFitting) -> AutoregressiveModel:
         return network, None
 
     identity = f"{identity_of(options, shape, coding, table, setup.seed)} {fitting.spent.to_json()}"
-    network, calibration, _ = trained(setup, options, coding, identity, learn)
+    network, calibration, _, _ = trained(setup, options, coding, identity, learn)
     return finished_model(setup, options, coding, network, calibration, plan.rows, None)
 
 

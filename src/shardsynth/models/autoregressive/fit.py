@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,14 +15,17 @@ from torch import Tensor
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.errors import JobError, ModelError
+from shardsynth.models.autoregressive.calibration import calibrated_biases
+from shardsynth.models.autoregressive.class_rows import ClassBiases
+from shardsynth.models.autoregressive.classes import ClassShares, with_classes
 from shardsynth.models.autoregressive.codes import Coding
 from shardsynth.models.autoregressive.model import AutoregressiveModel
 from shardsynth.models.autoregressive.network import Network
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
-from shardsynth.models.autoregressive.sampler import calibrated_biases
 from shardsynth.models.autoregressive.table import Table, blocks, encode_rows
 from shardsynth.models.autoregressive.training import Shape, bins_of, bounded_by_attack, train
 from shardsynth.models.base import FitSetup, Fitting
+from shardsynth.models.columns.formulas import StepRelation
 from shardsynth.models.columns.missing import missing_groups
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.columns.selection import nearest_name
@@ -58,15 +61,7 @@ def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
     options = AutoregressiveOptions.planned(setup.options)
     device = choose_device(options.device)
     count = fitting.training_rows
-    coding = Coding.fit(
-        fitting.profile,
-        setup.coder,
-        fitting.counts,
-        FitOptions(rare=options.rare, extremes=options.extremes),
-        bins=options.bins or bins_of(count),
-        most_categories=options.max_categories,
-        relations=fitting.relations,
-    )
+    coding, classes = _coding(fitting, options, count)
     _check_balance(options, coding)
     shape = Shape.of(options, count, len(coding.columns))
     in_memory = 0 if setup.scratch is not None and device.type == "cpu" else count
@@ -90,9 +85,10 @@ def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
             persons=persons,
         )
 
+    of_classes: ClassBiases | None = None
     if coding.columns:
         identity = identity_of(options, shape, coding, table, setup.seed)
-        network, calibration, history = trained(setup, options, coding, identity, learn)
+        network, calibration, of_classes, history = trained(setup, options, coding, identity, learn, classes)
         if bounded_by_attack(history, options):
             coding = replace(coding, notes=(*coding.notes, TOO_SMALL))
     else:  # a table of ids, personal data, constants and empty columns: there is nothing to train
@@ -106,7 +102,33 @@ def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
         }
     )
     model = finished_model(setup, options, coding, network, calibration, fitting.counts.rows, loss)
-    return replace(model, together=_missing_together(coding, setup.coder, fitting.counts))
+    return replace(model, together=_missing_together(coding, setup.coder, fitting.counts), classes=of_classes)
+
+
+def _coding(fitting: Fitting, options: AutoregressiveOptions, rows: int) -> tuple[Coding, tuple[ClassShares, ...]]:
+    """The columns, and the rare classes of the target where frequencies are calibrated."""
+    protection = FitOptions(rare=options.rare, extremes=options.extremes)
+    sizes = {"bins": options.bins or bins_of(rows), "most_categories": options.max_categories}
+    coder, sample, target = fitting.setup.coder, fitting.profile.sample, fitting.target
+
+    def coded(learned: Collection[str] = ()) -> Coding:
+        return Coding.fit(
+            fitting.profile, coder, fitting.counts, protection, relations=fitting.relations, learned=learned, **sizes
+        )
+
+    coding = coded()
+    persons = None if fitting.persons is None or target is None else fitting.persons()
+    first_is_balanced = options.order == "fixed" and options.balance not in ("", target)
+    of_the_sample = persons is None or len(persons) == sample.num_rows
+    if target is None or not options.calibrate or first_is_balanced or not of_the_sample:
+        return coding, ()
+    for relation in coding.relations:
+        if relation.name == target and isinstance(relation, StepRelation):  # frauds are the largest amounts
+            other, classes = with_classes(
+                coded([target]), target, sample, coder, protection.protection, persons, **sizes
+            )
+            return (other, classes) if classes else (coding, ())
+    return with_classes(coding, target, sample, coder, protection.protection, persons, **sizes)
 
 
 def _missing_together(coding: Coding, coder: TableCoder, counts: Counts) -> tuple[tuple[int, ...], ...]:
@@ -122,7 +144,8 @@ def trained(
     coding: Coding,
     identity: str,
     learn: Callable[[WatchMaker], tuple[Network, Extra]],
-) -> tuple[Network, Tensor, Extra]:
+    classes: Sequence[ClassShares] = (),
+) -> tuple[Network, Tensor, ClassBiases | None, Extra]:
     """Train with the setup's threads and checkpoint, then calibrate the frequencies.
 
     Args:
@@ -131,9 +154,11 @@ def trained(
         coding: The columns.
         identity: Says which training a checkpoint belongs to.
         learn: Trains under a watch; returns the network and one more thing, such as the losses.
+        classes: Rare classes of the first column.
 
     Returns:
-        The network, its calibration float32[all codes], and the second thing that ``learn`` returned.
+        The network, its calibration float32[all codes], that of the classes, and the second thing that ``learn``
+        returned.
     """
 
     def watch(total: int, steps_per_epoch: int) -> Watch:
@@ -142,11 +167,11 @@ def trained(
 
     with torch_threads(setup.threads):
         network, extra = learn(watch)
-        calibration = torch.zeros(sum(coding.sizes))
+        calibration, of_classes = torch.zeros(sum(coding.sizes)), None
         if options.calibrate:
             shares = [column.share for column in coding.columns]
-            calibration = calibrated_biases(network, shares, CALIBRATION_ROWS, setup.seed)
-    return network, calibration, extra
+            calibration, of_classes = calibrated_biases(network, shares, CALIBRATION_ROWS, setup.seed, classes)
+    return network, calibration, of_classes, extra
 
 
 def finished_model(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from shardsynth.data.columns import schema_to_text
 from shardsynth.errors import ModelError
+from shardsynth.models.autoregressive.class_rows import ClassBiases
 from shardsynth.models.autoregressive.codes import BinnedColumn, Coding
 from shardsynth.models.autoregressive.columns import Writer
 from shardsynth.models.autoregressive.network import Network
@@ -74,6 +75,7 @@ class AutoregressiveCard(ModelCard):
     learned: list[LearnedCard]
     relations: list[RelationCard]
     together: list[list[Count]] = []
+    classes: list[Count] = []
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class AutoregressiveParameters(ColumnModel):
         loss: Loss history, one row per check; not in the model folder.
         threads: Blocks of rows made at the same time; changes no row.
         together: Groups of numbers of learned columns that are missing on the same rows.
+        classes: Rare classes of the first learned column; None: there are none.
     """
 
     schema: pa.Schema
@@ -107,6 +110,7 @@ class AutoregressiveParameters(ColumnModel):
     loss: pa.Table | None = None
     threads: int = 1
     together: tuple[tuple[int, ...], ...] = ()
+    classes: ClassBiases | None = None
 
     def assembled(self, arrays: dict[str, pa.Array], first_row: int, n: int) -> pa.RecordBatch:
         """A batch of the learned and computed columns, and of those that are neither."""
@@ -196,7 +200,13 @@ class AutoregressiveParameters(ColumnModel):
     @cached_property
     def sampler(self) -> Sampler:
         """Draws columns by the network, with the model's temperature and top-p."""
-        return Sampler(self.network, self.calibration, temperature=self.options.temperature, top_p=self.options.top_p)
+        return Sampler(
+            self.network,
+            self.calibration,
+            temperature=self.options.temperature,
+            top_p=self.options.top_p,
+            classes=self.classes,
+        )
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
@@ -221,6 +231,9 @@ class AutoregressiveParameters(ColumnModel):
             card["together"] = [list(group) for group in self.together]
         network = {f"network.{key}": value.detach().cpu().numpy() for key, value in self.network.state_dict().items()}
         tensors = {**network, "calibration": self.calibration.detach().cpu().numpy()}
+        if self.classes is not None:
+            card["classes"] = list(self.classes.codes)
+            tensors["classes"] = self.classes.biases.detach().cpu().numpy()
         ends = Ragged.of([c.ends for c in self.coding.columns], np.int64)
         write_files(folder, card, tensors, {**column_arrays(self.coding.table), "ends": ends})
 
@@ -244,9 +257,11 @@ class AutoregressiveParameters(ColumnModel):
             file, lambda: Network(coding.sizes, embedding, hidden), (embedding, hidden) if learned else ()
         )
         file.check({"calibration": Array("float32", (sum(coding.sizes),))})
+        classes = _classes(file, coding)
         file.refuse_others()
         calibration = torch.from_numpy(file.arrays["calibration"])
-        if not network.reach(calibration) < _MOST_LOGIT:
+        added = calibration if classes is None else torch.cat([calibration, classes.biases.flatten()])
+        if not network.reach(added) < _MOST_LOGIT:
             raise file.wrong("the weights of the network are too large", ARRAYS)
         generators, formats = file.plain["generators"], file.plain["formats"]
         together = tuple(tuple(group) for group in file.card.together)
@@ -254,10 +269,21 @@ class AutoregressiveParameters(ColumnModel):
             raise file.wrong("together: names a column that is not there")
         model = cls(
             schema, options, coding, network, calibration, file.card.rows, generators, formats, file.card.name,
-            together=together,
+            together=together, classes=classes,
         )  # fmt: skip
         _ = model.order  # raises ModelError if the column cannot be balanced
         return model
+
+
+def _classes(file: ModelFile, coding: Coding) -> ClassBiases | None:
+    """The rare classes of the first learned column, checked."""
+    codes = tuple(file.card.classes)
+    if not codes:
+        return None
+    if not coding.columns or len(set(codes)) < len(codes) or max(codes) >= coding.sizes[0]:
+        raise file.wrong("classes: are not codes of the first learned column, each once")
+    file.check({"classes": Array("float32", (len(codes), sum(coding.sizes)))})
+    return ClassBiases(codes, torch.from_numpy(file.arrays["classes"]))
 
 
 def _learned_columns(file: ModelFile, table: Sequence[FittedColumn]) -> tuple[BinnedColumn, ...]:

@@ -8,7 +8,6 @@ counter-based random stream.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shardsynth.models.autoregressive.class_rows import ClassBiases, ClassRows
 from shardsynth.models.autoregressive.network import Network
 from shardsynth.models.training.torch_threads import torch_threads
 from shardsynth.sampling.streams import random_words
@@ -86,11 +86,14 @@ class Rows:
         codes: Column -> int16[n].
         context: float32[n, width], the sum of the embeddings of these codes.
         entry: int64[n], which of the beginnings of ``Drawing`` each row has.
+        known: Column -> int16[n], the known codes (-1: unknown) of columns that are in the context, but not in
+            ``codes``; None: there are none.
     """
 
     codes: dict[int, Tensor]
     context: Tensor = field(repr=False)
     entry: Tensor = field(repr=False)
+    known: Mapping[int, Tensor] | None = field(default=None, repr=False)
 
     def take(self, chosen: Tensor) -> Rows:
         """The rows of these numbers int64[m]."""
@@ -113,6 +116,7 @@ class Sampler:
         temperature: Logits are divided by this.
         top_p: Only the most probable codes that together have this probability are drawn.
         device: Where to compute.
+        classes: Rows of rare classes of column 0 have biases of their own for the columns after it.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class Sampler:
         temperature: float = 1.0,
         top_p: float = 1.0,
         device: torch.device | str = "cpu",
+        classes: ClassBiases | None = None,
     ) -> None:
         self.device, self.top_p, self.temperature = torch.device(device), top_p, temperature
         self.sizes, self.width = network.sizes, network.width
@@ -144,6 +149,7 @@ class Sampler:
                 biases = calibration[first : first + size, None].to(self.device)
                 self._calibration.append((biases / temperature).contiguous())
                 first += size
+        self._classes = None if classes is None else ClassRows(self, classes)
 
     def embedding(self, column: int) -> Tensor:
         """Embeddings of one column's codes, float32[size, width]."""
@@ -164,7 +170,11 @@ class Sampler:
         hidden = torch.addmm(head.inner_bias, context, head.inner).relu_()
         width = hidden.shape[1]
         logits = torch.addmm(bias, head.outer[:, :width], hidden.t()).addmm_(head.outer[:, width:], context.t())
+        if self._classes is not None and column and 0 in rows.codes:
+            self._classes.add(logits, rows.codes[0], column, self._calibration[column] if calibrated else None)
         weights = logits.sub_(logits.amax(0)).exp_()
+        if self._classes is not None and not column:
+            weights = self._classes.of_known(rows, weights)
         return _nucleus(weights, self.top_p) if self.top_p < 1.0 else weights
 
     def enter(self, rows: Rows, column: int, codes: Tensor) -> None:
@@ -208,7 +218,7 @@ class Sampler:
             total = weights.sum(0)
             weights = weights * (allowed if allowed.dim() == 2 else allowed[:, None])
             probability = weights.sum(0) / total
-        self.enter(rows, column, _chosen(weights, uniform))
+        self.enter(rows, column, chosen(weights, uniform))
         return probability
 
 
@@ -373,7 +383,7 @@ def in_blocks(first_row: int, n: int, threads: int, make: Callable[[int], Sequen
     return [np.concatenate(parts, axis=-1)[..., skip : skip + n] for parts in zip(*arrays)]
 
 
-def _chosen(weights: Tensor, uniform: Tensor) -> Tensor:
+def chosen(weights: Tensor, uniform: Tensor) -> Tensor:
     """int16[n]: codes drawn by weights [size, n] and uniform numbers [n]; the weights are overwritten."""
     size = weights.shape[0]
     cdf = weights  # added up in place, one code after the other
@@ -392,36 +402,3 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
     before = ordered.cumsum(0) - ordered
     likeliest = before < top_p * ordered.sum(0)
     return torch.zeros_like(weights).scatter_(0, place, torch.where(likeliest, ordered, torch.zeros_like(ordered)))
-
-
-@torch.inference_mode()  # type: ignore[untyped-decorator]
-def calibrated_biases(network: Network, shares: Sequence[NDArray[np.float64]], rows: int, seed: int) -> Tensor:
-    """What to add to the biases, float32[all codes], so that rows drawn in schema order have the counted frequencies.
-
-    Columns are drawn one after the other by the calibrated model. The bias of each is moved twice by the logarithm of
-    counted share / mean predicted probability.
-
-    Args:
-        network: The trained network.
-        shares: float64[size] per column, counted share of each code.
-        rows: Largest number of rows to draw; with very many codes fewer are drawn.
-        seed: Seed of these rows.
-    """
-    widest = max(network.sizes)
-    rows = max(1024, min(rows, (32 << 20) // widest))
-    sampler = Sampler(network, torch.zeros(sum(network.sizes)))
-    random = torch.Generator().manual_seed(seed)
-    drawn, shifts = sampler.begin(rows), []
-    for column, share in enumerate(shares):
-        weights = sampler.weights(drawn, column)
-        counted = torch.from_numpy(share).float()
-        shift = torch.zeros(len(share))
-        for _ in range(2):
-            predicted = (weights / weights.sum(0)).mean(1)
-            step = torch.log((counted / predicted.clamp(min=1e-9)).clamp(math.exp(-2), math.exp(2)))
-            step[counted <= 0] = 0.0
-            shift += step
-            weights *= torch.exp(step)[:, None]
-        sampler.enter(drawn, column, _chosen(weights, torch.rand(rows, generator=random)))
-        shifts.append(shift)
-    return torch.cat(shifts)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
 from shardsynth.data.values import axis, decoded, taken, without_view
+from shardsynth.models.columns.class_marginals import distribution
 from shardsynth.models.columns.fitted import FittedColumn
-from shardsynth.models.copula.classes import Group, distribution
+from shardsynth.models.copula.classes import Group
 from shardsynth.models.copula.columns import DrawPlan, make_draw_plan, uneven_latents
 from shardsynth.models.copula.kernel import Fixed, Kernel
 from shardsynth.models.copula.tables import GRID, Integers

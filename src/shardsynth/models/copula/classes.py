@@ -75,15 +75,6 @@ class Group:
     cuts: dict[int, Integers]
 
 
-def distribution(marginal: Marginal, points: Floats) -> Floats:
-    """Distribution function of a quantile function at points, float64[n]; that of categories by their place."""
-    width = marginal.hi - marginal.lo
-    inside = (points[:, None] - marginal.lo[None, :]) / np.where(width > 0, width, 1.0)[None, :]
-    step = points[:, None] >= marginal.lo[None, :]
-    share = np.where(width[None, :] > 0, np.clip(inside, 0.0, 1.0), step)
-    return np.asarray((share * marginal.probability[None, :]).sum(axis=1))
-
-
 def points() -> Floats:
     """Where ``conditional`` gives a distribution function, float64[4097]."""
     return np.linspace(-REACH, REACH, _STEPS)
