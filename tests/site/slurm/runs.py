@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +83,22 @@ def element_processes(root):
             ):
                 found.append(int(folder.name))
     return found
+
+
+def held_element(root, stage):
+    """Hold an element of a stage that works (SIGSTOP); its job's number and its node, or None."""
+    for pid in element_processes(root):
+        try:
+            os.kill(pid, signal.SIGSTOP)
+            variables = dict(
+                item.split("=", 1) for item in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in item
+            )
+        except (OSError, ValueError):
+            continue
+        if variables.get("SLURM_JOB_NAME", "").endswith(f"-{stage}"):
+            return variables["SLURM_JOB_ID"], variables["SLURMD_NODENAME"]
+        os.kill(pid, signal.SIGCONT)
+    return None
 
 
 def commit_all(run):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from submitit.core.utils import UncompletedJobError
 from tests.site.slurm.cluster import wait_until
-from tests.site.slurm.runs import element_processes, shardsynth
+from tests.site.slurm.runs import element_processes, held_element, shardsynth
 
 import shardsynth as ss
 from shardsynth.executors.status import read_status
@@ -95,9 +95,7 @@ def test_a_lost_node_is_named_and_what_it_held_runs_elsewhere(idle, make_job, tm
     root = tmp_path / "run"
     shardsynth("submit", make_job(root))
     run = ss.Run(root)
-    wait_until("sampling", lambda: recorded(run.dir, run.plan)["fit"] and element_processes(root), 60, 0.05)
-    line = idle.command("squeue", "-h", "--states=RUNNING", "-o", "%A %N").splitlines()[0]
-    job, node = line.split()
+    job, node = wait_until("an element that samples", lambda: held_element(root, "sample"), 120, 0.02)
     idle.command("scontrol", "update", f"jobid={job}", "requeue=0")
     idle.lose_node(node)
     wait_until("the controller to notice", lambda: idle.node_states()[node].startswith("down"), 60, 0.5)

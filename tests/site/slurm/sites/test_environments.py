@@ -23,6 +23,7 @@ from shardsynth.run.committed import recorded
 def from_login_shell(*arguments, code=0):
     """The command line as typed into a login shell, where `module` is an exported function that calls others."""
     command = " ".join(shlex.quote(str(word)) for word in [*SHARDSYNTH, *arguments])
+    command = f"PATH={shlex.quote(os.environ['PATH'])} {command}"  # of another Slurm than the installed one, too
     done = subprocess.run(
         ["bash", "-lc", command], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
     )
