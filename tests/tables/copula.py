@@ -22,6 +22,7 @@ from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.columns.relations import FunctionRelation, Operand, Relation
 from shardsynth.models.copula.class_fit import with_classes
 from shardsynth.models.copula.fit import fit_copula
+from shardsynth.models.copula.guess_missing_rules import guess_rules
 from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.sampling.identifiers import learn_all
 from shardsynth.summaries.counts import Counts
@@ -55,7 +56,7 @@ def native(
     sdtypes: dict[str, str] | None = None,
     **options: Any,
 ) -> GaussianCopula:
-    """A native model of a table, fitted as a run does it; with the rare classes of ``target``."""
+    """A native model of a table, fitted as a run does it: rules on missing values, rare classes of ``target``."""
     profile, metadata, columns = profiled(table, sdtypes)
     coder = TableCoder.from_profile(profile, columns)
     relations = guess_relations(columns, profile.sample, {c.column.name: c.precision for c in coder.columns})
@@ -69,10 +70,13 @@ def native(
         return fit_copula(profile, coder, counts, options, relations, learned)
 
     found, classes = fitted(), None
+    protection = FitOptions.parse(options).protection
     if target is not None:
-        protection = FitOptions.parse(options).protection
         found, classes = with_classes(found, fitted, target, profile.sample, coder, protection, persons)
     model = GaussianCopula.from_fit(found, table.schema, columns, generators=generators)
+    if FitOptions.parse(options).encoding != "sdv":
+        known = (found.columns, found.latents, found.relations, profile.sample, coder, counts, protection, persons)
+        model = model.with_rules(guess_rules(*known))
     return model if classes is None else model.with_classes(classes)
 
 

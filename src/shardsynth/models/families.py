@@ -46,6 +46,7 @@ def _copula() -> Family:
         from shardsynth.models.columns.options import FitOptions
         from shardsynth.models.copula.class_fit import with_classes
         from shardsynth.models.copula.fit import fit_copula
+        from shardsynth.models.copula.guess_missing_rules import guess_rules
         from shardsynth.models.copula.model import GaussianCopula
 
         setup = fitting.setup
@@ -55,15 +56,27 @@ def _copula() -> Family:
             return fit_copula(fitting.profile, setup.coder, fitting.counts, options, fitting.relations, learned)
 
         fit, classes = fitted(), None
-        if fitting.target is not None and not setup.coder.wide and options.encoding != "sdv":
-            persons = None if fitting.persons is None else fitting.persons()
-            if persons is None or len(persons) == fitting.profile.sample.num_rows:
-                fit, classes = with_classes(
-                    fit, fitted, fitting.target, fitting.profile.sample, setup.coder, options.protection, persons
-                )
+        sample, natural = fitting.profile.sample, options.encoding != "sdv"
+        persons = None if fitting.persons is None or not natural else fitting.persons()
+        of_the_sample = persons is None or len(persons) == sample.num_rows
+        if fitting.target is not None and not setup.coder.wide and natural and of_the_sample:
+            fit, classes = with_classes(fit, fitted, fitting.target, sample, setup.coder, options.protection, persons)
         model = GaussianCopula.from_fit(
             fit, setup.schema, setup.columns, generators=setup.generators, name=setup.name or "gaussian_copula"
         )
+        if natural and of_the_sample:
+            model = model.with_rules(
+                guess_rules(
+                    fit.columns,
+                    fit.latents,
+                    fit.relations,
+                    sample,
+                    setup.coder,
+                    fitting.counts,
+                    options.protection,
+                    persons,
+                )
+            )
         model = model if classes is None else model.with_classes(classes)
         return Fitted(model, fitting.counts.rows, model.notes)
 

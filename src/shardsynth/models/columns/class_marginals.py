@@ -186,7 +186,8 @@ def _category_marginal(
 def is_present(column: FittedColumn, array: pa.ChunkedArray, coder: TableCoder) -> NDArray[np.bool_]:
     """bool[n]: where a learned column has a value."""
     if column.categories is not None:
-        return ~np.asarray(without_view(decoded(array)).is_null().to_numpy(zero_copy_only=False), np.bool_)
+        plain = without_view(decoded(array))
+        return ~np.asarray(plain.is_null(nan_is_null=True).to_numpy(zero_copy_only=False), np.bool_)
     return np.isfinite(_axis(coder.columns[coder.index[column.name]], array))
 
 

@@ -123,7 +123,8 @@ def grouped_sampler(model: CopulaParameters) -> tuple[DrawPlan, GroupedKernel]:
         plan = make_draw_plan(own.columns, own.latents, own.cuts, own.relations, own.forms, uneven)
         plans.append(plan)
         kernels.append(Kernel(model.factor.astype(np.int64), model.levels, plan.channels))
-    return plans[0], GroupedKernel(plans[0], kernels, model.groups, target_latent(model))
+    kernel = GroupedKernel(plans[0], kernels, model.groups, target_latent(model))
+    return plans[0].with_rules(model.rules, model.columns), kernel
 
 
 def target_latent(model: CopulaParameters) -> int:

@@ -6,8 +6,8 @@ costs one more look-up. Any other relation is computed from its parents' codes o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from shardsynth.models.columns.forms import Array, Mask, StorageForm
 from shardsynth.models.columns.operands import Values
 from shardsynth.models.columns.relations import Relation
 from shardsynth.models.copula.kernel import Channel
+from shardsynth.models.copula.missing_rules import MissingRule, apply_rules
 from shardsynth.models.copula.tables import Integers
 
 
@@ -31,6 +32,9 @@ class DrawPlan:
         masks: Column name -> latent that says whether the column is missing.
         constants: Column name -> its only value, in its form [1].
         computed: Relations to be applied after drawing, in order.
+        rules: On missing values, in order.
+        deciding: Index of each column that decides by its categories whether others are missing -> its name.
+        conditioned: Latents that the rules leave as they are drawn.
     """
 
     forms: dict[str, StorageForm]
@@ -40,6 +44,16 @@ class DrawPlan:
     masks: dict[str, int] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     computed: list[Relation] = field(default_factory=list)
+    rules: tuple[MissingRule, ...] = ()
+    deciding: dict[int, str] = field(default_factory=dict)
+    conditioned: frozenset[int] = frozenset()
+
+    def with_rules(
+        self, rules: Sequence[MissingRule], columns: Sequence[FittedColumn], conditioned: Iterable[int] = ()
+    ) -> DrawPlan:
+        """The plan with rules on missing values of a model with these columns."""
+        deciding = {rule.given: columns[rule.given].name for rule in rules if rule.kind == "category"}
+        return replace(self, rules=tuple(rules), deciding=deciding, conditioned=frozenset(conditioned))
 
 
 def make_draw_plan(
@@ -176,6 +190,13 @@ def finished(plan: DrawPlan, outputs: Sequence[Sequence[Array]], n: int) -> dict
         if values.dtype == np.bool_ and plan.channels[latent].is_bit:
             values = values.view(plan.forms[name].dtype)
         drawn[name] = (values, masks.get(name))
+    if plan.rules:
+        codes = {index: _relation_input(plan, drawn, outputs, name, n) for index, name in plan.deciding.items()}
+        absent = {latent: outputs[latent][0] for latent in plan.masks.values()}
+        ruled = apply_rules(plan.rules, absent, codes, plan.conditioned)
+        for name, latent in plan.masks.items():
+            if name in drawn:
+                drawn[name] = (drawn[name][0], ruled[latent])
     for relation in plan.computed:
         parents = {name: _relation_input(plan, drawn, outputs, name, n) for name in relation.parents}
         raw, missing = relation.apply(parents)

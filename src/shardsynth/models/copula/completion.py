@@ -81,7 +81,7 @@ def complete(model: CopulaParameters, rows: pa.Table, seed: int, first_row: int 
             latent, output = plan.sources[column.column.name]
             stored = model.forms[column.column.name].of_raw(column.values)
             outputs[latent][output] = np.where(column.missing, outputs[latent][output], stored)
-    drawn = finished(plan, outputs, n)
+    drawn = finished(plan.with_rules(model.rules, model.columns, latents), outputs, n)
     arrays = []
     for place, field in enumerate(model.schema):
         drawn_array = model.array(place, drawn, first_row, n)

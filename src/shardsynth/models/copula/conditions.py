@@ -128,6 +128,7 @@ class CopulaConditions:
                 make_draw_plan(c.columns, model.latents, c.cuts, model.relations, model.forms, uneven)
                 for c in self._compiled
             ]
+            plans = [plan.with_rules(model.rules, model.columns, self._latents) for plan in plans]
             one = len(plans) == 1
             kernels = [
                 Kernel(

@@ -76,4 +76,5 @@ class GaussianCopula(CopulaParameters):
         if self.groups:
             return grouped_sampler(self)
         plan = make_draw_plan(self.columns, self.latents, self.cuts, self.relations, self.forms)
-        return plan, Kernel(self.factor.astype(np.int64), self.levels, plan.channels)
+        kernel = Kernel(self.factor.astype(np.int64), self.levels, plan.channels)
+        return plan.with_rules(self.rules, self.columns), kernel

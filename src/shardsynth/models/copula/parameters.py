@@ -28,6 +28,13 @@ from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.ragged import Ragged
 from shardsynth.models.columns.relations import Relation
 from shardsynth.models.copula.classes import ClassesFit, Group, group_entries, groups_of
+from shardsynth.models.copula.missing_rules import (
+    MissingRule,
+    MissingRuleCard,
+    described,
+    load_rules,
+    moved_cuts,
+)
 from shardsynth.models.copula.saved_classes import ClassesCard, load_groups
 from shardsynth.models.copula.tables import (
     GRID,
@@ -47,7 +54,9 @@ from shardsynth.sampling.identifiers import make
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_FORMAT, _FORMAT_WITH_CLASSES = 1, 2
+_FORMAT, _FORMAT_WITH_CLASSES, _FORMAT_WITH_RULES = 1, 2, 3
+#: Most rules that the notes name.
+_MOST_NAMED = 20
 #: What the probabilities of a column's segments may miss: up to 2e-7 for each segment that is left out.
 _THINNED = 1e-2
 
@@ -67,6 +76,7 @@ class CopulaCard(ModelCard):
     latents: list[LatentCard]
     relations: list[RelationCard]
     classes: ClassesCard = ClassesCard(target=0, groups=[])
+    missing_rules: list[MissingRuleCard] = []
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,7 @@ class CopulaParameters(ColumnModel):
         notes: Facts for the report.
         groups: Rows of no rare class of the target, then those of each rare class (see ``classes``); mostly none.
         target: Index of the column of these classes; -1: there are none.
+        rules: On missing values, in the order in which they are applied.
     """
 
     schema: pa.Schema
@@ -102,6 +113,7 @@ class CopulaParameters(ColumnModel):
     notes: tuple[str, ...] = ()
     groups: tuple[Group, ...] = ()
     target: int = -1
+    rules: tuple[MissingRule, ...] = ()
 
     @classmethod
     def from_fit(
@@ -164,6 +176,16 @@ class CopulaParameters(ColumnModel):
         note = f"{len(groups) - 1} rare class(es) of {target!r} have distributions of their own of {names}"
         return replace(self, groups=groups, target=fit.target, notes=(*self.notes, note))
 
+    def with_rules(self, rules: Sequence[MissingRule]) -> Self:
+        """The model with rules on missing values."""
+        if not rules:
+            return self
+        cuts = moved_cuts(rules, self.columns, self.latents, self.cuts, self.correlation)
+        notes = [described(rule, self.columns, self.latents) for rule in rules[:_MOST_NAMED]]
+        if len(rules) > _MOST_NAMED:
+            notes.append(f"{len(rules) - _MOST_NAMED} more rules on missing values")
+        return replace(self, rules=tuple(rules), cuts=cuts, notes=(*self.notes, *notes))
+
     @property
     def fitted(self) -> tuple[FittedColumn, ...]:
         """One per field of the schema."""
@@ -199,6 +221,9 @@ class CopulaParameters(ColumnModel):
         if self.groups:
             card["classes"], more = group_entries(self.groups, self.target)
             card["format"] = _FORMAT_WITH_CLASSES
+        if self.rules:
+            card["missing_rules"] = [rule.to_json() for rule in self.rules]
+            card["format"] = _FORMAT_WITH_RULES
         tensors: dict[str, NDArray[Any]] = {"factor": self.factor, "levels": self.levels[len(self.levels) // 2 :]}
         ragged = {"cuts": Ragged.of(list(self.cuts), np.int32), **column_arrays(self.columns), **more}
         write_files(folder, card, tensors, ragged)
@@ -210,7 +235,7 @@ class CopulaParameters(ColumnModel):
         Raises:
             ModelError: The folder holds no such model, or one of a later format.
         """
-        file = read_files(folder, ["gaussian_copula"], "a native Gaussian copula", _FORMAT_WITH_CLASSES, CopulaCard)
+        file = read_files(folder, ["gaussian_copula"], "a native Gaussian copula", _FORMAT_WITH_RULES, CopulaCard)
         # an imported model may draw "missing" as a category; segments that are never drawn are left out
         schema, columns, relations = load_columns(file, least_code=-1, within=_THINNED)
         latents = tuple(Latent(x.kind, tuple(x.columns), x.p_missing) for x in file.card.latents)
@@ -248,6 +273,7 @@ class CopulaParameters(ColumnModel):
             tuple(file.card.notes),
             groups,
             file.card.classes.target if groups else -1,
+            load_rules(file, file.card.missing_rules, columns, latents),
         )
 
     def array(self, index: int, drawn: Mapping[str, Any], first: int, n: int) -> pa.Array:
