@@ -13,6 +13,7 @@ import yaml
 
 from shardsynth.commands.old_config import OldConfig
 from shardsynth.commands.proposals import constraint_lines, one_line, proposed_lines, verified_proposals
+from shardsynth.commands.written_columns import written_lines
 from shardsynth.data.column_names import said_by
 from shardsynth.data.column_roles import Finding
 from shardsynth.data.detection import detect_with_findings
@@ -103,6 +104,7 @@ def _written_job(
         yield f"only {number} persons: a value that fewer than {_COMMON} have is not learned, so most columns cannot be"
     for name, finding in found.items():
         yield f"column {name!r}: {finding.reason} ({_what_becomes(finding)})"
+    yield from written_lines(metadata, profile, dataset.schema)
     for suspect in suspects(metadata, profile.sample):
         if suspect.column in found:
             continue

@@ -12,8 +12,18 @@ import pyarrow.compute as pc
 from shardsynth.data.column_codes import ColumnCoder
 from shardsynth.data.columns import Column
 from shardsynth.data.cuts import coarse_codes, cuts_of
-from shardsynth.data.grid import Grid, precision_of
-from shardsynth.data.values import Array, axis_of_native, column_native, datetime_unit, decoded, kind_of, needs_parsing
+from shardsynth.data.grid import Grid, grid_for, precision_of
+from shardsynth.data.layouts import layout_from, layout_of
+from shardsynth.data.values import (
+    Array,
+    axis_of_native,
+    column_native,
+    datetime_unit,
+    decoded,
+    instant_of,
+    kind_of,
+    needs_parsing,
+)
 from shardsynth.errors import MetadataError
 
 if TYPE_CHECKING:
@@ -21,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Most categories that get a code of their own when a column has too many distinct values to count.
 CATEGORIES = 10_000
+#: Most values that are atoms whatever their share.
+_MOST_APART = 4_000
 #: Decimals to which SDMetrics rounds values before it compares two distributions.
 DECIMALS = 14
 
@@ -97,7 +109,7 @@ def _as_number(value: Any) -> Any:
 
 def _axis_coder(column: Column, tally: Tally, sample: pa.ChunkedArray) -> ColumnCoder:
     values, counts, grid, exact = _axis_counts(column, tally, sample)
-    ends = tally.axis_range if hasattr(tally, "axis_range") else None
+    ends = tally.axis_range if hasattr(tally, "axis_range") and not needs_parsing(column) else None
     floats = axis_of_native(values, column.value_type)
     low, high = ends or ((float(floats[0]), float(floats[-1])) if len(floats) else (np.nan, np.nan))
     decimals = _decimals(column, max(abs(low), abs(high)))
@@ -108,7 +120,11 @@ def _axis_coder(column: Column, tally: Tally, sample: pa.ChunkedArray) -> Column
     if decimals is not None:
         declared = (float(np.round(declared[0], decimals)), float(np.round(declared[1], decimals)))
     bounds = tuple(end if np.isnan(bound) else bound for bound, end in zip(declared, (low, high)))
-    cuts = cuts_of(floats, counts, low, high, bounds=[b for b in bounds if not np.isnan(b)], exact=exact)
+    apart = _apart(column, floats)
+    if apart:  # these lie where no bound of plain dates or numbers holds
+        bounds = (min(bounds[0], apart[0]), max(bounds[1], apart[-1]))
+    forced = [*(bound for bound in bounds if not np.isnan(bound)), *apart]
+    cuts = cuts_of(floats, counts, low, high, bounds=forced, exact=exact)
     mass = np.bincount(np.searchsorted(cuts, floats, side="right"), weights=counts, minlength=len(cuts) + 1)
     mass = mass.astype(np.int64)
     return ColumnCoder(
@@ -118,8 +134,7 @@ def _axis_coder(column: Column, tally: Tally, sample: pa.ChunkedArray) -> Column
         cuts=cuts,
         coarse=_with_missing(coarse_codes(mass, ordered=True)),
         mass=np.append(mass, tally.rows - tally.present),
-        # Parsed datetimes are counts of nanoseconds, also where the column is text.
-        precision=precision_of(grid, pa.timestamp("ns") if needs_parsing(column) else column.value_type),
+        precision=precision_of(grid, _axis_type(column)),
         emit_nan=tally.nans > 0 and tally.nulls == 0,
         low=low,
         high=high,
@@ -159,7 +174,9 @@ def _instant(column: Column, value: Any) -> float:
     """A datetime of the metadata as a count of the column's unit."""
     import pandas as pd
 
-    type_ = column.value_type
+    type_, text = column.value_type, layout_of(column)
+    if needs_parsing(column) and text is not None:
+        return float(instant_of(str(value), text))
     stamp = pd.Timestamp(value)
     zone = type_.tz if pa.types.is_timestamp(type_) else None
     if zone is not None and stamp.tzinfo is None:
@@ -192,8 +209,24 @@ def _axis_counts(
         present &= ~nulls
     distinct, inverse = np.unique(values[present], return_inverse=True)
     totals = np.bincount(inverse, weights=counts[present], minlength=len(distinct)).astype(np.int64)
-    grid = Grid("integer").extended(distinct) if parse else _grid(tally)
+    grid = grid_for(_axis_type(column)).extended(distinct) if parse else _grid(tally)
     return distinct, totals, grid, counted is not None
+
+
+def _axis_type(column: Column) -> pa.DataType:
+    """Arrow type whose values are as those of the axis: for text, whole units of time or float64."""
+    if not needs_parsing(column):
+        return column.value_type
+    return pa.timestamp("ns") if column.role == "datetime" else pa.float64()
+
+
+def _apart(column: Column, floats: npt.NDArray[np.float64]) -> list[float]:
+    """Values that must be atoms: places of texts that are no plain dates or numbers."""
+    text = layout_of(column)
+    if text is None or not needs_parsing(column):
+        return []
+    layout = layout_from(text)
+    return list(floats[layout.apart(floats.astype(layout.dtype))][:_MOST_APART].tolist())
 
 
 def _grid(tally: Tally) -> Grid:

@@ -2,7 +2,8 @@
 
 The inverse of ``data/values.py``. The values of every Arrow type that a column can have are stored in NumPy arrays of
 one *storage* dtype. They are: the value itself for integers and floats; a count of the type's unit for dates, times,
-timestamps and durations; the unscaled integer for decimals; nanoseconds for datetimes that the table writes as text.
+timestamps and durations; the unscaled integer for decimals; for what the table writes as text, values of the axis of
+its layout.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from shardsynth.data.layouts import layout_from
 from shardsynth.data.values import INT64_DIGITS
 from shardsynth.errors import ModelError
 
@@ -36,7 +38,7 @@ def decimal_width(type_: pa.DataType) -> int:
 
 
 def is_formatted(type_: pa.DataType, datetime_format: str | None) -> bool:
-    """Whether a datetime column holds text, or integers such as 20240131, that follow its format."""
+    """Whether a column with an axis holds text, or integers such as 20240131, that follow its layout."""
     return is_text(type_) or (datetime_format is not None and bool(pa.types.is_integer(type_)))
 
 
@@ -45,7 +47,7 @@ def storage_dtype(type_: pa.DataType, datetime_format: str | None = None) -> np.
 
     Args:
         type_: The column's type.
-        datetime_format: strftime format of a datetime column of text or integers, which is stored in nanoseconds.
+        datetime_format: Layout of a column of text or integers (see ``layouts``), which is stored as its axis.
 
     Raises:
         ModelError: The type has no axis (binary, nested, ...): a column of it can only be a category.
@@ -54,7 +56,7 @@ def storage_dtype(type_: pa.DataType, datetime_format: str | None = None) -> np.
     if types.is_dictionary(type_):
         return storage_dtype(type_.value_type, datetime_format)
     if is_formatted(type_, datetime_format):
-        return np.dtype(np.int64)
+        return np.dtype(np.int64) if datetime_format is None else layout_from(datetime_format).dtype
     if types.is_integer(type_) or types.is_floating(type_):
         dtype: np.dtype[Any] = np.dtype(type_.to_pandas_dtype())
         return dtype
@@ -135,7 +137,7 @@ def to_array(
             true are not used.
         missing: True where the value is missing; None when nothing is.
         emit_nan: Write missing floats as NaN instead of null; ``values`` is changed in place.
-        datetime_format: strftime format of a datetime column of text or integers.
+        datetime_format: Layout of a column of text or integers (see ``layouts``).
         exponent: Exponent of a decimal's unit (see ``decimal_exponent``); None for the type's scale.
 
     Raises:
@@ -243,13 +245,12 @@ def _sign_extended(values: Array, limbs: int) -> Array:
 
 
 def _formatted(type_: pa.DataType, values: Array, missing: Mask | None, datetime_format: str | None) -> pa.Array:
-    """Nanoseconds since 1970 as text or integers in a strftime format; each distinct instant is formatted once."""
+    """Values of an axis as text or integers in a layout; each distinct value is written once."""
     if datetime_format is None:
         raise ModelError("a datetime column of text needs its datetime_format in the metadata")
-    import pandas as pd
-
-    instants, codes = np.unique(values, return_inverse=True)
-    zone = "UTC" if "%z" in datetime_format.lower() else None  # without one, %z writes nothing, which does not parse
-    text = pd.DatetimeIndex(instants.astype("datetime64[ns]"), tz=zone).strftime(datetime_format)
-    categories = pc.cast(pa.array(text.to_numpy(object), pa.string()), type_)
+    if missing is not None and values.dtype.kind == "f":
+        values = np.where(missing, 0.0, values)
+    distinct, codes = np.unique(values, return_inverse=True)
+    text = layout_from(datetime_format).write(distinct)
+    categories = pc.cast(pa.array(text, pa.string()), type_)
     return from_codes(type_, categories, codes, missing)

@@ -15,9 +15,17 @@ from shardsynth.data import column_roles, frames
 from shardsynth.data.column_roles import Finding
 from shardsynth.data.columns import role_of_sdtype
 from shardsynth.data.grid import precision_of
+from shardsynth.data.layouts import LAYOUT, width_of
+from shardsynth.data.learn_layout import (
+    Counted,
+    date_forms,
+    integer_date_form,
+    learn_date_layout,
+    learn_number_layout,
+)
 from shardsynth.data.metadata import KINDS, TABLE, keys_of, plain_values, shown_value, table_of
 from shardsynth.data.personal import is_free_text
-from shardsynth.data.values import axis_of_native, datetime_unit, kind_of
+from shardsynth.data.values import axis_of_native, datetime_unit, decoded, kind_of, without_view
 from shardsynth.errors import MetadataError
 
 if TYPE_CHECKING:
@@ -51,7 +59,9 @@ def detect_with_findings(
     - A column of integers with more than ten values is numerical.
     - SDV guesses some personal sdtypes from the name. If the Arrow type cannot hold the sdtype, SDV guesses again
       without the name.
-    - A date format that only the first value follows is replaced by one that all values follow.
+    - A date format that only the first value follows is replaced by one that all values follow. Whole numbers such as
+      20240131 are dates, and so is text of dates that hardly repeats.
+    - Text of measured numbers is numerical: decimal comma, thousands, a unit, values beyond a limit (``<0.5``).
     - Text that hardly repeats is an ``id``, or ``unknown`` where it is free text. Neither is learned.
     - A column without any value is ``unknown`` and not ``pii``.
     - Persons' names, addresses and numbers are personal or an ``id``, and codes are categories (``column_roles``).
@@ -89,7 +99,7 @@ def detect_with_findings(
         if field.name not in guessed:
             described[field.name] = {"sdtype": "unknown", "pii": False, "range_is_nullable": True}
         else:
-            options = _reconsidered(guessed[field.name], sample[field.name], field.type)
+            options = _reconsidered(guessed[field.name], sample[field.name], tally, field.type)
             described[field.name] = _corrected(options, sample[field.name], tally, field.type)
     found = {
         name: finding
@@ -164,19 +174,32 @@ def _clashes(options: dict[str, Any], tally: Any) -> bool:
     return kind != "text" and not (sdtype in ("latitude", "longitude") and kind in ("float", "decimal"))
 
 
-def _reconsidered(options: dict[str, Any], sample: pa.ChunkedArray, type_: pa.DataType) -> dict[str, Any]:
-    """Options of a text column that SDV calls categorical, after a second look.
+def _reconsidered(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, type_: pa.DataType) -> dict[str, Any]:
+    """Options of a column after a second look at its values.
 
-    The text can be dates: SDV guesses the format from one value, and reads 03.04.2020 as the 4th of March. Text that
-    hardly repeats would be memorised as categories: it becomes an id, or free text.
+    Text and whole numbers can be dates: SDV guesses a format from one value, and reads 03.04.2020 as the 4th of March.
+    Text can be numbers. Text that hardly repeats would be memorised as categories: it becomes an id, or free text.
     """
-    if options["sdtype"] != "categorical" or kind_of(type_) != "text":
+    kind, sdtype = kind_of(type_), options["sdtype"]
+    if kind == "integer" and sdtype in ("numerical", "ordinal", "categorical", "id"):
+        values, rows = _value_counts(sample, tally)
+        form = integer_date_form(np.asarray(values).astype(np.int64), rows) if len(values) else None
+        if form is not None and not (sdtype == "id" and form == "%Y%m"):
+            return {"sdtype": "datetime", "datetime_format": form}
+    if kind != "text" or sdtype not in ("categorical", "id", "unknown", "datetime"):
         return options
+    counted, _ = written_values(sample, tally)
+    forms = date_forms(counted)
+    if forms:
+        return {"sdtype": "datetime", "datetime_format": forms[0]}
+    if sdtype == "datetime":
+        return options
+    if learn_number_layout(counted) is not None:
+        return {"sdtype": "numerical"}
     present = sample.drop_null().cast(pa.string())
     distinct = pc.unique(present)
-    layout = _date_format(distinct)
-    if layout is not None:
-        return {"sdtype": "datetime", "datetime_format": layout}
+    if sdtype != "categorical":
+        return options
     if len(present) >= 20 and is_free_text(present):
         return {"sdtype": "unknown", "pii": True}
     if len(present) >= 100 and len(distinct) > 0.9 * len(present):
@@ -184,18 +207,32 @@ def _reconsidered(options: dict[str, Any], sample: pa.ChunkedArray, type_: pa.Da
     return options
 
 
-def _date_format(distinct: pa.Array) -> str | None:
-    import pandas as pd
-    from pandas.tseries.api import guess_datetime_format
+def _value_counts(sample: pa.ChunkedArray, tally: Tally) -> tuple[Any, Any]:
+    """Distinct whole numbers and their rows: of all rows where these were counted, else of the sample."""
+    counted = tally.value_counts()
+    if counted is not None:
+        return counted
+    pairs = pc.value_counts(sample.drop_null())
+    return pairs.field("values").to_numpy(), pairs.field("counts").to_numpy()
 
-    texts = pd.Series(distinct.to_pylist(), dtype=object)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        guesses = [guess_datetime_format(text, dayfirst=first) for text in texts[:20] for first in (False, True)]
-    for layout in dict.fromkeys(guess for guess in guesses if guess):
-        if pd.to_datetime(texts, format=layout, errors="coerce").notna().all():
-            return layout
-    return None
+
+def written_values(sample: pa.ChunkedArray, tally: Tally, width: int = 0) -> tuple[Counted, bool]:
+    """Distinct values of a column of text or whole numbers, as text, and whether these are all of the table.
+
+    Args:
+        sample: The column's values in the row sample.
+        tally: Its exact counts.
+        width: Least digits of a whole number: those of its layout.
+    """
+    counted, values = tally.value_counts(), tally.values_as_arrow()
+    whole = counted is not None and values is not None
+    if counted is not None and values is not None:
+        rows = counted[1]
+    else:
+        pairs = pc.value_counts(decoded(sample.drop_null()))
+        values, rows = pairs.field("values"), pairs.field("counts").to_numpy()
+    texts = without_view(values).cast(pa.string()).to_pylist()
+    return Counted.of([text.zfill(width) for text in texts] if width else texts, rows), whole
 
 
 def _corrected(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, type_: pa.DataType) -> dict[str, Any]:
@@ -207,12 +244,16 @@ def _corrected(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, t
     elif sdtype == "ordinal" and not _few_whole_values(tally):
         sdtype = "numerical"
     elif sdtype == "datetime":
-        ends = _text_range(options, sample, tally)
+        ends = _date_range(options, sample, tally, kind)
+        if ends is None:
+            sdtype = "categorical"
+    elif sdtype == "numerical" and kind == "text":
+        ends = _text_number_range(sample, tally)
         if ends is None:
             sdtype = "categorical"
     corrected: dict[str, Any] = {"sdtype": sdtype, "range_is_nullable": tally.nulls + tally.nans > 0}
     if sdtype == "numerical":
-        corrected.update(_number_range(tally))
+        corrected.update((ends or {}) if kind == "text" else _number_range(tally))
     elif sdtype == "datetime":
         corrected.update(_stamp_range(tally) if kind == "temporal" else ends or {})
     elif sdtype in ("categorical", "ordinal"):
@@ -256,25 +297,39 @@ def _stamp_range(tally: Any) -> dict[str, Any]:
     return {"range_min": low, "range_max": high}
 
 
-def _text_range(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally) -> dict[str, Any] | None:
-    """Format and range of dates that are text: of all values where these were counted, else of the sample.
+def _date_range(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, kind: str) -> dict[str, Any] | None:
+    """Format, range and layout of dates that are text or whole numbers; None where these are no such dates.
 
-    None where some values are not dates.
+    The range is that of all values where these were counted, else of the sample.
     """
-    import pandas as pd
-
-    layout = options.get("datetime_format")
+    form = options.get("datetime_format")
+    if form is None:
+        return None
+    counted, whole = written_values(sample, tally, width_of(form) if kind == "integer" else 0)
+    layout = learn_date_layout(form, counted, whole)
     if layout is None:
         return None
-    values = tally.values_as_arrow()
-    texts = values if values is not None else pc.unique(sample.drop_null())
-    parsed = pd.to_datetime(pd.Series(texts.to_pylist(), dtype=object), format=layout, errors="coerce")
-    if parsed.isna().any() or not len(parsed):
+    counts, good = layout.read(counted.texts)
+    counts = counts[good & ~layout.apart(counts)]
+    if not len(counts):
         return None
-    low, high = parsed.min().strftime(layout), parsed.max().strftime(layout)
-    if values is None and re.match(r"^%Y.?%m.?%d", layout):  # text that starts with the year sorts as its dates do
+    low, high = layout.write(np.array([counts.min(), counts.max()]))
+    if not whole and re.match(r"^%Y.?%m.?%d", form):  # text that starts with the year sorts as its dates do
         low, high = min(low, str(tally.low)), max(high, str(tally.high))
-    return {"datetime_format": layout, "range_min": low, "range_max": high}
+    found = {"datetime_format": form, "range_min": low, "range_max": high}
+    return found if layout.text == form else {**found, LAYOUT: layout.text}
+
+
+def _text_number_range(sample: pa.ChunkedArray, tally: Tally) -> dict[str, Any] | None:
+    """Range, decimals and layout of numbers that are text; None where too few are numbers."""
+    counted, _ = written_values(sample, tally)
+    layout = learn_number_layout(counted, certain=True)
+    if layout is None:
+        return None
+    values, good = layout.read(counted.texts)
+    values = values[good & ~layout.apart(values)]
+    ends = {"range_min": float(values.min()), "range_max": float(values.max())}
+    return {**ends, "decimal_places": layout.digits, LAYOUT: layout.text}
 
 
 def _primary_key(sample: pa.Table, frame: pd.DataFrame, profile: TableTallies, described: dict[str, Any]) -> str | None:
@@ -282,7 +337,9 @@ def _primary_key(sample: pa.Table, frame: pd.DataFrame, profile: TableTallies, d
     candidates = []
     for name in frame.columns:
         tally, sdtype = profile[name], described[name]["sdtype"]
-        if sdtype == "unknown" or tally.present < tally.rows:
+        if sdtype == "unknown" or tally.present < tally.rows or LAYOUT in described[name]:
+            continue
+        if sdtype == "datetime":
             continue
         if tally.distinct is not None and tally.distinct < tally.rows:
             continue

@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from shardsynth.data.codec import to_array as to_storage_array
 from shardsynth.data.columns import Column
 from shardsynth.data.grid import grid_for
-from shardsynth.data.values import datetime_unit, decimals_of, decoded, needs_parsing
-from shardsynth.errors import MetadataError, ModelError
+from shardsynth.data.layouts import layout_from, layout_of
+from shardsynth.data.values import column_native, datetime_unit, decimals_of, decoded, needs_parsing
+from shardsynth.errors import ModelError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,9 +61,7 @@ def _to_series(column: Column | None, array: pa.Array | pa.ChunkedArray) -> Any:
     if pa.types.is_boolean(type_):
         return array.to_numpy(zero_copy_only=False)
     if pa.types.is_integer(type_):
-        if column is not None and needs_parsing(column):
-            return _parse(column, np.array(array.cast(pa.string()).to_pylist(), dtype=object))
-        return _numbers(array, missing)
+        return _parse(column, array) if column is not None and needs_parsing(column) else _numbers(array, missing)
     if pa.types.is_decimal(type_):
         values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
         return np.round(values, type_.scale) if 0 <= type_.scale <= 22 else values
@@ -72,10 +72,9 @@ def _to_series(column: Column | None, array: pa.Array | pa.ChunkedArray) -> Any:
         counts = array.view(_storage(type_))
         dates = pa.types.is_timestamp(type_) or pa.types.is_date(type_)
         return _datetimes(counts, type_) if dates and role != "category" else _numbers(counts, missing)
-    text = np.array(array.to_pylist(), dtype=object)
-    if column is not None and role == "datetime":
-        return _parse(column, text)
-    return text
+    if column is not None and needs_parsing(column):
+        return _parse(column, array)
+    return np.array(array.to_pylist(), dtype=object)
 
 
 def _numbers(array: pa.Array, missing: bool) -> np.ndarray[Any, Any]:
@@ -109,8 +108,11 @@ def _factor(type_: pa.DataType) -> int:
 
 
 def nanoseconds_of(column: Column) -> int:
-    """Nanoseconds of one unit of a datetime column's axis; 1 for text, which is parsed to nanoseconds."""
+    """Nanoseconds of one unit of a datetime column's axis; for text, that of its layout."""
     type_ = column.value_type
+    text = layout_of(column)
+    if needs_parsing(column) and text is not None:
+        return layout_from(text).nanoseconds
     return _factor(type_) if pa.types.is_timestamp(type_) or pa.types.is_date(type_) else 1
 
 
@@ -125,23 +127,17 @@ def _datetimes(counts: pa.Array, type_: pa.DataType) -> np.ndarray[Any, Any]:
     return np.where(present, values, _NAT).view("datetime64[ns]")
 
 
-def _parse(column: Column, text: np.ndarray[Any, Any]) -> Any:
-    import pandas as pd
-
-    layout = _pandas_format(column)
-    parsed = pd.Series(pd.to_datetime(pd.Series(text, dtype=object), format=layout, errors="coerce", utc=True))
-    wrong = np.flatnonzero(parsed.isna().to_numpy() & ~pd.isna(text))
-    if len(wrong):
-        raise MetadataError(
-            f"column {column.name!r}: {len(wrong)} of {len(text)} values are no dates of the datetime_format "
-            f"{column.options.get('datetime_format')!r} (the first one in row {wrong[0]} of the sample)"
-        )
-    return parsed.dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
-
-
-def _pandas_format(column: Column) -> str | None:
-    layout = column.options.get("datetime_format")
-    return None if layout is None else str(layout).replace("%-", "%").replace("%#", "%")
+def _parse(column: Column, array: pa.Array) -> Any:
+    """Text or whole numbers in the column's layout: dates as ``datetime64[ns]``, or as counts beyond its years."""
+    values, missing = column_native(column, array)
+    absent = np.zeros(len(values), np.bool_) if missing is None else missing
+    if column.role != "datetime":
+        return np.where(absent, np.nan, values)
+    factor = nanoseconds_of(column)
+    present = values[~absent]
+    if len(present) and (int(present.min()) * factor <= _NAT or int(present.max()) * factor > np.iinfo(np.int64).max):
+        return np.where(absent, np.nan, values.astype(np.float64)) if absent.any() else values
+    return np.where(absent, _NAT, values * factor).view("datetime64[ns]")
 
 
 def to_arrow(
@@ -203,8 +199,8 @@ def _to_array(series: pd.Series[Any], column: Column, nan: bool, clip: bool) -> 
     if pa.types.is_boolean(type_):
         values = series.to_numpy(dtype=object, na_value=False) if missing.any() else series.to_numpy()
         return pa.array(values.astype(bool), type_, mask=missing)
-    if pa.types.is_integer(type_) and dates:
-        return _format(series, column, pa.string(), clip).cast(type_)
+    if needs_parsing(column):
+        return _format(series, column, clip)
     if pa.types.is_integer(type_):
         dtype = type_.to_pandas_dtype()
         return pa.array(_to_integers(_to_numbers(series), missing, dtype, low, high), type_, mask=missing)
@@ -215,8 +211,6 @@ def _to_array(series: pd.Series[Any], column: Column, nan: bool, clip: bool) -> 
         return pa.array(values.astype(type_.to_pandas_dtype()), type_, mask=None if nan else missing)
     if pa.types.is_temporal(type_):
         return _to_temporal(_counts(series, type_) if dates else _to_numbers(series), missing, type_, low, high)
-    if dates:
-        return _format(series, column, type_, clip)
     values = series.to_numpy(dtype=object)
     return pa.array(values, type_, mask=missing)
 
@@ -283,18 +277,27 @@ def _to_temporal(
     return pa.array(integers, storage, mask=missing).view(type_)
 
 
-def _format(series: pd.Series[Any], column: Column, type_: pa.DataType, clip: bool) -> pa.Array:
-    import pandas as pd
-
-    layout = column.options.get("datetime_format")
+def _format(series: pd.Series[Any], column: Column, clip: bool) -> pa.Array:
+    """Values of the axis as text or whole numbers in the column's layout, within the metadata's range."""
+    text = str(layout_of(column))
+    layout, missing = layout_from(text), series.isna().to_numpy()
+    if series.dtype.kind == "M":
+        values: Any = series.to_numpy().astype("datetime64[ns]").view(np.int64) // nanoseconds_of(column)
+    else:
+        values = _to_numbers(series)
     if clip:
-        bounds = pd.Series([column.options.get("range_min"), column.options.get("range_max")], dtype=object)
-        parsed = pd.to_datetime(bounds, format=_pandas_format(column), errors="coerce", utc=True).dt.tz_localize(None)
-        low, high = parsed
-        series = series.mask(series < low, low).mask(series > high, high)
-    stamps = series.dt.tz_localize("UTC") if layout and "%z" in str(layout).lower() else series
-    text = stamps.dt.strftime(str(layout).replace("%#", "%-")) if layout else stamps.astype(str)
-    return pa.array(text.to_numpy(dtype=object), type_, mask=series.isna().to_numpy())
+        ends = [None if column.options.get(key) is None else _end(column, key) for key in ("range_min", "range_max")]
+        values = np.where(layout.apart(values), values, _clipped(values, *ends))
+    values = np.where(missing, 0, values).astype(layout.dtype)
+    return to_storage_array(column.value_type, values, missing if missing.any() else None, datetime_format=text)
+
+
+def _end(column: Column, key: str) -> float | int | None:
+    """An end of the metadata's range on the axis of a column's layout; None where it is no value."""
+    try:
+        return layout_from(str(layout_of(column))).instant(str(column.options[key]))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _bounds(column: Column) -> tuple[Any, Any]:
@@ -304,7 +307,7 @@ def _bounds(column: Column) -> tuple[Any, Any]:
     low, high = column.options.get("range_min"), column.options.get("range_max")
     type_ = column.value_type
     if column.role == "number":
-        return low, high
+        return (None, None) if needs_parsing(column) else (low, high)
     if not pa.types.is_timestamp(type_) and not pa.types.is_date(type_):
         return None, None
     bounds: list[int | None] = []

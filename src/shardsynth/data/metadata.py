@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column, role_of_sdtype
+from shardsynth.data.layouts import LAYOUT
 from shardsynth.data.values import axis_of_native, kind_of
 from shardsynth.errors import MetadataError, did_you_mean
 from shardsynth.standalone.files import read_json
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 TABLE = "table"
 #: Kinds of Arrow values (``values.kind_of``) that a column of each sdtype can have; of a personal sdtype: text.
 KINDS = {
-    "numerical": {"integer", "float", "decimal", "temporal"},
+    "numerical": {"integer", "float", "decimal", "temporal", "text"},
     "datetime": {"temporal", "text", "integer"},
     "boolean": {"boolean"},
     "categorical": {"text", "boolean", "integer", "float", "decimal", "temporal"},
@@ -74,6 +75,14 @@ def table_of(metadata: dict[str, Any]) -> dict[str, Any]:
     """Description of the only table in SDV V2 metadata: its columns and keys."""
     (table,) = metadata["tables"].values()
     return dict(table)
+
+
+def for_sdv(metadata: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the metadata without what SDV does not know."""
+    known = copy.deepcopy(metadata)
+    for options in table_of(known)["columns"].values():
+        options.pop(LAYOUT, None)
+    return known
 
 
 def keys_of(metadata: dict[str, Any]) -> list[str]:
@@ -136,6 +145,7 @@ def public(
     for name, options in table_of(published)["columns"].items():
         options.pop("range_min", None)
         options.pop("range_max", None)
+        options.pop(LAYOUT, None)
         categories = options.pop("range_values", None)
         if not categories or profile is None or name not in profile.schema.names:
             continue

@@ -46,7 +46,7 @@ class Cells:
 def public_precision(column: Column) -> Precision:
     """The grid that the Arrow type of a column implies; it depends on no value."""
     kind, type_ = kind_of(column.type), column.value_type
-    if needs_parsing(column) or kind in ("integer", "temporal", "boolean"):
+    if column.role == "datetime" and needs_parsing(column) or kind in ("integer", "temporal", "boolean"):
         return Precision("integer")
     if pa.types.is_decimal(type_):
         return Precision("decimal", digits=max(type_.scale, 0))

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
+from shardsynth.data.layouts import DateLayout, Layout, layout_from, layout_of, width_of
 from shardsynth.errors import MetadataError
 
 Array = npt.NDArray[Any]
@@ -235,12 +236,12 @@ def axis(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Floats, Mas
     """A column of role ``number`` or ``datetime`` on its axis.
 
     Args:
-        column: The column. Text and integers of sdtype ``datetime`` are parsed by its ``options["datetime_format"]``.
+        column: The column. Text and whole numbers of dates, and text of numbers, are read by its layout.
         array: The column's values, of its Arrow type or, for a dictionary column, of its value type.
 
     Returns:
         ``(values, missing)``: float64[n], NaN where missing, and bool[n]. Integers and decimals are their value. Dates,
-        times and durations are counts of their own unit. Parsed text is nanoseconds since 1970.
+        times and durations are counts of their own unit. Parsed text is as its layout says.
 
     Raises:
         MetadataError: The type has no axis, or a value does not follow the format.
@@ -257,14 +258,14 @@ def axis(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Floats, Mas
 
 
 def column_native(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Array, Mask | None]:
-    """``native`` for a column of role ``number`` or ``datetime``: dictionaries are decoded, datetime text is parsed.
+    """``native`` for a column of role ``number`` or ``datetime``: dictionaries are decoded, text is parsed.
 
     Raises:
         MetadataError: The type has no axis, or a value does not follow the format.
     """
     kind = kind_of(column.type)
     if needs_parsing(column):
-        return _parsed_datetimes(column, array)
+        return _parsed(column, array)
     if kind in ("text", "binary", "null", "nested"):
         raise MetadataError(
             f"column {column.name!r}: Arrow type {column.type} cannot be of sdtype {column.sdtype!r}; "
@@ -274,52 +275,68 @@ def column_native(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Ar
 
 
 def needs_parsing(column: Column) -> bool:
-    """Whether a datetime column holds text, or integers such as 20240131, that a format turns into instants."""
-    if column.role != "datetime":
-        return False
+    """Whether a column holds text, or whole numbers such as 20240131, that a layout turns into values of an axis."""
     kind = kind_of(column.type)
-    return kind == "text" or (kind == "integer" and bool(column.options.get("datetime_format")))
+    if column.role == "number":
+        return kind == "text" and layout_of(column) is not None
+    return column.role == "datetime" and (kind == "text" or (kind == "integer" and layout_of(column) is not None))
 
 
-def _parsed_datetimes(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Array, Mask]:
-    import pandas as pd
+def distinct_texts(array: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    """Text or whole numbers as text, each distinct value once."""
+    encoded = without_view(decoded(array))
+    if pa.types.is_dictionary(encoded.type) or encoded.type == pa.string():
+        return encoded.dictionary_encode()
+    distinct = encoded.dictionary_encode()  # whole numbers: cast the distinct ones alone
+    return pa.DictionaryArray.from_arrays(distinct.indices, distinct.dictionary.cast(pa.string()))
 
-    encoded = decoded(array).cast(pa.string()).dictionary_encode()
-    text = encoded.dictionary.to_pandas()
-    layout = column.options.get("datetime_format")
-    layout = str(layout).replace("%-", "%") if layout else None
-    try:
-        parsed = pd.to_datetime(text, format=layout, utc=layout is not None and "%z" in layout.lower())
-    except (ValueError, TypeError, OverflowError):
-        raise MetadataError(
-            f"column {column.name!r}: a value does not follow its datetime_format {layout!r}; "
-            "correct the format in the metadata, or call the column 'categorical'"
-        ) from None
-    counts = parsed.to_numpy(dtype="datetime64[ns]").view(np.int64) if len(text) else np.zeros(1, np.int64)
+
+def _parsed(column: Column, array: pa.Array | pa.ChunkedArray) -> tuple[Array, Mask]:
+    """Values of the axis of a column that ``needs_parsing``; any where a value is missing."""
+    encoded = distinct_texts(array)
+    text = layout_of(column)
+    if text is None:
+        raise MetadataError(f"column {column.name!r}: text of dates needs its datetime_format in the metadata")
+    layout = layout_from(text)
+    texts = encoded.dictionary.to_pylist()
+    if isinstance(layout, DateLayout) and kind_of(column.type) == "integer":
+        texts = [written.zfill(width_of(layout.form)) for written in texts]
+    values, good = layout.read(np.array(texts, dtype=object))
     nulls = null_mask(encoded.indices)
     codes, _ = native(encoded.indices)
     if nulls is None:
         nulls = np.zeros(len(codes), np.bool_)
-    values = counts[np.where(nulls, 0, codes)]
-    return values, nulls | (values == np.iinfo(np.int64).min)
+    places = np.where(nulls, 0, codes)
+    if not len(values):
+        return np.zeros(len(codes), layout.dtype), nulls
+    wrong = np.flatnonzero(~nulls & ~good[places])
+    if len(wrong) and not layout.lenient:
+        raise MetadataError(_no_value(column, layout, len(wrong), int(wrong[0]), len(codes)))
+    return values[places], nulls | ~good[places]
 
 
-def instant_of(text: str, layout: str) -> int:
-    """Nanoseconds since 1970 of an instant that a user wrote: in the layout of its column, else as ISO text.
+def _no_value(column: Column, layout: Layout, wrong: int, first: int, rows: int) -> str:
+    """The error of texts that are no values of a layout."""
+    where = f"column {column.name!r}: {wrong:,} of {rows:,} values (the first one in row {first} of those read)"
+    if layout.what != "date":
+        return f"{where} are no numbers as the others are; call the column 'categorical' in the metadata"
+    instead = "categorical" if kind_of(column.type) == "text" else "numerical"
+    return (
+        f"{where} are no dates of the datetime_format {column.options.get('datetime_format')!r}; "
+        f"correct the format in the metadata, or call the column {instead!r}"
+    )
+
+
+def instant_of(written: Any, layout: str) -> float:
+    """A value that a user wrote, on the axis of its column: in the column's layout, else ISO text or a plain number.
 
     Raises:
         ValueError: It is neither.
     """
-    import pandas as pd
-
-    zoned = "%z" in layout.lower()
-    try:
-        instant = pd.to_datetime(text, format=layout.replace("%-", "%"), utc=zoned)
-    except ValueError:
-        instant = pd.Timestamp(text)
-        if zoned and instant.tzinfo is None:
-            instant = instant.tz_localize("UTC")
-    return int(instant.value)
+    found = layout_from(layout)
+    if found.what == "number" and not isinstance(written, str):
+        return float(written)
+    return found.instant(str(written))
 
 
 def to_arrow(values: Array, type_: pa.DataType) -> pa.Array:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shardsynth.data.codec import code_dtype, is_text
+from shardsynth.data.layouts import layout_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -171,8 +172,8 @@ class FitSetup:
 
     @property
     def formats(self) -> dict[str, str]:
-        """By column name, the format of datetimes that are held as text or integers."""
-        return {c.name: str(c.options["datetime_format"]) for c in self.columns if c.options.get("datetime_format")}
+        """By column name, the layout of what is held as text or integers, or is written in a way of its own."""
+        return {c.name: text for c in self.columns if (text := layout_of(c)) is not None}
 
 
 @dataclass(frozen=True)

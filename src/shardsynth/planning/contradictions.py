@@ -6,16 +6,17 @@ Nothing is fitted before a column's extremes went through coding and writing onc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from shardsynth.data.choose import declared_bounds
 from shardsynth.data.codec import decimal_exponent, storage_dtype, to_array, to_storage
 from shardsynth.data.columns import Column
 from shardsynth.data.dictionary_index import holds
+from shardsynth.data.layouts import LAYOUT, DateLayout, layout_from, layout_of
 from shardsynth.data.metadata import composite_key, keys_of
 from shardsynth.data.shards import Dataset, read_batches
 from shardsynth.data.values import axis, decoded, kind_of, needs_parsing
@@ -25,6 +26,8 @@ from shardsynth.job import Job
 #: Most rows that are read while planning; of larger tables the profile tells the same.
 MOST_ROWS = 2_000_000
 _MOST_KEPT = 100_000  # distinct categories of a column
+#: Largest share of texts that are no dates in a column of dates: words for dates that are not known.
+_MOST_UNREAD = 0.1
 
 
 def check_types(columns: Sequence[Column]) -> None:
@@ -108,7 +111,9 @@ def contradictions(job: Job, dataset: Dataset, metadata: Mapping[str, Any], colu
     if job.privacy is not None or dataset.rows > MOST_ROWS:
         return []
     keys = [*keys_of(dict(metadata)), *composite_key(dict(metadata))]
-    watches = [_Watch(column, job.rare.min_count) for column in columns if column.role in _WATCHED]
+    # How numbers are written as text is learned later, from all rows.
+    watched = [c for c in columns if c.role in _WATCHED and not (c.role == "number" and kind_of(c.type) == "text")]
+    watches = [_Watch(column, job.rare.min_count) for column in watched]
     key_values: dict[str, list[pa.Array]] = {name: [] for name in keys if name in dataset.schema.names}
     names = {watch.column.name for watch in watches} | set(key_values)
     for shard in dataset.shards:
@@ -131,11 +136,17 @@ class _Watch:
 
     def __init__(self, column: Column, min_count: int) -> None:
         self.column, self._min_count = column, min_count
-        self._outside = self._rows = self._otherwise = 0
+        self._outside = self._rows = self._unread = 0
+        self._lenient = column
+        if needs_parsing(column) and (form := layout_of(column)) is not None:
+            layout = layout_from(form)
+            if isinstance(layout, DateLayout):
+                layout = replace(layout, lenient=True, unit="us" if layout.unit == "ns" else layout.unit)
+                self._lenient = replace(column, options={**column.options, LAYOUT: layout.text})
         self._counts: dict[Any, int] = {}
         values = column.options.get("range_values") if column.role == "category" else None
         self._allowed = set(values) if values else None
-        self._bounds = declared_bounds(column) if column.role != "category" else (np.nan, np.nan)
+        self._bounds = declared_bounds(self._lenient) if column.role != "category" else (np.nan, np.nan)
 
     def update(self, array: pa.Array) -> None:
         if self.column.role == "category":
@@ -148,11 +159,16 @@ class _Watch:
             values, rows = _counted(values)
         else:
             rows = np.ones(len(values), np.int64)
-        numbers, missing = axis(self.column, values)
+        numbers, missing = axis(self._lenient, values)
+        if needs_parsing(self.column):
+            self._unread += int(rows[missing].sum())
+            if missing.all() or self._unread > _MOST_UNREAD * (self._rows + self._unread):
+                axis(self.column, values)  # names what is wrong
         low, high = self._bounds
         self._rows += int(rows[~missing].sum())
         self._outside += int(rows[(numbers < low) | (numbers > high)].sum())
-        self._try(values, numbers, missing, rows)
+        if not needs_parsing(self.column):  # how text is written is learned later, from all rows
+            self._try(numbers, missing)
 
     def _add_categories(self, array: pa.Array) -> None:
         values, rows = _counted(decoded(array).drop_null())
@@ -163,30 +179,25 @@ class _Watch:
             if not (value in self._allowed or str(value) in self._allowed or str(value) == "nan"):
                 self._counts[value] = self._counts.get(value, 0) + count
 
-    def _try(self, values: pa.Array, numbers: Any, missing: Any, rows: Any) -> None:
-        """Code and write the batch's smallest and largest value, and dates in text all: they must come back."""
+    def _try(self, numbers: Any, missing: Any) -> None:
+        """Code and write the batch's smallest and largest value: they must come back."""
         present = np.flatnonzero(~missing & np.isfinite(numbers))
         if not len(present):
             return
-        text = needs_parsing(self.column)
-        chosen = present if text else present[[numbers[present].argmin(), numbers[present].argmax()]]
-        type_, layout = self.column.value_type, self.column.options.get("datetime_format")
+        chosen = present[[numbers[present].argmin(), numbers[present].argmax()]]
+        type_ = self.column.value_type
         decimal = pa.types.is_decimal(type_)
         exponent = decimal_exponent(type_, float(np.abs(numbers[chosen]).max())) if decimal else None
         try:
             storage = numbers[chosen] if exponent is None else numbers[chosen] * 10.0**exponent
-            stored = to_storage(storage, storage_dtype(type_, layout if text else None))
-            written = to_array(type_, stored, datetime_format=layout if text else None, exponent=exponent)
+            written = to_array(type_, to_storage(storage, storage_dtype(type_)), exponent=exponent)
             back, _ = axis(self.column, written)
         except (pa.ArrowInvalid, ModelError, MetadataError, OverflowError, ValueError, TypeError) as error:
             raise MetadataError(
                 f"column {self.column.name!r} of type {type_}: its smallest or largest value cannot be coded and "
-                f"written again ({type(error).__name__}); check its sdtype ({self.column.sdtype}) and datetime_format"
+                f"written again ({type(error).__name__}); check its sdtype ({self.column.sdtype}) in the metadata"
             ) from None
-        if text:
-            same = pc.equal(written, values.take(pa.array(chosen))).to_numpy(zero_copy_only=False)
-            self._otherwise += int(rows[chosen][~same].sum())
-        elif not np.allclose(back, numbers[chosen], rtol=1e-6, atol=0.0 if exponent is None else 10.0**-exponent):
+        if not np.allclose(back, numbers[chosen], rtol=1e-6, atol=0.0 if exponent is None else 10.0**-exponent):
             raise MetadataError(
                 f"column {self.column.name!r} of type {type_}: its smallest or largest value is another one after it "
                 f"was coded and written; check its sdtype ({self.column.sdtype}) in the metadata"
@@ -204,11 +215,6 @@ class _Watch:
             found.append(
                 f"column {name!r}: {sum(common.values()):,} of {self._rows:,} rows have {len(common):,} values that "
                 "are not among range_values"
-            )
-        if self._otherwise:
-            found.append(
-                f"column {name!r}: {self._otherwise:,} of {self._rows:,} rows are written otherwise by datetime_format "
-                "(leading zeros, fractions)"
             )
         return found
 

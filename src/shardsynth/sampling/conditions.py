@@ -18,6 +18,7 @@ from typing import Any, Union
 
 import pyarrow as pa
 
+from shardsynth.data.layouts import layout_from
 from shardsynth.errors import ConditionError, cell, values_shown
 from shardsynth.sampling.condition_text import WORDS, TextError, Written, tests_of
 
@@ -206,7 +207,8 @@ def check_no_number(column: str, values: Iterable[Any], type_: pa.DataType, layo
     plain = type_.value_type if pa.types.is_dictionary(type_) else type_
     is_time = pa.types.is_time(plain)
     is_date = pa.types.is_date(plain) or pa.types.is_timestamp(plain)
-    if not (is_time or is_date) and (layout is None or pa.types.is_integer(plain)):
+    dates = layout is not None and layout_from(layout).what == "date" and not pa.types.is_integer(plain)
+    if not (is_time or is_date or dates):
         return
     for value in values:
         if isinstance(value, (int, float, Decimal)):

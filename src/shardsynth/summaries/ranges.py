@@ -118,7 +118,7 @@ class ScoreRanges:
                 values, nulls = column_native(column, texts)
                 values = values if nulls is None else values[~nulls]
                 if len(values):
-                    column_range.widen(int(values.min()), int(values.max()))
+                    column_range.widen(values.min().item(), values.max().item())
             else:
                 column_range.widen(*_exact(tally.low, tally.high, column))
         return ranges
@@ -180,7 +180,7 @@ class ScoreRanges:
 
 def _dtype(column: Column) -> str:
     type_ = column.value_type
-    if pa.types.is_decimal(type_):
+    if pa.types.is_decimal(type_) or (column.role == "number" and needs_parsing(column)):
         return "float64"
     if not needs_parsing(column) and (pa.types.is_integer(type_) or pa.types.is_floating(type_)):
         return str(np.dtype(type_.to_pandas_dtype()))

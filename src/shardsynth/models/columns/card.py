@@ -239,7 +239,7 @@ class ModelCard(Card):
     schema_: Annotated[str, Field(alias="schema")]
     columns: list[ColumnCard]
     generators: dict[Name, GeneratorCard]
-    formats: dict[Name, Name]
+    formats: dict[Name, Annotated[str, Field(max_length=20_000)]]
     notes: list[Text]
 
 

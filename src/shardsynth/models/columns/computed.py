@@ -19,6 +19,7 @@ from shardsynth.data.codec import from_codes, storage_dtype, to_array, to_storag
 from shardsynth.data.columns import Column
 from shardsynth.data.frames import nanoseconds_of
 from shardsynth.data.gaps import filled
+from shardsynth.data.layouts import layout_of
 from shardsynth.data.values import Precision, axis, decoded, kind_of, needs_parsing, without_view, without_views
 from shardsynth.models.columns.formulas import LinearRelation
 from shardsynth.models.columns.operands import Amount
@@ -225,5 +226,5 @@ def completed(source: Column, target: ConstrainedColumn) -> ComputedColumn:
 
 
 def _amount(column: Column) -> Amount:
-    layout = str(column.options.get("datetime_format")) if needs_parsing(column) else None
+    layout = layout_of(column) if needs_parsing(column) else None
     return Amount(column.name, None, nanoseconds_of(column) if column.role == "datetime" else 0, layout)

@@ -20,6 +20,7 @@ from shardsynth.data.codec import (
     to_array,
     to_storage,
 )
+from shardsynth.data.layouts import layout_from
 from shardsynth.data.values import INT64_DIGITS, Precision
 from shardsynth.data.values import native as native_values
 from shardsynth.errors import ModelError
@@ -40,7 +41,7 @@ class StorageForm:
         dtype: dtype of the values: of codes into ``categories``, or storage values (see ``data.codec``).
         categories: The categories if the values are codes.
         stored: For a category column whose values are held as storage values: the value of each code.
-        datetime_format: Format of datetimes held as text or integers.
+        datetime_format: Layout of what is held as text or integers.
         exponent: Storage values of decimals are counts of 10^-exponent; 0 for other types.
         finer: Whether the column has integers that float64 cannot tell apart.
     """
@@ -157,6 +158,11 @@ class StorageForm:
             return -(2**63) + 1, 2**63 - 1  # the least integer would be "no time"
         return None
 
+    @cached_property
+    def coarser(self) -> float:
+        """By how much the text of a value can lie beside it: its layout rounds more than the grid. 0: not at all."""
+        return 0.0 if self.datetime_format is None else layout_from(self.datetime_format).rounded_by
+
     @property
     def _scale(self) -> float:
         return float(f"1e{self.exponent}")  # from text, this is the nearest float64 on any machine
@@ -168,7 +174,7 @@ def forms_of(columns: Sequence[FittedColumn], schema: pa.Schema, formats: Mappin
     Args:
         columns: One per field of the schema.
         schema: Of the table.
-        formats: strftime formats of datetimes that it holds as text or integers.
+        formats: Layouts of what it holds as text or integers.
     """
     return {
         column.name: StorageForm.of(column, field.type, formats.get(column.name))

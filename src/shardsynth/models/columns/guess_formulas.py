@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
 from shardsynth.data.frames import nanoseconds_of
+from shardsynth.data.layouts import layout_of
 from shardsynth.data.values import Precision, axis, kind_of, needs_parsing
 from shardsynth.models.columns.echelon import row_echelon
 from shardsynth.models.columns.formulas import (
@@ -129,7 +130,7 @@ def _sampled(
     if column.role == "datetime":
         if kind_of(column.type) not in ("temporal", "text", "integer"):
             return None
-        layout = str(column.options.get("datetime_format")) if needs_parsing(column) else None
+        layout = layout_of(column) if needs_parsing(column) else None
         amount = Amount(column.name, None, nanoseconds_of(column), layout)
     elif column.role == "number" and kind_of(column.type) in ("integer", "float", "decimal"):
         amount = Amount(column.name)

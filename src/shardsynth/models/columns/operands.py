@@ -65,7 +65,9 @@ class Amount(Operand):
         """Axis values as exact int64, 0 where missing, and the mask; None where they are not whole, or beyond int64."""
         array = batch.column(self.name)
         column = self._column(array.type)
-        if kind_of(column.type) not in ("integer", "temporal") and not needs_parsing(column):
+        if kind_of(column.type) not in ("integer", "temporal") and not (
+            column.role == "datetime" and needs_parsing(column)
+        ):
             return None
         values, nulls = column_native(column, array)
         missing = np.zeros(len(values), np.bool_) if nulls is None else nulls

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from shardsynth.data.layouts import layout_from
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm, forms_of
@@ -98,6 +99,10 @@ def _check_formats(wrong: Wrong, schema: pa.Schema, formats: Mapping[str, str]) 
     for name in formats:
         if name not in schema.names:
             raise wrong(f"formats: there is no column {name[:80]!r}")
+        try:
+            layout_from(formats[name])
+        except ValueError:
+            raise wrong(f"formats: that of the column {name[:80]!r} is no layout of dates or numbers") from None
 
 
 def _check_ends(wrong: Wrong, column: FittedColumn, field: pa.Field, formats: Mapping[str, str]) -> None:

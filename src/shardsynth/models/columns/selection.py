@@ -169,7 +169,8 @@ def _select_axis(
                 if inside and not pieces:
                     pieces.append((lo, hi, 1.0))
                 continue
-            a, b = max(lo, low - 0.5 * step), min(hi, high + 0.5 * step)
+            margin = form.coarser or -0.5 * step
+            a, b = max(lo, low + margin), min(hi, high - margin)
             if a < b:
                 pieces.append((a, b, (b - a) / (hi - lo)))
             elif a == b and low == high:
@@ -251,7 +252,7 @@ def _number(column: FittedColumn, form: StorageForm, value: Scalar) -> float:
         return float(value)
     try:
         if form.datetime_format is not None:
-            return float(instant_of(str(value), form.datetime_format))
+            return float(instant_of(value, form.datetime_format))
         if kind_of(data_type) == "temporal":
             return float(written_units(value, data_type))
         if pa.types.is_integer(data_type) or pa.types.is_floating(data_type):

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column, schema_to_text
+from shardsynth.data.layouts import layout_of
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.card import Card, Count, ModelCard, RelationCard, Share
 from shardsynth.models.columns.checks import Array
@@ -161,7 +162,7 @@ class CopulaParameters(ColumnModel):
             levels,
             tuple(fit.relations),
             dict(generators or {}),
-            {c.name: str(c.options["datetime_format"]) for c in columns if c.options.get("datetime_format")},
+            {c.name: text for c in columns if (text := layout_of(c)) is not None},
             name,
             tuple(fit.notes),
         )

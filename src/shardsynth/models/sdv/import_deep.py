@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column, role_of_sdtype
+from shardsynth.data.layouts import layout_of
 from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
@@ -103,7 +104,7 @@ def import_deep(synthesizer: Any, state: Mapping[str, Any] | None, path: Path) -
     rows = int(sampler._data_length) if sampler is not None else 0
     if is_gan and stored.training:  # SDV leaves it in this mode; an exported native model is settled already
         settle(network, coding, options, rows, 0, torch.device("cpu"))
-    formats = {c.name: str(c.options["datetime_format"]) for c in columns if c.options.get("datetime_format")}
+    formats = {c.name: text for c in columns if (text := layout_of(c)) is not None}
     return DeepModel(schema, options, coding, network.eval(), rows, generators, formats, family)
 
 

@@ -113,9 +113,9 @@ def meets(tests: Sequence[Condition], batch: pa.RecordBatch, layouts: Mapping[st
 
 
 def _compared_instants(test: Condition, array: pa.Array, layout: str) -> Any:
-    """The test of instants that are held as text or integers of a format."""
+    """The test of values that are held as text or integers of a layout."""
     column = Column(test.column, array.type, "datetime", "datetime", {"datetime_format": layout})
     values, missing = column_native(column, array)
-    wanted = [instant_of(str(value), layout) for value in test.values]
-    instants = pa.array(values, pa.int64(), mask=missing)
+    wanted = [instant_of(value, layout) for value in test.values]
+    instants = pa.array(values, mask=missing)
     return compared(Condition(test.column, test.operator, tuple(wanted)), instants)

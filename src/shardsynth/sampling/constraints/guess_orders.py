@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
 from shardsynth.data.frames import nanoseconds_of
+from shardsynth.data.layouts import layout_of
 from shardsynth.data.values import axis, kind_of, needs_parsing
 
 Floats = NDArray[np.float64]
@@ -99,7 +100,7 @@ def _comparable(column: Column) -> tuple[str, ...] | None:
         return (
             "datetime",
             "" if zone in (None, "UTC") else "zone",
-            str(column.options.get("datetime_format")) if needs_parsing(column) else "",
+            str(layout_of(column)) if needs_parsing(column) else "",
         )
     if kind in ("integer", "float", "decimal"):
         return ("number",)

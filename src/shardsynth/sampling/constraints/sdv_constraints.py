@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from shardsynth.data import frames
 from shardsynth.data.columns import Column
-from shardsynth.data.metadata import TABLE
+from shardsynth.data.metadata import TABLE, for_sdv
 from shardsynth.errors import JobError, of_library
 from shardsynth.sampling.constraints.classes import find_class
 from shardsynth.sampling.constraints.declared import columns_in, describe, is_programmed
@@ -67,7 +67,7 @@ def sdv_metadata(metadata: Mapping[str, Any]) -> Any:
     with _quiet():
         from sdv.metadata import Metadata
 
-        return Metadata.load_from_dict(dict(metadata))
+        return Metadata.load_from_dict(for_sdv(dict(metadata)))
 
 
 def check_metadata(declared: Sequence[Declared], metadata: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.codec import decimal_exponent
 from shardsynth.data.columns import Column
+from shardsynth.data.layouts import layout_of
 from shardsynth.data.values import Precision, kind_of, needs_parsing
 
 Mask = NDArray[np.bool_]
@@ -49,9 +50,8 @@ class ConstrainedColumn:
 
     @property
     def datetime_format(self) -> str | None:
-        """Format of a datetime that is stored as text or integers; None for any other column."""
-        layout = self.column.options.get("datetime_format")
-        return None if layout is None or not needs_parsing(self.column) else str(layout)
+        """Layout of a column that holds text or integers in place of its values; None for any other column."""
+        return layout_of(self.column) if needs_parsing(self.column) else None
 
     @property
     def whole(self) -> bool:
@@ -61,7 +61,7 @@ class ConstrainedColumn:
             return bool(kind.precision <= WHOLE_DIGITS and kind.scale >= 0)
         return (
             kind_name in ("temporal", "boolean")
-            or needs_parsing(self.column)
+            or (needs_parsing(self.column) and self.column.role == "datetime")
             or (kind_name == "integer" and kind != pa.uint64())
         )
 
@@ -78,12 +78,11 @@ class ConstrainedColumn:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object, without the Arrow type."""
-        layout = self.column.options.get("datetime_format")
         return {
             "name": self.column.name,
             "sdtype": self.column.sdtype,
             "role": self.column.role,
-            "datetime_format": layout,
+            "datetime_format": layout_of(self.column),
             "precision": self.precision.to_json(),
             "low": None if np.isinf(self.low) else self.low,
             "high": None if np.isinf(self.high) else self.high,

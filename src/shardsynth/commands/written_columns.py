@@ -1,0 +1,87 @@
+"""What `init` says of columns that write dates or numbers as text or as whole numbers: never a value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from shardsynth.data.detection import written_values
+from shardsynth.data.layouts import LAYOUT, DateLayout, layout_from
+from shardsynth.data.learn_layout import date_forms
+from shardsynth.data.metadata import table_of
+from shardsynth.data.number_layout import NumberLayout
+from shardsynth.data.values import kind_of
+from shardsynth.summaries.profile import Profile
+
+_MOST_SHOWN = 4
+
+
+def written_lines(metadata: dict[str, Any], profile: Profile, schema: pa.Schema) -> Iterator[str]:
+    """A line for each column whose text or whole numbers are learned as dates or as numbers.
+
+    Args:
+        metadata: Completed metadata, with the learned layouts.
+        profile: Exact counts and the row sample.
+        schema: Of the shards.
+    """
+    for name, options in table_of(metadata)["columns"].items():
+        kind, form = kind_of(schema.field(name).type), options.get("datetime_format")
+        text = options.get(LAYOUT) or form
+        if text is None or kind not in ("text", "integer"):
+            continue
+        layout = layout_from(str(text))
+        if isinstance(layout, NumberLayout):
+            yield f"column {name!r}: numbers as text{_odd_numbers(layout)}: learned as numbers, written as they came"
+        elif isinstance(layout, DateLayout):
+            held = "text" if kind == "text" else "whole numbers"
+            yield f"column {name!r}: dates as {held}, {form}{_odd_dates(layout)}: learned as dates"
+            if kind == "text":
+                counted, _ = written_values(profile.sample[name], profile[name])
+                others = [other for other in date_forms(counted) if other != form and _same_parts(other, str(form))]
+                if others:
+                    yield (
+                        f"column {name!r}: its values fit {' and '.join(others)} as well as {form}, which is what they "
+                        "are learned as; correct datetime_format in the metadata if that is wrong"
+                    )
+
+
+def _same_parts(one: str, other: str) -> bool:
+    return sorted(re.findall("%.", one)) == sorted(re.findall("%.", other))
+
+
+def _odd_numbers(layout: NumberLayout) -> str:
+    found = []
+    if layout.decimal != ".":
+        found.append("decimal comma")
+    if layout.thousands:
+        found.append(f"thousands separated by {layout.thousands!r}")
+    if layout.after.strip() or layout.before.strip():
+        found.append(f"with {(layout.before + layout.after).strip()!r}")
+    return "".join(f", {what}" for what in [*found, *_specials([text for text, _ in layout.specials])])
+
+
+def _odd_dates(layout: DateLayout) -> str:
+    found = []
+    if layout.partial:
+        found.append("of which some are less precise")
+    if layout.pivot:
+        found.append("two-digit years from 1936 to 2035")
+    if len(layout.zones) > 1:
+        found.append(f"{len(layout.zones)} UTC offsets")
+    return "".join(f", {what}" for what in [*found, *_specials([text for text, _ in layout.specials])])
+
+
+def _specials(texts: list[str]) -> list[str]:
+    if not texts:
+        return []
+    kinds = list(dict.fromkeys(shown(text) for text in texts))
+    more = " and others" if len(kinds) > _MOST_SHOWN else ""
+    return [f"{len(texts)} values like {', '.join(map(repr, kinds[:_MOST_SHOWN]))}{more} apart from the others"]
+
+
+def shown(text: str) -> str:
+    """The form of a text: every digit as 9, every word as ``a``."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d", "9", text))[:20]
