@@ -237,7 +237,7 @@ class DateLayout:
         mixed ^= mixed >> np.uint64(29)
         mixed *= np.uint64(0xBF58476D1CE4E5B9)
         drawn = (mixed >> np.uint64(40)).astype(np.float64) / 2.0**24
-        return np.minimum((drawn >= below).sum(axis=0), len(self.zones) - 1).astype(np.int64)
+        return np.asarray(np.minimum((drawn >= below).sum(axis=0), len(self.zones) - 1), np.int64)
 
     def _count(self, day: str) -> int:
         return int(np.array([day], "datetime64[D]").astype(f"datetime64[{self.unit}]").astype(np.int64)[0])
