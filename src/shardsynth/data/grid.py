@@ -61,6 +61,10 @@ class Grid:
     def _with_integers(self, values: Array) -> Grid:
         if self.unit == 1:
             return self
+        if values.dtype == np.int64 and (values.max() == 2**63 - 1 or values.min() <= 1 - 2**63):
+            values = values[(values < 2**63 - 1) & (values > 1 - 2**63)]  # "infinity" is on no grid
+            if not len(values):
+                return self
         low = values.min()
         steps = values.astype(np.uint64) - np.uint64(int(low) % 2**64)
         start = int(low)

@@ -25,6 +25,8 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+#: The largest 64-bit integer as a float: other programs write it, or its negative, for a date without an end.
+INFINITY = 2.0**63
 #: Decimal digits that an int64 always holds: the largest precision whose unscaled integers always fit.
 INT64_DIGITS = 18
 
@@ -50,6 +52,7 @@ class Precision:
         """Axis values, float64[n], moved to the nearest point of the grid; NaN stays NaN."""
         if self.kind == "integer":
             snapped = np.rint((values - float(self.origin)) / float(self.unit)) * float(self.unit) + float(self.origin)
+            snapped = np.where(np.abs(values) < INFINITY, snapped, values)
         elif self.kind == "decimal":
             scale = 10.0**self.digits
             snapped = np.rint(values * scale) / scale
@@ -74,7 +77,10 @@ class Precision:
             multiples = np.clip(steps, -(2.0**63), np.nextafter(2.0**63, 0.0)).astype(np.int64).view(np.uint64)
         with np.errstate(over="ignore"):
             exact = multiples * np.uint64(self.unit) + np.uint64(self.origin % 2**64)
-        return exact.view(dtype)
+        integers: Array = exact.view(dtype)
+        if np.dtype(dtype) != np.uint64 and self.unit > 1:
+            integers = np.where(values >= INFINITY, 2**63 - 1, np.where(values <= -INFINITY, 1 - 2**63, integers))
+        return integers
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""

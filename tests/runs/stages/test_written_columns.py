@@ -99,6 +99,7 @@ def test_all_come_out_as_they_came(run: Run) -> None:
     assert abs((made["onset"].str.len() == 4).mean() - 0.1) < 0.03
     assert abs((made["onset"].str.len() == 7).mean() - 0.1) < 0.03
     assert abs((made["valid_to"] == "9999-12-31").mean() - 0.25) < 0.05
+    assert made["valid_to"][made["valid_to"] != "9999-12-31"].max() <= "2022-01-05", "nothing in the gap"
     assert abs((made["crp"] == "<0.50").mean() - (real["crp"] == "<0.50").mean()) < 0.05
     assert made["crp"][made["crp"] != "<0.50"].astype(float).min() >= 0.5
     assert made["platelets"].str.fullmatch(r"\d{1,3}(,\d{3})*").all()

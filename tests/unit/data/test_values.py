@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardsynth.data.columns import Column
-from shardsynth.data.grid import Grid, precision_of
+from shardsynth.data.grid import Grid, grid_for, precision_of
 from shardsynth.data.values import Precision, axis, kind_of, native, to_arrow
 from shardsynth.errors import MetadataError
 
@@ -168,3 +168,14 @@ def test_decimals_as_wide_as_their_type_do_not_overflow() -> None:
         most = decimal.Decimal("9" * data_type.precision).scaleb(-data_type.scale, decimal.Context(prec=80))
         ends = pa.array([most, most.copy_negate()], data_type)
         assert to_arrow(native(ends)[0], data_type).equals(ends)
+
+
+def test_an_infinite_date_is_on_no_grid_and_stays_what_it_is() -> None:
+    day = 86_400_000_000
+    values = np.array([18_262 * day, 18_300 * day, 2**63 - 1, 1 - 2**63])
+    grid = grid_for(pa.timestamp("us")).extended(values)
+    assert grid.unit % day == 0
+    precision = precision_of(grid, pa.timestamp("us"))
+    axis_values = values.astype(np.float64)
+    assert precision.integers(axis_values).tolist() == values.tolist()
+    assert precision.snap(axis_values).tolist() == axis_values.tolist()

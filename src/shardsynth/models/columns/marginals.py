@@ -20,12 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shardsynth.data.empty_gaps import empty_gaps
 from shardsynth.data.values import Precision
 from shardsynth.models.columns.fitted import Marginal
 from shardsynth.summaries.persons import Hashes, PersonEnds, union_size
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 #: Share of a grid unit by which a bin reaches beyond its first and last grid point. It is just under one half, so that
 #: no rule for ties can round a value out of the bin.
@@ -127,6 +129,7 @@ def protected_marginal(
     stops = np.array([stop for _, stop, _ in groups])
     keeper = np.array([atom for _, _, atom in groups])
     lo, hi = _knots(cells, starts, stops, keeper, ends, precision)
+    lo, hi = _out_of_gaps(cells, starts, stops, keeper, lo, hi, _apart(cells, need), protection.min_count)
     unit = grid_unit(precision)
     if unit:
         lo, hi = precision.snap(lo), precision.snap(hi)
@@ -144,6 +147,7 @@ def _groups(cells: Cells, need: int, least: int) -> list[tuple[int, int, int]]:
     """
     atom = (cells.lo == cells.hi) & (cells.count >= need)
     atom &= np.array([cells.of_enough(k, k + 1, least) for k in range(len(atom))], np.bool_)
+    apart = _apart(cells, need)
     groups: list[list[int]] = []
     place, size = 0, len(cells.count)
     while place < size:
@@ -152,20 +156,52 @@ def _groups(cells: Cells, need: int, least: int) -> list[tuple[int, int, int]]:
             place += 1
             continue
         stop = place
-        while stop < size and not atom[stop]:
+        while stop < size and not atom[stop] and not (apart[stop] and stop > place):
             stop += 1
         bins = _collect(cells, place, stop, need, least)
         if bins:
             groups += [[a, b, -1] for a, b in bins]
-        elif groups and (stop == size or _nearer_left(cells, place, stop)):
+        elif groups and not apart[place] and (stop == size or apart[stop] or _nearer_left(cells, place, stop)):
             groups[-1][1] = stop
-        elif stop < size:
+        elif stop < size and atom[stop] and not apart[stop]:
             groups.append([place, stop + 1, stop])
             stop += 1
         else:
             groups.append([place, stop, -1])
         place = stop
     return [(a, b, c) for a, b, c in groups]
+
+
+def _apart(cells: Cells, need: int) -> Mask:
+    """bool[m]: cells that begin after an empty gap of the column."""
+    return empty_gaps(cells.lo, cells.hi, cells.count, (cells.lo == cells.hi) & (cells.count >= need))
+
+
+def _out_of_gaps(
+    cells: Cells,
+    starts: Integers,
+    stops: Integers,
+    keeper: Integers,
+    lo: Floats,
+    hi: Floats,
+    apart: Mask,
+    least: int,
+) -> tuple[Floats, Floats]:
+    """Segments that do not reach into empty gaps: at a gap a bin ends with its fifth most extreme value."""
+    for k in np.flatnonzero(apart[starts]).tolist():
+        if k and keeper[k - 1] < 0:
+            rows, place = 0, int(stops[k - 1])
+            while place > starts[k - 1] and (rows < least or not cells.of_enough(place, int(stops[k - 1]), least)):
+                place -= 1
+                rows += int(cells.count[place])
+            hi[k - 1] = max(lo[k - 1], min(hi[k - 1], cells.lo[place]))
+        if keeper[k] < 0:
+            rows, place = 0, int(starts[k]) - 1
+            while place < stops[k] - 1 and (rows < least or not cells.of_enough(int(starts[k]), place + 1, least)):
+                place += 1
+                rows += int(cells.count[place])
+            lo[k] = min(hi[k], max(lo[k], cells.hi[place]))
+    return lo, hi
 
 
 def _collect(cells: Cells, place: int, stop: int, need: int, least: int) -> list[tuple[int, int]]:
