@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.data.stored_types import stored_batch, stored_schema
 from shardsynth.errors import ConditionError, JobError, ModelError, RunError
 from shardsynth.job import Job
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
@@ -337,7 +338,9 @@ class Model:
             )
         if conditions is None:
             self._source = source
-        return pa.Table.from_batches(source.batches(range(first_row, first_row + rows)), source.schema)
+        schema = stored_schema(source.schema)
+        batches = source.batches(range(first_row, first_row + rows))
+        return pa.Table.from_batches((stored_batch(batch, schema) for batch in batches), schema)
 
     def complete(self, rows: pa.Table, *, first_row: int | None = None) -> pa.Table:
         """Rows with what they lack drawn given what they have (gaussian_copula; autoregressive of ``order: any``).

@@ -219,6 +219,11 @@ class Job(_Options):
 
     input: Union[str, List[str]] = Field(description="Folder, glob, file or list of Parquet shards.")
     output: str = Field(description="The run directory.")
+    widen: bool = Field(
+        False,
+        description="Whether shards that write a column in types of which one can lose the last digits of the other (64-bit "
+        "integers and floats) agree on the wider one. Types that lose nothing always agree.",
+    )
     metadata: Optional[str] = Field(
         None, description="SDV Metadata V2 file; detected and written to the run directory otherwise."
     )

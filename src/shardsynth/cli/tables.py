@@ -22,6 +22,9 @@ def init(
         typer.Option("--from-config", help="Take table, model and settings from a config.yaml of SDV 0.17's time."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the job file.")] = False,
+    widen: Annotated[
+        bool, typer.Option("--widen", help="Let shards of 64-bit integers and floats agree, which can lose digits.")
+    ] = False,
     show_values: ShowValues = False,
     debug: Debug = False,
 ) -> None:
@@ -43,7 +46,7 @@ def init(
     assert source is not None
     try:
         shards = source if len(source) > 1 else source[0]
-        for line in write_job(shards, output, run_folder, force=force, old=config, progress=StepLine()):
+        for line in write_job(shards, output, run_folder, force=force, widen=widen, old=config, progress=StepLine()):
             print(line, flush=True)
     except BaseException:
         if config is not None and config.needs_import:  # the next try imports the table again

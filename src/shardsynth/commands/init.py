@@ -36,6 +36,7 @@ def write_job(
     run_folder: str | None,
     *,
     force: bool = False,
+    widen: bool = False,
     old: OldConfig | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Iterator[str]:
@@ -46,6 +47,7 @@ def write_job(
         output: Job file to write; the metadata go to ``<output>.metadata.json``.
         run_folder: Run directory to name in it; None: ``runs/<name of the job file>``.
         force: Overwrite the job file.
+        widen: Let types of a column agree that can lose the last digits of a value.
         old: A configuration of SDV 0.17's time, whose settings the job takes.
         progress: Gets what is being done, as text.
 
@@ -60,21 +62,24 @@ def write_job(
     with sole_writer(output, "init"):
         if output.exists() and not force:
             raise JobError(f"{output}: exists already; --force overwrites it, or choose another name")
-        yield from _written_job(source, output, run_folder, old, progress)
+        yield from _written_job(source, output, run_folder, widen, old, progress)
 
 
 def _written_job(
     source: str | list[str],
     output: Path,
     run_folder: str | None,
+    widen: bool,
     old: OldConfig | None,
     progress: Callable[[str], None],
 ) -> Iterator[str]:
-    dataset = open_shards(source)
+    dataset = open_shards(source, widen=widen)
     size = sum(shard.size for shard in dataset.shards)
     yield f"{len(dataset.shards):,} shards, {dataset.rows:,} rows, {len(dataset.schema)} columns, {human_bytes(size)}"
     if dataset.notes:
         yield f"left out of every sample, metadata {_listed(dataset.notes)}"
+    for phrase in dataset.agreed:
+        yield f"column {phrase}"
     for name in dataset.wider:
         yield f"column {name!r}: its dictionary index does not hold the values of all shards: samples get a wider one"
     profile = _profile(dataset, progress)
@@ -84,7 +89,8 @@ def _written_job(
     table = metadata["tables"][TABLE]
     metadata_file = output.with_suffix(".metadata.json")
     groups = _repeating_ids(table, profile)
-    job = _job(source, run_folder or f"runs/{output.stem}", metadata_file, groups, _anonymized(table, found))
+    job = {"input": source, **({"widen": True} if widen else {})}
+    job |= _job(source, run_folder or f"runs/{output.stem}", metadata_file, groups, _anonymized(table, found))
     progress("looking for relations between columns")
     persons = None
     if job.get("person"):

@@ -143,12 +143,22 @@ def complete(metadata: dict[str, Any], sample: pa.Table, profile: TableTallies, 
             described[field.name] = {"sdtype": "unknown", "pii": False, "range_is_nullable": True}
             continue
         exact = _corrected(options, sample[field.name], profile[field.name], field.type)
+        if options["sdtype"] == "numerical" and kind_of(field.type) == "text" and LAYOUT not in exact:
+            raise MetadataError(no_numbers(field.name, field.type))
         described[field.name] = {**exact, **options} if exact["sdtype"] == options["sdtype"] else dict(options)
     for key in keys_of(metadata):
         if "range_is_nullable" not in table["columns"][key]:
             described[key].pop("range_is_nullable", None)
     table["columns"] = described
     return {**metadata, "tables": {TABLE: table}}
+
+
+def no_numbers(name: str, type_: pa.DataType) -> str:
+    """The error of text that the metadata call numerical, and that holds no numbers."""
+    return (
+        f"column {name!r} is of type {type_} and 'numerical' in the metadata, but fewer than nine of ten values are "
+        "numbers; call it 'categorical'"
+    )
 
 
 def _by_sdv(frame: pd.DataFrame, keys: str | None = None) -> dict[str, Any]:

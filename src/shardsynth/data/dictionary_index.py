@@ -28,15 +28,14 @@ def holds(type_: pa.DataType) -> int:
     return int(np.iinfo(type_.index_type.to_pandas_dtype()).max) + 1
 
 
-def with_widest(schema: pa.Schema, others: Iterable[pa.Schema]) -> pa.Schema:
-    """The schema with the widest index of each dictionary column among all schemas."""
-    fields = list(schema)
+def with_widest(schema: pa.Schema, others: Iterable[pa.Field]) -> pa.Schema:
+    """The schema with the widest index of each dictionary column among those of other schemas' fields."""
+    fields = {field.name: field for field in schema}
     for other in others:
-        for place, field in enumerate(fields):
-            type_ = other.field(place).type if place < len(other) else field.type
-            if differ_by_index(field.type, type_) and holds(type_) > holds(field.type):
-                fields[place] = field.with_type(type_)
-    return pa.schema(fields)
+        field = fields[other.name]
+        if differ_by_index(field.type, other.type) and holds(other.type) > holds(field.type):
+            fields[other.name] = field.with_type(other.type)
+    return pa.schema(list(fields.values()))
 
 
 def with_room(schema: pa.Schema, paths: Sequence[str]) -> tuple[pa.Schema, list[str]]:
@@ -84,12 +83,16 @@ def _dictionaries(paths: Sequence[str], name: str) -> Iterator[pa.Array]:
                     yield column.dictionary if pa.types.is_dictionary(column.type) else column.unique()
 
 
-def open_wide(path: str, names: Sequence[str]) -> pq.ParquetFile:
+def open_wide(path: str, names: Sequence[str], unit: str | None = None) -> pq.ParquetFile:
     """A Parquet file in which some columns, if they hold text, have an index that is wide enough for a row group.
+
+    ``unit`` is that of Parquet's old type of instants (INT96); None: nanoseconds.
 
     pyarrow 26 fails to read a row group that has more categories than the index type in the file's own schema holds.
     """
-    return pq.ParquetFile(path, pre_buffer=False, memory_map=False, read_dictionary=list(names))
+    return pq.ParquetFile(
+        path, pre_buffer=False, memory_map=False, read_dictionary=list(names), coerce_int96_timestamp_unit=unit
+    )
 
 
 def in_type(array: pa.Array, type_: pa.DataType) -> pa.Array:

@@ -1,6 +1,7 @@
 """Open a folder, glob, list or single file of Parquet shards; check that they have one schema; stream batches.
 
-No type is widened: where shards differ, the error names the file, the column and both types.
+Where the types of a column differ between shards, they agree on one that holds all their values (``agreed_types``), or
+the error names the file, the column and both types.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.data.agreed_types import agreed_type
 from shardsynth.data.dictionary_index import differ_by_index, in_type, open_wide, with_room, with_widest
-from shardsynth.data.schema_metadata import notes_of, without_notes
+from shardsynth.data.footers import NULL_PARTITION, Footer, int96_columns, read_footer, without_repeated
+from shardsynth.data.stored_types import as_type, plain_schema
+from shardsynth.data.table_folders import table_files
+from shardsynth.data.values import kind_of
 from shardsynth.errors import ShardError
 from shardsynth.standalone.regular import refuse_special
 
 BATCH_ROWS = 65_536
 _PARTITION = re.compile(r"^([^=/]+)=(.*)$")
-_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,14 @@ class Dataset:
         schema: Their schema, without the key-value metadata that are data of the real files.
         notes: What the schema leaves out of these (see ``schema_metadata.notes_of``).
         wider: Dictionary columns whose index is wider than in the files, which it would not hold all together.
+        agreed: Columns that the shards write in several types, each as a phrase with the type on which they agree.
     """
 
     shards: tuple[Shard, ...]
     schema: pa.Schema
     notes: tuple[str, ...] = ()
     wider: tuple[str, ...] = ()
+    agreed: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -132,7 +138,9 @@ def find_shards(source: str | list[str]) -> list[tuple[Path, tuple[tuple[str, st
         path = Path(item)
         _check_name(path)
         refuse_special(path)
-        if path.is_dir():
+        if path.is_dir() and (table := table_files(path)) is not None:
+            partition_of.update({file.absolute(): partition for file, partition in table})
+        elif path.is_dir():
             files = [p for p in _files_under(path) if _visible(p.relative_to(path))]
             parquet = [p for p in files if p.suffix in (".parquet", ".pq")]
             if not parquet:
@@ -169,11 +177,12 @@ def _check_name(path: Path) -> None:
             raise ShardError(f"{str(path)[:80]}: {error.strerror}") from None
 
 
-def open_shards(source: str | list[str]) -> Dataset:
-    """Read every footer once, and check that all shards have one schema.
+def open_shards(source: str | list[str], *, widen: bool = False) -> Dataset:
+    """Read every footer once, and find the schema of the table.
 
     Args:
-        source: Folder, glob or file, or a list of these.
+        source: Folder, glob or file, or a list of these; a folder can be a Delta table.
+        widen: Whether types of a column agree that can lose the last digits of a value.
 
     Raises:
         ShardError: There is no shard, one cannot be read, their schemas differ, or no model can hold a column.
@@ -181,16 +190,20 @@ def open_shards(source: str | list[str]) -> Dataset:
     paths = find_shards(source)
     with ThreadPoolExecutor(min(16, len(paths))) as threads:
         opened = list(threads.map(lambda entry: _open(*entry), paths))
-    shards = tuple(shard for shard, _, _ in opened)
-    schema = opened[0][1]
-    for shard, other, _ in opened[1:]:
-        _check_same_schema(opened[0][0], schema, shard, other)
-    schema = with_widest(schema, (other for _, other, _ in opened[1:]))
+    shards = tuple(shard for shard, _ in opened)
+    far = {name for _, footer in opened for name in footer.far}
+    schemas = [footer.in_microseconds(far) for _, footer in opened]
+    schema = schemas[0]
+    agreed: dict[str, str] = {}
+    for shard, other in zip(shards[1:], schemas[1:]):
+        schema = _agreed(shards[0], schema, shard, other, widen, agreed)
+    schema = with_widest(schema, (other.field(name) for other in schemas[1:] for name in schema.names))
+    schema = plain_schema(schema)
     schema = _with_partitions(schema, shards)
     _check_columns(shards[0], schema)
     schema, wider = _with_room(schema, shards)
-    all_notes = dict.fromkeys(note for _, _, notes in opened for note in notes)
-    return Dataset(shards, schema, tuple(all_notes), tuple(wider))
+    all_notes = dict.fromkeys(note for _, footer in opened for note in footer.notes)
+    return Dataset(shards, schema, tuple(all_notes), tuple(wider), tuple(agreed.values()))
 
 
 def read_batches(
@@ -220,10 +233,15 @@ def read_batches(
     try:
         with pq.ParquetFile(shard.path, pre_buffer=False, memory_map=False) as file:
             own = {field.name: field.type for field in file.schema_arrow}
+            int96 = int96_columns(file)
         wider = [
             f.name for f in schema if f.name in own and f.type != own[f.name] and differ_by_index(f.type, own[f.name])
         ]
-        with open_wide(shard.path, wider) as file:
+        types = [schema.field(name).type for name in int96 if name in schema.names]
+        unit = next((type_.unit for type_ in types if pa.types.is_timestamp(type_)), None)
+        names_read = [name for name in schema.names if name in own]
+        file_names = names_read if file_names is None and names_read != list(own) else file_names
+        with open_wide(shard.path, wider, unit) as file:
             batches = file.iter_batches(
                 batch_size=batch_rows,
                 row_groups=list(groups if groups is not None else range(file.num_row_groups)),
@@ -239,14 +257,23 @@ def read_batches(
 def _with_schema(batch: pa.RecordBatch, shard: Shard, schema: pa.Schema) -> pa.RecordBatch:
     """The batch with the columns of its ``key=value`` folders, in the dataset's schema."""
     types = {field.name: field.type for field in schema}
-    arrays = [in_type(array, types[name]) for name, array in zip(batch.schema.names, batch.columns)]
+    arrays = {}
+    for name, array in zip(batch.schema.names, batch.columns):
+        try:
+            arrays[name] = as_type(in_type(array, types[name]), types[name])
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise ShardError(
+                f"{shard.path}: the column {name!r} of type {array.type} has a value that the type {types[name]}, on "
+                "which the shards agree, cannot hold; write all shards with one type"
+            ) from None
     for key, value in shard.partition:
-        if key not in schema.names:
+        if key not in schema.names or key in arrays:
             continue
         field = schema.field(key)
-        scalar = None if value == _NULL_PARTITION else value
-        arrays.append(pa.array([scalar], pa.string()).cast(field.type).take(pa.array([0] * batch.num_rows, pa.int32())))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+        scalar = None if value == NULL_PARTITION else value
+        rows = pa.array([0] * batch.num_rows, pa.int32())
+        arrays[key] = pa.array([scalar], pa.string()).cast(field.type).take(rows)
+    return pa.RecordBatch.from_arrays([arrays[name] for name in schema.names], schema=schema)
 
 
 def _files_under(folder: Path) -> Iterator[Path]:
@@ -288,53 +315,59 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _open(path: Path, partition: tuple[tuple[str, str], ...]) -> tuple[Shard, pa.Schema, list[str]]:
+def _open(path: Path, partition: tuple[tuple[str, str], ...]) -> tuple[Shard, Footer]:
     try:
         status = path.stat()
-        with pq.ParquetFile(path) as file:
-            footer = file.metadata
-            groups = tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
-            schema = file.schema_arrow
-            notes = notes_of(schema, footer.metadata)
+        footer = read_footer(path)
+        partition = without_repeated(path, footer.schema, partition)
     except PermissionError:
         raise ShardError(f"{path}: may not be read by this user; chmod u+r it, or take it out of the input") from None
+    except pa.ArrowNotImplementedError as error:
+        raise ShardError(
+            f"{path}: has a column that Arrow cannot read ({_first_line(error)}): write columns of 128-bit integers as "
+            "decimals or text, or leave them out"
+        ) from None
     except (pa.ArrowInvalid, OSError) as error:
         raise ShardError(
             _broken_link(path)
             or f"{path}: not a whole Parquet file ({_first_line(error)}); write it again or take it out of the input"
         ) from None
-    names = schema.names
+    names = footer.schema.names
     repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if repeated:
         raise ShardError(f"{path}: the column name {repeated[0]!r} stands more than once; rename one of them")
-    return Shard(str(path), status.st_size, status.st_mtime_ns, groups, partition), without_notes(schema), notes
+    return Shard(str(path), status.st_size, status.st_mtime_ns, footer.group_rows, partition), footer
 
 
-def _check_same_schema(first: Shard, schema: pa.Schema, shard: Shard, other: pa.Schema) -> None:
-    first_names, names = set(schema.names), set(other.names)
+def _agreed(
+    first: Shard, schema: pa.Schema, shard: Shard, other: pa.Schema, widen: bool, agreed: dict[str, str]
+) -> pa.Schema:
+    """The schema of the first shards and of one more; ``agreed`` gets a phrase for each column of several types."""
     for name in schema.names:
-        if name not in names:
+        if name not in other.names:
             raise ShardError(f"{shard.path}: the column {name!r} is missing; {first.path} has it")
     for name in other.names:
-        if name not in first_names:
+        if name not in schema.names:
             raise ShardError(f"{shard.path}: the column {name!r} is not in {first.path}")
-    if schema.names != other.names:
-        raise ShardError(f"{shard.path}: the columns are in another order than in {first.path}")
-    for a, b in zip(schema, other):
-        if (a.type != b.type and not differ_by_index(a.type, b.type)) or (
-            pa.types.is_dictionary(a.type) and a.type.ordered != b.type.ordered
-        ):
-            raise ShardError(
-                f"{shard.path}: the column {a.name!r} is of type {b.type}, but {a.type} in {first.path}; "
-                "write all shards with one type"
-            )
-        if a.nullable != b.nullable:
-            raise ShardError(
-                f"{shard.path}: the column {a.name!r} is {'nullable' if b.nullable else 'not nullable'} here, "
-                f"but {'nullable' if a.nullable else 'not nullable'} in {first.path}"
-            )
     if [key for key, _ in first.partition] != [key for key, _ in shard.partition]:
         raise ShardError(f"{shard.path}: is in other key=value folders than {first.path}")
+    fields = []
+    for field in schema:
+        found = other.field(field.name)
+        type_ = (
+            field.type if differ_by_index(field.type, found.type) else agreed_type(field.type, found.type, widen=widen)
+        )
+        if type_ is None:
+            losing = agreed_type(field.type, found.type, widen=True)
+            raise ShardError(
+                f"{shard.path}: the column {field.name!r} is of type {found.type}, but {field.type} in {first.path}; "
+                + (f"--widen reads it as {losing}, which can lose digits; or " if losing is not None else "")
+                + "write all shards with one type"
+            )
+        if type_ != field.type or (type_ != found.type and not differ_by_index(type_, found.type)):
+            agreed[field.name] = f"{field.name!r} is {type_}, which holds what the shards write in several types"
+        fields.append(field.with_type(type_).with_nullable(field.nullable or found.nullable))
+    return pa.schema(fields)
 
 
 def _with_room(schema: pa.Schema, shards: tuple[Shard, ...]) -> tuple[pa.Schema, list[str]]:
@@ -346,10 +379,8 @@ def _with_room(schema: pa.Schema, shards: tuple[Shard, ...]) -> tuple[pa.Schema,
 
 def _with_partitions(schema: pa.Schema, shards: tuple[Shard, ...]) -> pa.Schema:
     for position, (key, _) in enumerate(shards[0].partition):
-        if key in schema.names:
-            raise ShardError(f"{shards[0].path}: {key!r} is both a column and a key=value folder; rename one of them")
         values = [shard.partition[position][1] for shard in shards]
-        all_integers = all(re.match(r"^-?(0|[1-9]\d{0,17})$", value) for value in values if value != _NULL_PARTITION)
+        all_integers = all(re.match(r"^-?(0|[1-9]\d{0,17})$", value) for value in values if value != NULL_PARTITION)
         schema = schema.append(pa.field(key, pa.int64() if all_integers else pa.string()))
     return schema
 
@@ -357,26 +388,21 @@ def _with_partitions(schema: pa.Schema, shards: tuple[Shard, ...]) -> pa.Schema:
 def _check_columns(shard: Shard, schema: pa.Schema) -> None:
     if not schema.names:
         raise ShardError(f"{shard.path}: the shard has no columns")
+    nested, others = [], []
     for field in schema:
         type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        phrase = f"{field.name!r} ({field.type if len(str(field.type)) < 60 else str(field.type)[:60] + '...'})"
         if pa.types.is_nested(type_):
-            raise ShardError(
-                f"{shard.path}: the column {field.name!r} is of type {field.type}; "
-                "flatten lists and structs into plain columns, or leave the column out"
-            )
-        supported = (
-            pa.types.is_integer(type_)
-            or pa.types.is_floating(type_)
-            or pa.types.is_decimal(type_)
-            or pa.types.is_boolean(type_)
-            or pa.types.is_temporal(type_)
-            or pa.types.is_null(type_)
-            or pa.types.is_string(type_)
-            or pa.types.is_large_string(type_)
-            or type_ == pa.string_view()
+            nested.append(phrase)
+        elif kind_of(type_) in ("binary", "nested"):
+            others.append(phrase)
+    if nested:
+        raise ShardError(
+            f"{shard.path}: no model can hold lists and structs: {', '.join(nested)}; flatten them into plain columns, "
+            "or leave the columns out"
         )
-        if not supported or pa.types.is_interval(type_):
-            raise ShardError(
-                f"{shard.path}: the column {field.name!r} is of type {field.type}, which no model can hold; "
-                "cast it to text or numbers, or leave it out"
-            )
+    if others:
+        raise ShardError(
+            f"{shard.path}: no model can hold bytes and intervals: {', '.join(others)}; cast them to text or numbers, "
+            "or leave the columns out"
+        )

@@ -23,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.data.stored_types import has_stored_types, stored_batch, stored_schema, written_schema
 from shardsynth.errors import SpaceError
 
 #: Rows of a row group: about 10 MB of the Adult table in memory, few enough to draw rows and write them at a time.
@@ -79,12 +80,13 @@ class PartWriter:
         self._pending_rows = 0
         self._error: BaseException | None = None
         self._sink = _HashedFile(path)
+        self._stored = written_schema(schema, batch_schema or schema) if has_stored_types(schema) else None
         # Columns are flat: each name, also one with dots, is the path of one leaf.
         few_values = set(dictionary_columns or ())
         dictionaries: Any = [f.name for f in schema if f.name in few_values or pa.types.is_dictionary(f.type)]
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._sink, mode="w"),
-            batch_schema or schema,
+            self._stored or batch_schema or schema,
             store_schema=False,
             use_dictionary=dictionaries or False,
             compression=compression,
@@ -92,7 +94,8 @@ class PartWriter:
             write_batch_size=_ENCODED_AT_ONCE,
         )
         # Parquet has no dictionary type. So the metadata keep the part's Arrow schema, whatever type the batches have.
-        metadata = {**(schema.metadata or {}), b"ARROW:schema": b64encode(schema.serialize().to_pybytes())}
+        written = stored_schema(schema)
+        metadata = {**(schema.metadata or {}), b"ARROW:schema": b64encode(written.serialize().to_pybytes())}
         self._writer.add_key_value_metadata(metadata)
         self._queue: queue.Queue[pa.Table | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="part-writer", daemon=True) if background else None
@@ -103,6 +106,8 @@ class PartWriter:
         """Append rows of a batch. It returns before they are on disk, and raises the error of an earlier batch."""
         self._raise()
         self.rows += batch.num_rows
+        if self._stored is not None:
+            batch = stored_batch(batch, self._stored)
         while batch.num_rows:
             head = batch.slice(0, self._rows_per_group - self._pending_rows)
             self._pending.append(head)

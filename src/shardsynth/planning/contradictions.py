@@ -15,11 +15,13 @@ import pyarrow as pa
 from shardsynth.data.choose import declared_bounds
 from shardsynth.data.codec import decimal_exponent, storage_dtype, to_array, to_storage
 from shardsynth.data.columns import Column
+from shardsynth.data.detection import no_numbers
 from shardsynth.data.dictionary_index import holds
 from shardsynth.data.layouts import LAYOUT, DateLayout, layout_from, layout_of
+from shardsynth.data.learn_layout import Counted, learn_number_layout
 from shardsynth.data.metadata import composite_key, keys_of
 from shardsynth.data.shards import Dataset, read_batches
-from shardsynth.data.values import axis, decoded, kind_of, needs_parsing
+from shardsynth.data.values import axis, decoded, kind_of, needs_parsing, without_view
 from shardsynth.errors import MetadataError, ModelError
 from shardsynth.job import Job
 
@@ -111,9 +113,11 @@ def contradictions(job: Job, dataset: Dataset, metadata: Mapping[str, Any], colu
     if job.privacy is not None or dataset.rows > MOST_ROWS:
         return []
     keys = [*keys_of(dict(metadata)), *composite_key(dict(metadata))]
-    # How numbers are written as text is learned later, from all rows.
-    watched = [c for c in columns if c.role in _WATCHED and not (c.role == "number" and kind_of(c.type) == "text")]
-    watches = [_Watch(column, job.rare.min_count) for column in watched]
+    watches: list[_Watch | _TextNumbers] = [
+        _TextNumbers(c) if c.role == "number" and kind_of(c.type) == "text" else _Watch(c, job.rare.min_count)
+        for c in columns
+        if c.role in _WATCHED
+    ]
     key_values: dict[str, list[pa.Array]] = {name: [] for name in keys if name in dataset.schema.names}
     names = {watch.column.name for watch in watches} | set(key_values)
     for shard in dataset.shards:
@@ -129,6 +133,26 @@ def contradictions(job: Job, dataset: Dataset, metadata: Mapping[str, Any], colu
 
 
 _WATCHED = ("number", "datetime", "category")
+
+
+class _TextNumbers:
+    """Text that the metadata call numerical. How it is written is learned later, from all rows."""
+
+    def __init__(self, column: Column) -> None:
+        self.column = column
+        self._rows: dict[str, int] = {}
+
+    def update(self, array: pa.Array) -> None:
+        if len(self._rows) <= _MOST_KEPT:
+            values, rows = _counted(without_view(decoded(array)).drop_null())
+            for value, count in zip(values.to_pylist(), rows.tolist()):
+                self._rows[value] = self._rows.get(value, 0) + count
+
+    def sentences(self) -> list[str]:
+        counted = Counted.of(list(self._rows), np.array(list(self._rows.values()), np.int64))
+        if self._rows and learn_number_layout(counted, certain=True) is None:
+            raise MetadataError(no_numbers(self.column.name, self.column.type))
+        return []
 
 
 class _Watch:

@@ -169,6 +169,8 @@ class Plan:
         outcome = self.job.to_dict()
         for key in ("cluster", "access"):
             outcome.pop(key)
+        if not self.job.widen:
+            outcome.pop("widen")  # a run that was planned before there was this key is still the same
         data: dict[str, Any] = {
             "version": PLAN_VERSION,
             "job": {

@@ -51,7 +51,7 @@ def checked_plan(job: Job, image: dict[str, Any] | None = None, fit_cpus: dict[s
     """
     _check_output(job)
     try:
-        dataset = open_shards(job.input)
+        dataset = open_shards(job.input, widen=job.widen)
     except ShardError as error:
         raise ShardError(f"input: {error}") from None
     notes = check_job(job, dataset, runs_here=image is None)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.data.stored_types import plain_batch
 from shardsynth.data.writer import PartWriter
 from shardsynth.errors import MergeError
 from shardsynth.sources.sources import Source
@@ -50,7 +51,8 @@ def read_part(path: Path) -> Iterator[pa.RecordBatch]:
     """
     try:
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(use_threads=False)
+            for batch in file.iter_batches(use_threads=False):
+                yield plain_batch(batch)
     except (pa.ArrowInvalid, OSError) as error:
         raise MergeError(
             f"{path}: the part cannot be read ({str(error).splitlines()[0]}); delete it, then `shardsynth resume` "

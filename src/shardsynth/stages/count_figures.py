@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.data.metadata import keys_of
+from shardsynth.data.stored_types import stored_schema
 from shardsynth.errors import MergeError
 from shardsynth.metrics.diagnostic import diagnostic
 from shardsynth.metrics.quality import quality
@@ -55,7 +56,7 @@ def _check_part(run: RunDir, plan: Plan, model: str, part: dict[str, Any]) -> di
     except (pa.ArrowInvalid, OSError) as error:
         raise MergeError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}{remedy}") from None
     planned = plan.part_rows(part["part"])
-    if not schema.equals(plan.schema, check_metadata=True):
+    if not schema.equals(stored_schema(plan.schema), check_metadata=True):
         raise MergeError(f"{path}: its schema differs from the input's{remedy}")
     if rows != part["rows"] or rows != len(planned):
         raise MergeError(f"{path}: holds {rows} rows, wanted {len(planned)}{remedy}")
@@ -103,7 +104,7 @@ def coalesce(
     for number, parts in enumerate(batches):
         path = run.samples(model) / "_coalesced" / f"part-{number:05d}.parquet"
         temporary = attempt.output(path)
-        with pq.ParquetWriter(temporary, plan.schema) as writer:
+        with pq.ParquetWriter(temporary, stored_schema(plan.schema)) as writer:
             for part in parts:
                 with pq.ParquetFile(run.part(model, part)) as file:
                     for group in range(file.num_row_groups):

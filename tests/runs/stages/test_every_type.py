@@ -156,3 +156,19 @@ def test_a_job_of_more_rows_than_any_disk_holds_is_refused(tmp_path, sample, mes
     with pytest.raises(JobError, match=message):
         plan_job(Job.parse(job))
     assert not (tmp_path / "run").exists()
+
+
+def test_types_that_are_read_as_plainer_ones_come_back(tmp_path: Path) -> None:
+    ids = pa.array([n.to_bytes(16, "big") for n in range(2**100, 2**100 + ROWS)], pa.binary(16))
+    table = pa.table(
+        {
+            "id": pa.ExtensionArray.from_storage(pa.uuid(), ids),
+            "kind": pa.ExtensionArray.from_storage(pa.json_(), pa.array(['"a"', '"b"', None] * (ROWS // 3))),
+            "cost": pa.array([Decimal(n * n).scaleb(-2) for n in range(ROWS)], pa.decimal64(18, 2)),
+            "dose": pa.array([Decimal(n % 7).scaleb(-1) for n in range(ROWS)], pa.decimal32(7, 1)),
+        }
+    )
+    made = run_table(table, tmp_path)
+    assert len(set(made["id"].to_pylist())) == 60
+    assert set(made["kind"].to_pylist()) <= {'"a"', '"b"', None}
+    assert max(made["cost"].to_pylist()) <= Decimal(ROWS * ROWS).scaleb(-2)

@@ -130,10 +130,9 @@ def test_file_cut_in_the_data_pages_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (TABLE.set_column(0, "a", pa.array([1, 2, 3], pa.int16())), "column 'a' is of type int16, but int8"),
+        (TABLE.set_column(0, "a", pa.array(["1", "2", "3"])), "column 'a' is of type string, but int8"),
         (TABLE.drop_columns(["b"]), "column 'b' is missing"),
         (TABLE.append_column("c", pa.array([1, 2, 3])), "column 'c' is not in"),
-        (TABLE.select(["b", "a"]), "another order"),
     ],
 )
 def test_shards_that_disagree(tmp_path, other, message):
@@ -154,7 +153,7 @@ def test_duplicate_column_names(tmp_path):
 @pytest.mark.parametrize("values", [pa.array([[1]]), pa.array([{"x": 1}]), pa.array([b"raw"])])
 def test_columns_that_no_model_can_hold(tmp_path, values):
     write(tmp_path / "0.parquet", pa.table({"bad": values}))
-    with pytest.raises(ShardError, match="column 'bad' is of type"):
+    with pytest.raises(ShardError, match=r"no model can hold (lists and structs|bytes and intervals): 'bad' \("):
         open_shards(str(tmp_path))
 
 
