@@ -89,7 +89,7 @@ def _written_job(
     table = metadata["tables"][TABLE]
     metadata_file = output.with_suffix(".metadata.json")
     groups = _repeating_ids(table, profile)
-    job = {"input": source, **({"widen": True} if widen else {})}
+    job: dict[str, Any] = {"input": source, **({"widen": True} if widen else {})}
     job |= _job(source, run_folder or f"runs/{output.stem}", metadata_file, groups, _anonymized(table, found))
     progress("looking for relations between columns")
     persons = None
