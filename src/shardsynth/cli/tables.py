@@ -66,8 +66,10 @@ def import_table(
     sheet: Annotated[Optional[str], typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
     encoding: Annotated[str, typer.Option("--encoding", help="Encoding of a text table.")] = "utf-8",
     null: Annotated[
-        Optional[list[str]], typer.Option("--null", help="Text that means missing (may be given several times).")
+        Optional[list[str]],
+        typer.Option("--null", help="One more text that means missing (may be given several times)."),
     ] = None,
+    skip_rows: Annotated[int, typer.Option("--skip-rows", min=0, help="Lines above the header of a text table.")] = 0,
     max_unpacked: Annotated[
         Optional[str],
         typer.Option(
@@ -81,7 +83,9 @@ def import_table(
     debug: Debug = False,
 ) -> None:
     """Turn CSV, TSV, Excel or Feather into Parquet shards."""
+    from shardsynth.data.column_looks import ColumnLook, look_lines
     from shardsynth.data.importer import import_table as write_shards
+    from shardsynth.data.text_types import NULL_TEXTS
     from shardsynth.data.unpacking import parse_size
     from shardsynth.job import parse_rows
 
@@ -91,6 +95,7 @@ def import_table(
         if not equals:
             raise InputError(f"--type {item!r}: wanted COLUMN=TYPE, such as age=int8")
         type_by_column[column] = name
+    looks: list[ColumnLook] = []
     paths = write_shards(
         source,
         output,
@@ -98,9 +103,13 @@ def import_table(
         rows_per_shard=parse_rows(rows_per_shard),
         delimiter=delimiter,
         sheet=sheet,
-        null_values=null,
+        null_values=None if null is None else [*NULL_TEXTS, *null],
         encoding=encoding,
         show_values=show_values,
         max_unpacked=None if max_unpacked is None else parse_size(max_unpacked),
+        skip_rows=skip_rows,
+        looks=looks,
     )
+    for line in look_lines(looks):
+        print(line)
     print(f"{len(paths)} shards in {output}")

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from shardsynth.data.foreign import sheet_names
 from shardsynth.data.importer import import_table
+from shardsynth.data.sheets import sheet_names
 from shardsynth.errors import JobError, did_you_mean
 from shardsynth.job import parse_rows
 from shardsynth.standalone.regular import read_regular

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import codecs
 import csv
-import datetime
 import io
 import os
 import re
-import warnings
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +16,15 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.csv
 
+from shardsynth.data.sheets import Sheet
 from shardsynth.data.unpacking import LEAST_TEXT, Unpacked, check_zip
 from shardsynth.errors import InputError, ShardError
 from shardsynth.standalone.regular import refuse_special
 
 _BLOCK = 2 << 20  # bytes of text that Arrow parses at a time; no row can be longer
+_TITLES = 50  # lines below the first row in which more fields are looked for
 _PIECE = 256 << 10  # bytes that are decoded at a time
-_BATCH_ROWS, _BATCH_CELLS = 1 << 17, 1 << 18
-_MOST_SHEET_ROWS = 1_048_576  # Excel's own limit; openpyxl makes up each row that a sheet leaves out
+_BATCH_ROWS = 1 << 17
 _COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
 
 
@@ -55,6 +54,7 @@ def open_foreign(
     nulls: tuple[str, ...],
     encoding: str,
     max_unpacked: int | None = None,
+    skip_rows: int = 0,
 ) -> ForeignTable:
     """Open a file with the reader for the ending of its name.
 
@@ -65,6 +65,7 @@ def open_foreign(
         nulls: Texts that mean missing.
         encoding: See ``importer.import_table``.
         max_unpacked: See ``importer.import_table``.
+        skip_rows: See ``importer.import_table``.
 
     Raises:
         InputError: There is no such file, no such sheet, or no reader for the ending.
@@ -81,13 +82,13 @@ def open_foreign(
     kind = kind.lower()
     if kind in (".csv", ".tsv", ".tab", ".txt"):
         return _Delimited(
-            path, delimiter or ("\t" if kind in (".tsv", ".tab") else None), encoding, nulls, max_unpacked
+            path, delimiter or ("\t" if kind in (".tsv", ".tab") else None), encoding, nulls, max_unpacked, skip_rows
         )
     if path.stat().st_size == 0:
         raise ShardError(f"{path}: the file is empty")
     if kind in (".xlsx", ".xlsm"):
         check_zip(path, max_unpacked)
-        return _Sheet(path, sheet, nulls)
+        return Sheet(path, sheet, nulls)
     if kind in (".feather", ".arrow", ".arrows", ".ipc"):
         return _Ipc(path, max_unpacked)
     known = ".csv, .tsv, .txt (also .gz, .bz2, .zst), .xlsx and .feather"
@@ -98,6 +99,30 @@ def open_foreign(
         ".zip": "unpack it first",
     }
     raise InputError(f"{path}: {hints.get(kind, f'this ending is not known; known are {known}')}")
+
+
+def lines_above(text: bytes, skip_rows: int = 0) -> tuple[int, str | None]:
+    """How many bytes of a text table stand above its header, and the delimiter that its first line names.
+
+    Above the header stand ``skip_rows`` lines, Excel's ``sep=;``, lines that begin with ``##``, and two or more lines
+    that begin with ``#``, as cBioPortal has them. A single line with ``#`` is the header.
+
+    Args:
+        text: The beginning of the file, as UTF-8.
+        skip_rows: Lines that the user leaves out.
+    """
+    lines = text.splitlines(keepends=True)
+    place, delimiter = min(skip_rows, len(lines)), None
+    if place < len(lines) and (match := re.fullmatch(rb'"?sep=(.)"?\s*', lines[place])):
+        place, delimiter = place + 1, match[1].decode()
+    while place < len(lines) and lines[place].startswith(b"##"):
+        place += 1
+    marked = place
+    while marked < len(lines) and lines[marked].startswith(b"#"):
+        marked += 1
+    if marked >= place + 2 and marked < len(lines):
+        place = marked
+    return sum(map(len, lines[:place])), delimiter
 
 
 class _Utf8(io.RawIOBase):
@@ -129,10 +154,15 @@ class _Utf8(io.RawIOBase):
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._decode(start)
 
-    def header(self, delimiter: str | None) -> tuple[list[str], str]:
-        """Names in the first row that is not blank, and its delimiter; call it once, before the first ``read``."""
+    def header(self, delimiter: str | None, skip_rows: int = 0) -> tuple[list[str], str]:
+        """Names in the first row that is not blank, and its delimiter; call it once, before the first ``read``.
+
+        Lines of comments above it are left out, and Excel's own line ``sep=;`` names the delimiter.
+        """
         while not self._ended and len(self._ready) < _BLOCK:
             self._decode(self._read_piece())
+        above, named = lines_above(self._ready, skip_rows)
+        self._ready, delimiter = self._ready[above:], delimiter or named
         header_bytes = 0
 
         def lines() -> Iterator[str]:
@@ -155,8 +185,27 @@ class _Utf8(io.RawIOBase):
             raise ShardError(f"{self._path}: the header cannot be read: is a quote left open?") from None
         if names is None:
             raise ShardError(f"{self._path}: the file is empty: a header row is needed")
+        if not skip_rows:
+            self._check_titles(names, header_bytes, delimiter or ",")
         self._ready = self._ready[header_bytes:]
         return names, delimiter or ","
+
+    def _check_titles(self, names: list[str], header_bytes: int, delimiter: str) -> None:
+        """Refuse a file whose first rows are titles: those below have more fields, and all as many."""
+        below = self._ready[header_bytes:].decode(errors="replace").splitlines()[:_TITLES]
+        try:
+            rows = [next(csv.reader([line], delimiter=delimiter), []) for line in below]
+        except csv.Error:
+            return
+        widths = [len(row) for row in rows if row]
+        if len(widths) < 3 or widths[-1] <= len(names) or len(set(widths[len(widths) // 2 :])) > 1:
+            return
+        first = next(number for number, row in enumerate(rows) if len(row) == widths[-1])
+        titles = self._ready[:header_bytes].count(b"\n") + first
+        raise ShardError(
+            f"{self._path}: the first row has {len(names)} fields and those below have {widths[-1]}: if the table has "
+            f"title lines, say how many: --skip-rows {titles}"
+        )
 
     def readable(self) -> bool:
         """True: pyarrow asks this before it reads."""
@@ -218,18 +267,20 @@ class _Delimited:
     encoding: str
     nulls: tuple[str, ...]
     max_unpacked: int | None = None
+    skip_rows: int = 0
     fields: pa.Schema = field(init=False)
     is_text = True
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and not re.fullmatch(r'[^"\r\n\x80-\U0010ffff]', self.delimiter):
             raise InputError(f"{self.path}: delimiter {self.delimiter!r}: it must be one ASCII character, not a quote")
-        names, self.delimiter = _Utf8(self.path, self.encoding, self.max_unpacked).header(self.delimiter)
+        stream = _Utf8(self.path, self.encoding, self.max_unpacked)
+        names, self.delimiter = stream.header(self.delimiter, self.skip_rows)
         self.fields = pa.schema([(name, pa.string()) for name in names])
 
     def batches(self) -> Generator[list[pa.Array], None, None]:
         stream = _Utf8(self.path, self.encoding, self.max_unpacked)
-        stream.header(self.delimiter)
+        stream.header(self.delimiter, self.skip_rows)
         width = len(self.fields)
         rows = 0
         ragged: list[Any] = []
@@ -277,116 +328,6 @@ class _Delimited:
             and str(last_batch.column(width - 1)[-1]).endswith(("\n", "\r"))
         ):
             raise ShardError(f"{self.path}: row {rows} (the header not counted): a quote is left open")
-
-
-def sheet_names(path: Path) -> list[str]:
-    """Names of an Excel workbook's sheets, in its order; empty for any other file.
-
-    Raises:
-        InputError: openpyxl is not installed.
-        ShardError: The workbook is damaged or encrypted.
-    """
-    if path.suffix.lower() not in (".xlsx", ".xlsm"):
-        return []
-    book = _workbook(path)
-    names = [str(worksheet.title) for worksheet in book.worksheets]
-    book.close()
-    return names
-
-
-def _workbook(path: Path) -> Any:
-    try:
-        import openpyxl
-    except ImportError:
-        raise InputError(f"{path}: reading Excel needs the package openpyxl: install it") from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are about formatting, which is not used here
-            return openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except Exception:  # a broken file can give many errors, which openpyxl does not document
-        raise ShardError(f"{path}: is not an Excel workbook, or is damaged or encrypted") from None
-
-
-class _Sheet:
-    is_text = True
-
-    def __init__(self, path: Path, sheet: str | None, nulls: tuple[str, ...]) -> None:
-        self._path, self._nulls = path, {"", *nulls}
-        book = _workbook(path)
-        names = [worksheet.title for worksheet in book.worksheets]
-        if sheet is None and len(names) != 1:
-            raise InputError(f"{path}: has {len(names)} sheets: say which of {', '.join(map(repr, names))}")
-        self._sheet = sheet if sheet is not None else names[0]
-        if self._sheet not in names:
-            raise InputError(f"{path}: has no sheet {sheet!r}, only {', '.join(map(repr, names))}")
-        book.close()
-        header = next(self._rows(), None)
-        if header is None:
-            raise ShardError(f"{path}: sheet {self._sheet!r} is empty: a header row is needed")
-        self.fields = pa.schema([(name or "", pa.string()) for name in header])
-
-    def _rows(self) -> Iterator[list[str | None]]:
-        """Rows as texts, without empty cells at the end of a row and without empty rows."""
-        book = _workbook(self._path)
-        try:
-            sheet = book[self._sheet]
-            sheet.reset_dimensions()  # the size that the file states is wrong in files of some programs
-            for number, row in enumerate(_unbroken(self._path, sheet.iter_rows(values_only=True)), 1):
-                if number > _MOST_SHEET_ROWS:
-                    raise ShardError(f"{self._path}: sheet {self._sheet!r} has more than {_MOST_SHEET_ROWS:,} rows")
-                texts = [_cell_text(cell) for cell in row]
-                while texts and texts[-1] is None:
-                    texts.pop()
-                if texts:
-                    yield texts
-        finally:
-            book.close()
-
-    def batches(self) -> Generator[list[pa.Array], None, None]:
-        rows = self._rows()
-        next(rows, None)
-        width = len(self.fields)
-        pending: list[list[str | None]] = []
-        for number, texts in enumerate(rows, 1):
-            if len(texts) > width:
-                raise ShardError(
-                    f"{self._path}: row {number} (the header and empty rows not counted) has {len(texts)} cells where "
-                    f"the header has {width}"
-                )
-            cells = [None if text in self._nulls else text for text in texts]
-            pending.append(cells + [None] * (width - len(texts)))
-            if len(pending) * width >= _BATCH_CELLS:
-                yield [pa.array(column, pa.string()) for column in zip(*pending)]
-                pending = []
-        if pending:
-            yield [pa.array(column, pa.string()) for column in zip(*pending)]
-
-
-def _unbroken(path: Path, rows: Iterable[Any]) -> Iterator[Any]:
-    """Rows of a sheet; ShardError where it is damaged: openpyxl does not document which errors that gives."""
-    found = iter(rows)
-    while True:
-        try:
-            row = next(found)
-        except StopIteration:
-            return
-        except Exception:
-            raise ShardError(f"{path}: is damaged: a row of the sheet cannot be read") from None
-        yield row
-
-
-def _cell_text(cell: Any) -> str | None:
-    """A cell as text, as in a CSV file. A datetime at midnight is a date, because Excel has no type for dates."""
-    if cell is None or cell == "":
-        return None
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    if isinstance(cell, datetime.datetime):
-        midnight = cell.time() == datetime.time()
-        return cell.date().isoformat() if midnight else cell.isoformat(" ")
-    if isinstance(cell, datetime.timedelta):
-        return repr(cell.total_seconds())
-    return repr(cell) if isinstance(cell, float) else str(cell)
 
 
 def _own_bytes(batch: pa.RecordBatch, dictionaries: dict[int, pa.Array]) -> int:

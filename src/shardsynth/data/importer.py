@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.data.column_looks import ColumnLook
 from shardsynth.data.foreign import ForeignTable, open_foreign
 from shardsynth.data.text_types import NULL_TEXTS, Guess, Misfit, TargetType, convert, guess, parquet_type, parse_type
 from shardsynth.data.writer import NO_SPACE
@@ -31,14 +32,16 @@ def import_table(
     encoding: str = "utf-8",
     show_values: bool = False,
     max_unpacked: int | None = None,
+    skip_rows: int = 0,
+    looks: list[ColumnLook] | None = None,
 ) -> list[Path]:
     """Turn one file into Parquet shards ``part-00000.parquet`` ... in a new folder.
 
     Text (CSV, TSV, Excel) is read twice: first to find the narrowest type that can hold all values of each column
-    (empty, bool, int64, float64, date, timestamp, else string), then to convert. Numbers with leading zeros and
-    integers that int64 cannot hold stay strings. An empty field, or one of ``null_values``, is missing. In a column of
-    strings, a quoted empty field (``""``) is an empty string. Blank lines are skipped. Feather and Arrow files keep
-    their types.
+    (empty, bool, int64, float64, date, timestamp, clock time, else string), then to convert. Numbers with leading zeros
+    and integers that int64 cannot hold stay strings. An empty field, or one of ``null_values``, is missing. In a
+    column of strings, a quoted empty field (``""``) is an empty string. Blank lines are skipped. Feather and Arrow
+    files keep their types.
 
     Args:
         source: ``.csv``, ``.tsv``, ``.tab`` or ``.txt`` (also with ``.gz``, ``.bz2``, ``.zst`` or ``.lz4`` behind it),
@@ -54,6 +57,9 @@ def import_table(
         show_values: Whether an error quotes the value at fault, which can be personal.
         max_unpacked: Most bytes that a packed file may unpack to (default: 100 times its size, and at least 1 GB; of a
             workbook at least 256 MB).
+        skip_rows: Lines above the header of a text file that are left out. Lines of comments (``##``, or two or more
+            with ``#``) and Excel's ``sep=;`` are found.
+        looks: Gets what each column of a text file looks like.
 
     Returns:
         The shards, in order; at least one, even if it has no rows.
@@ -68,12 +74,12 @@ def import_table(
         raise InputError(f"rows_per_shard is {rows_per_shard}: it must be 1 or more")
     nulls = tuple(NULL_TEXTS if null_values is None else null_values)
     targets = {name: parse_type(text) for name, text in (types or {}).items()}
-    table = open_foreign(source, delimiter, sheet, nulls, encoding, max_unpacked)
+    table = open_foreign(source, delimiter, sheet, nulls, encoding, max_unpacked, skip_rows)
     _check_names(source, table.fields.names, targets)
     written_bytes = 0
     try:
         with _whole_or_nothing(destination) as folder:
-            schema = _shard_schema(source, table, targets, nulls)
+            schema = _shard_schema(source, table, targets, nulls, looks)
             parts: list[str] = []
             with closing(_converted(source, table, schema, targets, nulls, show_values)) as batches:
                 for shard in _shards(batches, schema, rows_per_shard):
@@ -115,7 +121,11 @@ def _check_names(source: Path, names: list[str], typed: Iterable[str]) -> None:
 
 
 def _shard_schema(
-    source: Path, table: ForeignTable, targets: dict[str, TargetType], nulls: tuple[str, ...]
+    source: Path,
+    table: ForeignTable,
+    targets: dict[str, TargetType],
+    nulls: tuple[str, ...],
+    looks: list[ColumnLook] | None,
 ) -> pa.Schema:
     """The schema of the shards; for text, the whole file is read to guess it."""
     if not table.is_text:
@@ -129,17 +139,17 @@ def _shard_schema(
             fields.append(field.with_type(type_))
         return pa.schema(fields, metadata=table.fields.metadata)
     guesses = [Guess("string") if name in targets else Guess() for name in table.fields.names]
+    seen = [ColumnLook(name) for name in table.fields.names]
     with closing(table.batches()) as batches:
         for arrays in batches:
             for column, array in enumerate(arrays):
+                seen[column].update(array, nulls)
                 if guesses[column].family != "string":
                     guesses[column] = guesses[column].join(guess(array, nulls))
-    return pa.schema(
-        [
-            (name, targets[name].type if name in targets else guessed.type)
-            for name, guessed in zip(table.fields.names, guesses)
-        ]
-    )
+    types = [targets[name].type if name in targets else g.type for name, g in zip(table.fields.names, guesses)]
+    if looks is not None:
+        looks += [look.of_type(type_) for look, type_ in zip(seen, types)]
+    return pa.schema(list(zip(table.fields.names, types)))
 
 
 def _converted(

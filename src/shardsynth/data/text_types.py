@@ -30,7 +30,8 @@ _PATTERNS = {
     "bool": r"^(?i:true|false)$",
     "int": rf"^-?{_INTEGER}$",
     "float": rf"^(?:-?{_INTEGER}|[+-]?(?:{_INTEGER}\.\d*|\.\d+)(?:{_EXPONENT})?"
-    rf"|[+-]?{_INTEGER}{_EXPONENT}|(?i:[+-]?inf(?:inity)?))$",
+    rf"|[+-]?{_INTEGER}[eE][+-]\d+|(?i:[+-]?inf(?:inity)?))$",  # 1E10 is a code
+    "time": r"^(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?$",
     "date": rf"^{_DATE}$",
     "timestamp": rf"^{_DATE}(?:{_CLOCK})?$",
     "zoned": rf"^{_DATE}{_CLOCK}{_ZONE}$",
@@ -62,7 +63,7 @@ class Guess:
             family = families.pop() if families else "null"
         else:
             family = _WIDER.get(frozenset(families), "string")
-        if family not in ("timestamp", "zoned"):
+        if family not in ("timestamp", "zoned", "time"):
             return Guess(family, 0, family == "date" and (self.far or other.far))
         return Guess(family, max(self.digits, other.digits), self.far or other.far)
 
@@ -74,6 +75,8 @@ class Guess:
                 return pa.string()
             unit = "ms" if self.digits <= 3 else "us" if self.digits <= 6 else "ns"
             return pa.timestamp(unit, "UTC" if self.family == "zoned" else None)
+        if self.family == "time":
+            return pa.time32("ms") if self.digits <= 3 else pa.time64("us")
         plain = {"null": pa.null(), "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "date": pa.date32()}
         return plain.get(self.family, pa.string())
 
@@ -109,6 +112,10 @@ def _checked(family: str, values: pa.Array) -> Guess:
             # An integer that int64 cannot hold is a code: as a float it would lose digits.
             values.filter(pc.match_substring_regex(values, r"^-?\d{19,}$")).cast(pa.int64())
             return Guess("float")
+        if family == "time":
+            dot = pc.find_substring(values, ".")
+            digits = pc.if_else(pc.less(dot, 0), 0, pc.subtract(pc.subtract(pc.binary_length(values), dot), 1))
+            return Guess(family, pc.max(digits).as_py())
         bare = pc.replace_substring_regex(values, f"{_ZONE}$", "") if family == "zoned" else values
         dot = pc.find_substring(bare, ".")
         digits = pc.if_else(pc.less(dot, 0), 0, pc.subtract(pc.subtract(pc.binary_length(bare), dot), 1))
@@ -297,4 +304,10 @@ def _parse(texts: pa.Array, type_: pa.DataType, layout: str | None) -> pa.Array:
         return day.cast(pa.timestamp(type_.unit)).cast(type_)
     if pa.types.is_duration(type_):
         return texts.cast(pa.int64()).cast(type_)
+    if pa.types.is_decimal(type_):
+        # Arrow lets more digits before the point than the type has wrap around.
+        whole = pc.extract_regex(texts, r"^[+-]?0*(?P<whole>\d*)(?:\.\d*)?$").field("whole")
+        longest = pc.max(pc.binary_length(whole)).as_py() or 0
+        if longest > type_.precision - type_.scale:
+            raise pa.ArrowInvalid("has more digits than the type")
     return texts.cast(type_)

@@ -1,0 +1,107 @@
+"""What the columns of a text table look like: a line each for whoever imports it, without a value."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardsynth.data.learn_layout import Counted, date_forms, learn_number_layout
+
+#: Distinct texts of a column that are looked at.
+_MOST_TEXTS = 10_000
+_MOST_LINES, _MOST_KINDS = 200, 3
+#: Share of numbers from which on the other texts of a column are odd.
+_MOSTLY = 0.8
+_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}([., ]\d{3})+)([.,]\d*)?\s*%?")
+
+
+@dataclass
+class ColumnLook:
+    """What a column looks like.
+
+    Attributes:
+        name: The column's.
+        rows: Its rows.
+        missing: Those without a value.
+        points: Those with a lone point, which SAS writes for missing.
+        texts: Rows of each text, of the first distinct ones.
+        type: The type that it gets.
+    """
+
+    name: str
+    rows: int = 0
+    missing: int = 0
+    points: int = 0
+    texts: Counter[str] = field(default_factory=Counter)
+    type: pa.DataType | None = None
+
+    def update(self, array: pa.Array, nulls: Iterable[str]) -> None:
+        """Look at a batch of texts."""
+        self.rows += len(array)
+        trimmed = pc.utf8_trim_whitespace(array)
+        pairs = trimmed.value_counts()
+        absent = {None, "", *nulls}
+        for text, count in zip(pairs.field("values").to_pylist(), pairs.field("counts").to_pylist()):
+            if text in absent:
+                self.missing += count
+            elif text in self.texts or len(self.texts) < _MOST_TEXTS:
+                self.texts[text] += count
+            if text == ".":
+                self.points += count
+
+    def of_type(self, type_: pa.DataType) -> ColumnLook:
+        """The same column with its type."""
+        self.type = type_
+        return self
+
+    @property
+    def odd(self) -> str:
+        """What is odd about it, in words; empty where nothing is."""
+        if self.type is None or not self.texts:
+            return "" if self.rows == 0 or self.texts else "no value"
+        if not pa.types.is_string(self.type):
+            return f"{self.points / self.rows:.1%} are a lone point: missing" if self.points else ""
+        counted = Counted.of(list(self.texts), np.array(list(self.texts.values()), np.int64))
+        forms = date_forms(counted)
+        if forms:
+            return f"dates as text, {' or '.join(forms[:2])}: init will take them for dates"
+        if learn_number_layout(counted) is not None:
+            return f"numbers as text{self._others(of_all=False)}: init will take them for numbers"
+        numbers = sum(count for text, count in self.texts.items() if _NUMBER.fullmatch(text))
+        share = numbers / sum(self.texts.values())
+        if share >= _MOSTLY and not any(re.match(r"0\d", text) for text in self.texts):
+            return f"{share:.0%} numbers{self._others(of_all=True)}: if these mean missing, name them by --null"
+        return ""
+
+    def _others(self, *, of_all: bool) -> str:
+        """The forms of the texts that are no plain numbers."""
+        rows: Counter[str] = Counter()
+        for text, count in self.texts.items():
+            plain = re.fullmatch(r"[+-]?\d+(\.\d*)?", text) if not of_all else _NUMBER.fullmatch(text)
+            if plain is None:
+                rows[re.sub(r"[^\W\d_]+", "a", re.sub(r"\d", "9", text))[:20]] += count
+        total = sum(self.texts.values())
+        shown = [f"{count / total:.0%} like {form!r}" for form, count in rows.most_common(_MOST_KINDS)]
+        return f", {', '.join(shown)}" if shown else ""
+
+
+def look_lines(looks: list[ColumnLook]) -> Iterator[str]:
+    """A table with a line per column: name, type, missing values, what is odd (every digit shown as 9)."""
+    if not looks:
+        return
+    width = min(max(len(look.name) for look in looks), 30)
+    types = [str(look.type) for look in looks]
+    wide = min(max(map(len, types)), 20)
+    odd = [look for look in looks if look.odd]
+    for look, type_ in list(zip(looks, types))[:_MOST_LINES]:
+        missing = f"{look.missing / max(look.rows, 1):.1%} missing" if look.missing else ""
+        yield f"{look.name:{width}}  {type_:{wide}}  {missing:14}  {look.odd}".rstrip()
+    if len(looks) > _MOST_LINES:
+        more = [look for look in odd if look in looks[_MOST_LINES:]]
+        yield f"and {len(looks) - _MOST_LINES} more columns, {len(more)} of them odd"
