@@ -12,7 +12,13 @@ import numpy as np
 import yaml
 
 from shardsynth.commands.old_config import OldConfig
-from shardsynth.commands.proposals import constraint_lines, one_line, proposed_lines, verified_proposals
+from shardsynth.commands.proposals import (
+    constraint_lines,
+    counts_in_order,
+    one_line,
+    proposed_lines,
+    verified_proposals,
+)
 from shardsynth.commands.written_columns import written_lines
 from shardsynth.data.column_names import said_by
 from shardsynth.data.column_roles import Finding
@@ -28,6 +34,7 @@ from shardsynth.standalone.files import human_bytes, write_atomic, write_json
 from shardsynth.standalone.locks import sole_writer
 from shardsynth.summaries.persons import Hashes, distinct_in, hash_persons
 from shardsynth.summaries.profile import Profile, ProfileOptions
+from shardsynth.summaries.rows import holdout_mask
 
 
 def write_job(
@@ -92,6 +99,10 @@ def _written_job(
     job: dict[str, Any] = {"input": source, **({"widen": True} if widen else {})}
     job |= _job(source, run_folder or f"runs/{output.stem}", metadata_file, groups, _anonymized(table, found))
     progress("looking for relations between columns")
+    counts = counts_in_order(metadata, profile.sample)
+    for name in counts:
+        nullable = {key: table["columns"][name][key] for key in ("range_is_nullable",) if key in table["columns"][name]}
+        table["columns"][name] = {"sdtype": "numerical", **nullable}
     persons = None
     if job.get("person"):
         persons = hash_persons(0, profile.sample.column(job["person"]), profile.sample_row_numbers)
@@ -106,8 +117,17 @@ def _written_job(
         yield f"primary key: {table['primary_key']!r}"
     for name in groups:
         yield f"the id {name!r} repeats: {_PERSON if name == groups[0] else 'several rows share one value'}"
+    for name in counts:
+        yield f"column {name!r}: counts something, since it keeps an order with another column (numerical)"
     if persons is not None and profile.rows == profile.sample.num_rows and (number := len(np.unique(persons))) < _FEW:
-        yield f"only {number} persons: a value that fewer than {_COMMON} have is not learned, so most columns cannot be"
+        held_out = holdout_mask(
+            job["seed"],
+            job["evaluate"]["holdout"],
+            0,
+            profile.rows,
+            profile.sample.column(job["person"]).combine_chunks(),
+        )
+        yield _of_few_persons(number, len(np.unique(persons[~held_out])))
     for name, finding in found.items():
         yield f"column {name!r}: {finding.reason} ({_what_becomes(finding)})"
     yield from written_lines(metadata, profile, dataset.schema)
@@ -149,6 +169,18 @@ _HEADER = """\
 # Models: autoregressive (the most faithful; trained, on CPUs too), gaussian_copula (fitted from counts, on CPUs),
 # copulagan, ctgan, tvae (trained; GPUs help).
 """
+
+
+def _of_few_persons(persons: int, training: int) -> str:
+    """What the terminal says of a table of few persons, of whom some are not in the holdout."""
+    said = f"only {persons} persons, {training} of them to learn from (the others are the holdout): a value that fewer "
+    said += f"than {_COMMON} have is not learned, "
+    if training >= _COMMON:
+        return said + "so most columns cannot be"
+    return said + (
+        "so nothing can be, and `shardsynth run` will refuse this table; it needs more persons, or, if each row is a "
+        "person of its own, a job without `person:`"
+    )
 
 
 def _mostly_rare(metadata: dict[str, Any], profile: Profile, persons: Hashes | None) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +12,12 @@ import pyarrow as pa
 import yaml
 
 from shardsynth.data.coding import TableCoder
+from shardsynth.data.column_names import said_by
 from shardsynth.data.columns import Column
+from shardsynth.data.metadata import TABLE
 from shardsynth.data.metadata import columns as columns_of
 from shardsynth.data.shards import Dataset, read_batches
-from shardsynth.data.values import Precision
+from shardsynth.data.values import Precision, kind_of
 from shardsynth.models.columns.formulas import DAY, DatePartRelation, LinearRelation
 from shardsynth.models.columns.guess_relations import guess_relations
 from shardsynth.models.columns.relations import Relation
@@ -80,6 +82,30 @@ class Proposals:
 
     relations: tuple[Any, ...] = ()
     orders: tuple[ProposedOrder, ...] = ()
+
+
+def counts_in_order(metadata: dict[str, Any], sample: pa.Table) -> list[str]:
+    """Columns of small whole numbers, told as ordered categories, that are counts: they lie below or above another one.
+
+    As numbers, they keep their order.
+
+    Args:
+        metadata: In SDV's V2 form.
+        sample: Row sample.
+    """
+    columns = columns_of(metadata, sample.schema)
+    table = metadata["tables"][TABLE]["columns"]
+    small = {
+        column.name
+        for column in columns
+        if table[column.name]["sdtype"] == "ordinal"
+        and kind_of(column.type) == "integer"
+        and not pa.types.is_dictionary(column.type)
+        and not said_by(column.name).code
+    }
+    numbers = [replace(c, sdtype="numerical", role="number") if c.name in small else c for c in columns]
+    found = {name for guess in guess_orders(numbers, sample) for name in (guess.low, guess.high)} & small
+    return [column.name for column in columns if column.name in found]
 
 
 def verified_proposals(

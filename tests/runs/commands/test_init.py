@@ -202,7 +202,28 @@ def test_a_column_of_mostly_rare_categories_is_named(tmp_path):
 
 def test_a_table_of_few_persons_is_told_before_it_is_run(tmp_path):
     rng = np.random.default_rng(5)
-    table = pa.table({"USUBJID": [f"01-{701 + n % 6}-{1000 + n % 6}" for n in range(240)], "value": rng.random(240)})
+    table = pa.table({"USUBJID": [f"01-{701 + n % 9}-{1000 + n % 9}" for n in range(240)], "value": rng.random(240)})
     said = list(write_job(str(write_shards(table, tmp_path / "d", 1)), tmp_path / "job.yaml", None))
-    assert any(line.startswith("only 6 persons") for line in said)
+    assert any(line.startswith("only 9 persons") and "most columns cannot be" in line for line in said)
     assert "701" not in (tmp_path / "job.metadata.json").read_text()
+
+
+def test_a_table_of_too_few_persons_is_told_that_it_will_be_refused(tmp_path):
+    rng = np.random.default_rng(5)
+    columns = {"USUBJID": [f"01-{1000 + n % 4}" for n in range(240)], "drug": rng.choice(["A", "B"], 240)}
+    said = list(write_job(str(write_shards(pa.table(columns), tmp_path / "d", 1)), tmp_path / "job.yaml", None))
+    (line,) = [line for line in said if line.startswith("only 4 persons")]
+    assert "`shardsynth run` will refuse this table" in line and "job without `person:`" in line
+
+
+def test_counts_that_lie_below_each_other_are_numbers_in_order(tmp_path):
+    """Visits that were kept and planned, of a few values: as ordered categories they would not keep their order."""
+    rng = np.random.default_rng(6)
+    planned = rng.integers(1, 7, 800)
+    kept = np.maximum(0, planned - np.minimum(rng.poisson(0.6, 800), planned))
+    grade = rng.integers(1, 6, 800)
+    table = pa.table({"kept": kept, "planned": planned, "grade": grade, "x": rng.normal(size=800)})
+    said = list(write_job(str(write_shards(table, tmp_path / "d", 2)), tmp_path / "job.yaml", None))
+    assert "on all rows: kept <= planned: kept by the job's constraints" in said
+    described = json.loads((tmp_path / "job.metadata.json").read_text())["tables"]["table"]["columns"]
+    assert [described[name]["sdtype"] for name in ("kept", "planned", "grade")] == ["numerical", "numerical", "ordinal"]

@@ -35,6 +35,8 @@ _FEWEST_ROWS = 30
 _BROKEN_INSTANTS, _BROKEN_ROWS, _BROKEN_SHARE = 1.0, 5.0, 0.02
 #: Of numbers: distinct values that each column needs; a gap below a tenth of the median gap is a small one.
 _DISTINCT = 8
+#: The same of counts, which are equal on this share of the rows (visits that were planned, and those that were kept).
+_DISTINCT_COUNTS, _EQUAL_COUNTS = 5, 0.05
 #: Distinct values of two columns that are equal wherever both are present.
 _DISTINCT_EQUAL = 3
 #: Of numbers: the share of small gaps that is evidence by itself; with this rank correlation, fewer are enough.
@@ -164,7 +166,8 @@ def _one_quantity(low: Floats, high: Floats, gap: Floats, *, often: bool) -> boo
         gap: Their differences.
         often: Whether many rows would break the order if the columns were independent.
     """
-    if min(len(np.unique(low)), len(np.unique(high))) < _DISTINCT:
+    distinct = min(len(np.unique(low)), len(np.unique(high)))
+    if distinct < _DISTINCT_COUNTS or (distinct < _DISTINCT and float((gap == 0).mean()) < _EQUAL_COUNTS):
         return False
     # Where both are at their minimum (two counts that are zero), equal values are no evidence.
     told = (low > low.min()) | (high > high.min())
