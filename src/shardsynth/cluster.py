@@ -11,7 +11,11 @@ from shardsynth.errors import did_you_mean
 from shardsynth.options import Options, row_count
 
 #: The stages of a run, in order.
-STAGES = ("profile", "profile_merge", "count", "count_merge", "fit", "sample", "score", "merge", "report")
+#: Stages that only a job of several tables has: they bring the rows of each subject together.
+GATHERING = ("partition", "gather", "gather_merge")
+#: The stages of a job of one table.
+ONE_TABLE = ("profile", "profile_merge", "count", "count_merge", "fit", "sample", "score", "merge", "report")
+STAGES = (*GATHERING, *ONE_TABLE)
 
 
 class Resources(Options):

@@ -35,6 +35,8 @@ _DP_OPTIONS = {
     "gaussian_copula": {"locales"},
 }
 _BASE_60 = re.compile(r"^[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?$")
+#: A name that becomes a folder.
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
 _TIMES = re.compile(r"^(\d+(\.\d+)?)\s*x$")
 
 
@@ -214,10 +216,27 @@ class Privacy(_Options):
     delta: float = Field(1e-6, gt=0, lt=1, description="Probability with which the guarantee may fail; under 1/rows.")
 
 
+class TableEntry(_Options):
+    """One of the tables of a job of several tables."""
+
+    input: Union[str, List[str]] = Field(description="Folder, glob, file or list of its Parquet shards.")
+    orphans: Literal["error", "drop"] = Field(
+        "error",
+        description="Rows whose owner is not there, or that name none: an `error` that says how many, or `drop` them.",
+    )
+
+
 class Job(_Options):
     """One job: shards in, models, synthetic shards and a report out."""
 
-    input: Union[str, List[str]] = Field(description="Folder, glob, file or list of Parquet shards.")
+    input: Union[str, List[str]] = Field(
+        "", description="Folder, glob, file or list of Parquet shards; or `tables`, one of the two is needed."
+    )
+    tables: Dict[str, TableEntry] = Field(
+        default_factory=dict,
+        description="In place of `input`, tables that belong together: name -> `{input: SHARDS, orphans: error|drop}`, or the shards "
+        "alone. `metadata` says their keys and relationships; of a single table, its `sequence_key`.",
+    )
     output: str = Field(description="The run directory.")
     widen: bool = Field(
         False,
@@ -283,6 +302,18 @@ class Job(_Options):
     )
     cluster: Cluster = Field(Cluster(), description="Where the tasks run.")
 
+    @field_validator("tables", mode="before")
+    @classmethod
+    def _tables(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for name in value:
+            if not isinstance(name, str) or not _NAME.match(name):
+                raise ValueError(
+                    f"the name {str(name)[:100]!r} becomes a folder: use letters, digits, '_', '-' and '.'"
+                )
+        return {name: {"input": entry} if isinstance(entry, (str, list)) else entry for name, entry in value.items()}
+
     @field_validator("models", mode="before")
     @classmethod
     def _models(cls, value: Any) -> Any:
@@ -298,11 +329,17 @@ class Job(_Options):
 
     @model_validator(mode="after")
     def _check(self) -> Job:
-        if isinstance(self.input, list) and not self.input:
-            raise ValueError("input: the list is empty; name at least one shard")
-        if not all(path.strip() for path in ([self.input] if isinstance(self.input, str) else self.input)):
-            raise ValueError("input: a path is empty; wanted a folder, glob or file")
-        paths = {"input": self.input, "output": self.output, "metadata": self.metadata, **self.pseudonymize}
+        if self.tables and self.input:
+            raise ValueError("input and tables exclude each other; leave input out")
+        if not self.tables and "input" not in self.model_fields_set:
+            raise ValueError("the key 'input' is missing")
+        inputs = {f"tables.{name}.input": entry.input for name, entry in self.tables.items()} or {"input": self.input}
+        for key, value in inputs.items():
+            if isinstance(value, list) and not value:
+                raise ValueError(f"{key}: the list is empty; name at least one shard")
+            if not all(path.strip() for path in ([value] if isinstance(value, str) else value)):
+                raise ValueError(f"{key}: a path is empty; wanted a folder, glob or file")
+        paths = {**inputs, "output": self.output, "metadata": self.metadata, **self.pseudonymize}
         for key, value in paths.items():
             if any("\0" in path for path in ([value] if isinstance(value, str) else value or [])):
                 raise ValueError(f"{key}: a path cannot hold a NUL character; leave it out")
@@ -411,6 +448,7 @@ class Job(_Options):
             del data["person"]  # the plans of jobs without persons stay what they were
         if not self.learn_personal:
             del data["learn_personal"]
+        del data["input" if self.tables else "tables"]
         return data
 
     def to_yaml(self) -> str:
@@ -509,7 +547,7 @@ def _model(name: str, options: Any) -> Any:
     options = dict(options or {}) if isinstance(options, (dict, type(None))) else options
     if not isinstance(options, dict):
         raise ValueError(f"models.{name}: wanted a mapping of options, found {type(options).__name__}")
-    if not re.match(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", name):
+    if not _NAME.match(name):
         raise ValueError(f"models: the name {name[:100]!r} becomes a folder: use letters, digits, '_', '-' and '.'")
     family = options.pop("model", name)
     if family not in FAMILIES:

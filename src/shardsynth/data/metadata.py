@@ -234,14 +234,14 @@ def read(path: str | Path, schema: pa.Schema, *, validate: bool = True) -> dict[
         found = len(tables) if isinstance(tables, dict) else type(tables).__name__
         raise MetadataError(f"{path}: wanted metadata of one table, found {found}")
     name = next(iter(tables))
-    without_sdv = not validate and data.get("METADATA_SPEC_VERSION") == "V2" and _is_plain(tables[name])
+    without_sdv = not validate and data.get("METADATA_SPEC_VERSION") == "V2" and is_plain(tables[name])
     table = dict(tables[name]) if without_sdv else table_of(_loaded(path, data, name))
-    _check_columns(path, table["columns"], schema)
+    check_columns(path, table["columns"], schema)
     table["columns"] = {name: table["columns"][name] for name in schema.names}
     return {"tables": {TABLE: table}, "relationships": [], "METADATA_SPEC_VERSION": "V2"}
 
 
-def _is_plain(table: Any) -> bool:
+def is_plain(table: Any) -> bool:
     """Whether a table of V2 metadata has the form that this module can read without SDV."""
     described = table.get("columns") if isinstance(table, dict) else None
     return isinstance(described, dict) and all(
@@ -282,7 +282,8 @@ def _upgraded(data: dict[str, Any]) -> Any:
         return Metadata.upgrade_metadata(str(file))
 
 
-def _check_columns(path: Path, described: dict[str, Any], schema: pa.Schema) -> None:
+def check_columns(path: Path, described: dict[str, Any], schema: pa.Schema) -> None:
+    """MetadataError where the columns of metadata are not those of the shards, or cannot have their sdtypes."""
     for name in schema.names:
         if name not in described:
             raise MetadataError(

@@ -17,7 +17,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from shardsynth.cluster import GATHERING
 from shardsynth.data.columns import schema_from_text, schema_to_text
+from shardsynth.data.relations import TableTree
 from shardsynth.data.shards import Dataset, Shard
 from shardsynth.errors import JobError, MetadataError
 from shardsynth.job import STAGES, Job, ModelEntry
@@ -54,8 +56,8 @@ __all__ = [
     "StageTasks",
     "Task",
 ]
-__all__ += ["files_read", "make_plan", "metadata_digest", "pack_pieces", "part_tasks", "replica_group", "replicas"]
-__all__ += ["single_files", "split_range"]
+__all__ += ["InputTable", "TablesPlan", "files_read", "make_plan", "metadata_digest", "pack_pieces", "part_tasks"]
+__all__ += ["replica_group", "replicas", "single_files", "split_range"]
 
 PLAN_VERSION = 2
 #: Version 1 has an entry for every task.
@@ -63,6 +65,9 @@ _READABLE = (1, PLAN_VERSION)
 CHUNK_ROWS = 50_000
 #: Stages whose outputs are intermediates, and the stages that read them.
 READ_BY = {
+    "partition": ("gather",),
+    "gather": ("gather_merge", "profile", "count", "fit", "merge"),
+    "gather_merge": ("profile", "profile_merge", "count", "count_merge", "fit", "sample", "score", "merge", "report"),
     "profile": ("profile_merge",),
     "profile_merge": ("count", "count_merge", "fit", "sample", "score", "merge", "report"),
     "count": ("count_merge",),
@@ -92,6 +97,63 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class InputTable:
+    """One of several tables.
+
+    Attributes:
+        name: Its name.
+        schema: Arrow schema of its shards and of its parts.
+        first: Number of its first shard in the plan.
+        last: Number of its last shard + 1.
+    """
+
+    name: str
+    schema: pa.Schema
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class TablesPlan:
+    """What the plan of a job of several tables has besides.
+
+    Attributes:
+        tables: The tables that are in files, in the job's order.
+        tree: How they hang together.
+        subjects: Number of subjects of the input.
+        buckets: Number of files into which each table is gathered; all rows of a subject are in files of one number.
+        part_subjects: Subjects of an output part.
+    """
+
+    tables: tuple[InputTable, ...]
+    tree: TableTree
+    subjects: int
+    buckets: int
+    part_subjects: int
+
+    def table(self, name: str) -> InputTable:
+        """One of the tables."""
+        return next(table for table in self.tables if table.name == name)
+
+    def table_of(self, shard: int) -> InputTable:
+        """The table that a shard belongs to."""
+        return next(table for table in self.tables if table.first <= shard < table.last)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        tables = [[t.name, schema_to_text(t.schema), t.first, t.last] for t in self.tables]
+        numbers = {"subjects": self.subjects, "buckets": self.buckets, "part_subjects": self.part_subjects}
+        return {"tables": tables, "tree": self.tree.to_json(), **numbers}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TablesPlan:
+        """Inverse of ``to_json``."""
+        tables = tuple(InputTable(name, schema_from_text(text), a, b) for name, text, a, b in data["tables"])
+        tree = TableTree.from_json(data["tree"])
+        return cls(tables, tree, data["subjects"], data["buckets"], data["part_subjects"])
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that a task needs besides the data.
 
@@ -99,13 +161,14 @@ class Plan:
         job: The job as parsed.
         shards: Input shards as they were when the job was planned.
         schema: Arrow schema of the input and of the output.
-        rows: Synthetic rows per model.
+        rows: Synthetic rows per model; of several tables, subjects.
         chunk_rows: Rows of a stock model that share one seed.
         tasks: Tasks of every stage.
         image: Facts about the image that the tasks run in, or None; not part of the identity.
         metadata: SHA-256 of the job's metadata file, or None where the job names none.
         sampling: The rows of a fitted model that this plan makes; None for the plan of a job.
         notes: What the rows contradict in the metadata; not part of the identity.
+        tables: What a job of several tables has besides; None for a job of one table.
     """
 
     job: Job
@@ -118,6 +181,12 @@ class Plan:
     metadata: str | None = None
     sampling: Sampling | None = None
     notes: tuple[str, ...] = ()
+    tables: TablesPlan | None = None
+
+    @property
+    def part_size(self) -> int:
+        """Rows of an output part; of several tables, its subjects."""
+        return self.job.sample.rows_per_shard if self.tables is None else self.tables.part_subjects
 
     @property
     def input_rows(self) -> int:
@@ -127,11 +196,11 @@ class Plan:
     @property
     def n_parts(self) -> int:
         """Number of output parts per model; an empty table is one empty part."""
-        return max(1, -(-self.rows // self.job.sample.rows_per_shard))
+        return max(1, -(-self.rows // self.part_size))
 
     def part_rows(self, index: int) -> range:
-        """Global row numbers of one output part."""
-        size = self.job.sample.rows_per_shard
+        """Global row numbers of one output part; of several tables, its subjects."""
+        size = self.part_size
         start = 0 if self.sampling is None else self.sampling.first_row
         return range(start + index * size, start + min((index + 1) * size, self.rows))
 
@@ -153,7 +222,10 @@ class Plan:
         models = list(self.job.models)
         chooses_candidate = stage == "fit" and model in self.job.models and replicas(self.job.models[model]) > 1
         return {
-            "profile": [],
+            "partition": [],
+            "gather": [("partition", "")],
+            "gather_merge": [("gather", "")],
+            "profile": [] if self.tables is None else [("gather_merge", "")],
             "profile_merge": [("profile", "")],
             "count": [("profile_merge", "")],
             "count_merge": [("count", "")],
@@ -182,13 +254,17 @@ class Plan:
             "schema": schema_to_text(self.schema),
             "rows": self.rows,
             "chunk_rows": self.chunk_rows,
-            "tasks": {stage: tasks_to_json(tasks) for stage, tasks in self.tasks.items()},
+            "tasks": {
+                stage: tasks_to_json(tasks) for stage, tasks in self.tasks.items() if tasks or stage not in GATHERING
+            },
             **({"image": self.image} if self.image else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
             **({"metadata": self.metadata} if self.metadata else {}),
             **({"sampling": dataclasses.asdict(self.sampling)} if self.sampling else {}),
+            **({"tables": self.tables.to_json()} if self.tables else {}),
         }
         parts = [outcome, data["shards"], data["rows"], data["chunk_rows"], self.metadata]
+        parts += [data["tables"]] if self.tables else []
         if self.sampling is not None:
             asked = json.dumps([self.sampling.asked, self.sampling.first_row])
             return {"identity": hashlib.sha256(asked.encode("utf-8")).hexdigest(), **data}
@@ -215,7 +291,8 @@ class Plan:
 
     @classmethod
     def _from_json(cls, data: dict[str, Any]) -> Plan:
-        tasks = {stage: tasks_from_json(stage, entries) for stage, entries in data["tasks"].items()}
+        entries = {**{stage: [] for stage in GATHERING}, **data["tasks"]}
+        tasks = {stage: tasks_from_json(stage, entries[stage]) for stage in entries}
         plan = cls(
             Job.planned(data["job"], "plan.json"),
             tuple(Shard.from_json(shard) for shard in data["shards"]),
@@ -227,9 +304,12 @@ class Plan:
             data.get("metadata"),
             Sampling(**data["sampling"]) if data.get("sampling") is not None else None,
             tuple(data.get("notes", [])),
+            TablesPlan.from_json(data["tables"]) if data.get("tables") is not None else None,
         )
         for stage in STAGES:
-            check_tasks(tasks[stage], set(plan.job.models), plan.n_parts, [len(s.group_rows) for s in plan.shards])
+            bucketed = plan.tables is not None and stage in ("gather", "profile", "count")
+            parts = plan.tables.buckets if plan.tables is not None and bucketed else plan.n_parts
+            check_tasks(tasks[stage], set(plan.job.models), parts, [len(s.group_rows) for s in plan.shards])
         return plan
 
 
@@ -292,6 +372,20 @@ def make_plan(job: Job, dataset: Dataset, cpus: int | dict[str, int], metadata: 
     for stage in ("profile", "count"):
         tasks[stage] = [Task(stage, index, pieces=pieces) for index, pieces in enumerate(packs)]
         tasks[f"{stage}_merge"] = [Task(f"{stage}_merge", 0)]
+    add_model_tasks(plan, tasks, threads)
+    staged = {stage: StageTasks(tasks[stage]) for stage in STAGES}
+    return Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, staged, metadata=metadata)
+
+
+def add_model_tasks(plan: Plan, tasks: dict[str, list[Block]], threads: Mapping[str, int]) -> None:
+    """Add the tasks of all models: from their fits to the report.
+
+    Args:
+        plan: The plan, without these tasks.
+        tasks: They are added to it, by stage.
+        threads: Threads of each fit, by model.
+    """
+    job = plan.job
     parts = 0  # tasks of all models before, of `sample` and of `score`
     for number, model in enumerate(job.models):
         candidates = replicas(job.models[model])
@@ -304,8 +398,6 @@ def make_plan(job: Job, dataset: Dataset, cpus: int | dict[str, int], metadata: 
         parts += len(part_tasks("sample", model, parts, plan.n_parts, job.sample.tasks))
         tasks["merge"].append(Task("merge", number, model))
     tasks["report"] = [Task("report", 0)]
-    staged = {stage: StageTasks(tasks[stage]) for stage in STAGES}
-    return Plan(job, dataset.shards, dataset.schema, rows, chunk_rows, staged, metadata=metadata)
 
 
 def _check_survival(job: Job, schema: pa.Schema) -> None:

@@ -35,6 +35,7 @@ from shardsynth.planning.personal import check_personal, with_personal_columns
 from shardsynth.planning.plan import Plan, make_plan, metadata_digest
 from shardsynth.planning.quotas import check_quotas
 from shardsynth.planning.survival import check_event_codes
+from shardsynth.planning.tables import open_tables, plan_tables
 from shardsynth.standalone.cpus import available_cpus
 
 
@@ -50,6 +51,8 @@ def checked_plan(job: Job, image: dict[str, Any] | None = None, fit_cpus: dict[s
         InputError: The job or the shards are wrong.
     """
     _check_output(job)
+    if job.tables:
+        return replace(checked_tables_plan(job, fit_cpus, runs_here=image is None), image=image)
     try:
         dataset = open_shards(job.input, widen=job.widen)
     except ShardError as error:
@@ -58,6 +61,20 @@ def checked_plan(job: Job, image: dict[str, Any] | None = None, fit_cpus: dict[s
     cpus = fit_cpus or job.cluster.workers or available_cpus()
     plan = make_plan(job, dataset, cpus, metadata_digest(job))
     return replace(plan, image=image, notes=tuple(notes))
+
+
+def checked_tables_plan(job: Job, fit_cpus: dict[str, int] | None, *, runs_here: bool) -> Plan:
+    """Check a job of several tables and plan it; arguments and errors as ``checked_plan`` and ``check_job``."""
+    _check_output_outside_input(job)
+    opened = open_tables(job)
+    for dataset in opened.datasets.values():
+        check_room_for_job(job, dataset)
+        _check_models(job, dataset.schema, None)
+    if runs_here and find_spec("torch") is None:
+        raise JobError(
+            "tables: the autoregressive model needs torch, not installed here: pip install 'shardsynth[all]'"
+        )
+    return plan_tables(job, opened, fit_cpus or job.cluster.workers or available_cpus(), metadata_digest(job))
 
 
 def check_job(job: Job, dataset: Dataset, *, runs_here: bool = True) -> list[str]:
@@ -136,7 +153,8 @@ def _check_output(job: Job) -> None:
 def _check_output_outside_input(job: Job) -> None:
     """JobError for a run directory inside an input folder: the next run would read its samples as shards."""
     output = Path(job.output).absolute()
-    for item in [job.input] if isinstance(job.input, str) else job.input:
+    inputs = [entry.input for entry in job.tables.values()] or [job.input]
+    for item in (path for source in inputs for path in ([source] if isinstance(source, str) else source)):
         folder = Path(item).absolute()
         inside = output.relative_to(folder).parts if folder == output or folder in output.parents else None
         if inside is not None and folder.is_dir() and not any(part.startswith(("_", ".")) for part in inside):

@@ -68,9 +68,9 @@ class Committed:
     def rows(self, plan: Plan) -> int:
         """Rows that the committed tasks read or made."""
         tasks = plan.tasks[self.stage]
-        if self.stage in ("sample", "score") and plan.rows < 2**62 // max(1, plan.job.sample.rows_per_shard):
+        if self.stage in ("sample", "score") and plan.rows < 2**62 // max(1, plan.part_size):
             edges = _edges(tasks)
-            size = plan.job.sample.rows_per_shard
+            size = plan.part_size
             rows = np.minimum(edges[:, 1] * size, plan.rows) - np.minimum(edges[:, 0] * size, plan.rows)
             return int(rows[self.has].sum())
         return sum(task_rows(plan, tasks[index]) for index in self)
@@ -80,8 +80,10 @@ def task_rows(plan: Plan, task: Task) -> int:
     """Rows that a task reads or makes."""
     if task.pieces:
         return sum(piece.rows for piece in task.pieces)
-    size = plan.job.sample.rows_per_shard
+    size = plan.part_size
     first, last = task.parts
+    if plan.tables is not None and task.stage in ("gather", "profile", "count"):  # parts are buckets
+        return plan.input_rows * (last - first) // plan.tables.buckets
     return max(0, min(last * size, plan.rows) - min(first * size, plan.rows))
 
 
@@ -99,7 +101,8 @@ def recorded(run: RunDir, plan: Plan) -> dict[str, Committed]:
     for model in plan.job.models:
         of_model = _of_model(plan, model)
         if sampled[of_model].any():
-            names = _names(run.samples(model))
+            folder = run.samples(model)
+            names = _names(folder if plan.tables is None else folder / plan.tables.tables[0].name)
             present = _with_number(iter([_parts(names)]), plan.n_parts)
             for index, number, name in _unnamed(names, present, edges, of_model):
                 present[number] = sampled[index] and _is_of_record(run, index, name)

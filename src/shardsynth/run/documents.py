@@ -47,6 +47,7 @@ class PlanFile(_Document):
     notes: List[str] = []
     metadata: Optional[str] = None
     sampling: Optional[_Sampling] = None
+    tables: Optional[Dict[str, Any]] = None
 
 
 class FirstSamplingPlan(_Document):

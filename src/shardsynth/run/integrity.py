@@ -17,7 +17,7 @@ from shardsynth.run.schedule import Group, missing_tasks, needs_any
 from shardsynth.standalone.files import is_no_space, sha256_of, tidy_away
 
 #: Intermediates that a merge reads and deletes: a damaged one matters only while the merge is missing.
-_READ_ONCE = ("profile", "count", "score")
+_READ_ONCE = ("partition", "profile", "count", "score")
 #: Stages of a run under differential privacy whose outputs cannot be made again.
 _NOISY = ("count_merge", "fit")
 

@@ -28,12 +28,13 @@ from shardsynth.standalone.files import no_space_is_clear
 StageFunction = Callable[[Artifacts, Task, Attempt, Progress], dict[str, Any]]
 
 
-def stage_function(stage: str, *, of_model: bool = False) -> StageFunction:
+def stage_function(stage: str, *, of_model: bool = False, of_tables: bool = False) -> StageFunction:
     """The function of a stage; only the module of this stage is imported.
 
     Args:
         stage: The stage.
         of_model: Whether the plan is one of `shardsynth sample`.
+        of_tables: Whether it is one of several tables.
 
     Raises:
         ValueError: There is no such stage.
@@ -41,6 +42,7 @@ def stage_function(stage: str, *, of_model: bool = False) -> StageFunction:
     if stage not in STAGES:
         raise ValueError(f"no stage is called {stage!r}")
     module = "model_rows" if of_model else stage.removesuffix("_merge")
+    module = f"tables.{module}" if of_tables else module
     function: StageFunction = getattr(import_module(f"shardsynth.stages.{module}"), stage)
     return function
 
@@ -79,9 +81,10 @@ class TaskRunner:
                 no_space_is_clear(*_space_needed(self.run, self.plan, task)),
                 damage_is_named(self.plan, self.run, task),
             ):
-                return stage_function(stage, of_model=self.plan.sampling is not None)(
-                    self.artifacts, task, attempt, progress
+                function = stage_function(
+                    stage, of_model=self.plan.sampling is not None, of_tables=self.plan.tables is not None
                 )
+                return function(self.artifacts, task, attempt, progress)
         except Exception:
             # Another attempt may have committed in the meantime, and deleted what this one was reading.
             record = self.run.committed(stage, index)

@@ -25,8 +25,9 @@ MOST_ELEMENTS = 2000
 _MOST_LONGER = 3
 #: Rows a second of one thread, rather too low. Only the packing and the printed estimate depend on these rates.
 _NATIVE_RATES = {"profile": 200_000, "count": 100_000, "sample": 400_000, "score": 200_000}
+_NATIVE_RATES.update({"partition": 300_000, "gather": 200_000})  # of several tables
 _STOCK_SAMPLE_RATE = 15_000
-_FIXED_SECONDS = {"profile_merge": 60, "count_merge": 60, "fit": 120, "merge": 60, "report": 60}
+_FIXED_SECONDS = {"gather_merge": 60, "profile_merge": 60, "count_merge": 60, "fit": 120, "merge": 60, "report": 60}
 _TRAINING_SECONDS = 3600
 _STARTING_SECONDS = 3.0
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shardsynth.cluster import ONE_TABLE
 from shardsynth.errors import JobError
 from shardsynth.executors.slurm.container import PASS_ON, container_of
 from shardsynth.executors.slurm.ledger import Ledger
@@ -19,7 +20,7 @@ from shardsynth.executors.slurm.qsub_scripts import qsub_script, submit_with_qsu
 from shardsynth.executors.slurm.script import body, check_path, options, start_lines
 from shardsynth.executors.slurm.site import Site, limits_at, load_site, resources
 from shardsynth.executors.slurm.submit import plan_for_slurm
-from shardsynth.job import STAGES, Job, Resources
+from shardsynth.job import Job, Resources
 from shardsynth.planning.plan import Plan
 from shardsynth.run.cluster import keep, plan_kept
 from shardsynth.run.rundir import RunDir
@@ -102,8 +103,8 @@ def shipped_scripts() -> dict[str, str]:
     start = [*PASS_ON, *_FIND_PYTHON.splitlines()]
     where = ['run="${1:?usage: bash slurm/submit.sh RUN [MOST]}"', 'scripts="$(cd "$(dirname "$0")" && pwd)"', "shift"]
     arrays = [
-        Submission(stage, _ELEMENTS if stage in _DIVIDED else 1, STAGES[number - 1 : number] if number else ())
-        for number, stage in enumerate(STAGES)
+        Submission(stage, _ELEMENTS if stage in _DIVIDED else 1, ONE_TABLE[number - 1 : number] if number else ())
+        for number, stage in enumerate(ONE_TABLE)
     ]
     command = '--chdir="$PWD" --job-name="shardsynth-$name" "$scripts/stage.sbatch" "$run" "$name"'
     return {

@@ -150,9 +150,9 @@ class Network(nn.Module):  # type: ignore[misc]
         """
         # Columns of a group are put side by side: then a group is a slice, and is not copied.
         codes, orders = codes[self.by_group], self.place_by_group[orders]
-        context = _thinned(self.summed(self.embedded(codes, self.starts[self.by_group]), orders), dropout, random)
+        context = thinned(self.summed(self.embedded(codes, self.starts[self.by_group]), orders), dropout, random)
         bias, inner = self.inner_bias[self.by_group], self.inner[self.by_group]
-        hidden = _thinned(torch.relu(torch.baddbmm(bias, context, inner)), dropout, random)
+        hidden = thinned(torch.relu(torch.baddbmm(bias, context, inner)), dropout, random)
         counts = [len(columns) for columns, _ in self.groups]
         parts = zip(self.groups, hidden.split(counts), context.split(counts), codes.split(counts))
         losses: list[Tensor] = []
@@ -231,7 +231,7 @@ class Network(nn.Module):  # type: ignore[misc]
         return next((i, columns.index(column)) for i, (columns, _) in enumerate(self.groups) if column in columns)
 
 
-def _thinned(values: Tensor, dropout: float, random: torch.Generator | None) -> Tensor:
+def thinned(values: Tensor, dropout: float, random: torch.Generator | None) -> Tensor:
     """The values with dropout: a share of them (in 256ths) is 0, and the others are scaled up to keep the mean."""
     lost = round(256 * dropout)
     if not lost:

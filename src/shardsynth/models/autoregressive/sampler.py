@@ -175,7 +175,7 @@ class Sampler:
         weights = logits.sub_(logits.amax(0)).exp_()
         if self._classes is not None and not column:
             weights = self._classes.of_known(rows, weights)
-        return _nucleus(weights, self.top_p) if self.top_p < 1.0 else weights
+        return nucleus(weights, self.top_p) if self.top_p < 1.0 else weights
 
     def enter(self, rows: Rows, column: int, codes: Tensor) -> None:
         """Add a column of these codes int16[n] to the rows."""
@@ -393,7 +393,7 @@ def chosen(weights: Tensor, uniform: Tensor) -> Tensor:
     return passed.view(torch.uint8).sum(0, dtype=torch.int16).clamp_(max=size - 1)
 
 
-def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+def nucleus(weights: Tensor, top_p: float) -> Tensor:
     """Weights [size, n] of the most probable codes that together have the share ``top_p``; 0 for the others.
 
     Holtzman et al. 2020, "The curious case of neural text degeneration" (nucleus sampling).

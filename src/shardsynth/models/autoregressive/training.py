@@ -241,10 +241,11 @@ def columns_of(rows: Tensor, device: torch.device) -> Tensor:
 
 
 def _schedule(state: TrainingState, options: AutoregressiveOptions, per_round: int, most: int) -> Schedule:
-    return _of_checks(state.history[: state.step // per_round], options.patience, most, options.membership)
+    return schedule_of(state.history[: state.step // per_round], options.patience, most, options.membership)
 
 
-def _of_checks(history: Tensor, patience: int, most: int, membership: float) -> Schedule:
+def schedule_of(history: Tensor, patience: int, most: int, membership: float) -> Schedule:
+    """Schedule after the checks of a history, float32[checks, 4] as ``train`` returns it; see ``Schedule.of``."""
     losses, aucs, errors = history[:, 1:].T.tolist()
     advantages = [auc - error - 0.5 for auc, error in zip(aucs, errors)]
     return Schedule.of(losses, advantages, patience, most, membership - 0.5)
@@ -257,7 +258,7 @@ def bounded_by_attack(history: Tensor, options: AutoregressiveOptions) -> bool:
         history: What ``train`` returned.
         options: How it was trained.
     """
-    with_bound, without = (_of_checks(history, options.patience, 1 << 30, m) for m in (options.membership, math.inf))
+    with_bound, without = (schedule_of(history, options.patience, 1 << 30, m) for m in (options.membership, math.inf))
     return (with_bound.turn, with_bound.best) != (without.turn, without.best)
 
 

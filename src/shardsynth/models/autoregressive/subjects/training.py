@@ -1,0 +1,161 @@
+"""Training on subjects: batches of them, with all their rows in all tables; held-out subjects say when to stop.
+
+The rules are those of ``autoregressive.training``: the rate falls when the loss on held-out subjects has not improved,
+the weights that were best there are kept, and of these only such as tell little of who was trained on.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shardsynth.models.autoregressive.options import AutoregressiveOptions
+from shardsynth.models.autoregressive.subjects.families import Families
+from shardsynth.models.autoregressive.subjects.network import SubjectsNetwork, TableShape
+from shardsynth.models.autoregressive.training import LossAttack, Schedule, schedule_of
+from shardsynth.models.training.checkpoint import TrainingState, Watch
+
+#: Rows of a step, in all tables: from, to; and steps of an epoch that are aimed at.
+_ROWS, _STEPS = (128, 8192), 40
+#: Largest number of steps between two checks.
+_ROUND = 1000
+_WARM_UP = 50
+_CHECKED = 4_000
+_KNOWN = 3
+#: By the number of training rows: (below, width, dropout).
+_SIZES = ((5_000, 48, 0.4), (50_000, 64, 0.3), (500_000, 96, 0.2))
+_LARGE = (128, 0.1)
+#: Largest norm of a step's gradient.
+_LARGEST_GRADIENT = 5.0
+
+
+@dataclass(frozen=True)
+class SubjectsShape:
+    """Sizes of the network and of a step.
+
+    Attributes:
+        embedding: Width of the context.
+        hidden: Width of each column's hidden layer.
+        batch: Subjects of a step.
+        dropout: Share of the network that a step leaves out.
+    """
+
+    embedding: int
+    hidden: int
+    batch: int
+    dropout: float
+
+    @classmethod
+    def of(cls, options: AutoregressiveOptions, subjects: int, rows: int) -> SubjectsShape:
+        """For so many training subjects, with so many rows in all tables."""
+        width, dropout = next((size[1:] for size in _SIZES if rows < size[0]), _LARGE)
+        wanted = min(max(rows / _STEPS, _ROWS[0]), _ROWS[1])
+        batch = options.batch_size or max(4, round(wanted * subjects / max(rows, 1)))
+        embedding, hidden = options.embedding or width, options.hidden or width
+        return cls(embedding, hidden, min(batch, subjects), dropout if options.dropout is None else options.dropout)
+
+
+def train_subjects(
+    families: Families,
+    shapes: Mapping[str, TableShape],
+    options: AutoregressiveOptions,
+    shape: SubjectsShape,
+    *,
+    seed: int,
+    device: torch.device,
+    watch: Callable[[int, int], Watch],
+) -> tuple[SubjectsNetwork, Tensor]:
+    """Train on subjects.
+
+    Args:
+        families: The training subjects; the first ones are held out.
+        shapes: What the network needs to know of the tables.
+        options: How to train.
+        shape: Sizes of the network and of a step.
+        seed: Everything random follows from it.
+        device: Where to train.
+        watch: Makes the watch from the largest number of steps and the number of steps per epoch.
+
+    Returns:
+        The network with the best weights, and float32[checks, 4] as ``training.train`` gives it, losses in nats per
+        subject.
+
+    Raises:
+        Saved: Asked to stop; all that the next step needs is in the checkpoint.
+    """
+    held_out = max(1, min(round(options.validation * len(families)), _CHECKED))
+    learned = np.arange(held_out, len(families)) if len(families) > held_out else np.arange(len(families))
+    checked = families.take(np.arange(held_out))
+    known = families.take(learned[: _KNOWN * held_out])
+    batch = max(1, min(shape.batch, len(learned)))
+
+    random = torch.Generator(device).manual_seed(seed)
+    network = SubjectsNetwork(shapes, shape.embedding, shape.hidden)
+    network = network.start(shapes, torch.Generator().manual_seed(seed)).to(device)
+    best = copy.deepcopy(network)
+
+    def scored(part: Families) -> Tensor:
+        return losses_of(network, part, device, 4 * batch)
+
+    attack = LossAttack.of(scored(checked), scored(known))
+    adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99))
+    steps_per_epoch = max(1, len(learned) // batch)
+    per_round = min(steps_per_epoch, _ROUND)
+    most = max(2, math.ceil(options.max_epochs * steps_per_epoch / per_round))
+    history = torch.zeros(most, 4, device=device)
+    state = TrainingState({"network": network, "best": best}, {"adam": adam}, random, history)
+    watching = watch(most * per_round, steps_per_epoch)
+    watching.begin(state)
+    schedule = _schedule(state, options, per_round, most)
+
+    order: NDArray[np.int64] | None = None
+    while state.step < schedule.end * per_round:
+        epoch, place = divmod(state.step, steps_per_epoch)
+        if order is None or place == 0:  # the seed is the epoch's: a resumed training finds it
+            order = np.random.default_rng([seed, 11, epoch]).permutation(learned)
+        chosen = families.take(order[place * batch : (place + 1) * batch])
+        rate = options.learning_rate * min(1.0, (state.step + 1) / _WARM_UP) * schedule.scale(state.step / per_round)
+        for group in adam.param_groups:
+            group["lr"] = rate
+
+        loss = network.losses(chosen, device, shape.dropout, random).mean()
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT * math.sqrt(float(loss.detach())))
+        adam.step()
+
+        number = state.step // per_round
+        state.history[number, 0] += loss.detach() / per_round
+        state.step += 1
+        if state.step % per_round == 0:
+            unseen = scored(checked)
+            state.history[number, 1] = unseen.mean()
+            state.history[number, 2:] = torch.stack(attack.auc(unseen, scored(known)))
+            schedule = _schedule(state, options, per_round, most)
+            if schedule.best == number:
+                best.load_state_dict(network.state_dict())
+            if schedule.turn == number + 1:
+                network.load_state_dict(best.state_dict())
+        watching.after(state)
+    return best.folded(shapes, shape.hidden), state.history[: schedule.end].cpu()
+
+
+def _schedule(state: TrainingState, options: AutoregressiveOptions, per_round: int, most: int) -> Schedule:
+    return schedule_of(state.history[: state.step // per_round], options.patience, most, options.membership)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def losses_of(network: SubjectsNetwork, families: Families, device: torch.device, batch: int) -> Tensor:
+    """Losses of subjects, float32[n], in nats."""
+    parts = [
+        network.losses(families.take(np.arange(first, min(first + batch, len(families)))), device)
+        for first in range(0, len(families), batch)
+    ]
+    return torch.cat(parts)
