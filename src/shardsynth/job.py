@@ -334,10 +334,10 @@ class Job(_Options):
         if not self.tables and "input" not in self.model_fields_set:
             raise ValueError("the key 'input' is missing")
         inputs = {f"tables.{name}.input": entry.input for name, entry in self.tables.items()} or {"input": self.input}
-        for key, value in inputs.items():
-            if isinstance(value, list) and not value:
+        for key, source in inputs.items():
+            if isinstance(source, list) and not source:
                 raise ValueError(f"{key}: the list is empty; name at least one shard")
-            if not all(path.strip() for path in ([value] if isinstance(value, str) else value)):
+            if not all(path.strip() for path in ([source] if isinstance(source, str) else source)):
                 raise ValueError(f"{key}: a path is empty; wanted a folder, glob or file")
         paths = {**inputs, "output": self.output, "metadata": self.metadata, **self.pseudonymize}
         for key, value in paths.items():

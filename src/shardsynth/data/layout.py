@@ -403,7 +403,7 @@ def comparable(schema: pa.Schema, index: str | None, name: str) -> bool:
 
 
 def name_of_end(start: str) -> str | None:
-    """The name, in small letters, of the end that belongs to a start: ``enddy`` of ``stdy``; None where it is no start."""
+    """Name of the end that belongs to a start, in small letters (``aeendy`` of ``AESTDY``); None for no start."""
     small = start.lower()
     for begin, end in (
         ("start", "end"),

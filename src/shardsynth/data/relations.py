@@ -212,8 +212,8 @@ def _with_implied_root(
     column = described[name].get("sequence_key")
     if column is None:
         raise MetadataError(
-            f"{path}: the only table has no sequence_key, the column that names the subjects; add it, or write `input:` "
-            "in place of `tables:`, which takes rows for independent"
+            f"{path}: the only table has no sequence_key, the column that names the subjects; add it, or write "
+            "`input:` in place of `tables:`, which takes rows for independent"
         )
     _check_column(path, name, "sequence_key", column, schemas)
     key = keys[name] if keys[name] != column else None
@@ -243,8 +243,8 @@ def _index(path: Path, name: str, table: Mapping[str, Any], schemas: Mapping[str
     _check_column(path, name, "sequence_index", column, schemas)
     if not is_ordered(schemas[name].field(column).type):
         raise MetadataError(
-            f"{path}: table {name!r}: sequence_index {column!r} is of type {schemas[name].field(column).type}; wanted a "
-            "number, a date or a timestamp: write the shards with such a type, or leave sequence_index out"
+            f"{path}: table {name!r}: sequence_index {column!r} is of type {schemas[name].field(column).type}; "
+            "wanted a number, a date or a timestamp: write the shards with such a type, or leave sequence_index out"
         )
     return str(column)
 

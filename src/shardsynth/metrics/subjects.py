@@ -1,7 +1,8 @@
 """Can a classifier tell synthetic from real subjects, by what they have in all tables?
 
 A subject is its root row and, of each column of its descendants, their count, mean and number of distinct values. Rows
-that are drawn one by one given their owner, or dealt to random owners, pass every figure of single tables: not this one.
+that are drawn one by one given their owner, or dealt to random owners, pass every figure of single tables, and not this
+one.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ def subjects_c2st(train: SubjectTable, holdout: SubjectTable, synthetic: Subject
         seed: Chooses subjects and folds.
 
     Returns:
-        ``auc`` with its 95 % interval ``low`` and ``high``, ``subjects`` of each side, ``giveaways``; and the same of two
-        halves of the training subjects (``real_halves``) and of the held-out ones (``holdout``).
+        ``auc`` with its 95 % interval ``low`` and ``high``, ``subjects`` of each side, ``giveaways``; and the same of
+        two halves of the training subjects (``real_halves``) and of the held-out ones (``holdout``).
     """
     if min(len(train.values), len(synthetic.values)) < 20:
         return {}

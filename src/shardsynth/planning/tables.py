@@ -58,8 +58,8 @@ def refuse_for_tables(job: Job) -> None:
     for name, model in job.models.items():
         if model.model != "autoregressive" or model.engine != "native":
             raise JobError(
-                f"models.{name}: {model.model} (engine {model.engine}) {_NOT_YET}: the native autoregressive model learns "
-                "several tables; leave the others out"
+                f"models.{name}: {model.model} (engine {model.engine}) {_NOT_YET}: the native autoregressive model "
+                "learns several tables; leave the others out"
             )
         for option in ("replicas", "balance", "order"):
             if option in model.options:
@@ -121,7 +121,8 @@ def plan_tables(job: Job, opened: OpenedTables, cpus: int | dict[str, int], meta
         cpus: As ``plan.make_plan``.
         metadata: Checksum of the metadata file.
     """
-    tables, shards = [], []
+    tables: list[InputTable] = []
+    shards: list[Shard] = []
     for name, dataset in opened.datasets.items():
         tables.append(InputTable(name, dataset.schema, len(shards), len(shards) + len(dataset.shards)))
         shards += dataset.shards

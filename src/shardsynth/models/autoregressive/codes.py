@@ -188,6 +188,16 @@ class BinnedColumn:
         borders = 0.5 * (marginal.hi[:-1] + marginal.lo[1:])
         return np.asarray(np.searchsorted(self.ends, np.searchsorted(borders, values, side="left"), side="right"))
 
+    def code_of_only(self, value: float) -> int | None:
+        """The code of a number that no other value has; None where there is none."""
+        marginal = _marginal(self.fit)
+        if self.fit.categories is not None:
+            return None
+        code = int(self.codes_of_values(np.array([value]))[0])
+        first = int(self.ends[code - 1]) if code else 0
+        own = slice(first, int(self.ends[code]))
+        return code if bool((marginal.lo[own] == value).all() and (marginal.hi[own] == value).all()) else None
+
     def _category_table(self, coder: ColumnCoder) -> Integers:
         """int64[values + 1]: code of each of the coder's categories, then of an unknown value; -1: protected."""
         assert coder.values is not None and self.fit.categories is not None

@@ -212,7 +212,7 @@ class Sampler:
         else:
             weights = self.weights(rows, column, calibrated=calibrated)
         if absent is not None:
-            weights = _with_absent(weights, absent)
+            weights = with_absent(weights, absent)
         probability = None
         if allowed is not None:
             total = weights.sum(0)
@@ -333,7 +333,7 @@ class Drawing:
             weights = balance_weights.to(self.sampler.device).double().expand(n, -1)
         absent = self._absent(rows, column)
         if absent is not None:
-            weights = _with_absent(weights.t(), absent).t()
+            weights = with_absent(weights.t(), absent).t()
         total = weights.sum(1)
         weights = weights if allowed is None else weights * allowed
         allowed_total = weights.sum(1)
@@ -349,7 +349,7 @@ class Drawing:
         return longer
 
 
-def _with_absent(weights: Tensor, absent: Tensor) -> Tensor:
+def with_absent(weights: Tensor, absent: Tensor) -> Tensor:
     """Weights [size, n] under which the last code is drawn where ``absent`` bool[n], and never elsewhere."""
     forced = torch.zeros_like(weights)
     forced[-1] = 1.0

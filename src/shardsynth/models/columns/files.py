@@ -18,7 +18,7 @@ from shardsynth.data.columns import schema_from_text
 from shardsynth.data.values import Precision, kind_of, plain_type
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.arrow_stream import is_plain_stream
-from shardsynth.models.columns.card import ModelCard, parsed, read_model_json
+from shardsynth.models.columns.card import Card, parsed, read_model_json
 from shardsynth.models.columns.checks import Array, check_arrays, starts
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
 from shardsynth.models.columns.ragged import Ragged
@@ -94,7 +94,7 @@ class ModelFile:
         return ModelError(f"{self.folder / name}: {what}; the file is damaged: fit or import the model again")
 
 
-def read_files(folder: Path, families: Sequence[str], title: str, newest: int, schema: type[ModelCard]) -> ModelFile:
+def read_files(folder: Path, families: Sequence[str], title: str, newest: int, schema: type[Card]) -> ModelFile:
     """Read what ``write_files`` wrote. Runs no code from the folder.
 
     Args:

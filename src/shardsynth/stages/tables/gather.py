@@ -106,8 +106,8 @@ def gather_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: P
         repeated = sum(part["repeated"][table.name] for part in parts)
         if repeated:
             raise InputError(
-                f"table {table.name}: the primary_key {table.key!r} repeats, or is missing, on {repeated:,} rows; wanted "
-                "a value of its own on each row: correct the metadata or the table"
+                f"table {table.name}: the primary_key {table.key!r} repeats, or is missing, on {repeated:,} rows; "
+                "wanted a value of its own on each row: correct the metadata or the table"
             )
         unnamed = sum(each["unnamed"] for each in dealt if each["table"] == table.name)
         unknown = sum(each["unknown"] for each in dealt if each["table"] == table.name)

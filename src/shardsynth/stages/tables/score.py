@@ -79,8 +79,8 @@ def score(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
         scored[name].save(attempt.output(view.run.score_part(task, "rows")))
     values = np.concatenate(kept) if kept else np.zeros((0, 0))
     archive.write(attempt.output(run.score_part(task, "subjects")), {"values": values})
-    found = {name: dict(each) for name, each in broken.items()}
-    return attempt.commit(rows=plan.part_rows(task.parts[1] - 1).stop - first, broken=found, rows_of_tables=rows_seen)
+    wrong = {name: dict(each) for name, each in broken.items()}
+    return attempt.commit(rows=plan.part_rows(task.parts[1] - 1).stop - first, broken=wrong, rows_of_tables=rows_seen)
 
 
 def sampled_tables(artifacts: Artifacts, model: str) -> Tables:

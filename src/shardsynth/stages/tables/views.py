@@ -1,7 +1,7 @@
 """The tables of a run, each as the run of one table that the summaries, the figures and the report know.
 
-A table in files has an *outer* view: its rows as they are, on which everything is scored. Every table of the tree has an
-*inner* one: the rows that a model learns (see ``data.layout``). Both have the column ``SUBJECT``, their person.
+A table in files has an *outer* view: its rows as they are, on which everything is scored. Every table of the tree has
+an *inner* one: the rows that a model learns (see ``data.layout``). Both have the column ``SUBJECT``, their person.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Bucket:
     inner: dict[str, pa.Table]
 
     def batches(self, view: View) -> Iterator[tuple[pa.RecordBatch, int, NDArray[np.bool_], Hashes]]:
-        """Batches of a view, the number of their first row, which rows are held out, and the hashes of their persons."""
+        """Batches of a view, the number of their first row, which rows are held out, hashes of their persons."""
         own = self.rows[view.table].rows if view.kind == "outer" else self.inner[view.table]
         subjects = pa.array(self.subjects[view.table])
         table = pa.Table.from_arrays([*own.columns, subjects], schema=view.plan.schema)

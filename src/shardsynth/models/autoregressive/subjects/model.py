@@ -4,13 +4,14 @@ Its folder has one folder a table, which is that of a model of this table alone,
 tables together.
 """
 
+# ruff: noqa: UP045
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Dict, List, Literal, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,7 @@ from shardsynth.models.autoregressive.network import Network
 from shardsynth.models.autoregressive.parameters import AutoregressiveParameters
 from shardsynth.models.autoregressive.sampler import places as uniforms
 from shardsynth.models.autoregressive.subjects.network import SubjectsNetwork, TableShape
-from shardsynth.models.autoregressive.subjects.sampler import BLOCK, DrawnRows, SubjectsSampler
+from shardsynth.models.autoregressive.subjects.sampler import BLOCK, DrawnRows, SubjectsSampler, Tie
 from shardsynth.models.columns.card import Card, Count, GeneratorCard, Name, Share, read_model_json
 from shardsynth.models.columns.checks import Array
 from shardsynth.models.columns.files import read_files, write_files
@@ -58,12 +59,12 @@ class _TableCard(Card):
     owner_column: Optional[Name]
     index: Optional[Name]
     implied: bool
-    plain: List[Name]
-    moved: List[Name]
-    after: List[Name]
+    plain: list[Name]
+    moved: list[Name]
+    after: list[Name]
     schema_: Annotated[str, Field(alias="schema")]
     most: Annotated[int, Field(ge=1, lt=2**40)]
-    stays: List[Share]
+    stays: list[Share]
     generator: Optional[GeneratorCard]
 
 
@@ -75,9 +76,9 @@ class SubjectsCard(Card):
     family: Literal["autoregressive_tables"]
     name: Name
     subjects: Count
-    shape: Dict[Name, Annotated[int, Field(ge=1, le=1 << 20)]]
-    tables: List[_TableCard]
-    notes: List[str]
+    shape: dict[Name, Annotated[int, Field(ge=1, le=1 << 20)]]
+    tables: list[_TableCard]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,30 @@ class SubjectsModel:
             assert owner is not None
             return self._counts(name, self._inner(owner, owner_rows))
 
-        return SubjectsSampler(self.network, calibration, self.most, counts, temperature=temperature, top_p=top_p)
+        return SubjectsSampler(
+            self.network, calibration, self.most, counts, self._ties(), temperature=temperature, top_p=top_p
+        )
+
+    def _ties(self) -> dict[str, dict[int, Tie]]:
+        """By table: columns that say something of rows of a child table, and are missing where there is none."""
+        ties: dict[str, dict[int, Tie]] = {table.name: {} for table in self.tree.tables}
+        for child in self.tree.tables:
+            if child.owner is None:
+                continue
+            columns = self.parts[child.owner].coding.columns
+            numbers = {column.name: number for number, column in enumerate(columns)}
+            count = numbers.get(count_name(child.name))
+            none = None if count is None else columns[count].code_of_only(0.0)
+            if count is None or none is None:
+                continue
+            childless = float(columns[count].share[none])
+            names = [moved_name(child.name, name) for name in self.layouts[child.name].moved]
+            for name in [first_name(child.name), *names]:
+                number = numbers.get(name)
+                if number is not None and columns[number].nullable and number > count:
+                    missing = float(columns[number].share[-1])
+                    ties[child.owner][number] = Tie(count, none, always=missing <= 1.001 * childless + 1e-6)
+        return ties
 
     def _counts(self, child: str, owner_rows: pa.RecordBatch) -> Integers:
         """Rows of each owner in a child table."""
@@ -153,7 +177,7 @@ class SubjectsModel:
         column = owner_rows.column(owner_rows.schema.get_field_index(count_name(child)))
         numbers = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
         least = 1 if self.tree.by_name[owner].implied else 0
-        return np.clip(numbers, least, max(least, self.most[child] // self.most[owner]))
+        return np.asarray(np.clip(numbers, least, max(least, self.most[child] // self.most[owner])), np.int64)
 
     def _inner(self, name: str, drawn: DrawnRows) -> pa.RecordBatch:
         """The inner rows of a table from their codes."""
@@ -284,7 +308,7 @@ class SubjectsModel:
         Raises:
             ModelError: The folder holds no such model, or a damaged one.
         """
-        file = read_files(folder, [FAMILY], "a model of several tables", _FORMAT, SubjectsCard)  # type: ignore[type-var]
+        file = read_files(folder, [FAMILY], "a model of several tables", _FORMAT, SubjectsCard)
         cards = file.card.tables
         names = [card.name for card in cards]
         fields = ("name", "key", "owner", "owner_column", "index", "implied")

@@ -1,8 +1,9 @@
 """Codes of the rows of a block of subjects: table after table, sibling after sibling, column after column.
 
-A block has ``BLOCK`` subjects and is always made whole, by one thread: so the products have the same shapes every time,
-and a subject's rows depend, to the last bit, only on the model, the seed and its number (on one kind of processor). Each
-row has words of its own of a counter-based random stream; its number in its table follows from its block.
+A block has ``BLOCK`` subjects and is always made whole, by one thread. So the products have the same shapes every
+time, and a subject's rows depend, to the last bit, only on the model, the seed and its number (on one kind of
+processor). Each row has words of its own of a counter-based random stream; its number in its table follows from its
+block.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shardsynth.models.autoregressive.sampler import chosen, nucleus
+from shardsynth.models.autoregressive.sampler import chosen, nucleus, with_absent
 from shardsynth.models.autoregressive.subjects.network import RowNetwork, SubjectsNetwork
 from shardsynth.sampling.streams import random_words
 
@@ -48,10 +49,28 @@ class DrawnRows:
         return len(self.owner)
 
 
+@dataclass(frozen=True)
+class Tie:
+    """A column that is missing where a row has no rows of a child table.
+
+    Attributes:
+        count: Number of the column that counts these rows.
+        none: Its code for none.
+        always: Whether the column is never missing elsewhere.
+    """
+
+    count: int
+    none: int
+    always: bool
+
+
 class _Columns:
     """Draws the columns of one table's rows."""
 
-    def __init__(self, network: RowNetwork, calibration: Tensor, temperature: float, top_p: float) -> None:
+    def __init__(
+        self, network: RowNetwork, calibration: Tensor, ties: Mapping[int, Tie], temperature: float, top_p: float
+    ) -> None:
+        self.ties = ties
         self.network, self.sizes, self.top_p = network, network.sizes, top_p
         self.temperature = temperature
         self.heads = [network.head(column) for column in range(len(self.sizes))]
@@ -86,6 +105,11 @@ class _Columns:
                 logits += self.last[column][torch.from_numpy(last[column])]
             weights = logits.div_(self.temperature).t().contiguous()
             weights = weights.sub_(weights.amax(0)).exp_()
+            if column in self.ties:
+                tie = self.ties[column]
+                childless = torch.from_numpy(codes[tie.count] == tie.none)
+                tied = with_absent(weights, childless)
+                weights = tied if tie.always else torch.where(childless[None], tied, weights)
             drawn = chosen(nucleus(weights, self.top_p) if self.top_p < 1.0 else weights, uniform[column])
             codes[column] = drawn.numpy()
             context += self.embeddings[column][drawn.long()]
@@ -100,6 +124,7 @@ class SubjectsSampler:
         calibration: By table float32[all codes], added to the biases.
         most: By table, the largest number of rows of a subject; of the root 1.
         counts: Number of rows of each owner, int64[owners], of a child table: from the table and the owner's rows.
+        ties: By table, the tied columns by their numbers.
         temperature: Logits are divided by this.
         top_p: Only the most probable codes that together have this probability are drawn.
     """
@@ -110,6 +135,7 @@ class SubjectsSampler:
         calibration: Mapping[str, Tensor],
         most: Mapping[str, int],
         counts: Callable[[str, DrawnRows], Integers],
+        ties: Mapping[str, Mapping[int, Tie]],
         *,
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -117,7 +143,8 @@ class SubjectsSampler:
         self.network, self.most, self.counts = network, dict(most), counts
         with torch.no_grad():
             self._columns = {
-                name: _Columns(network.table(name), calibration[name], temperature, top_p) for name in network.names
+                name: _Columns(network.table(name), calibration[name], ties[name], temperature, top_p)
+                for name in network.names
             }
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
@@ -154,7 +181,7 @@ class SubjectsSampler:
     def _siblings(
         network: RowNetwork, columns: _Columns, owner: Integers, says: Tensor, shares: Tensor
     ) -> tuple[Codes, NDArray[np.bool_], Tensor, Tensor, Tensor]:
-        """Rows of all owners, in lock-step: the first row of each, then the second of those that have one, and so on."""
+        """Rows of all owners, in lock-step: the first row of each, then the second of those that have one."""
         n, sizes = len(owner), columns.sizes
         counts = np.bincount(owner, minlength=len(says))
         starts = np.cumsum(counts) - counts
