@@ -14,7 +14,12 @@ from shardsynth.errors import InputError, JobError
 def init(
     output: Annotated[Path, typer.Option("-o", "--output", help="Job file to write.")],
     source: Annotated[
-        Optional[list[str]], typer.Argument(metavar="DATA...", help="Folder, glob or files of Parquet shards.")
+        Optional[list[str]],
+        typer.Argument(metavar="DATA...", help="Folder, glob or files of Parquet shards; folders of several tables."),
+    ] = None,
+    sequence_key: Annotated[
+        Optional[str],
+        typer.Option("--sequence-key", metavar="COLUMN", help="Rows of one value are a subject's, in time."),
     ] = None,
     run_folder: Annotated[Optional[str], typer.Option("--run", help="Run directory to name in it.")] = None,
     from_config: Annotated[
@@ -30,10 +35,19 @@ def init(
 ) -> None:
     """Look at the shards and write a job file with the detected metadata."""
     from shardsynth.commands.init import write_job
+    from shardsynth.commands.init_tables import are_several, write_tables_job
     from shardsynth.commands.old_config import import_old_table, read_old
 
     if (from_config is None) == (not source):
         raise JobError("init: wanted either DATA, the shards, or --from-config FILE, which names its own table")
+    if source and (sequence_key is not None or are_several(source)):
+        if sequence_key is not None and len(source) > 1:
+            raise JobError("init: --sequence-key is for one table; wanted one DATA")
+        for line in write_tables_job(
+            source, output, run_folder, sequence_key=sequence_key, force=force, progress=StepLine()
+        ):
+            print(line, flush=True)
+        return
     config = None
     if from_config is not None:
         if output.exists() and not force:

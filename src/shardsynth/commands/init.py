@@ -89,7 +89,7 @@ def _written_job(
         yield f"column {phrase}"
     for name in dataset.wider:
         yield f"column {name!r}: its dictionary index does not hold the values of all shards: samples get a wider one"
-    profile = _profile(dataset, progress)
+    profile = profile_rows(dataset, progress)
     profile.check_finite()
     progress("detecting the columns' types")
     metadata, found = detect_with_findings(profile.sample, profile, dataset.schema)
@@ -207,7 +207,7 @@ def _listed(phrases: Sequence[str]) -> str:
     return one_line("; ".join(phrases[:_MOST_LISTED])) + more
 
 
-def _profile(dataset: Dataset, progress: Callable[[str], None] = lambda step: None) -> Profile:
+def profile_rows(dataset: Dataset, progress: Callable[[str], None] = lambda step: None) -> Profile:
     """Profile of all rows, with a row sample of the usual size."""
     profile = Profile.empty(dataset.schema, ProfileOptions(total_rows=dataset.rows))
     row = 0

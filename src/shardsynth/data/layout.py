@@ -40,12 +40,14 @@ class Layout:
         plain: Columns that are learned as they are.
         moved: Columns that are constant within an owner, and are learned as its own.
         after: Columns that are learned as their distance from the index.
+        whole: Whether every row has its index. Then the first row of an owner, and no other, has no gap.
     """
 
     name: str
     plain: tuple[str, ...]
     moved: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    whole: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -54,7 +56,7 @@ class Layout:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Layout:
         """Inverse of ``to_json``."""
-        return cls(data["name"], *(tuple(data[key]) for key in ("plain", "moved", "after")))
+        return cls(data["name"], *(tuple(data[key]) for key in ("plain", "moved", "after")), data["whole"])
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ def inner_tables(tree: TableTree, layouts: Mapping[str, Layout], rows: Mapping[s
             layout, own = layouts[table.name], rows[table.name]
             if table.index is not None:
                 index = _Index.of(own, table.index)
-                arrays.append((table.index, pa.array(index.gaps, mask=index.absent)))
+                no_gap = positions(own.owner) == 0 if layout.whole else index.absent
+                arrays.append((table.index, pa.array(index.gaps, mask=no_gap)))
                 for name in layout.after:
                     values, absent = to_numbers(own.rows.column(name))
                     arrays.append((name, pa.array(_rounded(values - index.known), mask=absent)))
@@ -325,11 +328,12 @@ class LayoutFacts:
         repeated: Owners with several rows.
         before: Columns that are before the index on some row.
         compared: By column, rows on which it was compared with the index.
+        without_index: Rows without the index.
     """
 
     def __init__(self) -> None:
         self.varying: set[str] = set()
-        self.repeated = 0
+        self.repeated = self.without_index = 0
         self.before: set[str] = set()
         self.compared: dict[str, int] = {}
 
@@ -338,6 +342,7 @@ class LayoutFacts:
         same = own.owner[1:] == own.owner[:-1]
         self.repeated += int((np.bincount(own.owner, minlength=1) > 1).sum()) if len(own) else 0
         index = None if table.index is None else _Index.of(own, table.index)
+        self.without_index += 0 if index is None else int(index.absent.sum())
         for field in own.rows.schema:
             if field.name in (*table.key_columns, table.index):
                 continue
@@ -357,6 +362,7 @@ class LayoutFacts:
         self.varying |= other.varying
         self.before |= other.before
         self.repeated += other.repeated
+        self.without_index += other.without_index
         for name, count in other.compared.items():
             self.compared[name] = self.compared.get(name, 0) + count
 
@@ -370,14 +376,15 @@ class LayoutFacts:
             for name in rest
             if name not in moved and self.compared.get(name, 0) >= _FEWEST_OWNERS and name not in self.before
         ]
-        return Layout(
-            table.name, tuple(name for name in rest if name not in (*moved, *after)), tuple(moved), tuple(after)
-        )
+        plain = tuple(name for name in rest if name not in (*moved, *after))
+        whole = table.index is not None and self.without_index == 0
+        return Layout(table.name, plain, tuple(moved), tuple(after), whole)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         facts = {"varying": sorted(self.varying), "before": sorted(self.before)}
-        return {**facts, "repeated": self.repeated, "compared": self.compared}
+        counts = {"repeated": self.repeated, "without_index": self.without_index}
+        return {**facts, **counts, "compared": self.compared}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LayoutFacts:
@@ -385,6 +392,7 @@ class LayoutFacts:
         facts = cls()
         facts.varying, facts.before = set(data["varying"]), set(data["before"])
         facts.repeated, facts.compared = data["repeated"], dict(data["compared"])
+        facts.without_index = data["without_index"]
         return facts
 
 

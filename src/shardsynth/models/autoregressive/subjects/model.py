@@ -62,6 +62,7 @@ class _TableCard(Card):
     plain: list[Name]
     moved: list[Name]
     after: list[Name]
+    whole: bool
     schema_: Annotated[str, Field(alias="schema")]
     most: Annotated[int, Field(ge=1, lt=2**40)]
     stays: list[Share]
@@ -146,8 +147,24 @@ class SubjectsModel:
             return self._counts(name, self._inner(owner, owner_rows))
 
         return SubjectsSampler(
-            self.network, calibration, self.most, counts, self._ties(), temperature=temperature, top_p=top_p
+            self.network,
+            calibration,
+            self.most,
+            counts,
+            self._ties(),
+            self._first_missing(),
+            temperature=temperature,
+            top_p=top_p,
         )
+
+    def _first_missing(self) -> dict[str, int]:
+        """By table, the column of gaps that the first row of an owner lacks, and no other."""
+        found = {}
+        for table in self.tree.files:
+            for number, column in enumerate(self.parts[table.name].coding.columns):
+                if column.name == table.index and column.nullable and self.layouts[table.name].whole:
+                    found[table.name] = number
+        return found
 
     def _ties(self) -> dict[str, dict[int, Tie]]:
         """By table: columns that say something of rows of a child table, and are missing where there is none."""
@@ -231,6 +248,7 @@ class SubjectsModel:
                 first, no_first = np.zeros(len(own), gaps.dtype), np.zeros(len(own), np.bool_)
             else:
                 first, no_first = to_numbers(_column(owner_inner, first_name(table.name)))
+            absent = np.zeros(len(own), np.bool_) if layout.whole else absent
             values, absent, known = index_values(gaps, absent, own.owner, first, no_first)
             arrays[table.index] = from_numbers(values, absent, schema.field(table.index).type)
             for name in layout.after:
@@ -282,6 +300,7 @@ class SubjectsModel:
                         key: getattr(table, key) for key in ("name", "key", "owner", "owner_column", "index", "implied")
                     },
                     **{key: list(getattr(layout, key)) for key in ("plain", "moved", "after")},
+                    "whole": layout.whole,
                     "schema": schema_to_text(schema),
                     "most": self.most[table.name],
                     "stays": [float(share) for share in self.stays[table.name]],
@@ -320,7 +339,9 @@ class SubjectsModel:
             raise file.wrong("tables: a name is no name of a folder, or stands twice")
         schemas = {card.name: schema_from_text(card.schema_) for card in cards if not card.implied}
         layouts = {
-            c.name: Layout(c.name, tuple(c.plain), tuple(c.moved), tuple(c.after)) for c in cards if not c.implied
+            c.name: Layout(c.name, tuple(c.plain), tuple(c.moved), tuple(c.after), c.whole)
+            for c in cards
+            if not c.implied
         }
         parts = {name: AutoregressiveParameters.load(folder / name) for name in names}
         _check_layouts(file, tree, layouts, schemas, parts)

@@ -68,9 +68,15 @@ class _Columns:
     """Draws the columns of one table's rows."""
 
     def __init__(
-        self, network: RowNetwork, calibration: Tensor, ties: Mapping[int, Tie], temperature: float, top_p: float
+        self,
+        network: RowNetwork,
+        calibration: Tensor,
+        ties: Mapping[int, Tie],
+        first_missing: int | None,
+        temperature: float,
+        top_p: float,
     ) -> None:
-        self.ties = ties
+        self.ties, self.first_missing = ties, first_missing
         self.network, self.sizes, self.top_p = network, network.sizes, top_p
         self.temperature = temperature
         self.heads = [network.head(column) for column in range(len(self.sizes))]
@@ -87,13 +93,16 @@ class _Columns:
                     by_column[column] = torch.cat([own[: self.sizes[column]], own[widest:]]).contiguous()
             self.last = [by_column[column] for column in range(len(self.sizes))]
 
-    def draw(self, given: Tensor, last: Integers | None, uniform: Tensor) -> tuple[Codes, Tensor]:
+    def draw(
+        self, given: Tensor, last: Integers | None, uniform: Tensor, *, first: bool = False
+    ) -> tuple[Codes, Tensor]:
         """Codes int16[columns, n] of rows, and the sum of their embeddings float32[n, width].
 
         Args:
             given: float32[n, width].
             last: int64[columns, n], see ``families.last_known``.
             uniform: float32[columns, n] in (0, 1).
+            first: Whether they are the first rows of their owners.
         """
         codes = np.empty((len(self.sizes), len(given)), np.int16)
         context = given.clone()
@@ -105,6 +114,8 @@ class _Columns:
                 logits += self.last[column][torch.from_numpy(last[column])]
             weights = logits.div_(self.temperature).t().contiguous()
             weights = weights.sub_(weights.amax(0)).exp_()
+            if column == self.first_missing:
+                weights = with_absent(weights, torch.full((len(given),), first))
             if column in self.ties:
                 tie = self.ties[column]
                 childless = torch.from_numpy(codes[tie.count] == tie.none)
@@ -125,6 +136,7 @@ class SubjectsSampler:
         most: By table, the largest number of rows of a subject; of the root 1.
         counts: Number of rows of each owner, int64[owners], of a child table: from the table and the owner's rows.
         ties: By table, the tied columns by their numbers.
+        first_missing: By table, a column that is missing on the first row of each owner, and on no other.
         temperature: Logits are divided by this.
         top_p: Only the most probable codes that together have this probability are drawn.
     """
@@ -136,6 +148,7 @@ class SubjectsSampler:
         most: Mapping[str, int],
         counts: Callable[[str, DrawnRows], Integers],
         ties: Mapping[str, Mapping[int, Tie]],
+        first_missing: Mapping[str, int],
         *,
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -143,7 +156,9 @@ class SubjectsSampler:
         self.network, self.most, self.counts = network, dict(most), counts
         with torch.no_grad():
             self._columns = {
-                name: _Columns(network.table(name), calibration[name], ties[name], temperature, top_p)
+                name: _Columns(
+                    network.table(name), calibration[name], ties[name], first_missing.get(name), temperature, top_p
+                )
                 for name in network.names
             }
 
@@ -198,7 +213,7 @@ class SubjectsSampler:
             previous = embedding[rows - 1] if step else torch.zeros(len(active), network.width)
             left = torch.from_numpy(counts[active] - 1 - step)
             own = network.given_rows(says[who], state[who], previous, torch.full_like(left, step), left)
-            drawn, embedded = columns.draw(own, last[:, active], shares[:, rows])
+            drawn, embedded = columns.draw(own, last[:, active], shares[:, rows], first=step == 0)
             codes[:, rows], embedding[rows], given[rows] = drawn, embedded, own
             if step:
                 same[:, rows] = codes[:, rows] == codes[:, rows - 1]
