@@ -216,10 +216,10 @@ def _links(found: Mapping[str, _Found]) -> tuple[list[_Link], list[str]]:
         for column in child.dataset.schema.names:
             candidates.setdefault(child.name, []).extend(_owners(child, column, found, keys))
     links, left_out = [], []
-    for name, own in candidates.items():
+    for name, all_own in candidates.items():
         # The finest owner says most; of equals, the one whose key is called like the column.
-        own = sorted(own, key=lambda link: (-found[link.owner].dataset.rows, link.column != link.key))
-        own = [link for link in own if not _goes_round(link, links)]
+        ordered = sorted(all_own, key=lambda link: (-found[link.owner].dataset.rows, link.column != link.key))
+        own = [link for link in ordered if not _goes_round(link, links)]
         if own:
             links.append(own[0])
         others = {(link.column, link.owner) for link in own[1:] if link.owner != own[0].owner}
@@ -313,7 +313,7 @@ def _orders(
     """The column that says the order of an owner's rows, for each table that has an owner and such a column."""
     owners = {link.child: link.column for link in links}
     if sequence_key is not None:
-        owners = {name: sequence_key for name in found}
+        owners = dict.fromkeys(found, sequence_key)
     for name, owner_column in owners.items():
         table = found[name]
         persons = hash_persons(0, table.profile.sample.column(owner_column), table.profile.sample_row_numbers)

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shardsynth.data.layout import count_name, first_name
 from shardsynth.data.relations import SUBJECT, Table
 from shardsynth.planning.generators import learn_generators
 from shardsynth.planning.options import native_options
@@ -47,7 +46,7 @@ def fit(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) 
             view.profile("train"),
             replace(view.coder(), table=tuple(c for c in view.coder().table if c.name != SUBJECT)),
             protection.counts,
-            [relation for relation in view.relations() if relation.name not in _needed(tables, name)],
+            view.relations(),
             _generators(view, task.model, columns, plan.rows),
             {c.name: str(c.options["datetime_format"]) for c in columns if c.options.get("datetime_format")},
         )
@@ -90,14 +89,6 @@ def fit(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) 
     record = attempt.commit(rows=model.subjects, notes=[*model.notes, *notes], fitted_of=every)
     run.checkpoint(task.model).unlink(missing_ok=True)
     return record
-
-
-def _needed(tables: Tables, name: str) -> set[str]:
-    """Columns of an inner table that have to be learned, not computed: others are made from them."""
-    table = tables.tree.by_name[name]
-    children = tables.tree.children(name)
-    own = [*tables.layouts[name].after] if not table.implied else []
-    return {str(table.index), *own, *(f(c.name) for c in children for f in (count_name, first_name))}
 
 
 def _generators(view: View, model: str, columns: list[Any], rows: int) -> dict[str, dict[str, Any]]:

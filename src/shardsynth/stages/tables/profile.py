@@ -7,6 +7,7 @@ from typing import Any
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.detection import complete
+from shardsynth.data.layout import count_name, first_name
 from shardsynth.data.metadata import public
 from shardsynth.data.relations import SUBJECT
 from shardsynth.errors import MetadataError
@@ -67,7 +68,7 @@ def profile_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: 
     tables = Tables.of(artifacts)
     published = {}
     for view in tables.views:
-        made = _merge_view(artifacts, view, attempt)
+        made = _merge_view(tables, view, attempt)
         if view.kind == "outer":
             published[view.table] = made
     attempt.write_json(artifacts.run.root / "metadata.json", _published(artifacts, published))
@@ -79,11 +80,11 @@ def profile_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: 
     return record
 
 
-def _merge_view(artifacts: Artifacts, view: View, attempt: Attempt) -> dict[str, Any]:
+def _merge_view(tables: Tables, view: View, attempt: Attempt) -> dict[str, Any]:
     """Write the summaries of one view; returns its metadata without what could identify a person."""
     merged: dict[str, Profile] = {}
     for name in ("train", "holdout"):
-        for each in artifacts.plan.tasks["profile"]:
+        for each in tables.base.plan.tasks["profile"]:
             part = Profile.load(view.run.profile_part(each.index, name))
             merged[name] = merged[name].merge(part) if name in merged else part
         merged[name].cut()
@@ -99,13 +100,21 @@ def _merge_view(artifacts: Artifacts, view: View, attempt: Attempt) -> dict[str,
     relations: list[Any] = []
     if view.kind == "inner":
         precisions = {column_coder.column.name: column_coder.precision for column_coder in coder.columns}
-        relations = guess_relations(columns, train.sample, precisions, job.rare.min_count, persons=persons)
+        guessed = guess_relations(columns, train.sample, precisions, job.rare.min_count, persons=persons)
+        relations = [relation for relation in guessed if relation.name not in _learned(tables, view.table)]
     for name, profile_of in merged.items():
         profile_of.save(attempt.output(view.summary(f"profile.{name}")))
     coder.save(attempt.output(view.summary("coder")))
     attempt.write_json(view.summary("metadata.json"), metadata)
     attempt.write_json(view.summary("relations.json"), [relation.to_json() for relation in relations])
     return public(metadata, train, job.rare.min_count, persons)
+
+
+def _learned(tables: Tables, name: str) -> set[str]:
+    """Columns of an inner table that have to be learned, not computed: times and numbers of rows are made from them."""
+    table, children = tables.tree.by_name[name], tables.tree.children(name)
+    own = [] if table.implied else [*tables.layouts[name].after]
+    return {str(table.index), *own, *(f(c.name) for c in children for f in (count_name, first_name))}
 
 
 def _published(artifacts: Artifacts, by_table: dict[str, dict[str, Any]]) -> dict[str, Any]:

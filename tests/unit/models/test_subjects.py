@@ -1,0 +1,172 @@
+"""The network of several tables, without training: what it is given, what it draws, and how it is held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from shardsynth.models.autoregressive.subjects.families import CodedRows, Families, joined, last_known, ranges
+from shardsynth.models.autoregressive.subjects.network import SubjectsNetwork, TableShape, place_of
+from shardsynth.models.autoregressive.subjects.sampler import BLOCK, DrawnRows, SubjectsSampler, Tie
+
+NAMES = ("people", "visits", "labs")
+OWNER_OF = {"visits": "people", "labs": "visits"}
+SIZES = {"people": (3, 4), "visits": (5, 3, 2), "labs": (50,)}
+
+
+def shapes() -> dict[str, TableShape]:
+    found = {}
+    for name, sizes in SIZES.items():
+        shares = tuple(np.full(size, 1 / size) for size in sizes)
+        places = tuple(
+            np.append(np.linspace(0.1, 0.9, size - 1), np.nan) if k == 0 else None for k, size in enumerate(sizes)
+        )
+        found[name] = TableShape(sizes, tuple(k == 0 for k in range(len(sizes))), places, shares, OWNER_OF.get(name))
+    return found
+
+
+def network(seed: int = 1) -> SubjectsNetwork:
+    """Random weights everywhere, also where a training begins with none."""
+    random = torch.Generator().manual_seed(seed)
+    made = SubjectsNetwork(shapes(), 6, 7).start(shapes(), random)
+    with torch.no_grad():
+        for name, weights in made.named_parameters():
+            if "bias" not in name:
+                weights.add_(torch.randn(weights.shape, generator=random) * 0.3)
+    return made
+
+
+def families(seed: int = 5, subjects: int = 9) -> Families:
+    rng = np.random.default_rng(seed)
+    owners, rows = subjects, {}
+    for name in NAMES:
+        owner = np.arange(subjects) if name == "people" else np.repeat(np.arange(owners), rng.integers(0, 4, owners))
+        codes = np.stack([rng.integers(0, size, len(owner)) for size in SIZES[name]], 1).astype(np.int16)
+        rows[name] = CodedRows(codes, owner, owners)
+        owners = len(owner)
+    return Families(NAMES, OWNER_OF, rows)
+
+
+def test_chosen_subjects_have_their_rows() -> None:
+    every = families()
+    some = every.take(np.array([7, 2]))
+    assert some.rows_of_subjects().tolist() == every.rows_of_subjects()[[7, 2]].tolist()
+    visits = every.rows["visits"]
+    wanted = np.concatenate([visits.codes[visits.owner == subject] for subject in (7, 2)])
+    assert (some.rows["visits"].codes == wanted).all()
+    parts = [every.take(np.array([subject])) for subject in range(len(every))]
+    again = joined(parts)
+    for name in NAMES:
+        assert (again.rows[name].codes == every.rows[name].codes).all()
+        assert (again.rows[name].owner == every.rows[name].owner).all()
+
+
+def test_ranges_one_after_the_other() -> None:
+    assert ranges(np.array([4, 0, 9]), np.array([2, 0, 3])).tolist() == [4, 5, 9, 10, 11]
+
+
+def test_the_last_known_code_is_of_an_earlier_row_of_the_owner() -> None:
+    codes = np.array([[1], [2], [0], [2], [1]], np.int16)  # 2 is missing
+    owner = np.array([0, 0, 0, 1, 1])
+    assert last_known(codes, owner, (3,), (True,)).ravel().tolist() == [3, 1, 1, 3, 3]
+    assert last_known(codes, owner, (3,), (False,)).ravel().tolist() == [3, 1, 2, 3, 2]
+
+
+def test_a_subject_has_the_same_loss_in_any_company() -> None:
+    every, net = families(), network()
+    together = net.losses(every, torch.device("cpu"))
+    alone = torch.cat([net.losses(every.take(np.array([k])), torch.device("cpu")) for k in range(len(every))])
+    assert torch.allclose(together, alone, atol=1e-4)
+
+
+def test_the_folded_network_has_the_same_distributions() -> None:
+    every, net = families(), network()
+    folded = net.folded(shapes(), 7)
+    assert torch.allclose(net.losses(every, torch.device("cpu")), folded.losses(every, torch.device("cpu")), atol=1e-4)
+
+
+def test_places_far_away_share_an_embedding() -> None:
+    places = place_of(torch.arange(5000)).numpy()
+    assert (places[:24] == np.arange(24)).all()
+    assert (np.diff(places) >= 0).all() and places.max() < 64
+
+
+def sampler(net: SubjectsNetwork, **options: Any) -> SubjectsSampler:
+    def counts(name: str, rows: DrawnRows) -> np.ndarray:
+        return rows.codes[-1].astype(np.int64) % 3
+
+    zero = {name: torch.zeros(sum(sizes)) for name, sizes in SIZES.items()}
+    ties = options.pop("ties", {name: {} for name in NAMES})
+    first = options.pop("first_missing", {})
+    most = {"people": 1, "visits": 3, "labs": 9}
+    return SubjectsSampler(net, zero, most, counts, ties, first, **options)
+
+
+KEYS = {name: (number, 77) for number, name in enumerate(NAMES)}
+
+
+def test_what_is_given_at_sampling_is_what_training_saw() -> None:
+    net = network().folded(shapes(), 7)
+    table, columns = net.table("visits"), sampler(net)._columns["visits"]
+    random = torch.Generator().manual_seed(3)
+    owner = np.repeat(np.arange(6), [2, 0, 4, 1, 3, 0])
+    says = torch.randn(6, 6, generator=random)
+    uniform = torch.rand(3, len(owner), generator=random)
+    with torch.inference_mode():
+        codes, _, embedding, given, final = sampler(net)._siblings(table, columns, owner, says, uniform)
+        rows = CodedRows(codes.T.copy(), owner, 6)
+        again, last = net._given(
+            table, rows, table.embedding_of(torch.from_numpy(codes).long()), says, torch.device("cpu")
+        )
+    assert torch.allclose(given, again, atol=1e-5)
+    assert torch.allclose(final, last, atol=1e-5)
+
+
+def test_drawn_subjects_are_as_likely_as_the_network_says() -> None:
+    """The mean loss of drawn rows is their entropy: that of rows drawn with other uniform numbers, but for chance."""
+    net = network().folded(shapes(), 7)
+    losses = []
+    for number in (0, 1):
+        drawn = sampler(net).block(KEYS, number)
+        rows = {
+            name: CodedRows(own.codes.T.copy(), own.owner, BLOCK if name == "people" else len(drawn[OWNER_OF[name]]))
+            for name, own in drawn.items()
+        }
+        found = Families(NAMES, OWNER_OF, rows)
+        losses.append(net.losses(found, torch.device("cpu")).mean().item())
+        shuffled = {**rows, "visits": CodedRows(np.roll(rows["visits"].codes, 3, 0), rows["visits"].owner, BLOCK)}
+        assert net.losses(Families(NAMES, OWNER_OF, shuffled), torch.device("cpu")).mean().item() > losses[-1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_a_block_is_the_same_again_and_rows_are_numbered_without_gaps() -> None:
+    net = network().folded(shapes(), 7)
+    first, again = sampler(net).block(KEYS, 2), sampler(net).block(KEYS, 2)
+    for name in NAMES:
+        assert (first[name].codes == again[name].codes).all()
+        assert (first[name].places == again[name].places).all()
+    assert first["visits"].first == 2 * BLOCK * 3
+    assert len(first["visits"]) <= BLOCK * 3
+    assert not (sampler(net).block(KEYS, 3)["people"].codes == first["people"].codes).all()
+
+
+def test_a_gap_is_missing_on_first_rows_alone() -> None:
+    net = network().folded(shapes(), 7)
+    drawn = sampler(net, first_missing={"visits": 0}).block(KEYS, 0)["visits"]
+    is_first = np.diff(drawn.owner, prepend=-1) != 0
+    assert ((drawn.codes[0] == SIZES["visits"][0] - 1) == is_first).all()
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_what_says_something_of_rows_is_missing_where_there_are_none(always: bool) -> None:
+    net = network().folded(shapes(), 7)
+    ties: dict[str, Any] = {name: {} for name in NAMES}
+    ties["people"] = {1: Tie(count=0, none=0, always=always)}
+    codes = sampler(net, ties=ties).block(KEYS, 0)["people"].codes
+    childless, missing = codes[0] == 0, codes[1] == SIZES["people"][1] - 1
+    assert childless.any() and not childless.all()
+    assert missing[childless].all()
+    assert missing[~childless].any() != always
