@@ -132,6 +132,9 @@ def _autoregressive() -> Family:
     return Family(check, fit, load, trains=True)
 
 
+#: What ``model.json`` calls a model of several tables.
+OF_TABLES = "autoregressive_tables"
+
 #: Every family of ``job.FAMILIES`` that has a native engine.
 NATIVE: dict[str, Family] = {
     "autoregressive": _autoregressive(),
@@ -152,6 +155,11 @@ def load_native(folder: Path, family: str) -> NativeModel:
     Raises:
         ModelError: This version has no such family, or the folder cannot be read.
     """
+    if family == OF_TABLES:
+        raise ModelError(
+            f"{folder}: a model of several tables, which only its run can sample so far: ask for more subjects there, by "
+            "`sample.rows` and another `output:`"
+        )
     if family not in NATIVE:
         raise ModelError(f"{folder}: no native family is called {family!r} here; a newer shardsynth may have made it")
     return NATIVE[family].load(folder)
