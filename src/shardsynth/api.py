@@ -176,14 +176,32 @@ class Run:
 
         cancel(self.dir)
 
-    def samples(self, model: str) -> Samples:
-        """A model's synthetic parts; RunError where they are not merged yet."""
-        folder = self.dir.samples(self._known(model))
+    def samples(self, model: str, table: str | None = None) -> Samples:
+        """A model's synthetic parts; RunError where they are not merged yet.
+
+        Args:
+            model: Its name.
+            table: Of a run of several tables: which one.
+        """
+        folder = self._table_folder(self.dir.samples(self._known(model)), table)
         return Samples(folder, self._read(folder / "_manifest.json", Manifest, "merged"))
 
-    def metrics(self, model: str) -> dict[str, Any]:
-        """All figures of a model."""
-        return self._read(self.dir.metrics(self._known(model)), Metrics, "scored")
+    def metrics(self, model: str, table: str | None = None) -> dict[str, Any]:
+        """All figures of a model; of a run of several tables those of subjects or, with ``table``, of one table."""
+        path = self.dir.metrics(self._known(model))
+        if table is not None:
+            path = self._table_folder(path.with_suffix(""), table).with_suffix(".json")
+        return self._read(path, Metrics, "scored")
+
+    def _table_folder(self, folder: Path, table: str | None) -> Path:
+        """The folder of a table in that of a model."""
+        names = [] if self.plan.tables is None else [each.name for each in self.plan.tables.tables]
+        if table is None and not names:
+            return folder
+        if table not in names:
+            has = f"its tables: {', '.join(names)}" if names else "it is a run of one table: name none"
+            raise RunError(f"{self.dir.root}: no table is called {table!r}; {has}")
+        return folder / str(table)
 
     def quality(self, model: str) -> Quality:
         """Fidelity figures of a model."""
@@ -261,6 +279,8 @@ class Run:
             quality, reference = figures["quality"], figures["quality"].get("holdout") or {}
             real = f" (real holdout {reference['score']:.3f})" if reference.get("score") is not None else ""
             score = "not defined" if quality["score"] is None else f"{quality['score']:.3f}"
+            if figures.get("c2st"):
+                score += f", subjects told from real ones: AUC {figures['c2st']['auc']:.3f}"
             lines.append(f"{model:<20} quality {score}{real}  {self.dir.samples(model)}")
         return [*lines, f"report: {self.report}"]
 

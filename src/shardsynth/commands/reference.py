@@ -45,7 +45,9 @@ def reference() -> str:
                 suffix = ".<name>" if getattr(annotation, "__origin__", None) is dict else ""
                 sections.append((f"{prefix}.{key}".lstrip(".") + suffix, nested))
             default_value = info.get_default(call_default_factory=True)
-            default = "required" if info.is_required() else "" if nested else f"`{default_value}`"
+            default = (
+                "required" if info.is_required() else "" if nested or default_value == "" else f"`{default_value}`"
+            )
             text = (info.description or "").replace("|", "\\|")
             lines.append(f"| `{key}` | {default} | {text} |")
     return "\n".join(lines) + "\n"

@@ -105,7 +105,7 @@ def train_subjects(
         return losses_of(network, part, device, 4 * batch)
 
     attack = LossAttack.of(scored(checked), scored(known))
-    adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99))
+    adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), fused=True)
     steps_per_epoch = max(1, len(learned) // batch)
     per_round = min(steps_per_epoch, _ROUND)
     most = max(2, math.ceil(options.max_epochs * steps_per_epoch / per_round))
