@@ -18,7 +18,7 @@ from tests.tables import write_shards
 
 from shardsynth import Run
 from shardsynth.errors import RunError, TaskError
-from shardsynth.stages.report import write_run_report
+from shardsynth.stages.rewrite import write_run_report
 
 PART = "samples/gaussian_copula/part-00001.parquet"
 MODEL = "models/gaussian_copula/model.safetensors"

@@ -149,7 +149,7 @@ def report(
 
         print(f"report: {write_comparison(folders, output)}")
         return
-    from shardsynth.stages.report import write_run_report
+    from shardsynth.stages.rewrite import write_run_report
 
     for folder in folders:
         print(f"report: {write_run_report(folder)}")

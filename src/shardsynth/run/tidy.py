@@ -32,7 +32,7 @@ def clean(plan: Plan, run: RunDir, *, private: bool) -> list[str]:
             write_json(run.root / "closed.json", {"private": "deleted"})
         gone = [run.private]
     else:
-        names = ("profile", "counts", "scores", "submitit", "slurm/submitit")
+        names = ("partition", "gathered", "profile", "counts", "scores", "submitit", "slurm/submitit")
         gone = [run.private / name for name in names]
     freed, left = 0, []
     for link in (run.private / "slurm" / "submitit").glob("*_submission.sh"):

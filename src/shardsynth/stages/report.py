@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth._version import __version__
-from shardsynth.errors import RunError
 from shardsynth.job import STAGES, Job
 from shardsynth.planning.plan import Task
 from shardsynth.report.figures import column_figures
@@ -26,42 +25,11 @@ from shardsynth.report.page import MOSAIC_SIZE, ModelReport, ReportData, write_r
 from shardsynth.report.shown import shown_counts
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.documents import Metrics, read_document
-from shardsynth.run.integrity import damage_is_named
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.persons import row_people
 from shardsynth.stages.row_figures import fewest_rows_shown
-from shardsynth.standalone.access import readable_by_group
-from shardsynth.standalone.files import no_space_is_clear, read_json
+from shardsynth.standalone.files import read_json
 from shardsynth.summaries.counts import Counts
-
-
-def write_run_report(root: Path) -> Path:
-    """Write the report page of a run again; returns the path of the page.
-
-    Raises:
-        RunError: A model is not merged yet, or the files that derive from real rows were deleted.
-    """
-    artifacts = Artifacts(root)
-    if artifacts.plan.sampling is not None:
-        raise RunError(f"{root}: holds rows of a model, and no figures; a report needs the run that fitted the model")
-    if not artifacts.run.private.exists():
-        raise RunError(f"{root}: what derives from real rows was deleted, and the page is drawn from it")
-    not_merged = [
-        task.model for task in artifacts.plan.tasks["merge"] if artifacts.run.committed("merge", task.index) is None
-    ]
-    if not_merged:
-        raise RunError(f"{root}: the run is not done (no figures yet of {', '.join(not_merged)}); resume it first")
-    folder = artifacts.run.root / "report"
-    group = artifacts.plan.job.access == "group"
-    with (
-        readable_by_group(group),
-        no_space_is_clear(folder),
-        artifacts.run.attempt("report", 0) as attempt,
-        damage_is_named(artifacts.plan, artifacts.run, artifacts.find("report", 0)),
-    ):
-        write_pages(artifacts, lambda name: attempt.output(folder / name))
-        attempt.commit(replace=True)
-    return folder / "index.html"
 
 
 def write_pages(artifacts: Artifacts, target: Callable[[str], Path]) -> None:

@@ -18,7 +18,7 @@ from tests.here import go_on_here, run_here
 
 from shardsynth import Run, plan_job
 from shardsynth.errors import InputError, RunError, TaskError
-from shardsynth.stages.report import write_run_report
+from shardsynth.stages.rewrite import write_run_report
 from shardsynth.stages.task import TaskRunner
 
 #: One worker process: for a resume whose subject is what it does, not that it does much at once.

@@ -11,7 +11,7 @@ from tests.tables import mixed_table, write_shards
 
 from shardsynth import plan_job
 from shardsynth.errors import InputError, RunError
-from shardsynth.stages.report import write_run_report
+from shardsynth.stages.rewrite import write_run_report
 
 
 def test_an_input_that_changed_since_the_plan_is_an_error(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,23 @@ def test_a_lost_part_is_made_again(made: Path) -> None:
     again = CliRunner().invoke(app, ["resume", str(made)])
     assert again.exit_code == 0, again.output
     assert victim.read_bytes() == before
+
+
+def test_the_other_commands_know_several_tables(made: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    before = (made / "report" / "index.html").read_bytes()
+    for arguments in (["report", str(made)], ["status", str(made), "--verify"], ["clean", str(made)]):
+        said = runner.invoke(app, arguments)
+        assert said.exit_code == 0, said.output
+    assert (made / "report" / "index.html").read_bytes() == before
+    assert not (made / "private" / "gathered").exists()
+    packed = runner.invoke(app, ["pack", str(made), "-o", str(tmp_path / "out.tar.gz")])
+    assert packed.exit_code == 0, packed.output
+    with tarfile.open(tmp_path / "out.tar.gz") as archive:
+        names = archive.getnames()
+    assert not any("private" in name or name.endswith("plan.json") for name in names)
+    assert sum(name.endswith(".parquet") and "/samples/" in name for name in names) == 3 * len(parts(made, "labs"))
+    assert "all done" in runner.invoke(app, ["status", str(made)]).output
 
 
 def test_rows_in_time_of_one_table(tmp_path: Path) -> None:
