@@ -215,7 +215,8 @@ def _links(found: Mapping[str, _Found]) -> tuple[list[_Link], list[str]]:
     for child in found.values():
         for column in child.dataset.schema.names:
             candidates.setdefault(child.name, []).extend(_owners(child, column, found, keys))
-    links, left_out = [], []
+    links: list[_Link] = []
+    left_out: list[str] = []
     for name, all_own in candidates.items():
         # The finest owner says most; of equals, the one whose key is called like the column.
         ordered = sorted(all_own, key=lambda link: (-found[link.owner].dataset.rows, link.column != link.key))

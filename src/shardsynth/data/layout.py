@@ -56,7 +56,8 @@ class Layout:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Layout:
         """Inverse of ``to_json``."""
-        return cls(data["name"], *(tuple(data[key]) for key in ("plain", "moved", "after")), data["whole"])
+        plain, moved, after = (tuple(data[key]) for key in ("plain", "moved", "after"))
+        return cls(data["name"], plain, moved, after, data["whole"])
 
 
 @dataclass(frozen=True)
