@@ -6,6 +6,7 @@
 - The sequence index is learned as the gap from the row before. The first one is the owner's (``visits: (first)``). So
   the order of rows holds by construction.
 - A column that is never before the index of its row, such as the end of an event, is learned as the distance from it.
+- A column that numbers the rows of each owner from 1 is learned as it is, and what is drawn becomes its rank.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shardsynth.data.relations import Table, TableTree, is_ordered
-from shardsynth.data.values import decoded
+from shardsynth.data.values import decoded, kind_of
 
 Integers = NDArray[np.int64]
 Numbers = NDArray[Any]
@@ -40,6 +41,7 @@ class Layout:
         plain: Columns that are learned as they are.
         moved: Columns that are constant within an owner, and are learned as its own.
         after: Columns that are learned as their distance from the index.
+        numbered: Columns, among the plain ones, whose values number the rows of each owner from 1, in some order.
         whole: Whether every row has its index. Then the first row of an owner, and no other, has no gap.
     """
 
@@ -47,6 +49,7 @@ class Layout:
     plain: tuple[str, ...]
     moved: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    numbered: tuple[str, ...] = ()
     whole: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -56,8 +59,8 @@ class Layout:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Layout:
         """Inverse of ``to_json``."""
-        plain, moved, after = (tuple(data[key]) for key in ("plain", "moved", "after"))
-        return cls(data["name"], plain, moved, after, data["whole"])
+        plain, moved, after, numbered = (tuple(data[key]) for key in ("plain", "moved", "after", "numbered"))
+        return cls(data["name"], plain, moved, after, numbered, data["whole"])
 
 
 @dataclass(frozen=True)
@@ -330,6 +333,7 @@ class LayoutFacts:
         before: Columns that are before the index on some row.
         compared: By column, rows on which it was compared with the index.
         without_index: Rows without the index.
+        numbering: Columns that number the rows of every owner from 1; None: none was looked at.
     """
 
     def __init__(self) -> None:
@@ -337,6 +341,7 @@ class LayoutFacts:
         self.repeated = self.without_index = 0
         self.before: set[str] = set()
         self.compared: dict[str, int] = {}
+        self.numbering: set[str] | None = None
 
     def update(self, table: Table, own: OwnedRows) -> None:
         """Look at rows of some subjects."""
@@ -344,6 +349,8 @@ class LayoutFacts:
         self.repeated += int((np.bincount(own.owner, minlength=1) > 1).sum()) if len(own) else 0
         index = None if table.index is None else _Index.of(own, table.index)
         self.without_index += 0 if index is None else int(index.absent.sum())
+        numbering = {f.name for f in own.rows.schema if _numbers_rows(own.rows.column(f.name), own.owner)}
+        self._numbering_too(numbering if len(own) else None)
         for field in own.rows.schema:
             if field.name in (*table.key_columns, table.index):
                 continue
@@ -358,8 +365,13 @@ class LayoutFacts:
                 if bool((~absent & (values < index.known)).any()):
                     self.before.add(field.name)
 
+    def _numbering_too(self, numbering: set[str] | None) -> None:
+        if numbering is not None:
+            self.numbering = numbering if self.numbering is None else self.numbering & numbering
+
     def merge(self, other: LayoutFacts) -> None:
         """Add the facts of another part."""
+        self._numbering_too(other.numbering)
         self.varying |= other.varying
         self.before |= other.before
         self.repeated += other.repeated
@@ -379,13 +391,15 @@ class LayoutFacts:
         ]
         plain = tuple(name for name in rest if name not in (*moved, *after))
         whole = table.index is not None and self.without_index == 0
-        return Layout(table.name, plain, tuple(moved), tuple(after), whole)
+        numbered = tuple(name for name in plain if constant and name in (self.numbering or ()))
+        return Layout(table.name, plain, tuple(moved), tuple(after), numbered, whole)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         facts = {"varying": sorted(self.varying), "before": sorted(self.before)}
         counts = {"repeated": self.repeated, "without_index": self.without_index}
-        return {**facts, **counts, "compared": self.compared}
+        numbering = None if self.numbering is None else sorted(self.numbering)
+        return {**facts, **counts, "compared": self.compared, "numbering": numbering}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LayoutFacts:
@@ -394,7 +408,26 @@ class LayoutFacts:
         facts.varying, facts.before = set(data["varying"]), set(data["before"])
         facts.repeated, facts.compared = data["repeated"], dict(data["compared"])
         facts.without_index = data["without_index"]
+        facts.numbering = None if data["numbering"] is None else set(data["numbering"])
         return facts
+
+
+def _numbers_rows(column: pa.ChunkedArray, owner: Integers) -> bool:
+    """Whether the values of each owner are 1 to the number of its rows, each once."""
+    if kind_of(column.type) not in ("integer", "float"):
+        return False
+    values, absent = to_numbers(column)
+    if absent.any():
+        return False
+    ordered = values[np.lexsort((values, owner))]
+    return bool((ordered == positions(owner) + 1).all())
+
+
+def ranks(values: Numbers, owner: Integers) -> Integers:
+    """int64[n]: rank of each row's value among those of its owner, from 1; equal values in their order."""
+    result = np.empty(len(owner), np.int64)
+    result[np.lexsort((np.arange(len(owner)), values, owner))] = positions(owner) + 1
+    return result
 
 
 def comparable(schema: pa.Schema, index: str | None, name: str) -> bool:

@@ -20,6 +20,7 @@ from shardsynth.data.layout import (
     inner_schemas,
     inner_tables,
     positions,
+    ranks,
     to_numbers,
 )
 from shardsynth.data.relations import Table, TableTree
@@ -75,6 +76,16 @@ def test_facts_of_parts_add_up_to_a_layout() -> None:
     # `end` is before the first known `begin` on one row, so it is learned as it is.
     assert layout == Layout("stays", ("end", "ward"), moved=("site",), after=(), whole=False)
     assert Layout.from_json(json.loads(json.dumps(layout.to_json()))) == layout
+
+
+def test_numbers_of_the_rows_of_each_owner() -> None:
+    rows = pa.table({"id": list("aaabb"), "nr": [3, 1, 2, 1, 2], "other": [1, 2, 2, 1, 2]})
+    facts = LayoutFacts()
+    for _ in range(3):
+        facts.update(Table("rows", None, "people", "id"), OwnedRows(rows, np.array([0, 0, 0, 1, 1])))
+    assert facts.layout(Table("rows", None, "people", "id"), rows.schema.names).numbered == ("nr",)
+    drawn = np.array([7.5, 7.5, 1.0, 4.0, 2.0])
+    assert ranks(drawn, np.array([0, 0, 0, 1, 1])).tolist() == [2, 3, 1, 2, 1]
 
 
 def test_few_owners_say_nothing_about_what_is_constant() -> None:

@@ -65,7 +65,9 @@ def test_the_table_before_submit_fits_80_columns():
     job = SimpleNamespace(cluster=Cluster(), sample=SimpleNamespace(rows_per_shard=10**5))
     shards = [SimpleNamespace(size=10**15)]
     tasks = {stage: [Task(stage, 0, "tvae", parts=(0, 100_000))] for stage in STAGES}
-    plan = SimpleNamespace(job=job, shards=shards, input_rows=10**10, rows=10**10, tasks=tasks)
+    plan = SimpleNamespace(
+        job=job, shards=shards, input_rows=10**10, rows=10**10, part_size=10**5, tables=None, tasks=tasks
+    )
     arrays = [Array(stage, "tvae", ((0,),), 3.6e8) for stage in STAGES]
     lines = estimate_lines(plan, arrays, Site(defaults=Resources(gpus=1)))
     assert len(lines) == 1 + len(STAGES) and max(map(len, lines)) <= 80, "\n".join(lines)

@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from shardsynth.models.autoregressive.subjects.families import CodedRows, Families, joined, last_known, ranges
-from shardsynth.models.autoregressive.subjects.network import SubjectsNetwork, TableShape, place_of
+from shardsynth.models.autoregressive.subjects.network import (
+    SubjectsNetwork,
+    TableShape,
+    had_before,
+    place_of,
+)
 from shardsynth.models.autoregressive.subjects.sampler import BLOCK, DrawnRows, SubjectsSampler, Tie
 
 NAMES = ("people", "visits", "labs")
@@ -88,6 +93,11 @@ def test_the_folded_network_has_the_same_distributions() -> None:
     assert torch.allclose(net.losses(every, torch.device("cpu")), folded.losses(every, torch.device("cpu")), atol=1e-4)
 
 
+def test_codes_that_an_owner_had_before() -> None:
+    had = had_before(torch.tensor([[1, 0, 1, 1, 1]]), torch.tensor([0, 0, 0, 2, 2]), 2)
+    assert had[0].tolist() == [[0, 0], [0, 1], [1, 1], [0, 0], [0, 1]]
+
+
 def test_places_far_away_share_an_embedding() -> None:
     places = place_of(torch.arange(5000)).numpy()
     assert (places[:24] == np.arange(24)).all()
@@ -123,6 +133,29 @@ def test_what_is_given_at_sampling_is_what_training_saw() -> None:
         )
     assert torch.allclose(given, again, atol=1e-5)
     assert torch.allclose(final, last, atol=1e-5)
+
+
+def test_the_likeliest_code_at_sampling_is_that_of_training() -> None:
+    """At a temperature near 0 the last row of each visit gets the code of least loss, given all that came before."""
+    net = network().folded(shapes(), 7)
+    drawn = sampler(net, temperature=1e-4).block(KEYS, 0)
+    labs, visits = drawn["labs"], drawn["visits"]
+    table, says = net.table("labs"), torch.zeros(len(visits), 6)
+    with torch.inference_mode():
+        found, _, _, _, _ = sampler(net, temperature=1e-4)._siblings(
+            table, sampler(net, temperature=1e-4)._columns["labs"], labs.owner, says, torch.full((1, len(labs)), 0.5)
+        )
+        last_rows = np.flatnonzero(np.diff(labs.owner, append=-1) != 0)
+        losses = []
+        for code in range(50):
+            codes = found.copy()
+            codes[:, last_rows] = code
+            rows = CodedRows(codes.T.copy(), labs.owner, len(visits))
+            wide = torch.from_numpy(codes).long()
+            given, _ = net._given(table, rows, table.embedding_of(wide), says, torch.device("cpu"))
+            known = torch.from_numpy(last_known(codes.T, labs.owner, (50,), (True,)).T.copy())
+            losses.append(table.row_losses(wide, given, known, torch.from_numpy(labs.owner))[last_rows])
+    assert (torch.stack(losses).argmin(0).numpy() == found[0, last_rows]).all()
 
 
 def test_drawn_subjects_are_as_likely_as_the_network_says() -> None:

@@ -28,6 +28,7 @@ from shardsynth.data.layout import (
     index_values,
     inner_schemas,
     moved_name,
+    ranks,
     to_numbers,
 )
 from shardsynth.data.relations import Table, TableTree
@@ -62,6 +63,7 @@ class _TableCard(Card):
     plain: list[Name]
     moved: list[Name]
     after: list[Name]
+    numbered: list[Name]
     whole: bool
     schema_: Annotated[str, Field(alias="schema")]
     most: Annotated[int, Field(ge=1, lt=2**40)]
@@ -242,6 +244,10 @@ class SubjectsModel:
         layout, schema = self.layouts[table.name], self.schemas[table.name]
         owner = pa.array(own.owner)
         arrays: dict[str, pa.Array] = {name: _column(inner, name) for name in layout.plain}
+        for name in layout.numbered:
+            drawn, _ = to_numbers(arrays[name])
+            none = np.zeros(len(own), np.bool_)
+            arrays[name] = from_numbers(ranks(drawn, own.owner), none, schema.field(name).type)
         if table.index is not None:
             gaps, absent = to_numbers(_column(inner, table.index))
             if owner_inner is None:
@@ -299,7 +305,7 @@ class SubjectsModel:
                     **{
                         key: getattr(table, key) for key in ("name", "key", "owner", "owner_column", "index", "implied")
                     },
-                    **{key: list(getattr(layout, key)) for key in ("plain", "moved", "after")},
+                    **{key: list(getattr(layout, key)) for key in ("plain", "moved", "after", "numbered")},
                     "whole": layout.whole,
                     "schema": schema_to_text(schema),
                     "most": self.most[table.name],
@@ -339,7 +345,7 @@ class SubjectsModel:
             raise file.wrong("tables: a name is no name of a folder, or stands twice")
         schemas = {card.name: schema_from_text(card.schema_) for card in cards if not card.implied}
         layouts = {
-            c.name: Layout(c.name, tuple(c.plain), tuple(c.moved), tuple(c.after), c.whole)
+            c.name: Layout(c.name, tuple(c.plain), tuple(c.moved), tuple(c.after), tuple(c.numbered), c.whole)
             for c in cards
             if not c.implied
         }
@@ -404,7 +410,7 @@ def _check_layouts(
         layout, names = layouts[table.name], set(schemas[table.name].names)
         index = [table.index] if table.index is not None else []
         made = [*layout.plain, *layout.moved, *layout.after, *table.key_columns, *index]
-        if sorted(made) != sorted(names):
+        if sorted(made) != sorted(names) or not {*layout.numbered} <= {*layout.plain}:
             raise file.wrong(f"tables: the columns of {table.name!r} are not those of its schema, each once")
     for name, schema in inner_schemas(tree, layouts, schemas).items():
         if not schema.equals(parts[name].schema):

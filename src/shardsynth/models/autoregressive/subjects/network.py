@@ -3,7 +3,8 @@
 A table has the network of a single table (``autoregressive.network``): the context of a column is the sum of the
 embeddings of the row's earlier columns. To it comes what is *given* for the whole row: the owner's row, a recurrent
 state over the earlier siblings (GRU, Cho et al. 2014), the row before, how many rows come before and after. And each
-column's logits get a term of its own for the last value that the column had: values persist.
+column's logits get terms of their own for the last value that the column had, as values persist, and for all values
+that it had, as they come back.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class RowNetwork(Network):
         self.left = nn.Embedding(_PLACES, embedding)
         self.aside = nn.Linear(embedding, embedding, bias=False)
         shapes = [(len(columns), widest) for columns, widest in self.groups]
+        self.returns = nn.ParameterList(nn.Parameter(torch.zeros(n, 1, k)) for n, k in shapes)
         self.stays = nn.ParameterList(nn.Parameter(torch.zeros(n, k)) for n, k in shapes)
         self.follows = nn.ParameterList(
             nn.Parameter(torch.zeros(n, k + 1, k if folded or k <= _FEW_CODES else 0)) for n, k in shapes
@@ -124,6 +126,7 @@ class RowNetwork(Network):
         codes: Tensor,
         given: Tensor,
         last: Tensor | None,
+        owner: Tensor | None,
         dropout: float = 0.0,
         random: torch.Generator | None = None,
     ) -> Tensor:
@@ -133,6 +136,7 @@ class RowNetwork(Network):
             codes: int64[columns, n].
             given: float32[n, width], what is given for the whole row.
             last: int64[columns, n], see ``families.last_known``; None for rows of no owner.
+            owner: int64[n], place of each row's owner, never decreasing; None for rows of no owner.
             dropout: Share of the numbers of the context and of the hidden layer that are left out.
             random: Draws which ones.
         """
@@ -159,6 +163,8 @@ class RowNetwork(Network):
                 table = self.persistence(number)
                 wide = torch.arange(len(columns), device=codes.device)[:, None] * (widest + 1)
                 logits = logits + table.reshape(-1, widest)[wide + group_last]
+                assert owner is not None
+                logits = logits + self.returns[number] * had_before(targets, owner, widest)
             loss = functional.cross_entropy(logits.reshape(-1, widest), targets.reshape(-1), reduction="none")
             losses = losses + loss.view(len(columns), -1).sum(0)
         return losses
@@ -189,6 +195,20 @@ class RowNetwork(Network):
     def says(self, embedding: Tensor, given: Tensor) -> Tensor:
         """What a row says of itself to the rows that it owns, float32[n, width]."""
         return torch.tanh(self.outward(embedding + given))
+
+
+def had_before(codes: Tensor, owner: Tensor, size: int) -> Tensor:
+    """Which codes a column had on earlier rows of the same owner, float32[columns, n, size], 0 or 1.
+
+    Args:
+        codes: int64[columns, n].
+        owner: int64[n], never decreasing.
+        size: Number of codes.
+    """
+    had = functional.one_hot(codes, size).to(torch.float32)
+    before = had.cumsum(1) - had
+    starts = torch.searchsorted(owner, owner)
+    return (before > before[:, starts]).to(torch.float32)
 
 
 def place_of(numbers: Tensor) -> Tensor:
@@ -254,7 +274,7 @@ class SubjectsNetwork(nn.Module):  # type: ignore[misc]
             network, rows = self.table(name), families.rows[name]
             codes = torch.from_numpy(rows.codes.astype(np.int64).T.copy()).to(device)
             embedding = network.embedding_of(codes)
-            given, last = torch.zeros(codes.shape[1], self.width, device=device), None
+            given, last, place = torch.zeros(codes.shape[1], self.width, device=device), None, None
             owner = self.owner_of.get(name)
             if owner is not None:
                 place = torch.from_numpy(rows.owner).to(device)
@@ -263,7 +283,7 @@ class SubjectsNetwork(nn.Module):  # type: ignore[misc]
                 last = torch.from_numpy(known.T.copy()).to(device)
                 given, final = self._given(network, rows, embedding, says[owner], device)
                 says[owner] = says[owner] + network.aside(final)
-            losses = network.row_losses(codes, given, last, dropout, random)
+            losses = network.row_losses(codes, given, last, place, dropout, random)
             total = total.index_add(0, subject[name], losses)
             says[name] = network.says(embedding, given)
         return total

@@ -84,23 +84,34 @@ class _Columns:
         starts = np.cumsum([0, *self.sizes])
         self.calibration = [calibration[a:b] for a, b in zip(starts, starts[1:])]
         self.last: list[Tensor] = []
+        self.returns: list[Tensor] = []
         if network.owned:
             by_column: dict[int, Tensor] = {}
+            returns: dict[int, Tensor] = {}
             for number, (columns, widest) in enumerate(network.groups):
                 terms = network.persistence(number)
                 for place, column in enumerate(columns):
                     own = terms[place, :, : self.sizes[column]]
+                    returns[column] = network.returns[number][place, 0, : self.sizes[column]].contiguous()
                     by_column[column] = torch.cat([own[: self.sizes[column]], own[widest:]]).contiguous()
             self.last = [by_column[column] for column in range(len(self.sizes))]
+            self.returns = [returns[column] for column in range(len(self.sizes))]
 
     def draw(
-        self, given: Tensor, last: Integers | None, uniform: Tensor, *, first: bool = False
+        self,
+        given: Tensor,
+        last: Integers | None,
+        had: list[Tensor],
+        uniform: Tensor,
+        *,
+        first: bool = False,
     ) -> tuple[Codes, Tensor]:
         """Codes int16[columns, n] of rows, and the sum of their embeddings float32[n, width].
 
         Args:
             given: float32[n, width].
             last: int64[columns, n], see ``families.last_known``.
+            had: Per column float32[n, size], which codes the owner's earlier rows had; empty for rows of no owner.
             uniform: float32[columns, n] in (0, 1).
             first: Whether they are the first rows of their owners.
         """
@@ -112,6 +123,7 @@ class _Columns:
             logits = torch.cat([hidden, context], 1) @ outer + (bias + self.calibration[column])
             if last is not None:
                 logits += self.last[column][torch.from_numpy(last[column])]
+                logits += self.returns[column] * had[column]
             weights = logits.div_(self.temperature).t().contiguous()
             weights = weights.sub_(weights.amax(0)).exp_()
             if column == self.first_missing:
@@ -183,7 +195,7 @@ class SubjectsSampler:
             shares, within = _lanes(keys[name], first, n, len(columns.sizes))
             if owner is None:
                 given = torch.zeros(n, network.width)
-                codes, embedding = columns.draw(given, None, shares)
+                codes, embedding = columns.draw(given, None, [], shares)
                 same = np.zeros(codes.shape, np.bool_)
             else:
                 codes, same, embedding, given, final = self._siblings(network, columns, places, says[owner], shares)
@@ -206,6 +218,7 @@ class SubjectsSampler:
         state = network.first_state(says)
         last = np.repeat(np.array(sizes, np.int64)[:, None], len(says), 1)
         missing = np.array([s - 1 if null else s + 1 for s, null in zip(sizes, network.nullable)], np.int64)
+        had = [torch.zeros(len(says), size) for size in sizes]
         active = np.flatnonzero(counts > 0)
         for step in range(int(counts.max(initial=0))):
             active = active[counts[active] > step]
@@ -213,11 +226,15 @@ class SubjectsSampler:
             previous = embedding[rows - 1] if step else torch.zeros(len(active), network.width)
             left = torch.from_numpy(counts[active] - 1 - step)
             own = network.given_rows(says[who], state[who], previous, torch.full_like(left, step), left)
-            drawn, embedded = columns.draw(own, last[:, active], shares[:, rows], first=step == 0)
+            drawn, embedded = columns.draw(
+                own, last[:, active], [each[who] for each in had], shares[:, rows], first=step == 0
+            )
             codes[:, rows], embedding[rows], given[rows] = drawn, embedded, own
             if step:
                 same[:, rows] = codes[:, rows] == codes[:, rows - 1]
             wide = drawn.astype(np.int64)
+            for column, own_had in enumerate(had):
+                own_had[who, torch.from_numpy(wide[column])] = 1.0
             last[:, active] = np.where(wide == missing[:, None], last[:, active], wide)
             _, after = network.history(embedded[:, None], state[who][None].contiguous())
             state[who] = after[0]
