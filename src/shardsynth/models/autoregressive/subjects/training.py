@@ -104,7 +104,8 @@ def train_subjects(
     def scored(part: Families) -> Tensor:
         return losses_of(network, part, device, 4 * batch)
 
-    attack = LossAttack.of(scored(checked), scored(known))
+    sizes = [torch.from_numpy(part.rows_of_subjects()).to(device) for part in (checked, known)]
+    attack = LossAttack.of(scored(checked) / sizes[0], scored(known) / sizes[1])
     adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), fused=True)
     steps_per_epoch = max(1, len(learned) // batch)
     per_round = min(steps_per_epoch, _ROUND)
@@ -137,7 +138,7 @@ def train_subjects(
         if state.step % per_round == 0:
             unseen = scored(checked)
             state.history[number, 1] = unseen.mean()
-            state.history[number, 2:] = torch.stack(attack.auc(unseen, scored(known)))
+            state.history[number, 2:] = torch.stack(attack.auc(unseen / sizes[0], scored(known) / sizes[1]))
             schedule = _schedule(state, options, per_round, most)
             if schedule.best == number:
                 best.load_state_dict(network.state_dict())
