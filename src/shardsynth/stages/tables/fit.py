@@ -145,7 +145,9 @@ def _rows_of_bucket(
         else:
             kept[table.name] = kept[table.owner][owner]
             place = (np.cumsum(kept[table.owner]) - 1)[owner[kept[table.name]]]
-        rows = bucket.inner[table.name].filter(pa.array(kept[table.name])).unify_dictionaries().combine_chunks()
+        rows = bucket.inner[table.name]
+        if rows.num_columns:  # Arrow does not know how many rows a table without columns has
+            rows = rows.filter(pa.array(kept[table.name])).unify_dictionaries().combine_chunks()
         hidden = hide[table.name]
         if hidden is not None:
             taken_out = hidden(rows)

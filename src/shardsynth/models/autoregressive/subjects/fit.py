@@ -214,8 +214,10 @@ def _coded(fitting: SubjectsFitting, codings: Mapping[str, Coding]) -> tuple[Fam
         coded = {}
         for name in names:
             rows, owner = some[name]
-            codes = codings[name].encode(fitting.inner[name].coder, rows, fitting.seed, number)
-            owners = len(owner) if name not in owner_of else some[owner_of[name]][0].num_rows
+            codes = np.zeros((len(owner), 0), np.int16)
+            if codings[name].columns:
+                codes = codings[name].encode(fitting.inner[name].coder, rows, fitting.seed, number)
+            owners = len(some[owner_of.get(name, name)][1])
             coded[name] = CodedRows(codes, owner, owners)
             if name in owner_of:
                 _count_same(codings[name], rows, codes, owner, same[name])
