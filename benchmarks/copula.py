@@ -43,8 +43,10 @@ from shardsynth.data.metadata import keys_of  # noqa: E402
 from shardsynth.data.shards import open_shards, read_batches  # noqa: E402
 from shardsynth.data.writer import PartWriter  # noqa: E402
 from shardsynth.models.columns.guess_relations import guess_relations  # noqa: E402
+from shardsynth.models.columns.marginals import Protection  # noqa: E402
 from shardsynth.models.copula.arrays import Arrays  # noqa: E402
 from shardsynth.models.copula.fit import fit_copula  # noqa: E402
+from shardsynth.models.copula.guess_missing_rules import guess_rules  # noqa: E402
 from shardsynth.models.copula.model import GaussianCopula  # noqa: E402
 from shardsynth.sampling.identifiers import learn_all  # noqa: E402
 from shardsynth.sampling.streams import lanes, random_words, stream_key  # noqa: E402
@@ -95,6 +97,8 @@ def fit_ours(folder: str, metadata: dict[str, Any]) -> tuple[GaussianCopula, dic
     lap("count")
     fitted = fit_copula(profile, coder, counts, {}, relations)
     model = GaussianCopula.from_fit(fitted, dataset.schema, columns, generators=generators)
+    known = (fitted.columns, fitted.latents, fitted.relations, profile.sample, coder, counts, Protection(), None)
+    model = model.with_rules(guess_rules(*known))
     lap("fit")
     return model, seconds
 
