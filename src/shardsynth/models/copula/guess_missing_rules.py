@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -230,15 +230,19 @@ def _decided(
         deciding = {of_column.get(r.given) for r in kept}
         if of_column.get(rule.given) not in busy and rule.latent not in deciding:
             kept.append(rule)
-    return _consistent(kept, nested)
+    return _consistent(kept, nested, of_column)
 
 
-def _consistent(decided: list[MissingRule], nested: Sequence[MissingRule]) -> list[MissingRule]:
+def _consistent(
+    decided: list[MissingRule], nested: Sequence[MissingRule], of_column: Mapping[int, int]
+) -> list[MissingRule]:
     """Rules of one column for nested latents: where the inner is missing so is the outer, and present likewise."""
     by_latent = {rule.latent: rule for rule in decided}
     for pair in (*reversed(nested), *nested):
         inner, outer = by_latent.get(pair.latent), by_latent.get(pair.given)
         if inner is None:
+            continue
+        if of_column.get(inner.given) == pair.given:  # where the deciding column is missing, the inner one may be
             continue
         if outer is None:
             outer = replace(inner, latent=pair.given, states=tuple([DRAWN] * len(inner.states)))

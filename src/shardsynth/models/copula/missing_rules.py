@@ -6,9 +6,8 @@ Two kinds of rules stand on the latents that say whether columns are missing:
 - by a category: in some categories a column is always missing, or never (no treatment after a failed screening).
 
 A rule is applied after drawing. The inner column of a nested pair is made present where the outer one is; its value is
-drawn in any case. A category says what it says. So that the share of missing values stays as it was counted, the cut of
-the ruled latent is moved: below r for the correlation of two latents, the share that is left to draw is the one of the
-latent given that the other one lies where nothing is decided.
+drawn in any case. A category says what it says. So that the share of missing values stays as it was counted, the cuts
+of the ruled latents are moved.
 """
 
 from __future__ import annotations
@@ -23,12 +22,13 @@ from numpy.typing import NDArray
 from shardsynth.models.columns.card import Card, Count
 from shardsynth.models.columns.files import ModelFile
 from shardsynth.models.columns.fitted import FittedColumn, Latent
-from shardsynth.models.copula.classes import conditional, points
-from shardsynth.models.copula.tables import Integers, even
+from shardsynth.models.copula.tables import GRID, REACH, Integers, even
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+#: Rows that are drawn to move the cuts.
+_ROWS = 1 << 16
 #: What a category says of a column: drawn as usual, never missing, always missing.
 DRAWN, PRESENT, MISSING = -1, 0, 1
 
@@ -73,6 +73,9 @@ def moved_cuts(
 ) -> tuple[Integers, ...]:
     """The cuts of all latents, those of ruled ones moved so that as many values are missing as were counted.
 
+    Rows are drawn, and the rules applied to one latent after the other. What is left to it, where no category decides
+    and no outer column is present, is cut where the counted share is reached.
+
     Args:
         rules: In the order in which they are applied.
         columns: One per column of the schema.
@@ -82,44 +85,44 @@ def moved_cuts(
     """
     value_of = {latent.columns[0]: k for k, latent in enumerate(latents) if latent.kind == "value"}
     missing_of = {i: k for k, latent in enumerate(latents) if latent.kind == "missing" for i in latent.columns}
+    used = {rule.latent for rule in rules} | {rule.given for rule in rules if rule.kind == "nested"}
+    deciding = {rule.given for rule in rules if rule.kind == "category"}
+    used |= {value_of[i] for i in deciding} | {missing_of[i] for i in deciding if i in missing_of}
+    drawn = _drawn(sorted(used), correlation)
+    masks = {k: drawn[k] > cuts[k][0] / GRID for k in used if latents[k].kind == "missing"}
     moved = list(cuts)
-    for rule in rules:
-        p = latents[rule.latent].p_missing
-        if rule.kind == "nested":
-            outer = latents[rule.given].p_missing
-            if any(other.latent == rule.latent and other is not rule for other in rules) and outer > min(
-                latents[other.given].p_missing
-                for other in rules
-                if other.kind == "nested" and other.latent == rule.latent
-            ):
-                continue  # the cut is that of the tightest pair
-            given = conditional((1.0 - outer, 1.0), float(correlation[rule.latent, rule.given]))
-            wanted = 1.0 - min(p / outer, 1.0)
-        else:
-            marginal, column = columns[rule.given].marginal, value_of[rule.given]
-            assert marginal is not None
-            absent = latents[missing_of[rule.given]].p_missing if rule.given in missing_of else 0.0
-            states = np.array(rule.states)
-            of_segment = states[marginal.lo.astype(np.int64)]
-            ends = np.concatenate([[0.0], marginal.cumulative])
-            mass = np.diff(ends) * (1.0 - absent)
-            drawn = float(mass[of_segment == DRAWN].sum()) + (absent if states[-1] == DRAWN else 0.0)
-            fixed = float(mass[of_segment == MISSING].sum()) + (absent if states[-1] == MISSING else 0.0)
-            if drawn <= 0:
+    for latent in sorted({rule.latent for rule in rules}, key=lambda k: (-latents[k].p_missing, k)):  # outer ones first
+        free, mask = np.ones(_ROWS, np.bool_), np.zeros(_ROWS, np.bool_)
+        within = np.ones(_ROWS, np.bool_)
+        for rule in rules:
+            if rule.latent != latent:
                 continue
-            parts = [
-                (mass[k], conditional((ends[k], ends[k + 1]), float(correlation[rule.latent, column])))
-                for k in np.flatnonzero(of_segment == DRAWN).tolist()
-            ]
-            if absent and states[-1] == DRAWN:
-                latent = missing_of[rule.given]
-                parts.append((absent, conditional((1.0 - absent, 1.0), float(correlation[rule.latent, latent]))))
-            given = np.sum([weight * part for weight, part in parts], axis=0) / drawn
-            wanted = 1.0 - min(max((p - fixed) / drawn, 0.0), 1.0)
-        place = np.interp(wanted, np.maximum.accumulate(given) + np.arange(len(given)) * 1e-15, points())
-        limit = float(points()[-1]) - 1e-3
-        moved[rule.latent] = even(np.clip(np.array([place]), -limit, limit))
+            if rule.kind == "nested":
+                within &= masks[rule.given]
+                continue
+            marginal, states = columns[rule.given].marginal, np.array(rule.states)
+            assert marginal is not None
+            value = value_of[rule.given]
+            segment = np.searchsorted(cuts[value] / GRID, drawn[value])
+            state = states[marginal.lo.astype(np.int64)][segment]
+            if rule.given in missing_of:
+                state = np.where(masks[missing_of[rule.given]], states[-1], state)
+            free, mask = state == DRAWN, state == MISSING
+        fixed, left = int((mask & within).sum()), drawn[latent][free & within]
+        if len(left):
+            wanted = min(max(latents[latent].p_missing * _ROWS - fixed, 0.0), float(len(left)))
+            place = float(np.quantile(left, 1.0 - wanted / len(left)))
+            moved[latent] = even(np.clip(np.array([place]), -REACH + 1e-3, REACH - 1e-3))
+        masks[latent] = np.where(free, drawn[latent] > moved[latent][0] / GRID, mask) & within
     return tuple(moved)
+
+
+def _drawn(chosen: Sequence[int], correlation: Floats) -> dict[int, Floats]:
+    """Normal latents float64[_ROWS] with the correlations of the chosen ones; the same in each call."""
+    values, vectors = np.linalg.eigh(correlation[np.ix_(chosen, chosen)])
+    factor = vectors * np.sqrt(np.maximum(values, 0.0))
+    rows = np.random.default_rng(17).standard_normal((_ROWS, len(chosen))) @ factor.T
+    return {latent: rows[:, place] for place, latent in enumerate(chosen)}
 
 
 def apply_rules(
