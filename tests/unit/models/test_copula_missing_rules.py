@@ -71,6 +71,19 @@ def test_patterns_hold_on_every_row_and_shares_stay(model: GaussianCopula) -> No
     assert not any("free" in note for note in model.notes)
 
 
+def test_shares_stay_where_many_columns_are_missing_with_one() -> None:
+    """An absent patient has none of six measurements; each is missing on some more rows."""
+    rng = np.random.default_rng(4)
+    core = rng.random(ROWS) < 0.17
+    gaps = [core, *(core | (rng.random(ROWS) < 0.05) for _ in range(6))]
+    names = ("visit1", "visit2", "visit3", "a", "b", "c", "d")
+    values = [pa.array(np.where(gap, np.nan, rng.normal(size=ROWS)), from_pandas=True) for gap in gaps]
+    rows = copula(pa.table(dict(zip(names, values)))).draw(1, 0, 40_000).to_pandas()
+    for name, gap in zip(names, gaps):
+        assert not (rows.visit1.isna() & rows[name].notna()).any()
+        assert rows[name].isna().mean() == pytest.approx(gap.mean(), abs=0.012)
+
+
 def test_conditions_hold_and_the_patterns_follow_them(model: GaussianCopula) -> None:
     rows = model.draw(1, 0, 4_000, parse_conditions("visit2 > 0")).to_pandas()
     assert rows.visit2.min() > 0 and rows.visit1.notna().all()

@@ -216,7 +216,7 @@ class _Verified:
 
 
 def _nested(latents: Sequence[Latent], sampled: _Sampled, least: int, verified: _Verified) -> list[MissingRule]:
-    """Nested pairs, the outer ones first, without those that follow from two others."""
+    """Nested pairs, the inner ones first, without those that follow from two others."""
     share = {k: float(mask.mean()) for k, mask in sampled.absent.items()}
     order = sorted(sampled.absent, key=lambda k: (-share[k], k))
     some = np.stack([sampled.absent[k][:: sampled.step] for k in order]).astype(np.float32)
@@ -234,7 +234,7 @@ def _nested(latents: Sequence[Latent], sampled: _Sampled, least: int, verified: 
             if sampled.number(mask & ~sampled.absent[outer]) < least and verified.nested(inner, outer, least):
                 inside[inner].append(outer)
     rules = []
-    for inner in order:
+    for inner in reversed(order):
         follows = {far for outer in inside[inner] for far in inside[outer]}
         rules += [MissingRule("nested", inner, outer) for outer in inside[inner] if outer not in follows]
     return rules
@@ -289,10 +289,9 @@ def _decided(
             most = max(weight for weight, _ in rules.values())
             near = [column for column, (weight, _) in rules.items() if weight >= _ABOUT * most]
             chosen.append(rules[max(near, key=lambda column: (total[column], -column))])
-    inner = {rule.latent for rule in nested}
     kept: list[MissingRule] = []
     for _, rule in sorted(chosen, key=lambda item: -item[0]):
-        busy = {r.latent for r in kept} | inner
+        busy = {r.latent for r in kept}
         deciding = {of_column.get(r.given) for r in kept}
         if of_column.get(rule.given) not in busy and rule.latent not in deciding:
             kept.append(rule)
@@ -308,13 +307,11 @@ def _consistent(
         inner, outer = by_latent.get(pair.latent), by_latent.get(pair.given)
         if inner is None:
             continue
-        if of_column.get(inner.given) == pair.given:  # where the deciding column is missing, the inner one may be
+        if of_column.get(inner.given) == pair.given:  # it cannot decide about itself
             continue
         if outer is None:
             outer = replace(inner, latent=pair.given, states=tuple([DRAWN] * len(inner.states)))
-        if outer.given != inner.given:  # an outer column that another one decides could make present what is missing
-            freed = tuple(DRAWN if state == MISSING else state for state in inner.states)
-            by_latent[pair.latent] = replace(inner, states=freed)
+        if outer.given != inner.given:
             continue
         both = list(zip(inner.states, outer.states))
         by_latent[pair.latent] = replace(inner, states=tuple(PRESENT if b == PRESENT else a for a, b in both))

@@ -5,9 +5,8 @@ Two kinds of rules stand on the latents that say whether columns are missing:
 - nested: where one column is missing, another one is missing too (a second visit without a first one);
 - by a category: in some categories a column is always missing, or never (no treatment after a failed screening).
 
-A rule is applied after drawing. The inner column of a nested pair is made present where the outer one is; its value is
-drawn in any case. A category says what it says. So that the share of missing values stays as it was counted, the cuts
-of the ruled latents are moved.
+A rule is applied after drawing. A category says what it says. The outer column of a nested pair is made missing where
+the inner one is. So that the share of missing values stays as it was counted, the cuts of the ruled latents are moved.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def moved_cuts(
     """The cuts of all latents, those of ruled ones moved so that as many values are missing as were counted.
 
     Rows are drawn, and the rules applied to one latent after the other. What is left to it, where no category decides
-    and no outer column is present, is cut where the counted share is reached.
+    and no inner column is missing, is cut where the counted share is reached.
 
     Args:
         rules: In the order in which they are applied.
@@ -91,29 +90,27 @@ def moved_cuts(
     drawn = _drawn(sorted(used), correlation)
     masks = {k: drawn[k] > cuts[k][0] / GRID for k in used if latents[k].kind == "missing"}
     moved = list(cuts)
-    for latent in sorted({rule.latent for rule in rules}, key=lambda k: (-latents[k].p_missing, k)):  # outer ones first
-        free, mask = np.ones(_ROWS, np.bool_), np.zeros(_ROWS, np.bool_)
-        within = np.ones(_ROWS, np.bool_)
+    ruled = {rule.latent if rule.kind == "category" else rule.given for rule in rules}
+    for latent in sorted(ruled, key=lambda k: (latents[k].p_missing, k)):  # inner ones first
+        free, forced = np.ones(_ROWS, np.bool_), np.zeros(_ROWS, np.bool_)
         for rule in rules:
-            if rule.latent != latent:
-                continue
-            if rule.kind == "nested":
-                within &= masks[rule.given]
-                continue
-            marginal, states = columns[rule.given].marginal, np.array(rule.states)
-            assert marginal is not None
-            value = value_of[rule.given]
-            segment = np.searchsorted(cuts[value] / GRID, drawn[value])
-            state = states[marginal.lo.astype(np.int64)][segment]
-            if rule.given in missing_of:
-                state = np.where(masks[missing_of[rule.given]], states[-1], state)
-            free, mask = state == DRAWN, state == MISSING
-        fixed, left = int((mask & within).sum()), drawn[latent][free & within]
+            if rule.kind == "nested" and rule.given == latent:
+                forced = forced | masks[rule.latent]
+            elif rule.kind == "category" and rule.latent == latent:
+                marginal, states = columns[rule.given].marginal, np.array(rule.states)
+                assert marginal is not None
+                value = value_of[rule.given]
+                segment = np.searchsorted(cuts[value] / GRID, drawn[value])
+                state = states[marginal.lo.astype(np.int64)][segment]
+                if rule.given in missing_of:
+                    state = np.where(masks[missing_of[rule.given]], states[-1], state)
+                free, forced = state == DRAWN, forced | (state == MISSING)
+        left = drawn[latent][free & ~forced]
         if len(left):
-            wanted = min(max(latents[latent].p_missing * _ROWS - fixed, 0.0), float(len(left)))
+            wanted = min(max(latents[latent].p_missing * _ROWS - int(forced.sum()), 0.0), float(len(left)))
             place = float(np.quantile(left, 1.0 - wanted / len(left)))
             moved[latent] = even(np.clip(np.array([place]), -REACH + 1e-3, REACH - 1e-3))
-        masks[latent] = np.where(free, drawn[latent] > moved[latent][0] / GRID, mask) & within
+        masks[latent] = forced | (free & (drawn[latent] > moved[latent][0] / GRID))
     return tuple(moved)
 
 
@@ -148,10 +145,10 @@ def apply_rules(
             states = np.array(rule.states, np.int8)
             state = states[drawn] if missing is None else np.where(missing, states[-1], states[drawn])
             ruled[rule.latent] = np.where(state == DRAWN, ruled[rule.latent], state == MISSING)
-        elif rule.latent not in conditioned:
-            ruled[rule.latent] = ruled[rule.latent] & ruled[rule.given]
         elif rule.given not in conditioned:
             ruled[rule.given] = ruled[rule.given] | ruled[rule.latent]
+        elif rule.latent not in conditioned:
+            ruled[rule.latent] = ruled[rule.latent] & ruled[rule.given]
     return ruled
 
 
