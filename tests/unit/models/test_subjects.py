@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from shardsynth.models.autoregressive.subjects.families import CodedRows, Families, joined, last_known, ranges
+from shardsynth.models.autoregressive.subjects.families import (
+    CodedRows,
+    Families,
+    joined,
+    last_known,
+    persistence,
+    ranges,
+)
 from shardsynth.models.autoregressive.subjects.network import (
     SubjectsNetwork,
     TableShape,
@@ -96,6 +103,18 @@ def test_the_folded_network_has_the_same_distributions() -> None:
 def test_codes_that_an_owner_had_before() -> None:
     had = had_before(torch.tensor([[1, 0, 1, 1, 1]]), torch.tensor([0, 0, 0, 2, 2]), 2)
     assert had[0].tolist() == [[0, 0], [0, 1], [1, 1], [0, 0], [0, 1]]
+
+
+def test_how_often_codes_come_again() -> None:
+    rng = np.random.default_rng(1)
+    owner = np.repeat(np.arange(300), 8)
+    favourite = rng.integers(0, 6, 300)[owner]
+    codes = np.where(rng.random(len(owner)) < 0.7, favourite, rng.integers(0, 6, len(owner)))
+    independent = rng.integers(0, 6, len(owner))
+    rows = CodedRows(np.stack([codes, independent], 1).astype(np.int16), owner, 300)
+    (stays, returns), (none, nothing) = persistence(rows, (6, 6), (False, False))
+    assert (returns > 0.5).all() and (stays > 0).all()
+    assert np.abs(none).max() < 0.6 and np.abs(nothing).max() < 0.6
 
 
 def test_places_far_away_share_an_embedding() -> None:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 Codes = NDArray[Any]
 
+#: Rows of the usual frequencies that are added to those that are counted; largest logarithm of a ratio.
+_PRIOR, _MOST = 8.0, 3.0
+
 
 @dataclass(frozen=True)
 class CodedRows:
@@ -64,6 +67,14 @@ class Families:
             taken[name] = CodedRows(own.codes[chosen[name]], owner, len(owners))
         return Families(self.names, self.owner_of, taken)
 
+    def first_rows(self, name: str, most: int) -> CodedRows:
+        """The rows of the first owners of a table, about so many."""
+        rows = self.rows[name]
+        if len(rows.owner) <= most:
+            return rows
+        last = int(np.searchsorted(rows.owner, rows.owner[most]))
+        return CodedRows(rows.codes[:last], rows.owner[:last], rows.owners)
+
     def rows_of_subjects(self) -> Integers:
         """int64[subjects]: rows of each subject, in all tables."""
         subject = {self.names[0]: np.arange(len(self))}
@@ -91,6 +102,35 @@ def ranges(starts: Integers, counts: Integers) -> Integers:
     total = int(counts.sum())
     offsets = np.cumsum(counts) - counts
     return np.asarray(np.arange(total) - np.repeat(offsets, counts) + np.repeat(starts, counts), np.int64)
+
+
+def persistence(
+    rows: CodedRows, sizes: Sequence[int], nullable: Sequence[bool]
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """How much more often codes come again, as logarithms: where a training begins.
+
+    Per column float64[size] twice. The first: a code after itself, against a code that an earlier row of the owner had.
+    The second: such a code, against one that none had.
+    """
+    found = []
+    last = last_known(rows.codes, rows.owner, sizes, nullable)
+    starts = np.searchsorted(rows.owner, rows.owner)
+    later = starts < np.arange(len(rows.owner))
+    for column, size in enumerate(sizes):
+        own = rows.codes[:, column].astype(np.int64)
+        is_code = np.zeros((len(own), size), np.bool_)
+        is_code[np.arange(len(own)), own] = True
+        before = np.cumsum(is_code, axis=0, dtype=np.int32) - is_code
+        had = (before > before[starts]) & later[:, None]
+        is_last = (last[:, column][:, None] == np.arange(size)) & later[:, None]
+        share = (np.bincount(own, minlength=size) + 0.5) / (len(own) + 0.5 * size)
+        rates = []
+        for where in (is_last, had & ~is_last, later[:, None] & ~had & ~is_last):
+            hits, chances = (where & is_code).sum(axis=0), where.sum(axis=0)
+            rates.append(np.log((hits + _PRIOR * share) / (chances + _PRIOR)))
+        again, back, anew = rates
+        found.append((np.clip(again - back, -_MOST, _MOST), np.clip(back - anew, -_MOST, _MOST)))
+    return found
 
 
 def last_known(codes: Codes, owner: Integers, sizes: Sequence[int], nullable: Sequence[bool]) -> Integers:

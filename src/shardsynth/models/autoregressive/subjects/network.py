@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shardsynth.models.autoregressive.network import Network, thinned
-from shardsynth.models.autoregressive.subjects.families import CodedRows, Families, last_known
+from shardsynth.models.autoregressive.subjects.families import CodedRows, Families, last_known, persistence
 
 #: Places that have an embedding of their own; further ones share those of a power of 2 ^ (1/4).
 _EXACT, _PLACES = 24, 64
 #: Up to so many codes a column learns what follows each code; of more, only how far each code stays.
 _FEW_CODES = 40
+#: Rows of a table in which it is counted how often codes come again.
+_COUNTED = 20_000
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -243,6 +245,19 @@ class SubjectsNetwork(nn.Module):  # type: ignore[misc]
         """Random weights; returns the network."""
         for name, shape in shapes.items():
             self.table(name).start_all(shape.shares, random)
+        return self
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def expect(self, families: Families) -> SubjectsNetwork:
+        """Let codes come again as often as they do in these families; returns the network."""
+        for name in self.owner_of:
+            network = self.table(name)
+            found = persistence(families.first_rows(name, _COUNTED), network.sizes, network.nullable)
+            for number, (columns, _) in enumerate(network.groups):
+                for place, column in enumerate(columns):
+                    stays, returns = (torch.from_numpy(each).float() for each in found[column])
+                    network.stays[number][place, : len(stays)] = stays
+                    network.returns[number][place, 0, : len(returns)] = returns
         return self
 
     @torch.no_grad()  # type: ignore[untyped-decorator]

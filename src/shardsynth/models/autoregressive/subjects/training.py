@@ -28,9 +28,11 @@ _ROWS, _STEPS = (128, 8192), 40
 _ROUND = 1000
 _WARM_UP = 50
 _CHECKED = 4_000
+#: Training subjects in which it is counted how often codes come again.
+_COUNTED = 20_000
 _KNOWN = 3
-#: By the number of training rows: (below, width, dropout).
-_SIZES = ((5_000, 48, 0.4), (50_000, 64, 0.3), (500_000, 96, 0.2))
+#: By the number of training subjects: (below, width, dropout). Few subjects bear few weights.
+_SIZES = ((1_000, 32, 0.5), (10_000, 64, 0.3), (100_000, 96, 0.2))
 _LARGE = (128, 0.1)
 #: Largest norm of a step's gradient.
 _LARGEST_GRADIENT = 5.0
@@ -55,7 +57,7 @@ class SubjectsShape:
     @classmethod
     def of(cls, options: AutoregressiveOptions, subjects: int, rows: int) -> SubjectsShape:
         """For so many training subjects, with so many rows in all tables."""
-        width, dropout = next((size[1:] for size in _SIZES if rows < size[0]), _LARGE)
+        width, dropout = next((size[1:] for size in _SIZES if subjects < size[0]), _LARGE)
         wanted = min(max(rows / _STEPS, _ROWS[0]), _ROWS[1])
         batch = options.batch_size or max(4, round(wanted * subjects / max(rows, 1)))
         embedding, hidden = options.embedding or width, options.hidden or width
@@ -98,7 +100,8 @@ def train_subjects(
 
     random = torch.Generator(device).manual_seed(seed)
     network = SubjectsNetwork(shapes, shape.embedding, shape.hidden)
-    network = network.start(shapes, torch.Generator().manual_seed(seed)).to(device)
+    network = network.start(shapes, torch.Generator().manual_seed(seed)).expect(families.take(learned[:_COUNTED]))
+    network = network.to(device)
     best = copy.deepcopy(network)
 
     def scored(part: Families) -> Tensor:

@@ -1,0 +1,42 @@
+"""The page of a run of several tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shardsynth.report.tables_page import TableLink, TablesPage, write_tables_page
+
+METRICS = {"quality": {"score": 0.9, "column_shapes": 0.95, "column_pair_trends": None}}
+MODEL = {
+    "model": "mine",
+    "c2st": {
+        "auc": 0.7421,
+        "low": 0.7,
+        "high": 0.78,
+        "giveaways": [{"column": "visits: distinct <b>", "drop": 0.12}],
+        "real_halves": {"auc": 0.49},
+    },
+    "quality": {"score": 0.9},
+    "rows": {"visits": 1234},
+    "integrity": {"visits": {"orphans": 0, "repeated": 0, "steps_back": 3, "steps": 900}},
+}
+
+
+def page(tmp_path: Path, model: dict[str, object]) -> str:
+    link = TableLink("visits", 1945, {"mine": METRICS}, ("sex",), ("left",), {"unnamed": 2, "unknown": 1})
+    data = TablesPage("cohort", ("subjects", "└─ visits"), 312, (model,), (link,))
+    return write_tables_page(tmp_path, data).read_text()
+
+
+def test_the_figures_stand_on_the_page_and_names_are_escaped(tmp_path: Path) -> None:
+    text = page(tmp_path, MODEL)
+    for part in ("312 real subjects in 1 table", "0.742", "0.700 to 0.780", "└─ visits", 'href="visits/index.html"'):
+        assert part in text
+    assert "3 of 900" in text and "1,234" in text
+    assert "visits: distinct &lt;b&gt;" in text and "<b>" not in text
+    assert "Never change within an owner, and are kept so: sex." in text
+    assert "1 rows whose owner is not there, 2 that name none" in text
+
+
+def test_too_few_subjects_have_no_figure(tmp_path: Path) -> None:
+    assert page(tmp_path, {**MODEL, "c2st": {}}).count("–") >= 4
