@@ -112,9 +112,21 @@ def test_how_often_codes_come_again() -> None:
     codes = np.where(rng.random(len(owner)) < 0.7, favourite, rng.integers(0, 6, len(owner)))
     independent = rng.integers(0, 6, len(owner))
     rows = CodedRows(np.stack([codes, independent], 1).astype(np.int16), owner, 300)
-    (stays, returns), (none, nothing) = persistence(rows, (6, 6), (False, False))
-    assert (returns > 0.5).all() and (stays > 0).all()
+    (follows, returns), (none, nothing) = persistence(rows, (6, 6), (False, False), (None, None))
+    assert (returns > 0.5).all() and (follows[:6].diagonal() > 1.0).all()
     assert np.abs(none).max() < 0.6 and np.abs(nothing).max() < 0.6
+    net = network().expect(families(), shapes())
+    before, after = network().losses(families(), torch.device("cpu")), net.losses(families(), torch.device("cpu"))
+    assert not torch.allclose(before, after)
+
+
+def test_neighbouring_codes_of_a_number_are_counted_together() -> None:
+    rng = np.random.default_rng(1)
+    walk = np.clip(np.cumsum(rng.integers(-1, 2, (200, 9)), axis=1) + rng.integers(0, 40, (200, 1)), 0, 39).ravel()
+    rows = CodedRows(walk[:, None].astype(np.int16), np.repeat(np.arange(200), 9), 200)
+    ((follows, _),) = persistence(rows, (40,), (False,), (np.linspace(0, 1, 40),))
+    assert follows[20, 20] > 0.5 > 0 > follows[20, 26]
+    assert abs(follows[20, 21] - follows[20, 20]) < 0.7  # near codes are alike
 
 
 def test_places_far_away_share_an_embedding() -> None:

@@ -14,6 +14,8 @@ Codes = NDArray[Any]
 
 #: Rows of the usual frequencies that are added to those that are counted; largest logarithm of a ratio.
 _PRIOR, _MOST = 8.0, 3.0
+#: Codes of a number within about this distance, of its order from 0 to 1, are counted together.
+_WIDTH = 0.05
 
 
 @dataclass(frozen=True)
@@ -105,32 +107,64 @@ def ranges(starts: Integers, counts: Integers) -> Integers:
 
 
 def persistence(
-    rows: CodedRows, sizes: Sequence[int], nullable: Sequence[bool]
+    rows: CodedRows,
+    sizes: Sequence[int],
+    nullable: Sequence[bool],
+    places: Sequence[NDArray[np.float64] | None],
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """How much more often codes come again, as logarithms: where a training begins.
+    """How much more often codes follow others and come again than their shares say, as logarithms.
 
-    Per column float64[size] twice. The first: a code after itself, against a code that an earlier row of the owner had.
-    The second: such a code, against one that none had.
+    Neighbouring codes of a number are counted together, so that few rows say little of their own.
+
+    Args:
+        rows: Rows of owners.
+        sizes: Codes of each column.
+        nullable: Of each column, whether its last code means missing.
+        places: Per column, places of the codes in the order, 0 to 1; None for categories.
+
+    Returns:
+        Per column float64[size + 1, size], each code after the last known one (the last row: none is known); and
+        float64[size], a code that an earlier row of the owner had, other than the last known one, against one that none
+        had.
     """
     found = []
     last = last_known(rows.codes, rows.owner, sizes, nullable)
     starts = np.searchsorted(rows.owner, rows.owner)
-    later = starts < np.arange(len(rows.owner))
     for column, size in enumerate(sizes):
         own = rows.codes[:, column].astype(np.int64)
+        share = (np.bincount(own, minlength=size) + 0.5) / (len(own) + 0.5 * size)
+        counts = np.zeros((size + 1, size))
+        np.add.at(counts, (last[:, column], own), 1.0)
+        expected = counts.sum(axis=1, keepdims=True) * share
+        near = _near(places[column], size)
+        for table in (counts, expected):
+            table[:size] = near.T @ table[:size] @ near
+            table[size] = table[size] @ near
+        prior = _PRIOR * near.T @ share
+        follows = np.log((counts + prior) / (expected + prior))
+
         is_code = np.zeros((len(own), size), np.bool_)
         is_code[np.arange(len(own)), own] = True
         before = np.cumsum(is_code, axis=0, dtype=np.int32) - is_code
-        had = (before > before[starts]) & later[:, None]
-        is_last = (last[:, column][:, None] == np.arange(size)) & later[:, None]
-        share = (np.bincount(own, minlength=size) + 0.5) / (len(own) + 0.5 * size)
+        known = last[:, column] < size
+        other = known[:, None] & (last[:, column][:, None] != np.arange(size))
+        had = before > before[starts]
         rates = []
-        for where in (is_last, had & ~is_last, later[:, None] & ~had & ~is_last):
+        for where in (had & other, ~had & other):
             hits, chances = (where & is_code).sum(axis=0), where.sum(axis=0)
             rates.append(np.log((hits + _PRIOR * share) / (chances + _PRIOR)))
-        again, back, anew = rates
-        found.append((np.clip(again - back, -_MOST, _MOST), np.clip(back - anew, -_MOST, _MOST)))
+        found.append((np.clip(follows, -_MOST, _MOST), np.clip(rates[0] - rates[1], -_MOST, _MOST)))
     return found
+
+
+def _near(places: NDArray[np.float64] | None, size: int) -> NDArray[np.float64]:
+    """float64[size, size]: how much each code counts for each other one; missing counts for itself."""
+    if places is None:
+        return np.eye(size)
+    with np.errstate(invalid="ignore"):
+        near = np.exp(-0.5 * ((places[:, None] - places[None, :]) / _WIDTH) ** 2)
+    near = np.where(np.isnan(near), np.eye(size), near)
+    return near / near.sum(axis=1, keepdims=True)
 
 
 def last_known(codes: Codes, owner: Integers, sizes: Sequence[int], nullable: Sequence[bool]) -> Integers:

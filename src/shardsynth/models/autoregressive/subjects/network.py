@@ -25,7 +25,7 @@ from shardsynth.models.autoregressive.subjects.families import CodedRows, Famili
 #: Places that have an embedding of their own; further ones share those of a power of 2 ^ (1/4).
 _EXACT, _PLACES = 24, 64
 #: Up to so many codes a column learns what follows each code; of more, only how far each code stays.
-_FEW_CODES = 40
+_FEW_CODES = 130
 #: Rows of a table in which it is counted how often codes come again.
 _COUNTED = 20_000
 
@@ -131,6 +131,8 @@ class RowNetwork(Network):
         owner: Tensor | None,
         dropout: float = 0.0,
         random: torch.Generator | None = None,
+        *,
+        embedded: Tensor | None = None,
     ) -> Tensor:
         """Negative log-likelihood of rows, float32[n], in nats.
 
@@ -141,13 +143,14 @@ class RowNetwork(Network):
             owner: int64[n], place of each row's owner, never decreasing; None for rows of no owner.
             dropout: Share of the numbers of the context and of the hidden layer that are left out.
             random: Draws which ones.
+            embedded: float32[columns, n, width], what earlier columns are for later ones; None: their embeddings.
         """
         count = len(self.sizes)
         if not count:
             return given.new_zeros(codes.shape[1])
         before = torch.tril(given.new_ones(count, count), -1)[self.by_group][:, self.by_group]
-        codes = codes[self.by_group]
-        embedded = self.embedded(codes, self.starts[self.by_group])
+        embedded = self.embedded(codes, self.starts) if embedded is None else embedded
+        codes, embedded = codes[self.by_group], embedded[self.by_group]
         context = (before @ embedded.reshape(count, -1)).view(embedded.shape) + given
         context = thinned(context, dropout, random)
         bias, inner = self.inner_bias[self.by_group], self.inner[self.by_group]
@@ -170,6 +173,19 @@ class RowNetwork(Network):
             loss = functional.cross_entropy(logits.reshape(-1, widest), targets.reshape(-1), reduction="none")
             losses = losses + loss.view(len(columns), -1).sum(0)
         return losses
+
+    def columns_of(self, codes: Tensor, dropout: float, random: torch.Generator | None) -> Tensor:
+        """Embeddings of rows int64[columns, n], float32[columns, n, width]; with dropout, of some of their columns.
+
+        A row is known by all of its columns together. Where some of them are left out, as in the random orders of a
+        single table, what few columns say is learned, and not whose row it is.
+        """
+        if not self.sizes:
+            return self.outward.weight.new_zeros(0, codes.shape[1], self.width)
+        embedded = self.embedded(codes, self.starts)
+        if not dropout:
+            return embedded
+        return embedded * thinned(embedded.new_ones(*embedded.shape[:2], 1), dropout, random)
 
     def embedding_of(self, codes: Tensor) -> Tensor:
         """Sum of the embeddings of all columns, float32[n, width], of rows int64[columns, n]."""
@@ -248,16 +264,22 @@ class SubjectsNetwork(nn.Module):  # type: ignore[misc]
         return self
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def expect(self, families: Families) -> SubjectsNetwork:
+    def expect(self, families: Families, shapes: Mapping[str, TableShape]) -> SubjectsNetwork:
         """Let codes come again as often as they do in these families; returns the network."""
         for name in self.owner_of:
             network = self.table(name)
-            found = persistence(families.first_rows(name, _COUNTED), network.sizes, network.nullable)
-            for number, (columns, _) in enumerate(network.groups):
+            rows = families.first_rows(name, _COUNTED)
+            found = persistence(rows, network.sizes, network.nullable, shapes[name].places)
+            for number, (columns, widest) in enumerate(network.groups):
                 for place, column in enumerate(columns):
-                    stays, returns = (torch.from_numpy(each).float() for each in found[column])
-                    network.stays[number][place, : len(stays)] = stays
-                    network.returns[number][place, 0, : len(returns)] = returns
+                    follows, returns = (torch.from_numpy(each).float() for each in found[column])
+                    size = len(returns)
+                    network.returns[number][place, 0, :size] = returns
+                    if widest > _FEW_CODES:
+                        network.stays[number][place, :size] = follows.diagonal()
+                    else:
+                        network.follows[number][place, :size, :size] = follows[:size]
+                        network.follows[number][place, widest, :size] = follows[size]
         return self
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -288,7 +310,8 @@ class SubjectsNetwork(nn.Module):  # type: ignore[misc]
         for name in self.names:
             network, rows = self.table(name), families.rows[name]
             codes = torch.from_numpy(rows.codes.astype(np.int64).T.copy()).to(device)
-            embedding = network.embedding_of(codes)
+            embedded = network.columns_of(codes, dropout, random)
+            embedding = embedded.sum(0)
             given, last, place = torch.zeros(codes.shape[1], self.width, device=device), None, None
             owner = self.owner_of.get(name)
             if owner is not None:
@@ -298,7 +321,7 @@ class SubjectsNetwork(nn.Module):  # type: ignore[misc]
                 last = torch.from_numpy(known.T.copy()).to(device)
                 given, final = self._given(network, rows, embedding, says[owner], device)
                 says[owner] = says[owner] + network.aside(final)
-            losses = network.row_losses(codes, given, last, place, dropout, random)
+            losses = network.row_losses(codes, given, last, place, dropout, random, embedded=embedded)
             total = total.index_add(0, subject[name], losses)
             says[name] = network.says(embedding, given)
         return total

@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ _SIZES = ((1_000, 32, 0.5), (10_000, 64, 0.3), (100_000, 96, 0.2))
 _LARGE = (128, 0.1)
 #: Largest norm of a step's gradient.
 _LARGEST_GRADIENT = 5.0
+#: Share by which a step shrinks the weights, as a multiple of the learning rate.
+_DECAY = 1.0
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,8 @@ def train_subjects(
 
     random = torch.Generator(device).manual_seed(seed)
     network = SubjectsNetwork(shapes, shape.embedding, shape.hidden)
-    network = network.start(shapes, torch.Generator().manual_seed(seed)).expect(families.take(learned[:_COUNTED]))
-    network = network.to(device)
+    network = network.start(shapes, torch.Generator().manual_seed(seed))
+    network = network.expect(families.take(learned[:_COUNTED]), shapes).to(device)
     best = copy.deepcopy(network)
 
     def scored(part: Families) -> Tensor:
@@ -109,7 +112,7 @@ def train_subjects(
 
     sizes = [torch.from_numpy(part.rows_of_subjects()).to(device) for part in (checked, known)]
     attack = LossAttack.of(scored(checked) / sizes[0], scored(known) / sizes[1])
-    adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), fused=True)
+    adam = torch.optim.AdamW(_decayed(network), lr=options.learning_rate, betas=(0.9, 0.99), fused=True)
     steps_per_epoch = max(1, len(learned) // batch)
     per_round = min(steps_per_epoch, _ROUND)
     most = max(2, math.ceil(options.max_epochs * steps_per_epoch / per_round))
@@ -149,6 +152,13 @@ def train_subjects(
                 network.load_state_dict(best.state_dict())
         watching.after(state)
     return best.folded(shapes, shape.hidden), state.history[: schedule.end].cpu()
+
+
+def _decayed(network: SubjectsNetwork) -> list[dict[str, Any]]:
+    """The weights for the optimiser: all but biases shrink, so that few subjects bear small weights."""
+    biases = [weights for name, weights in network.named_parameters() if "bias" in name]
+    others = [weights for name, weights in network.named_parameters() if "bias" not in name]
+    return [{"params": others, "weight_decay": _DECAY}, {"params": biases, "weight_decay": 0.0}]
 
 
 def _schedule(state: TrainingState, options: AutoregressiveOptions, per_round: int, most: int) -> Schedule:
