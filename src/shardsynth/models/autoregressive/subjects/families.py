@@ -164,7 +164,7 @@ def _near(places: NDArray[np.float64] | None, size: int) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"):
         near = np.exp(-0.5 * ((places[:, None] - places[None, :]) / _WIDTH) ** 2)
     near = np.where(np.isnan(near), np.eye(size), near)
-    return near / near.sum(axis=1, keepdims=True)
+    return np.asarray(near / near.sum(axis=1, keepdims=True), np.float64)
 
 
 def last_known(codes: Codes, owner: Integers, sizes: Sequence[int], nullable: Sequence[bool]) -> Integers:
