@@ -84,7 +84,7 @@ def fit_ours(folder: str, metadata: dict[str, Any]) -> tuple[GaussianCopula, dic
     dataset = open_shards(folder)
     profile = profile_of(dataset)
     columns = columns_of(metadata, dataset.schema)
-    coder = TableCoder.from_profile(profile, columns)
+    coder = TableCoder.from_profile(profile, columns, ends=EndRule())
     relations = guess_relations(columns, profile.sample, {c.column.name: c.precision for c in coder.columns})
     generators = learn_all(profile.sample, columns, keys_of(metadata), seed=0)
     lap("profile")

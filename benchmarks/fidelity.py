@@ -122,7 +122,7 @@ def prepare(table: pa.Table, metadata: dict[str, Any]) -> Prepared:
     """Profile and count."""
     profile = _profile(table)
     columns = columns_of(metadata, table.schema)
-    coder = TableCoder.from_profile(profile, columns)
+    coder = TableCoder.from_profile(profile, columns, ends=EndRule())
     relations = guess_relations(columns, profile.sample, {c.column.name: c.precision for c in coder.columns})
     counts, row = Counts.empty(coder, fit=True, score=None, total_rows=profile.rows, relations=relations), 0
     for batch in _batches(table):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from shardsynth.cluster import STAGES, Cluster, Resources
 from shardsynth.errors import JobError, did_you_mean
-from shardsynth.options import Options, Rare, parse_rows, row_count
+from shardsynth.options import Extremes, Options, Rare, parse_rows, row_count
 from shardsynth.standalone.plain_values import problems
 from shardsynth.standalone.regular import refuse_special
 
@@ -263,10 +263,11 @@ class Job(_Options):
         "`rare`, `extremes`, the holdout, the figures and the page count persons, not rows.",
     )
     rare: Rare = Field(Rare(), description="What a native model may hold of rare categories and bins.")
-    extremes: Literal["clip", "keep"] = Field(
-        "clip",
-        description="`clip`: a native model's ends are the fifth most extreme values (with `person`: those of the fifth most "
-        "extreme person), so that no single maximum is published.",
+    extremes: Extremes = Field(
+        "tail",
+        description="What a native model holds beyond the fifth most extreme values (with `person`: those of the fifth most "
+        "extreme person). `tail`: a tail fitted without the values there, so that synthetic extremes spread as real ones and no real "
+        "one is published. `clip`: nothing. `keep`: the real minimum and maximum.",
     )
     constraints: List[Constraint] = Field(
         default_factory=list,

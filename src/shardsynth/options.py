@@ -36,6 +36,8 @@ def or_empty(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_no_truth)]
 #: A finite number, also as text: YAML reads 1e-4 as text.
 Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
+#: What a native model holds beyond the fifth most extreme values of a column.
+Extremes = Literal["tail", "clip", "keep"]
 Share = Annotated[Number, Field(ge=0.0, le=1.0)]
 #: Widths of layers, whole numbers from 1.
 Widths = Annotated[tuple[Annotated[Whole, Field(ge=1)], ...], "a list of widths such as [256, 256]"]

@@ -15,6 +15,7 @@ from shardsynth.data import detection
 from shardsynth.data import metadata as md
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column
+from shardsynth.data.ends import EndRule
 from shardsynth.data.values import Precision, axis
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
 from shardsynth.models.columns.guess_relations import guess_relations
@@ -34,8 +35,11 @@ def folder_table(folder: Path, names: list[str] | None = None) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries()
 
 
-def profiled(table: pa.Table, sdtypes: dict[str, str] | None = None) -> tuple[Profile, dict[str, Any], list[Column]]:
-    """Profile, metadata and columns of a table; SDV detects the metadata unless ``sdtypes`` of the columns are given."""
+def profiled(table: pa.Table, sdtypes: dict[str, Any] | None = None) -> tuple[Profile, dict[str, Any], list[Column]]:
+    """Profile, metadata and columns of a table; SDV detects the metadata unless ``sdtypes`` of the columns are given.
+
+    Of a column, its sdtype may be given, or all that the metadata say.
+    """
     profile, offset = Profile.empty(table.schema, ProfileOptions(total_rows=len(table))), 0
     for batch in table.to_batches():
         profile.update(batch, offset)
@@ -44,7 +48,7 @@ def profiled(table: pa.Table, sdtypes: dict[str, str] | None = None) -> tuple[Pr
     if sdtypes is None:
         metadata = detection.detect(profile.sample, profile, table.schema)
     else:
-        described = {name: {"sdtype": sdtype} for name, sdtype in sdtypes.items()}
+        described = {k: dict(v) if isinstance(v, dict) else {"sdtype": v} for k, v in sdtypes.items()}
         metadata = {"tables": {"table": {"columns": described}}}
     return profile, metadata, md.columns(metadata, table.schema)
 
@@ -53,12 +57,13 @@ def native(
     table: pa.Table,
     target: str | None = None,
     persons: Any = None,
-    sdtypes: dict[str, str] | None = None,
+    sdtypes: dict[str, Any] | None = None,
     **options: Any,
 ) -> GaussianCopula:
     """A native model of a table, fitted as a run does it: rules on missing values, rare classes of ``target``."""
     profile, metadata, columns = profiled(table, sdtypes)
-    coder = TableCoder.from_profile(profile, columns)
+    rule = EndRule() if options.get("extremes", "tail") == "tail" else None
+    coder = TableCoder.from_profile(profile, columns, ends=rule)
     relations = guess_relations(columns, profile.sample, {c.column.name: c.precision for c in coder.columns})
     counts, offset = Counts.empty(coder, fit=True, score=None, relations=relations), 0
     for batch in table.to_batches():

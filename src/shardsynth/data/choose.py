@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from shardsynth.data.column_codes import ColumnCoder
 from shardsynth.data.columns import Column
 from shardsynth.data.cuts import coarse_codes, cuts_of
+from shardsynth.data.ends import EndRule, Ends
 from shardsynth.data.grid import Grid, grid_for, precision_of
 from shardsynth.data.layouts import layout_from, layout_of
 from shardsynth.data.values import (
@@ -37,7 +39,9 @@ _MOST_APART = 4_000
 DECIMALS = 14
 
 
-def choose_coder(column: Column, tally: Tally, sample: pa.ChunkedArray, min_count: int) -> ColumnCoder:
+def choose_coder(
+    column: Column, tally: Tally, sample: pa.ChunkedArray, min_count: int, ends: EndRule | None = None
+) -> ColumnCoder:
     """Codes of one learned column.
 
     Args:
@@ -45,10 +49,11 @@ def choose_coder(column: Column, tally: Tally, sample: pa.ChunkedArray, min_coun
         tally: The column's exact counts in the profile.
         sample: The column's values in the row sample.
         min_count: See ``TableCoder.from_profile``.
+        ends: Likewise.
     """
     if column.role == "category":
         return _category_coder(column, tally, sample, min_count)
-    return _axis_coder(column, tally, sample)
+    return _axis_coder(column, tally, sample, ends)
 
 
 def _category_coder(column: Column, tally: Tally, sample: pa.ChunkedArray, min_count: int) -> ColumnCoder:
@@ -107,15 +112,30 @@ def _as_number(value: Any) -> Any:
         return value
 
 
-def _axis_coder(column: Column, tally: Tally, sample: pa.ChunkedArray) -> ColumnCoder:
-    values, counts, grid, exact = _axis_counts(column, tally, sample)
-    ends = tally.axis_range if hasattr(tally, "axis_range") and not needs_parsing(column) else None
+def _axis_coder(column: Column, tally: Tally, sample: pa.ChunkedArray, rule: EndRule | None) -> ColumnCoder:
+    values, counts, grid, exact = _axis_counts(column, tally, sample, tally.value_counts())
+    ends = None
+    if rule is not None and not _apart(column, axis_of_native(values, column.value_type)):
+        ends = _ends_of(column, tally, sample, rule, values, counts, exact)
+    if ends is not None and rule is not None and exact:
+        numbers = axis_of_native(values, column.value_type)
+        if int(((numbers > ends.low) & (numbers < ends.high)).sum()) > tally.limit - 2 * rule.rank:
+            # Here the values beyond the ends would decide whether there are too many values to count.
+            values, counts, grid, exact = _axis_counts(column, tally, sample, None)
+    reach = tally.axis_range if hasattr(tally, "axis_range") and not needs_parsing(column) else None
     floats = axis_of_native(values, column.value_type)
-    low, high = ends or ((float(floats[0]), float(floats[-1])) if len(floats) else (np.nan, np.nan))
-    decimals = _decimals(column, max(abs(low), abs(high)))
+    low, high = reach or ((float(floats[0]), float(floats[-1])) if len(floats) else (np.nan, np.nan))
+    atoms = (low, high)
+    if ends is not None:
+        atoms = (ends.low, ends.high)
+        floats, place = np.unique(ends.clipped(floats), return_inverse=True)
+        counts = np.bincount(place.reshape(-1), weights=counts, minlength=len(floats)).astype(np.int64)
+    decimals = _decimals(column, max(abs(atoms[0]), abs(atoms[1])))
     if decimals is not None:
         floats = np.round(floats, decimals)
         low, high = (float(v) for v in np.round(np.array([low, high]), decimals))
+        atoms = (float(np.round(atoms[0], decimals)), float(np.round(atoms[1], decimals)))
+        ends = None if ends is None else replace(ends, low=atoms[0], high=atoms[1])
     declared = declared_bounds(column)
     if decimals is not None:
         declared = (float(np.round(declared[0], decimals)), float(np.round(declared[1], decimals)))
@@ -123,16 +143,21 @@ def _axis_coder(column: Column, tally: Tally, sample: pa.ChunkedArray) -> Column
     apart = _apart(column, floats)
     if apart:  # these lie where no bound of plain dates or numbers holds
         bounds = (min(bounds[0], apart[0]), max(bounds[1], apart[-1]))
-    forced = [*(bound for bound in bounds if not np.isnan(bound)), *apart]
-    cuts = cuts_of(floats, counts, low, high, bounds=forced, exact=exact)
+    # Beyond the ends, low and high are cuts for the figures alone: no fit sees them.
+    forced = [bound for bound in (bounds if ends is None else (*bounds, low, high)) if not np.isnan(bound)]
+    cuts = cuts_of(floats, counts, *atoms, bounds=[*forced, *apart], exact=exact)
     mass = np.bincount(np.searchsorted(cuts, floats, side="right"), weights=counts, minlength=len(cuts) + 1)
     mass = mass.astype(np.int64)
+    coarse = coarse_codes(mass, ordered=True)
+    if ends is not None:
+        first, last = np.searchsorted(cuts, [ends.low, ends.high], side="right")
+        coarse[:first], coarse[last + 1 :] = coarse[first], coarse[last]
     return ColumnCoder(
         column=column,
         values=None,
         other=False,
         cuts=cuts,
-        coarse=_with_missing(coarse_codes(mass, ordered=True)),
+        coarse=_with_missing(coarse),
         mass=np.append(mass, tally.rows - tally.present),
         precision=precision_of(grid, _axis_type(column)),
         emit_nan=tally.nans > 0 and tally.nulls == 0,
@@ -140,7 +165,32 @@ def _axis_coder(column: Column, tally: Tally, sample: pa.ChunkedArray) -> Column
         high=high,
         bounds=(bounds[0], bounds[1]),
         decimals=decimals,
+        ends=ends,
     )
+
+
+def _ends_of(
+    column: Column,
+    tally: Tally,
+    sample: pa.ChunkedArray,
+    rule: EndRule,
+    values: Array,
+    counts: npt.NDArray[np.int64],
+    exact: bool,
+) -> Ends | None:
+    """The ends of a column: of all rows where these are counted, else (persons, text) of the row sample."""
+    type_ = column.value_type
+    if rule.persons is None and not needs_parsing(column):
+        lowest, highest = cast("NumberTally", tally).lowest, cast("NumberTally", tally).highest
+        return rule.of_counts(
+            column.name, (axis_of_native(lowest[0], type_), lowest[1]), (axis_of_native(highest[0], type_), highest[1])
+        )
+    if rule.persons is None and exact:
+        counted = (axis_of_native(values, type_), counts)
+        return rule.of_counts(column.name, counted, counted)
+    native, nulls = column_native(column, decoded(sample))
+    floats = axis_of_native(native, type_)
+    return rule.of_rows(column.name, floats if nulls is None else np.where(nulls, np.nan, floats), rule.persons)
 
 
 def declared_bounds(column: Column) -> tuple[float, float]:
@@ -188,10 +238,12 @@ def _instant(column: Column, value: Any) -> float:
 
 
 def _axis_counts(
-    column: Column, tally: Tally, sample: pa.ChunkedArray
+    column: Column, tally: Tally, sample: pa.ChunkedArray, counted: tuple[Any, npt.NDArray[np.int64]] | None
 ) -> tuple[Array, npt.NDArray[np.int64], Grid, bool]:
-    """Distinct native values in order, their counts, their grid, and whether these are all values of the column."""
-    counted = tally.value_counts()
+    """Distinct native values in order, their counts, their grid, and whether these are all values of the column.
+
+    ``counted`` are the tally's counts; None: the values of the sample are counted.
+    """
     parse = needs_parsing(column)
     if counted is not None and not parse:
         return counted[0], counted[1], _grid(tally), True

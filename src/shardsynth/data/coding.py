@@ -20,6 +20,7 @@ from shardsynth.data import archive
 from shardsynth.data.choose import choose_coder
 from shardsynth.data.column_codes import SCORE_STEP, Codes, ColumnCoder, Floats, Native
 from shardsynth.data.columns import Column, schema_from_text, schema_to_text
+from shardsynth.data.ends import NO_ENDS, EndRule, Ends
 from shardsynth.data.values import Array, Precision, axis_of_native, kind_of, native, plain_type, to_arrow, wide_dtype
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class TableCoder:
         columns: Sequence[Column],
         row_sample: pa.Table | None = None,
         min_count: int = 5,
+        ends: EndRule | None = None,
     ) -> TableCoder:
         """Choose the codes of every learned column.
 
@@ -126,10 +128,11 @@ class TableCoder:
             row_sample: Row sample, used for columns with too many distinct values to count; the profile's own sample if
                 None.
             min_count: In such a column, categories with fewer rows in the sample become ``other``.
+            ends: How the ends of numeric columns are chosen, where tails are fitted to them; None: there are no tails.
         """
         sample = profile.sample if row_sample is None else row_sample
         learned = [c for c in columns if c.role in ("category", "number", "datetime")]
-        coders = [choose_coder(c, profile[c.name], sample[c.name], min_count) for c in learned]
+        coders = [choose_coder(c, profile[c.name], sample[c.name], min_count, ends) for c in learned]
         return cls(coders, tuple(columns), profile.rows, profile.options.seed)
 
     def save(self, path: str | Path) -> None:
@@ -152,6 +155,8 @@ class TableCoder:
         members["coarse"] = np.concatenate([np.zeros(0, np.int16), *(c.coarse for c in self.columns)])
         members["mass"] = np.concatenate([np.zeros(0, np.int64), *(c.mass for c in self.columns)])
         members["ends"] = np.array([[c.low, c.high, *c.bounds] for c in self.columns], np.float64).reshape(-1, 4)
+        if any(c.ends is not None for c in self.columns):
+            members["protected_ends"] = np.array([NO_ENDS if c.ends is None else c.ends.to_row() for c in self.columns])
         if self.wide:
             # Stored, so that the Gram matrix does not depend on the machine that counts.
             scores = [np.rint(c.scores / SCORE_STEP) for c in self.columns]
@@ -185,8 +190,9 @@ class TableCoder:
             values: Array = members[name][offsets[name] - n : offsets[name]]
             return values
 
+        protected = members.get("protected_ends", np.full((len(head["columns"]), len(NO_ENDS)), np.nan))
         coders = []
-        for c, ends in zip(head["columns"], members["ends"]):
+        for c, ends, protected_ends in zip(head["columns"], members["ends"], protected):
             column = by_name[c["name"]]
             values = None
             if isinstance(c["values"], list):
@@ -210,6 +216,7 @@ class TableCoder:
                     high=high,
                     bounds=(bounds[0], bounds[1]),
                     decimals=c["decimals"],
+                    ends=Ends.from_row(protected_ends),
                 )
             )
         if "scores" in members:

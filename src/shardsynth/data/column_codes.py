@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column
 from shardsynth.data.cuts import normal_scores
+from shardsynth.data.ends import Ends
 from shardsynth.data.values import Array, Precision, axis_of_native, column_native, decoded, kind_of, native
 
 Floats = npt.NDArray[np.float64]
@@ -52,6 +53,8 @@ class ColumnCoder:
             ``high``. Both are atoms of the cuts.
         decimals: Number of decimals to which values are rounded before they are coded, as SDMetrics does; None: they
             are not rounded.
+        ends: Where tails are fitted, the ends of the column: the cuts, the coarse codes, the mass and the scores are
+            those of values between them.
     """
 
     column: Column
@@ -66,6 +69,7 @@ class ColumnCoder:
     high: float = float("nan")
     bounds: tuple[float, float] = (float("nan"), float("nan"))
     decimals: int | None = None
+    ends: Ends | None = None
 
     @property
     def name(self) -> str:
@@ -105,10 +109,32 @@ class ColumnCoder:
             flags[1 : len(self.cuts)] = np.nextafter(self.cuts[:-1], np.inf) == self.cuts[1:]
         return flags
 
+    @property
+    def end_codes(self) -> tuple[int, int]:
+        """Codes of the two ends; there must be ends."""
+        assert self.ends is not None
+        first, last = np.searchsorted(self.cuts, [self.ends.low, self.ends.high], side="right")
+        return int(first), int(last)
+
+    def within_ends(self, hist: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Rows int64[n_codes] by fine code, with the values beyond the ends counted at the ends."""
+        if self.ends is None:
+            return hist
+        (first, last), moved = self.end_codes, hist.copy()
+        moved[first], moved[last] = hist[: first + 1].sum(), moved[last] + hist[last + 1 : -1].sum()
+        if first == last:
+            moved[first] = hist[:-1].sum()
+        moved[:first] = 0
+        moved[last + 1 : -1] = 0
+        return moved
+
     @cached_property
     def scores(self) -> Floats:
         """Normal score of each fine code, float64[n_codes], on the grid ``SCORE_STEP``; missing is 0."""
         scores = np.append(normal_scores(self.mass[:-1]), 0.0)
+        if self.ends is not None:
+            first, last = self.end_codes
+            scores[:first], scores[last + 1 : -1] = scores[first], scores[last]
         return np.clip(np.rint(scores / SCORE_STEP), -(2**19), 2**19 - 1) * SCORE_STEP
 
     def axis(self, values: Array) -> Floats:

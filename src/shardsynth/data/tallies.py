@@ -23,6 +23,7 @@ class Tally(Protocol):
         nans: Number of NaN among them.
         low: Smallest value, native; None without values.
         high: Largest value, native; None without values.
+        limit: Most distinct values that are counted.
     """
 
     type: pa.DataType
@@ -31,6 +32,7 @@ class Tally(Protocol):
     nans: int
     low: Any
     high: Any
+    limit: int
 
     @property
     def present(self) -> int:
@@ -53,6 +55,14 @@ class NumberTally(Tally, Protocol):
     @property
     def grid(self) -> Grid:
         """The grid of the values."""
+
+    @property
+    def lowest(self) -> tuple[Any, Integers]:
+        """The smallest distinct native values in increasing order, and their counts."""
+
+    @property
+    def highest(self) -> tuple[Any, Integers]:
+        """The largest distinct native values in increasing order, and their counts."""
 
     @property
     def axis_range(self) -> tuple[float, float] | None:

@@ -21,6 +21,12 @@ def native_options(job: Job, name: str) -> dict[str, Any]:
     }
 
 
+def has_tails(job: Job) -> bool:
+    """Whether a native model of the job fits tails (``extremes: tail``): then the columns are coded for them."""
+    native = (name for name, model in job.models.items() if model.engine == "native")
+    return job.privacy is None and any(native_options(job, name)["extremes"] == "tail" for name in native)
+
+
 def is_trained(job: Job) -> bool:
     """Whether the model of a job under dp is trained, not made from noisy tables alone."""
     ((_, model),) = job.models.items()

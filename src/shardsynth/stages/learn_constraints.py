@@ -20,9 +20,9 @@ from shardsynth.data.metadata import columns as columns_of
 from shardsynth.data.values import axis
 from shardsynth.job import Job
 from shardsynth.models.columns.computed import ComputedColumn, completed, completed_columns, computed_after, copy_of
-from shardsynth.models.columns.fit import ColumnPersons, column_ends
+from shardsynth.models.columns.fit import ColumnPersons, axis_cells, column_ends, has_tails, reach_of
 from shardsynth.models.columns.guess_relations import guess_relations
-from shardsynth.models.columns.marginals import Protection, cells_of_histogram
+from shardsynth.models.columns.marginals import Protection
 from shardsynth.planning.constraints import declarations
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.constraint_card import FILE, GUESSED
@@ -36,6 +36,7 @@ from shardsynth.sampling.constraints.programmed import fit_program, save_program
 from shardsynth.sampling.constraints.sdv_constraints import SdvConstraints, check_metadata
 from shardsynth.sampling.constraints.step import ConstrainedColumn
 from shardsynth.sampling.constraints.table import TableConstraints
+from shardsynth.stages.ends import end_rule
 from shardsynth.stages.persons import profile_persons
 from shardsynth.standalone.signatures import sign
 from shardsynth.summaries.persons import Hashes, PersonCells, PersonEnds, distinct_in
@@ -86,7 +87,8 @@ def learn_constraints(
     profile.cut()
     inner_metadata = complete(table.metadata(metadata), profile.sample, profile, table.inner)
     inner_columns = columns_of(inner_metadata, table.inner)
-    inner_coder = TableCoder.from_profile(profile, inner_columns, min_count=job.rare.min_count)
+    ends = end_rule(job, artifacts.plan.schema, persons, {name for d in declared for name in columns_in(d)})
+    inner_coder = TableCoder.from_profile(profile, inner_columns, min_count=job.rare.min_count, ends=ends)
     profile.save(attempt.output(folder / "inner.profile"))
     inner_coder.save(attempt.output(folder / "inner.coder"))
     attempt.write_json(folder / "inner.metadata.json", inner_metadata)
@@ -189,13 +191,13 @@ def _constrained_column(
         return ConstrainedColumn(
             column, column_coder.precision, emit_nan=column_coder.emit_nan, nullable=nullable, complete=complete
         )
-    cells = cells_of_histogram(
-        column_coder.mass[:-1], column_coder.cuts, column_coder.low, column_coder.high, column_coder.precision
-    )
-    protection = Protection(job.rare.min_count, job.rare.as_, job.extremes == "clip")
+    protection = Protection(job.rare.min_count, job.rare.as_, job.extremes)
+    cells = axis_cells(column_coder, column_coder.mass, protection)
     low, high = column_ends(
         column_coder, cells, train[column.name], protection, _ends_of_sample(column, train, persons)
     )
+    if has_tails(column_coder, protection):
+        low, high = reach_of(column_coder, column_coder.mass, protection)
     return ConstrainedColumn(column, column_coder.precision, low, high, column_coder.emit_nan, nullable, complete)
 
 

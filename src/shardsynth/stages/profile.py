@@ -9,11 +9,13 @@ from shardsynth.data.public_codes import public_coder
 from shardsynth.models.columns.guess_relations import guess_relations
 from shardsynth.models.dp.columns import check_dp_columns
 from shardsynth.planning.constraints import InputChecker
+from shardsynth.planning.options import has_tails
 from shardsynth.planning.personal import pseudonyms
 from shardsynth.planning.plan import Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.constraints import refuse_input
+from shardsynth.stages.ends import end_rank, end_rule
 from shardsynth.stages.learn_constraints import guess_computed, learn_constraints
 from shardsynth.stages.metadata import complete_metadata
 from shardsynth.stages.persons import profile_persons
@@ -31,7 +33,7 @@ def profile(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progre
             seed=plan.job.seed,
             total_rows=round(plan.input_rows * fraction),
             sample_rows=plan.job.fit.sample_rows,
-            extremes=plan.job.rare.min_count,
+            extremes=end_rank(plan.job) if has_tails(plan.job) else plan.job.rare.min_count,
             salt="sample" if name == "train" else "holdout sample",
         )
         parts[name] = Profile.empty(plan.schema, options)
@@ -71,13 +73,14 @@ def profile_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: 
         public_coder(columns, plan.input_rows, plan.job.seed).save(
             attempt.output(run.private / "summary" / "coder.public")
         )
-    coder = TableCoder.from_profile(train, columns, min_count=plan.job.rare.min_count)
+    persons = profile_persons(plan, train)
+    ends = end_rule(plan.job, plan.schema, persons)
+    coder = TableCoder.from_profile(train, columns, min_count=plan.job.rare.min_count, ends=ends)
     learned, codes, sample = columns, coder, train.sample
     if plan.job.constraints:
         learned, codes, sample = learn_constraints(artifacts, attempt, train, coder, metadata)
         guess_computed(artifacts, attempt, train, coder, columns)
     precisions = {column_coder.column.name: column_coder.precision for column_coder in codes.columns}
-    persons = profile_persons(plan, train)
     relations = guess_relations(learned, sample, precisions, plan.job.rare.min_count, persons=persons)
     for name, merged_profile in merged.items():
         merged_profile.save(attempt.output(run.private / "summary" / f"profile.{name}"))

@@ -63,6 +63,14 @@ def union_size(hashes: Hashes) -> int:
     return len(np.setdiff1d(hashes.ravel(), [NOBODY]))
 
 
+def joined_hashes(hashes: Hashes) -> Hashes:
+    """The k smallest hashes of several cells together, uint64[k], of uint64[cells, k]."""
+    joined = np.full(hashes.shape[1], NOBODY, np.uint64)
+    distinct = np.unique(hashes)[: len(joined)]
+    joined[: len(distinct)] = distinct
+    return joined
+
+
 class PersonCells:
     """Persons per cell, exact up to ``k``.
 

@@ -212,7 +212,7 @@ def _finer(
     if mixed is None:
         return None
     marginal, masses = mixed
-    marginal = replace(marginal, p_missing=_marginal(column).p_missing)
+    marginal = replace(marginal, p_missing=_marginal(column).p_missing).with_ends(_marginal(column).ends)
     weight = (1.0 - _FOR_CLASSES) * marginal.probability + _FOR_CLASSES * np.mean(masses[1:], axis=0)
     rare = np.sum([share * mass for share, mass in zip(of_classes, masses[1:])], axis=0)
     return replace(column, marginal=marginal), dict(zip(own, masses[1:])), Cut(weight, _borders(marginal, rare))

@@ -63,7 +63,7 @@ class BinnedColumn:
         """Cut a column's quantile function into about ``codes`` codes or fewer.
 
         A segment that holds the share of a code (about ``1 / codes``) or more is a code alone. Lighter neighbours are
-        joined until they hold that share.
+        joined until they hold that share. A tail has no code of its own: it is in that of the end before it.
 
         Args:
             fit: A column of treatment ``latent``.
@@ -71,10 +71,10 @@ class BinnedColumn:
             cut: What to go by in place of the probability.
         """
         marginal = _marginal(fit)
-        if cut is None:
-            return cls(fit, _joined(marginal.probability, codes), marginal.p_missing > 0)
-        ends = _joined(cut.weight, codes + codes // 2)
-        return cls(fit, np.union1d(ends, cut.borders), marginal.p_missing > 0)
+        ends = _joined(marginal.probability, codes)
+        if cut is not None:
+            ends = np.union1d(_joined(cut.weight, codes + codes // 2), cut.borders)
+        return cls(fit, _with_tails(ends, marginal), marginal.p_missing > 0)
 
     @property
     def name(self) -> str:
@@ -159,6 +159,8 @@ class BinnedColumn:
         """
         if axis is not None:
             absent = np.isnan(axis)
+            ends = _marginal(self.fit).ends
+            axis = axis if ends is None else np.clip(axis, *ends)  # no code may depend on a value beyond the ends
             out = self.codes_of_values(np.where(absent, 0.0, axis))
         else:
             absent = codes == coder.missing
@@ -373,3 +375,10 @@ def _joined(probability: Floats, codes: int) -> Integers:
     if mass > 0:
         ends.append(len(probability))
     return np.array(ends, np.int64)
+
+
+def _with_tails(ends: Integers, marginal: Marginal) -> Integers:
+    """The ends of codes, in which each tail is in one code with the segment before it."""
+    lower, upper = marginal.tails
+    first, last = lower + (lower > 0), len(marginal.lo) - upper - (upper > 0)
+    return np.asarray(ends[(ends >= first) & ((ends <= last) | (ends == len(marginal.lo)))], np.int64)

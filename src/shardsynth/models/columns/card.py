@@ -47,6 +47,7 @@ class MarginalCard(Card):
 
     kind: Literal["category", "axis"]
     p_missing: Share
+    ends: Annotated[Optional[list[float]], Field(min_length=2, max_length=2)] = None
 
 
 class PrecisionCard(Card):

@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.coding import ColumnCoder, TableCoder
+from shardsynth.data.ends import EndRule
 from shardsynth.data.values import axis_of_native, decoded, without_view
-from shardsynth.models.columns.fit import OTHER
+from shardsynth.models.columns.fit import OTHER, snapped_reach
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
 from shardsynth.models.columns.marginals import Cells, Protection, person_ends, protected_ends, protected_marginal
 from shardsynth.models.columns.relations import FunctionRelation, Relation
+from shardsynth.models.columns.tails import with_tails
 from shardsynth.summaries.persons import NOBODY, Hashes, PersonCells, PersonEnds
 
 Floats = NDArray[np.float64]
@@ -117,6 +119,8 @@ def class_marginal(
     if present.sum() < _LEAST * protection.min_count:
         return None
     values = values[present]
+    if column.marginal.ends is not None:
+        return _with_tails(column, encoder, values, None if persons is None else persons[present], protection)
     distinct, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     hashes, least = None, protection.min_count
     if persons is not None:
@@ -143,6 +147,32 @@ def class_marginal(
         column.marginal.p_missing,
     )
     return learned
+
+
+def _with_tails(
+    column: FittedColumn, encoder: ColumnCoder, values: Floats, persons: Hashes | None, protection: Protection
+) -> Marginal | None:
+    """The same for a column with tails: those of the class reach no further than those of the column."""
+    whole, precision = column.marginal, column.precision or encoder.precision
+    assert whole is not None
+    ends = EndRule(protection.rank).of_rows(column.name, values, persons)
+    if ends is None:
+        return None
+    low, high = precision.snap(np.array([ends.low, ends.high]))
+    within = (float(max(low, whole.lo[0])), float(min(high, whole.hi[-1])))
+    if not within[0] < within[1]:
+        return None
+    inner = precision.snap(np.clip(values, low, high))
+    distinct, inverse, counts = np.unique(inner, return_inverse=True, return_counts=True)
+    hashes = None
+    if persons is not None:
+        own = PersonCells(len(distinct), protection.min_count)
+        own.add(inverse.reshape(-1).astype(np.int64), persons)
+        hashes = own.hashes
+    cells = Cells(counts.astype(np.int64), distinct, distinct, hashes)
+    bounds = snapped_reach(whole, precision)
+    learned = with_tails(cells, ends, within, bounds, precision, protection, whole.p_missing)
+    return replace(learned, ends=None)
 
 
 def _atoms_of(

@@ -168,9 +168,21 @@ def load_columns(
         if not np.isfinite(arrays["hi"].values - arrays["lo"].values).all():
             raise file.wrong("array 'hi' is too far from 'lo'", ARRAYS)
     columns = tuple(column_of(card, i, arrays, categories[i]) for i, card in enumerate(cards))
+    for column in columns:
+        check_ends(file, column)
     relations = tuple(relation_from_json(relation) for relation in file.plain.get("relations", ()))
     check_references(file.wrong, schema, columns, relations, file.plain, computed)
     return schema, columns, relations
+
+
+def check_ends(file: ModelFile, column: FittedColumn) -> None:
+    """ModelError where the ends, beyond which the tails of a column lie, are not within its quantile function."""
+    marginal = column.marginal
+    if marginal is None or marginal.ends is None:
+        return
+    low, high = marginal.ends
+    if marginal.kind != "axis" or not (len(marginal.lo) and marginal.lo[0] <= low <= high <= marginal.hi[-1]):
+        raise file.wrong(f"columns: the ends of {column.name[:80]!r} are not in order within its values")
 
 
 def _schema(file: ModelFile) -> pa.Schema:
@@ -215,11 +227,16 @@ def column_card(column: FittedColumn) -> dict[str, Any]:
         "name": column.name,
         "role": column.role,
         "treatment": column.treatment,
-        "marginal": None if marginal is None else {"kind": marginal.kind, "p_missing": marginal.p_missing},
+        "marginal": None if marginal is None else _marginal_card(marginal),
         "precision": None if column.precision is None else column.precision.to_json(),
         "emit_nan": column.emit_nan,
         "distribution": column.distribution,
     }
+
+
+def _marginal_card(marginal: Marginal) -> dict[str, Any]:
+    ends = {} if marginal.ends is None else {"ends": list(marginal.ends)}
+    return {"kind": marginal.kind, "p_missing": marginal.p_missing, **ends}
 
 
 def column_arrays(columns: Sequence[FittedColumn]) -> dict[str, Ragged]:
@@ -240,7 +257,9 @@ def column_of(
     marginal = None
     if card["marginal"] is not None:
         probability, lo, hi = (arrays[key][index] for key in ("probability", "lo", "hi"))
-        marginal = Marginal(card["marginal"]["kind"], probability, lo, hi, card["marginal"]["p_missing"])
+        entry = card["marginal"]
+        ends = None if entry.get("ends") is None else (float(entry["ends"][0]), float(entry["ends"][1]))
+        marginal = Marginal(entry["kind"], probability, lo, hi, entry["p_missing"], ends)
     return FittedColumn(
         card["name"],
         card["role"],

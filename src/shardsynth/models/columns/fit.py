@@ -28,9 +28,11 @@ from shardsynth.models.columns.marginals import (
     protected_ends,
     protected_marginal,
 )
+from shardsynth.models.columns.tail_bounds import tail_bounds
+from shardsynth.models.columns.tails import with_tails
 from shardsynth.models.columns.transform import Transform
 from shardsynth.summaries.counts import Counts
-from shardsynth.summaries.persons import PersonCells, PersonEnds, union_size
+from shardsynth.summaries.persons import PersonCells, PersonEnds, joined_hashes, union_size
 from shardsynth.summaries.tally import NumberTally
 from shardsynth.summaries.text import TextTally
 
@@ -180,8 +182,7 @@ def fit_axis(
         return base, [f"column {coder.name!r}: {present} values are too few to learn from, written as missing"]
     if persons is not None and not persons.of_enough(np.arange(len(hist) - 1), protection.min_count):
         return base, [f"column {coder.name!r}: too few persons have a value to learn from, written as missing"]
-    hashes = None if persons is None else persons.cells.hashes[:-1]
-    cells = cells_of_histogram(hist[:-1], coder.cuts, coder.low, coder.high, coder.precision, hashes)
+    cells = axis_cells(coder, hist, protection, persons)
     ends = column_ends(coder, cells, tally, protection, persons)
     inner_ends = _ends_within_options(coder.name, ends, options)
     if options.places is not None:
@@ -194,10 +195,12 @@ def fit_axis(
         ]
         marginal = _atoms_at(cells, np.asarray(allowed, dtype=np.float64), protection, absent)
     elif family == EMPIRICAL or inner_ends[0] == inner_ends[1]:
-        marginal = protected_marginal(cells, inner_ends, coder.precision, protection, absent)
+        marginal = _empirical(coder, cells, inner_ends, options, protection, absent)
     else:
         filled = imputed(cells, int(hist[-1]), coder.precision) if impute else cells
-        support = (ends[0] if options.low is None else options.low, ends[1] if options.high is None else options.high)
+        empirical = _empirical(coder, cells, inner_ends, options, protection, absent)
+        far = ends if empirical.ends is None else snapped_reach(empirical, coder.precision)
+        support = (far[0] if options.low is None else options.low, far[1] if options.high is None else options.high)
         known = None if options.low is None and options.high is None else support
         if options.transform is not None:
             _check_transformable(coder, cells, options.transform)
@@ -205,6 +208,7 @@ def fit_axis(
         clip = enforce if options.enforce is None else options.enforce
         precision = base.precision if options.places is not None else coder.precision
         marginal = family_marginal(distribution, support, precision or Precision(), absent, clip=clip)
+        marginal = marginal.with_ends(empirical.ends)
         return replace(base, treatment="latent", marginal=marginal, distribution=distribution), []
     if options.places is not None and base.precision is not None:
         atoms = marginal.lo == marginal.hi
@@ -217,6 +221,75 @@ def fit_axis(
         marginal=marginal,
         distribution={"distribution": EMPIRICAL, "learned_parameters": {"segments": len(marginal.lo)}},
     ), []
+
+
+def axis_cells(
+    coder: ColumnCoder, hist: Integers, protection: Protection, persons: ColumnPersons | None = None
+) -> Cells:
+    """The histogram of a number or instant as cells; with tails, all rows beyond the ends lie on these.
+
+    Args:
+        coder: The column's coder.
+        hist: int64[n_codes], rows by fine code, missing last.
+        protection: What the model may hold.
+        persons: The persons behind the rows, where they are counted.
+    """
+    hashes = None if persons is None else persons.cells.hashes[:-1]
+    if has_tails(coder, protection):
+        hist = coder.within_ends(hist)
+        if hashes is not None:
+            first, last = coder.end_codes
+            ends = joined_hashes(hashes[: first + 1]), joined_hashes(hashes[last:])
+            hashes = hashes.copy()
+            hashes[first], hashes[last] = ends
+    return cells_of_histogram(hist[:-1], coder.cuts, coder.low, coder.high, coder.precision, hashes)
+
+
+def has_tails(coder: ColumnCoder, protection: Protection) -> bool:
+    """Whether tails are fitted to a column; it must have been coded for them."""
+    return protection.extremes == "tail" and coder.ends is not None
+
+
+def snapped_reach(marginal: Marginal, precision: Precision) -> tuple[float, float]:
+    """Least and largest value that a quantile function of numbers gives."""
+    reach = precision.snap(np.array([marginal.lo[0], marginal.hi[-1]]))
+    return float(reach[0]), float(reach[1])
+
+
+def reach_of(coder: ColumnCoder, hist: Integers, protection: Protection) -> tuple[float, float]:
+    """Least and largest value that a model has of a column with tails.
+
+    Args:
+        coder: The column's coder, with ends.
+        hist: int64[n_codes], rows by fine code, missing last.
+        protection: What the model may hold.
+    """
+    assert coder.ends is not None
+    cells = axis_cells(coder, hist, protection)
+    within = (coder.ends.low, coder.ends.high)
+    if int(cells.count.sum()) < protection.min_count:
+        return within
+    return snapped_reach(_empirical(coder, cells, within, ColumnOptions(), protection, 0.0), coder.precision)
+
+
+def _empirical(
+    coder: ColumnCoder,
+    cells: Cells,
+    within: tuple[float, float],
+    options: ColumnOptions,
+    protection: Protection,
+    absent: float,
+) -> Marginal:
+    """The quantile function of the cells between two ends, with tails beyond these where the column has some."""
+    if not has_tails(coder, protection) or len(cells.count) < 2:  # noqa: PLR2004
+        return protected_marginal(cells, within, coder.precision, protection, absent)
+    assert coder.ends is not None
+    low, high = tail_bounds(coder)
+    bounds = (
+        low if options.low is None else max(low, options.low),
+        high if options.high is None else min(high, options.high),
+    )
+    return with_tails(cells, coder.ends, within, bounds, coder.precision, protection, absent)
 
 
 def _on_grid(options: ColumnOptions, precision: Precision) -> ColumnOptions:
@@ -266,6 +339,10 @@ def column_ends(
         protection: What the model may hold.
         persons: The persons behind the rows, where they are counted.
     """
+    if has_tails(coder, protection):
+        assert coder.ends is not None
+        within = coder.precision.snap(np.array([coder.ends.low, coder.ends.high]))
+        return float(within[0]), float(within[1])
     if persons is not None and persons.ends is not None and protection.clip and len(persons.ends.low):
         floor_and_ceiling = np.array(person_ends(persons.ends, protection))
         if coder.decimals is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Marginal:
         hi: float64[m]. On a grid, ``lo`` and ``hi`` lie just under half a unit outside the first and the last
             grid point, so that rounding to the nearest point is even over the points.
         p_missing: Probability that the value is missing.
+        ends: The fifth most extreme values, where the model goes beyond them by tails that were fitted.
     """
 
     kind: str
@@ -41,6 +42,21 @@ class Marginal:
     lo: Floats
     hi: Floats
     p_missing: float = 0.0
+    ends: tuple[float, float] | None = None
+
+    def with_ends(self, ends: tuple[float, float] | None) -> Marginal:
+        """The same, with the ends, as far as they lie within its values."""
+        if ends is None:
+            return replace(self, ends=None)
+        return replace(self, ends=(float(max(ends[0], self.lo[0])), float(min(ends[1], self.hi[-1]))))
+
+    @property
+    def tails(self) -> tuple[int, int]:
+        """Number of segments of the lower and of the upper tail."""
+        if self.ends is None:
+            return 0, 0
+        middle = 0.5 * self.lo + 0.5 * self.hi
+        return int((middle < self.ends[0]).sum()), int((middle > self.ends[1]).sum())
 
     @property
     def cumulative(self) -> Floats:

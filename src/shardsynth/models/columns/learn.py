@@ -165,7 +165,7 @@ def bound_relations(
     bound: list[Relation] = []
     for relation in relations:
         alive = all(fitted[name].treatment != "empty" for name in (*relation.parents, relation.name))
-        fits = not isinstance(relation, SumRelation) or _in_range(coder, relation)
+        fits = not isinstance(relation, SumRelation) or _in_range(coder, fitted, relation)
         bound_relation: Relation | None = None
         if alive and fits:
             try:
@@ -179,11 +179,16 @@ def bound_relations(
     return bound
 
 
-def _in_range(coder: TableCoder, relation: SumRelation) -> bool:
+def _in_range(coder: TableCoder, fitted: Mapping[str, FittedColumn], relation: SumRelation) -> bool:
     """Whether every sum of parts fits the total's Arrow type."""
     column = coder.columns[coder.index[relation.name]].column
     if not pa.types.is_integer(column.value_type):
         return True
     limits = np.iinfo(column.value_type.to_pandas_dtype())
-    parts = [coder.columns[coder.index[name]] for name in relation.parents]
-    return bool(sum(p.low for p in parts) >= limits.min and sum(p.high for p in parts) <= limits.max)
+    low = high = 0.0
+    for name in relation.parents:
+        part, marginal = coder.columns[coder.index[name]], fitted[name].marginal
+        tails = marginal is not None and marginal.ends is not None
+        low += float(marginal.lo[0]) if marginal is not None and tails else part.low
+        high += float(marginal.hi[-1]) if marginal is not None and tails else part.high
+    return bool(low >= limits.min and high <= limits.max)

@@ -4,7 +4,7 @@ What a model may hold of a column (``Protection``):
 
 - Every atom and every bin stands for at least ``min_count`` rows and for at least n/1024 rows. Bins with fewer rows are
   merged with their neighbours.
-- The two end knots are the fifth most extreme values.
+- The two end knots are the fifth most extreme values; what lies beyond is fitted without the values there (``tails``).
 - Knots between bins lie between the data, on the grid of the column or, without a grid, on a coarse dyadic one.
 - Values inside a bin are spread evenly over it.
 - Categories of fewer than ``min_count`` rows are left out.
@@ -42,12 +42,23 @@ class Protection:
     Attributes:
         min_count: Rows, or persons where these are counted, that a category, atom or bin must stand for.
         rare: What becomes of rarer categories: ``drop`` (their mass goes to the rest), ``other`` or ``keep``.
-        clip: Whether the end knots are the fifth most extreme values; else they are minimum and maximum.
+        extremes: ``clip``: the end knots are the fifth most extreme values. ``tail``: beyond them lies a tail that is
+            fitted without the values there (see ``tails``). ``keep``: the end knots are minimum and maximum.
     """
 
     min_count: int = 5
     rare: str = "drop"
-    clip: bool = True
+    extremes: str = "tail"
+
+    @property
+    def clip(self) -> bool:
+        """Whether the minimum and the maximum are protected."""
+        return self.extremes != "keep"
+
+    @property
+    def rank(self) -> int:
+        """Which of the most extreme values (of persons) is an end."""
+        return max(5, self.min_count)
 
     def rows(self, total: int) -> int:
         """Rows that a bin or atom of a column with ``total`` values must stand for."""
@@ -279,7 +290,7 @@ def protected_ends(
     """
     if not protection.clip:
         return float(low[0][0]), float(high[0][-1])
-    rank = max(5, protection.min_count)
+    rank = protection.rank
     first = int(np.searchsorted(np.cumsum(low[1]), rank))
     last = int(np.searchsorted(np.cumsum(high[1][::-1]), rank))
     floor, ceiling = float(low[0][min(first, len(low[0]) - 1)]), float(high[0][::-1][min(last, len(high[0]) - 1)])
@@ -293,7 +304,7 @@ def person_ends(ends: PersonEnds, protection: Protection) -> tuple[float, float]
         ends: The persons with the most extreme values of the column; of at least one.
         protection: Its ``clip`` must be set.
     """
-    rank = max(5, protection.min_count)
+    rank = protection.rank
     floor, ceiling = float(ends.low[:rank][-1]), float(ends.high[:rank][-1])
     return (floor, ceiling) if floor <= ceiling else (ceiling, ceiling)
 

@@ -1,10 +1,10 @@
 """Options that native families share, and those of the Gaussian copula; by SDV's names where SDV has them."""
 
+# ruff: noqa: UP045
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -12,7 +12,7 @@ from shardsynth.data.values import kind_of
 from shardsynth.errors import JobError, ModelError, did_you_mean
 from shardsynth.models.columns.column_options import EMPIRICAL, ColumnOptions, Distribution, check_distribution
 from shardsynth.models.columns.marginals import Protection
-from shardsynth.options import Options, Rare, Text, or_empty
+from shardsynth.options import Extremes, Options, Rare, Text, or_empty
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,20 +28,22 @@ class NativeOptions(Options):
     rare: Annotated[Rare, BeforeValidator(or_empty), "a mapping such as `{min_count: 5, as: drop}`"] = Field(
         Rare(), exclude=True, description="What may be held of rare values; without it, the job's `rare` holds."
     )
-    extremes: Literal["clip", "keep"] = Field(
-        "clip", exclude=True, description="Whether the ends are protected; without it, the job's `extremes` holds."
+    extremes: Extremes = Field(
+        "tail",
+        exclude=True,
+        description="What lies beyond the fifth most extreme values; without it, the job's `extremes` holds.",
     )
     locales: Any = Field(None, exclude=True, description="Faker's locales for generated columns, such as `[en_US]`.")
 
     @property
     def protection(self) -> Protection:
         """What the model may hold of rare values."""
-        return Protection(self.rare.min_count, self.rare.as_, self.extremes == "clip")
+        return Protection(self.rare.min_count, self.rare.as_, self.extremes)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object, for a model's file."""
         fields = type(self).model_fields
-        return {**{k: v for k, v in self if not fields[k].exclude}, "protection": asdict(self.protection)}
+        return {**{k: v for k, v in self if not fields[k].exclude}, "protection": _Protection.of(self.protection)}
 
     @classmethod
     def from_json(cls: type[Parsed], data: Mapping[str, Any]) -> Parsed:
@@ -53,7 +55,7 @@ class NativeOptions(Options):
         try:
             protection = _Protection.model_validate(data["protection"])
         except (ValidationError, KeyError):
-            raise ModelError("options.protection: wanted min_count, rare and clip") from None
+            raise ModelError("options.protection: wanted min_count, rare, and extremes or clip") from None
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "protection"}
         fields = {key: info for key, info in cls.model_fields.items() if not info.exclude}
         if unknown := set(options) - set(fields):
@@ -66,7 +68,7 @@ class NativeOptions(Options):
             except ValidationError:
                 raise ModelError(f"options.{key}: a value that the option cannot have") from None
         options["rare"] = Rare().model_copy(update={"min_count": protection.min_count, "as_": protection.rare})
-        return cls().model_copy(update={**options, "extremes": "clip" if protection.clip else "keep"})
+        return cls().model_copy(update={**options, "extremes": protection.kind})
 
 
 class _Protection(BaseModel):
@@ -76,7 +78,25 @@ class _Protection(BaseModel):
 
     min_count: int
     rare: Literal["other", "drop", "keep"]
-    clip: bool
+    clip: Optional[bool] = None
+    extremes: Optional[Literal["tail"]] = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> _Protection:
+        if (self.clip is None) == (self.extremes is None):
+            raise ValueError("wanted one of the two")
+        return self
+
+    @classmethod
+    def of(cls, protection: Protection) -> dict[str, Any]:
+        """As a JSON object; without tails as models had it before there were any."""
+        ends = {"extremes": "tail"} if protection.extremes == "tail" else {"clip": protection.clip}
+        return {"min_count": protection.min_count, "rare": protection.rare, **ends}
+
+    @property
+    def kind(self) -> str:
+        """The option ``extremes``."""
+        return self.extremes or ("clip" if self.clip else "keep")
 
 
 class Distributions(Options):

@@ -194,7 +194,9 @@ def groups_from(
             base = columns[index].marginal
             assert base is not None
             probability, lo, hi = (arrays[f"class.{key}"][place + offset] for key in ("probability", "lo", "hi"))
-            own[index] = replace(columns[index], marginal=replace(base, probability=probability, lo=lo, hi=hi))
+            own[index] = replace(
+                columns[index], marginal=replace(base, probability=probability, lo=lo, hi=hi, ends=None)
+            )
             cuts[latent] = arrays["class.cuts"][place + offset].astype(np.int64)
         place += len(entry["columns"])
         groups.append(Group(tuple(entry["segments"]), own, cuts))

@@ -20,9 +20,9 @@ from shardsynth.data.coding import ColumnCoder, TableCoder
 from shardsynth.data.values import Precision
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.distributions import FAMILIES, distribution_functions, fit_family
-from shardsynth.models.columns.fit import ColumnPersons, column_ends, fit_axis, imputed
+from shardsynth.models.columns.fit import ColumnPersons, axis_cells, column_ends, fit_axis, has_tails, imputed
 from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
-from shardsynth.models.columns.marginals import Cells, cells_of_histogram, kept_categories
+from shardsynth.models.columns.marginals import Cells, kept_categories
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.copula.nearest import nearest_correlation
 from shardsynth.summaries.counts import Counts
@@ -176,7 +176,9 @@ def _axis_scores(
 ) -> tuple[Floats, float, float]:
     """Mean normal score by coarse code, with missing at the mean, and mean and variance of the scores."""
     hist = counts.hist[i]
-    cells = cells_of_histogram(hist[:-1], coder.cuts, coder.low, coder.high, coder.precision)
+    if has_tails(coder, options.protection):
+        hist = coder.within_ends(hist)
+    cells = axis_cells(coder, hist, options.protection)
     ends = column_ends(coder, cells, profile[coder.name], options.protection, ColumnPersons.of(counts, i))
     used = np.flatnonzero(hist[:-1] > 0)
     middle = np.clip(0.5 * (cells.lo + cells.hi), *ends)

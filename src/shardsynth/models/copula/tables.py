@@ -15,7 +15,7 @@ so that ``round(z / width + steps[cell])`` is the segment (``CellTable``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,12 +162,11 @@ def cut_marginal(marginal: Marginal, precision: Precision | None = None) -> tupl
     edges = np.concatenate([[-(REACH + 1) * GRID], cuts, [(REACH + 1) * GRID]])
     is_drawn = np.diff(edges) > 0
     last = np.flatnonzero(is_drawn)
-    thinned = Marginal(
-        marginal.kind,
-        marginal.probability[is_drawn],
-        marginal.lo[is_drawn],
-        marginal.hi[is_drawn],
-        marginal.p_missing,
+    thinned = replace(
+        marginal,
+        probability=marginal.probability[is_drawn],
+        lo=marginal.lo[is_drawn],
+        hi=marginal.hi[is_drawn],
     )
     return thinned, cuts[last[:-1]]
 
@@ -201,7 +200,7 @@ def _atoms(marginal: Marginal, precision: Precision) -> Marginal:
     share = np.where(hi > lo, np.maximum(inside, 0.0) / np.where(hi > lo, hi - lo, 1.0), 1.0)
     starts = np.flatnonzero(np.diff(value, prepend=-np.inf) > 0)  # neighbouring segments may share a point
     probability = np.add.reduceat(marginal.probability[segment] * share, starts)
-    return Marginal(marginal.kind, probability, value[starts], value[starts], marginal.p_missing)
+    return replace(marginal, probability=probability, lo=value[starts], hi=value[starts])
 
 
 def _finer(marginal: Marginal) -> Marginal:
@@ -213,7 +212,7 @@ def _finer(marginal: Marginal) -> Marginal:
     place = np.concatenate([np.arange(n) for n in parts]) / np.repeat(parts, parts)
     step = np.repeat((marginal.hi - marginal.lo) / parts, parts)
     lo = np.repeat(marginal.lo, parts) + np.repeat(marginal.hi - marginal.lo, parts) * place
-    return Marginal(marginal.kind, np.repeat(marginal.probability / parts, parts), lo, lo + step, marginal.p_missing)
+    return replace(marginal, probability=np.repeat(marginal.probability / parts, parts), lo=lo, hi=lo + step)
 
 
 @dataclass(frozen=True)

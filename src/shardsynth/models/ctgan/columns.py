@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ class ModeColumn:
         folded: int64[t], categories that share the code h, the token; empty if there is none.
         folded_share: float64[t], their shares, summing to 1.
         coin: Probability that a value is missing by chance, whatever the networks say (imported from SDV).
+        tails: Probability that a value which the networks put at the lower end of a column with tails, or at its upper
+            end, is drawn from the tail; else it is the end.
     """
 
     fit: FittedColumn
@@ -59,11 +62,17 @@ class ModeColumn:
     folded: Integers | None = None
     folded_share: Floats | None = None
     coin: float = 0.0
+    tails: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def has_tails(self) -> bool:
+        """Whether values lie beyond the fifth most extreme ones."""
+        return self.is_axis and self.fit.marginal is not None and self.fit.marginal.ends is not None
 
     @property
     def stochastic(self) -> bool:
         """Whether a value needs its own uniform number."""
-        return self.coin > 0 or (self.folded is not None and len(self.folded) > 0)
+        return self.coin > 0 or (self.folded is not None and len(self.folded) > 0) or self.has_tails
 
     @property
     def name(self) -> str:
@@ -117,8 +126,29 @@ class ModeColumn:
         marginal = self.fit.marginal
         assert marginal is not None
         if self.normal:
-            return marginal.quantile(ndtr(values))
-        return np.clip(values, marginal.lo[0], marginal.hi[-1])
+            values = marginal.quantile(ndtr(values))
+        if marginal.ends is None:
+            return values if self.normal else np.clip(values, marginal.lo[0], marginal.hi[-1])
+        values = np.clip(values, *marginal.ends)
+        if uniform is not None:
+            for side, end in enumerate(self.at_ends(values)):
+                beyond = end[uniform[end] < self.tails[side]]
+                place = uniform[beyond] / self.tails[side] * self.tail_mass[side] if len(beyond) else uniform[beyond]
+                values[beyond] = marginal.quantile(place if side == 0 else 1.0 - place)
+        return values
+
+    def at_ends(self, values: Floats) -> tuple[Integers, Integers]:
+        """Numbers of the values [n] that lie at the lower end of a column with tails, and at its upper end."""
+        assert self.fit.marginal is not None and self.fit.marginal.ends is not None
+        low, high = self.fit.marginal.ends
+        return np.flatnonzero(values <= low), np.flatnonzero(values >= high)
+
+    @cached_property
+    def tail_mass(self) -> tuple[float, float]:
+        """Share of the values that lie in the lower tail, and in the upper one."""
+        assert self.fit.marginal is not None
+        share, (lower, upper) = self.fit.marginal.probability, self.fit.marginal.tails
+        return float(share[:lower].sum()), float(share[len(share) - upper :].sum())
 
     def encode(
         self, coder: ColumnCoder, codes: NDArray[Any], axis: Floats | None, rng: np.random.Generator
@@ -138,6 +168,8 @@ class ModeColumn:
             return out, None
         assert axis is not None and self.fit.marginal is not None
         present = axis[~absent]
+        if self.fit.marginal.ends is not None:
+            present = np.clip(present, *self.fit.marginal.ends)  # nothing learned may depend on a value beyond the ends
         if self.normal:
             present = to_normal(self.fit.marginal, present)
         places = np.zeros(len(codes), np.float32)
@@ -235,7 +267,8 @@ def code_axis(
     base = empirical.marginal
     if empirical.treatment != "latent" or base is None:
         return empirical, None, notes
-    points, spread = 0.5 * (base.lo + base.hi), base.hi - base.lo
+    lo, hi = (base.lo, base.hi) if base.ends is None else (np.clip(edge, *base.ends) for edge in (base.lo, base.hi))
+    points, spread = 0.5 * (lo + hi), hi - lo
     floor = _FLOOR * grid_unit(coder.precision)
     fitted, normal = empirical, options.family == "copulagan"
     if normal:
@@ -247,7 +280,7 @@ def code_axis(
             )
         assert fitted.marginal is not None
         score: Callable[[Floats], Floats] = lambda v: to_normal(fitted.marginal, v)  # type: ignore[arg-type]  # noqa: E731
-        points, spread, floor = score(points), score(base.hi) - score(base.lo), 1e-3
+        points, spread, floor = score(points), score(hi) - score(lo), 1e-3
     modes = fit_modes(
         points,
         base.probability,

@@ -26,8 +26,11 @@ from shardsynth.models.training.checkpoint import Watch
 from shardsynth.models.training.device import available_memory, choose_device
 from shardsynth.models.training.early_stopping import QualityCheck
 from shardsynth.models.training.torch_threads import torch_threads
+from shardsynth.sampling.streams import stream_key
 
 _CHUNK = 10_000
+#: Rows that are drawn to count the values at the ends of the columns.
+_END_ROWS = 65_536
 
 
 def fit_deep(family: str, fitting: Fitting, *, device: str | None = None) -> DeepModel:
@@ -88,7 +91,33 @@ def fit_deep(family: str, fitting: Fitting, *, device: str | None = None) -> Dee
         )
         if options.is_gan:
             settle(network, coding, options, rows, setup.seed, torch_device)
-    return model(network.cpu(), _history(options, losses, check))
+        fitted = model(network.cpu(), _history(options, losses, check))
+        return replace(fitted, coding=with_end_shares(fitted, setup.seed))
+
+
+def with_end_shares(model: DeepModel, seed: int) -> DeepCoding:
+    """The columns, whose tails get as many values as the quantile functions say.
+
+    Args:
+        model: As it was trained. It puts too many values, or too few, at the ends of a column.
+        seed: Of the rows that are drawn to count these.
+    """
+    if not any(column.has_tails for column in model.coding.columns):
+        return model.coding
+    drawn = model.sampler.draw(stream_key(seed, f"{model.name}: tails"), 0, _END_ROWS, threads=model.threads)
+    columns, axis = [], 0
+    for number, column in enumerate(model.coding.columns):
+        low, high = column.tails
+        if column.has_tails:
+            codes = drawn.codes[number]
+            absent = column.missing(codes)
+            values = column.values(codes, drawn.places[axis], None)
+            values = values if absent is None else values[~absent]
+            shares = (len(end) / max(len(values), 1) for end in column.at_ends(values))
+            low, high = (1.0 if share <= mass else mass / share for share, mass in zip(shares, column.tail_mass))
+        columns.append(replace(column, tails=(low, high)) if column.has_tails else column)
+        axis += column.is_axis
+    return replace(model.coding, columns=tuple(columns))
 
 
 def _history(options: DeepOptions, losses: Tensor, check: QualityCheck | None) -> pa.Table:

@@ -22,6 +22,7 @@ from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.operands import Values
 from shardsynth.models.columns.relations import Relation
 from shardsynth.models.ctgan.codes import DeepCoding, Layout
+from shardsynth.models.ctgan.columns import ModeColumn
 from shardsynth.models.ctgan.networks import Decoder, Generator
 from shardsynth.models.ctgan.options import FAMILIES, DeepOptions
 from shardsynth.models.ctgan.sampler import Drawn, Sampler
@@ -42,6 +43,7 @@ class LearnedCard(Card):
     nullable: bool
     normal: bool
     coin: Share = 0.0
+    tails: Annotated[list[Share], Field(min_length=2, max_length=2)] = [1.0, 1.0]
 
 
 class DeepCard(ModelCard):
@@ -53,6 +55,10 @@ class DeepCard(ModelCard):
     options: dict[Name, Any]
     learned: Annotated[list[LearnedCard], Field(min_length=1)]
     relations: list[RelationCard] = []
+
+
+def _tails_entry(column: ModeColumn) -> dict[str, Any]:
+    return {"tails": list(column.tails)} if column.has_tails else {}
 
 
 Network = Union[Generator, Decoder]
@@ -218,7 +224,7 @@ class DeepParameters(ColumnModel):
             "options": self.options.to_json(),
             "columns": [column_card(c) for c in self.coding.table],
             "learned": [
-                {"name": c.name, "nullable": c.nullable, "normal": c.normal, "coin": c.coin}
+                {"name": c.name, "nullable": c.nullable, "normal": c.normal, "coin": c.coin, **_tails_entry(c)}
                 for c in self.coding.columns
             ],
             "generators": self.generators,

@@ -93,7 +93,10 @@ def load_mode_columns(file: ModelFile, table: Sequence[FittedColumn]) -> tuple[M
         arrays = {key: ragged[key][i] for key in _CODE_KEYS}
         if is_axis:
             mixture = Modes(arrays["mean"], arrays["std"], arrays["weight"])
-            columns.append(ModeColumn(fit, arrays["share"], card.nullable, mixture, card.normal, coin=card.coin))
+            tails = (card.tails[0], card.tails[1])
+            columns.append(
+                ModeColumn(fit, arrays["share"], card.nullable, mixture, card.normal, coin=card.coin, tails=tails)
+            )
         else:
             of_codes = (arrays["learned"], arrays["folded"], arrays["folded_share"])
             columns.append(ModeColumn(fit, arrays["share"], card.nullable, None, False, *of_codes))

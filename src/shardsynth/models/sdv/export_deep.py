@@ -224,7 +224,9 @@ def _set_mixture(normalizer: Any, mean: NDArray[Any], std: NDArray[Any], weight:
 def _set_ends(processor: Any, name: str, fitted: FittedColumn, factor: int, series: pd.Series[Any]) -> None:
     """Set where SDV clips a column, and how it rounds."""
     assert fitted.marginal is not None and fitted.precision is not None
-    ends = fitted.precision.snap(np.array([fitted.marginal.lo[0], fitted.marginal.hi[-1]])) * factor
+    # SDV's networks have no tails: their values end where those of the rows they were trained on do
+    far = fitted.marginal.ends or (fitted.marginal.lo[0], fitted.marginal.hi[-1])
+    ends = fitted.precision.snap(np.array(far)) * factor
     marginal = StockMarginal(None, float(ends[0]), float(ends[1]), digits_of(fitted.precision, factor), 0.0)
     set_axis(processor._hyper_transformer.field_transformers[name], processor.formatters.get(name), marginal, series)
 
