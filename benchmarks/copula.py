@@ -38,6 +38,7 @@ from results import record  # noqa: E402
 
 from shardsynth.data.coding import TableCoder  # noqa: E402
 from shardsynth.data.detection import detect  # noqa: E402
+from shardsynth.data.ends import EndRule  # noqa: E402
 from shardsynth.data.metadata import columns as columns_of  # noqa: E402
 from shardsynth.data.metadata import keys_of  # noqa: E402
 from shardsynth.data.shards import open_shards, read_batches  # noqa: E402

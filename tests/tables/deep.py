@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.columns import Column, role_of_sdtype
+from shardsynth.data.ends import EndRule
 from shardsynth.data.values import kind_of
 from shardsynth.models.base import FitSetup, Fitting
 from shardsynth.models.ctgan.fit import fit_deep
@@ -55,7 +56,7 @@ def prepare(table: pa.Table, sdtypes: dict[str, str] | None = None, sample_rows:
     profile = Profile.empty(table.schema, ProfileOptions(total_rows=len(table), sample_rows=sample_rows))
     batch = table.combine_chunks().to_batches()[0]
     profile.update(batch, 0).cut()
-    coder = TableCoder.from_profile(profile, columns)
+    coder = TableCoder.from_profile(profile, columns, ends=EndRule())
     counts = Counts.empty(coder, fit=False, score=None).update(batch, 0)
     return Prepared(table, columns, profile, coder, counts)
 

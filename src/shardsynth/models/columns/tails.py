@@ -5,8 +5,8 @@ between a threshold and the end, and to how many lie at the end or beyond (Picka
 grouped and censored data). Its part beyond the end becomes segments of the quantile function. So the model stays the
 same, to the last byte, whatever the values beyond the end are.
 
-The shape has the prior N(0, 0.4^2) and lies between -1 (uniform) and 1 (no mean). A tail ends where a table of the same
-size would have one row in twenty, at ten times the distance from the threshold to the end, or at a bound that is known
+The shape has the prior N(0, 0.3^2) and lies between -1 (uniform) and 1 (no mean). A tail ends where a table of the same
+size would have one row in ten, at four times the distance from the threshold to the end, or at a bound that is known
 without these rows, whichever comes first.
 """
 
@@ -29,11 +29,11 @@ _SHARE, _FEWEST, _MOST, _LARGEST_SHARE = 0.025, 50, 1000, 0.25
 #: Fewest rows of a column that gets tails, and fewest cells between threshold and end.
 _ROWS, _CELLS = 40, 3
 #: Standard deviation of the prior of the shape, and its limits.
-_PRIOR, _SHAPE = 0.4, 1.0
+_PRIOR, _SHAPE = 0.3, 1.0
 #: Rows beyond an end, as expected of the fifth most extreme value.
 _BEYOND = 5.0
 #: Rows that would lie beyond the far end of a tail, and its length in distances from threshold to end.
-_LAST, _LENGTH = 0.05, 10.0
+_LAST, _LENGTH = 0.1, 4.0
 #: More rows than this expected beyond an end, of which at most four can be there: the column ends at the end.
 _TOO_MANY = 12.0
 #: With more rows at the end and beyond, the value before the end must have so many times the rows of the end.
