@@ -55,7 +55,9 @@ def quality(
         association_threshold: Any other pair counts if the real Cramer's V exceeds it.
 
     Returns:
-        ``score``, ``column_shapes``, ``column_pair_trends``; the same three under ``all_pairs``; ``columns``: name to
+        ``score``, ``column_shapes``, ``column_pair_trends``; the same three under ``all_pairs``; under ``real_bins``
+        the scores with pairs of a category and a number on the bins of the real table, if these were counted
+        (``summaries.real_bins``), and ``all_pairs`` of them; ``columns``: name to
         ``metric`` and ``score``; ``pairs``: a list of ``columns``, ``metric``, ``score``, ``real`` and ``synthetic``
         (Pearson's r), ``real_association`` and ``synthetic_association`` (Cramer's V), and ``contributes`` (to the
         default score); ``pairs_total``: number of pairs, listed or not. What cannot be computed is None.
@@ -68,6 +70,9 @@ def quality(
     shape_score = _mean([s["score"] for s in shapes.values()])
     pairs = _pairs(columns, coder, real, synthetic, correlation_threshold, association_threshold)
     default, every = _mean(pairs.score[pairs.contributes]), _mean(pairs.score)
+    on_real = (
+        {} if pairs.on_real is None else {"real_bins": _on_real_bins(shape_score, pairs.on_real, pairs.contributes)}
+    )
     return {
         "score": none_if_nan(_mean([shape_score, default])),
         "column_shapes": none_if_nan(shape_score),
@@ -77,9 +82,20 @@ def quality(
             "column_shapes": none_if_nan(shape_score),
             "column_pair_trends": none_if_nan(every),
         },
+        **on_real,
         "columns": {name: {**shape, "score": none_if_nan(shape["score"])} for name, shape in shapes.items()},
         "pairs": pairs.listed(columns),
         "pairs_total": len(pairs.score),
+    }
+
+
+def _on_real_bins(shapes: float, scores: Floats, contributes: Mask) -> dict[str, Any]:
+    """The scores that depend on pairs, on the real table's bins."""
+    default, every = _mean(scores[contributes]), _mean(scores)
+    return {
+        "score": none_if_nan(_mean([shapes, default])),
+        "column_pair_trends": none_if_nan(default),
+        "all_pairs": {"score": none_if_nan(_mean([shapes, every])), "column_pair_trends": none_if_nan(every)},
     }
 
 
@@ -146,6 +162,7 @@ class _Pairs:
     synthetic_association: Floats
     numeric: Mask
     contributes: Mask
+    on_real: Floats | None = None
 
     def listed(self, columns: Sequence[Column]) -> list[dict[str, Any]]:
         chosen = np.arange(len(self.score))
@@ -163,6 +180,7 @@ class _Pairs:
                 "real_association": none_if_nan(self.association[k]),
                 "synthetic_association": none_if_nan(self.synthetic_association[k]),
                 "contributes": bool(self.contributes[k]),
+                **({} if self.on_real is None else {"real_bins": none_if_nan(self.on_real[k])}),
             }
             for k in chosen.tolist()
         ]
@@ -203,7 +221,32 @@ def _pairs(
         beyond = np.where(numeric, np.abs(r_real) > correlation_threshold, association > association_threshold)
         no_threshold = np.where(numeric, correlation_threshold <= 0, association_threshold <= 0)
     contributes = (beyond | no_threshold) & ~np.isnan(score)
-    return _Pairs(first, second, score, r_real, r_synthetic, association, synthetic_association, numeric, contributes)
+    on_real = _pairs_on_real_bins(columns, coder, real, synthetic, score, first, second)
+    return _Pairs(
+        first, second, score, r_real, r_synthetic, association, synthetic_association, numeric, contributes, on_real
+    )
+
+
+def _pairs_on_real_bins(
+    columns: Sequence[Column],
+    coder: TableCoder,
+    real: Counts,
+    synthetic: Counts,
+    score: Floats,
+    first: Integers,
+    second: Integers,
+) -> Floats | None:
+    """The scores of all pairs, those of a category and a number on the real bins; None where these were not counted."""
+    bins = real.real_bins
+    if bins is None or synthetic.real_bins is None:
+        return None
+    scores = score.copy()
+    for k, (a, b) in enumerate(zip(first.tolist(), second.tolist())):
+        category, number = (a, b) if is_discrete(columns[a]) else (b, a)
+        i, j = coder.index.get(columns[category].name), coder.index.get(columns[number].name)
+        if is_discrete(columns[category]) and not is_discrete(columns[number]) and i is not None and j is not None:
+            scores[k] = bins.similarity(synthetic.real_bins, i, j)
+    return scores
 
 
 def _correlations(columns: Sequence[Column], coder: TableCoder, tables: ScoreTables) -> Floats:

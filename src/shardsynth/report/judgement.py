@@ -12,7 +12,7 @@ from typing import Any
 
 from shardsynth.report.plots import finite
 from shardsynth.report.text import isolated, seconds
-from shardsynth.report.verdicts import ScoredModel, card, floor
+from shardsynth.report.verdicts import ScoredModel, card, compared_score, floor
 
 AREAS = ("Fidelity", "Privacy", "Utility", "Detection", "Cost")
 _RANK = {"best": 0, "good": 1, "fair": 2, "none": 3, "poor": 4}
@@ -163,7 +163,7 @@ def recommendation(models: Sequence[ScoredModel]) -> Recommendation | None:
     if not models:
         return None
     verdicts_by_model = {model.name: verdicts(model.name, model.metrics) for model in models}
-    scores = {model.name: card(model.name, model.metrics).score or 0.0 for model in models}
+    scores = {model.name: compared_score(model.metrics) or 0.0 for model in models}
 
     def order(name: str) -> tuple[float, ...]:
         fidelity, privacy, utility, detection, _ = verdicts_by_model[name]

@@ -27,6 +27,19 @@ FIGURES = (
     (("column_shapes",), "Columns", "How alike each column's values are spread."),
     (("column_pair_trends",), "Linked pairs", "How alike two columns go together, pairs linked in the real rows only."),
     (("all_pairs", "column_pair_trends"), "All pairs", "The same over every pair of columns."),
+    (
+        ("real_bins", "score"),
+        "Overall, real bins",
+        "Numbers cut on the range of the real table, not on each table's own: one outlier moves no other row. The "
+        "verdict follows this.",
+    ),
+    (
+        ("real_bins", "all_pairs", "score"),
+        "Overall, all pairs, real bins",
+        "The same with every pair of columns counted.",
+    ),
+    (("real_bins", "column_pair_trends"), "Linked pairs, real bins", "Linked pairs, cut likewise."),
+    (("real_bins", "all_pairs", "column_pair_trends"), "All pairs, real bins", "All pairs, cut likewise."),
 )
 
 
@@ -132,7 +145,9 @@ def card(name: str, metrics: Mapping[str, Any]) -> Card:
         if _at(quality, path) is not None or _at(holdout, path) is not None
     )
     # The verdict follows the larger of two gaps: with linked pairs and with all pairs, at equal numbers of rows.
-    judged = [(_first(line.equal, line.everything), line.holdout) for line in lines if line.name.startswith("Overall")]
+    overall = [line for line in lines if line.name.startswith("Overall")]
+    on_real = [line for line in overall if line.name.endswith("real bins")]  # older runs do not have them
+    judged = [(_first(line.equal, line.everything), line.holdout) for line in on_real or overall]
     judged = [(score, reference) for score, reference in judged if score is not None]
     judged.sort(key=lambda item: (1.0 if item[1] is None else item[1]) - (item[0] or 0.0), reverse=True)
     level, words = level_of(*judged[0]) if judged else level_of(None, None)
@@ -151,6 +166,14 @@ def card(name: str, metrics: Mapping[str, Any]) -> Card:
         warnings=tuple(_warnings(metrics, rows)),
         costs=tuple(_costs(metrics)),
     )
+
+
+def compared_score(metrics: Mapping[str, Any]) -> float | None:
+    """The overall score by which models are compared: on the real table's bins, where it was counted so."""
+    quality: Mapping[str, Any] = metrics.get("quality") or {}
+    both = quality.get("at_holdout_rows"), quality
+    paths = (("real_bins", "score"), ("score",))
+    return _first(*(_at(figures, path) for path in paths for figures in both))
 
 
 def _first(*values: float | None) -> float | None:

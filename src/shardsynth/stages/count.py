@@ -28,10 +28,12 @@ def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
     plan, run, coder = artifacts.plan, artifacts.run, artifacts.coder()
     check_keys(artifacts, pseudonyms(plan.job))
     inner = InnerCounts(artifacts) if plan.job.constraints else None
+    real = ScoreRanges.from_profile(artifacts.profile("train"), coder.columns)
     train = Counts.empty(
         coder,
         fit=inner is None,
-        score=ScoreRanges.from_profile(artifacts.profile("train"), coder.columns),
+        score=real,
+        real=real,
         seed=plan.job.seed,
         total_rows=artifacts.profile("train").rows,
         relations=artifacts.relations() if inner is None else (),
@@ -41,7 +43,9 @@ def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
         coder,
         fit=False,
         score=ScoreRanges.from_profile(artifacts.profile("holdout"), coder.columns),
+        total_rows=artifacts.profile("holdout").rows,
         persons=no_persons(artifacts, coder, "holdout", pairs=False),
+        real=real,
     )
     parts = {"train": train, "holdout": holdout}
     if plan.job.privacy is not None:

@@ -11,6 +11,7 @@ from shardsynth.sources.parts import read_part
 from shardsynth.stages.constraints import PartChecker
 from shardsynth.stages.row_figures import ScoredRows
 from shardsynth.summaries.counts import Counts
+from shardsynth.summaries.ranges import ScoreRanges
 
 
 def score(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
@@ -21,8 +22,9 @@ def score(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
     plan, run, coder = artifacts.plan, artifacts.run, artifacts.coder()
     head_rows = artifacts.profile("holdout").rows
     ranges = artifacts.synthetic_ranges(task.model)
-    everything = Counts.empty(coder, fit=False, score=ranges["all"])
-    head = Counts.empty(coder, fit=False, score=ranges["head"])
+    real = ScoreRanges.from_profile(artifacts.profile("train"), coder.columns)
+    everything = Counts.empty(coder, fit=False, score=ranges["all"], real=real, total_rows=plan.rows)
+    head = Counts.empty(coder, fit=False, score=ranges["head"], real=real, total_rows=head_rows)
     scored_rows = ScoredRows(artifacts, task.model)
     checker = PartChecker(artifacts) if plan.job.constraints else None
     first = row = plan.part_rows(task.parts[0]).start

@@ -22,6 +22,8 @@ from shardsynth.summaries.moments import BLOCK, Moments
 from shardsynth.summaries.pair_tables import PairTables, packed, unpacked
 from shardsynth.summaries.person_counts import PersonCounts
 from shardsynth.summaries.ranges import ScoreRanges
+from shardsynth.summaries.real_bins import ROWS as REAL_BIN_ROWS
+from shardsynth.summaries.real_bins import RealBins
 from shardsynth.summaries.rows import hash_row_numbers, share_threshold
 from shardsynth.summaries.score_tables import ScoreTables
 from shardsynth.summaries.unseen import Unseen
@@ -56,6 +58,7 @@ class Counts:
         score_sums: int64[d], sums of the normal scores in units of ``SCORE_STEP``; None where ``scores`` is None.
         missing_gram: int64[m, m], rows where both of two columns of ``coder.missing_columns`` are missing.
         persons: The persons behind these counts; None where they are counted by rows alone.
+        real_bins: Pairs of a category and a number on the bins of the real table; None where they are not counted.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Counts:
         total_rows: int | None = None,
         relations: Sequence[RelationLike] = (),
         persons: PersonCounts | None = None,
+        real: ScoreRanges | None = None,
     ) -> None:
         self.coder = coder
         self.persons = persons
@@ -85,6 +89,9 @@ class Counts:
         self.scores: Integers | None = np.zeros((d, d), np.int64) if fit and coder.wide else None
         self.score_sums: Integers | None = np.zeros(d, np.int64) if fit and coder.wide else None
         self.score = None if score is None else ScoreTables(coder, score)
+        counted = self.score is not None and self.score.tables is not None and real is not None
+        self.real_bins = RealBins(self.score, real) if counted and self.score and real else None
+        self._bin_threshold = share_threshold(REAL_BIN_ROWS, coder.rows if total_rows is None else total_rows)
         self._waiting: list[npt.NDArray[np.int16]] = []
 
     @classmethod
@@ -98,6 +105,7 @@ class Counts:
         total_rows: int | None = None,
         relations: Sequence[RelationLike] = (),
         persons: PersonCounts | None = None,
+        real: ScoreRanges | None = None,
     ) -> Counts:
         """Counts of no rows.
 
@@ -109,8 +117,9 @@ class Counts:
             total_rows: Rows of the whole table, about 2,000,000 of which are in the fit tables; the coder's if None.
             relations: Relations whose violations are counted.
             persons: Counts of no persons, where persons are counted too.
+            real: Ranges of the real table, to count pairs on its bins (see ``real_bins``); None: they are not counted.
         """
-        return cls(coder, fit, score, seed, total_rows, relations, persons)
+        return cls(coder, fit, score, seed, total_rows, relations, persons, real)
 
     def update(
         self,
@@ -154,6 +163,9 @@ class Counts:
             self._count_fit(encoded, rows)
         if self.score is not None:
             self.score.update(encoded)
+        if self.real_bins is not None:
+            chosen = hash_row_numbers(self._seed, "bins", rows) <= np.uint64(self._bin_threshold)
+            self.real_bins.update(encoded, chosen)
         return self
 
     def _count_missing(self, encoded: Encoded) -> None:
@@ -221,6 +233,10 @@ class Counts:
             self.score.merge(other.score)
         if self.persons is not None and other.persons is not None:
             self.persons.merge(other.persons)
+        if self.real_bins is not None and other.real_bins is not None:
+            self.real_bins.vector = self.real_bins.vector + other.real_bins.vector
+        else:
+            self.real_bins = None  # a part that an older version counted has none
         return self
 
     def _shape(self) -> Any:
@@ -309,6 +325,9 @@ class Counts:
         if self.persons is not None:
             members.update(self.persons.to_members())
             head["persons"] = self.persons.head()
+        if self.real_bins is not None:
+            members.update(self.real_bins.to_arrays())
+            head["real_bins"] = self.real_bins.ranges.to_json()
         members["head"] = head
         archive.write(path, members)
 
@@ -331,7 +350,8 @@ class Counts:
         members = archive.read(path)
         head = members["head"]
         ranges = None if head["ranges"] is None else ScoreRanges.from_json(head["ranges"])
-        counts = cls(coder, head["fit"], ranges)
+        real = None if head.get("real_bins") is None else ScoreRanges.from_json(head["real_bins"])
+        counts = cls(coder, head["fit"], ranges, real=real)
         counts.rows, counts.fit_rows = head["rows"], head["fit_rows"]
         counts.outside, counts.violations = [Unseen.from_json(u) for u in head["outside"]], head["violations"]
         hist = unpacked(members, "hist")
@@ -349,6 +369,8 @@ class Counts:
             counts.score_sums = members["gram_sums"]
         if counts.score is not None:
             counts.score.from_arrays(members)
+        if counts.real_bins is not None:
+            counts.real_bins.from_arrays(members)
         if head.get("persons") is not None:
             counts.persons = PersonCounts.of_members(coder, head["persons"], members)
         return counts

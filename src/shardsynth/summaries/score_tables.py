@@ -81,7 +81,7 @@ class ScoreTables:
 
     def update(self, encoded: Encoded) -> None:
         """Count a batch."""
-        numbers, missing = self._numbers(encoded)
+        numbers, missing = self.native_numbers(encoded)
         self.moments.add(numbers, missing)
         if self.tables is None:
             return
@@ -91,9 +91,10 @@ class ScoreTables:
 
     def codes(self, encoded: Encoded) -> npt.NDArray[np.int16]:
         """Score codes of a batch, int16[columns of ``place``, rows]."""
-        return self._codes(encoded, *self._numbers(encoded))
+        return self._codes(encoded, *self.native_numbers(encoded))
 
-    def _numbers(self, encoded: Encoded) -> tuple[list[Array], list[Mask | None]]:
+    def native_numbers(self, encoded: Encoded) -> tuple[list[Array], list[Mask | None]]:
+        """Values of the columns ``numbers`` of a batch as SDMetrics compares them, and which are missing."""
         pairs = [encoded.native[i] for i in self.numbers]
         values = [p[0] for p in pairs if p is not None]
         missing = [encoded.missing(i) for i in self.numbers]

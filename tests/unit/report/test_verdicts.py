@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from shardsynth.report.page import ModelReport
-from shardsynth.report.verdicts import card, floor, headline, level_of, side_by_side
+from shardsynth.report.verdicts import card, compared_score, floor, headline, level_of, side_by_side
 
 
 def metrics(score: float, every: float, equal: float, held: float) -> dict[str, object]:
@@ -71,3 +71,16 @@ def test_side_by_side_marks_the_best() -> None:
     assert by_name["Overall, all pairs"].best == (False, False)
     assert by_name["Overall"].holdout == "0.970"
     assert "Linked pairs" not in by_name
+
+
+def test_the_verdict_and_the_comparison_follow_the_bins_of_the_real_table() -> None:
+    figures = metrics(0.99, 0.5, 0.96, 0.97)
+    quality = figures["quality"]
+    assert isinstance(quality, dict)
+    for part, score in ((quality, 0.98), (quality["holdout"], 0.97), (quality["at_holdout_rows"], 0.965)):
+        part["real_bins"] = {"score": score, "column_pair_trends": score, "all_pairs": {"score": score}}
+    found = card("m", figures)
+    assert found.verdict == "Very close to real"
+    assert found.score == 0.96  # SDMetrics' own stays the printed one
+    assert compared_score(figures) == 0.965
+    assert {"Overall, real bins", "Linked pairs, real bins"} <= {line.name for line in found.rows}
