@@ -43,6 +43,10 @@ FIGURES = (
 )
 
 
+#: Share of values within the real range that a column with tails has at least.
+_VALID_WITH_TAILS = 0.99
+
+
 @dataclass(frozen=True)
 class FigureRow:
     """One line of a card.
@@ -193,6 +197,12 @@ def _engine(name: str, metrics: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def _is_broken(figures: Any, score: float | None) -> bool:
+    """Whether values of a column are not valid; a few beyond the real range are those of a tail."""
+    bounded = isinstance(figures, Mapping) and figures.get("metric") == "BoundaryAdherence"
+    return score is not None and score < (_VALID_WITH_TAILS if bounded else 0.99995)
+
+
 def _warnings(metrics: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
     """Sentences: the fit used a sample, values are not valid, columns or types differ."""
     warnings = []
@@ -205,8 +215,9 @@ def _warnings(metrics: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
     diagnostic = metrics.get("diagnostic") or {}
     validity = _at(diagnostic, ("data_validity",))
     structure = _at(diagnostic, ("data_structure",))
-    if validity is not None and validity < 0.99995:
-        columns = [name for name in diagnostic.get("columns") or {} if (column_score(diagnostic, name) or 1) < 0.99995]
+    scored = diagnostic.get("columns") or {}
+    columns = [name for name in scored if _is_broken(scored[name], column_score(diagnostic, name))]
+    if validity is not None and validity < 0.99995 and (columns or not scored):
         names = ", ".join(isolated(name, 40) for name in columns[:4])
         more = f" and {len(columns) - 4:,} more" if len(columns) > 4 else ""
         warnings.append(

@@ -92,6 +92,10 @@ def to_stock(model: DeepModel) -> tuple[Any, list[str]]:
         lost = list(_parametrised(synthesizer, model, columns, frame))
     if model.options.family == "tvae" and model.options.decode == "sample":
         lost.append("SDV takes a TVAE's most probable category and mode where the native model draws one")
+    ended = [column.name for column in model.coding.columns if column.has_tails and not column.normal]
+    if ended:
+        names = ", ".join(map(repr, ended[:4])) + (f" and {len(ended) - 4} more" if len(ended) > 4 else "")  # noqa: PLR2004
+        lost.append(f"tails: values of {names} end at the fifth most extreme one")
     return synthesizer, lost
 
 
