@@ -213,7 +213,7 @@ def fit_axis(
     if options.places is not None and base.precision is not None:
         atoms = marginal.lo == marginal.hi
         lo, hi = (np.where(atoms, base.precision.snap(edge), edge) for edge in (marginal.lo, marginal.hi))
-        marginal = replace(marginal, lo=lo, hi=hi)
+        marginal = replace(marginal, lo=lo, hi=hi).with_ends(marginal.ends)
     single_value = len(marginal.lo) == 1 and marginal.lo[0] == marginal.hi[0]
     return replace(
         base,

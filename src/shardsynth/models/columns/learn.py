@@ -134,7 +134,7 @@ def _unrounded(column: FittedColumn) -> FittedColumn:
     if marginal is not None and column.precision is not None:
         snapped = column.precision.snap(np.array([marginal.lo.min(), marginal.hi.max()]))
         lo, hi = (np.clip(edge, snapped[0], snapped[1]) for edge in (marginal.lo, marginal.hi))
-        marginal = replace(marginal, lo=lo, hi=hi)
+        marginal = replace(marginal, lo=lo, hi=hi).with_ends(marginal.ends)
     return replace(column, precision=Precision(), marginal=marginal)
 
 

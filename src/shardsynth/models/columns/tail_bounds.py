@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from shardsynth.data.column_codes import ColumnCoder
 from shardsynth.data.columns import Column
+from shardsynth.data.layouts import PIVOT, DateLayout, layout_from, layout_of
 from shardsynth.data.values import datetime_unit, kind_of, needs_parsing
 from shardsynth.models.columns.marginals import grid_unit
 
@@ -16,6 +17,9 @@ from shardsynth.models.columns.marginals import grid_unit
 _YEARS = ("0001-01-01", "9999-12-31")
 _NANOSECOND_YEARS = ("1678-01-01", "2261-12-31")
 _TWO_DIGIT_YEARS = ("1969-01-01", "2068-12-31")
+_PIVOT_YEARS = (f"{PIVOT}-01-01", f"{PIVOT + 99}-12-31")
+#: Largest number that is written as text: all its digits are those of the number.
+_LARGEST_TEXT = 1e15
 
 
 def tail_bounds(coder: ColumnCoder) -> tuple[float, float]:
@@ -53,10 +57,14 @@ def type_bounds(column: Column) -> tuple[float, float]:
     """Least and largest value of a column's type on its axis; equal where a tail makes no sense."""
     type_ = column.value_type
     if needs_parsing(column):
-        layout = str(column.options.get("datetime_format") or "%Y")
-        if not re.search("%[YyGcxDFs]", layout):
+        layout = layout_from(layout_of(column) or "%Y")
+        if not isinstance(layout, DateLayout):
+            return -_LARGEST_TEXT, _LARGEST_TEXT
+        if not re.search("%-?[YyGcxDFs]|ISO", layout.form):
             return 0.0, 0.0  # times of a day: a tail would run into the next one
-        return _stamps(_TWO_DIGIT_YEARS if re.search("%[yxDc]", layout) else _NANOSECOND_YEARS, "ns")
+        if re.search("%-?[yxDc]", layout.form):
+            return _stamps(_PIVOT_YEARS if layout.pivot else _TWO_DIGIT_YEARS, layout.unit)
+        return _stamps(_NANOSECOND_YEARS if layout.unit == "ns" else _YEARS, layout.unit)
     if pa.types.is_time(type_):
         return 0.0, 86_400.0 * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[type_.unit] - 1
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from shardsynth.data.empty_gaps import empty_gaps
 from shardsynth.data.ends import Ends
 from shardsynth.data.values import Precision
 from shardsynth.models.columns.fitted import Marginal
@@ -119,8 +120,8 @@ def fitted_tail(cells: Cells, persons: int, room: float, unit: float, each: floa
         each: Mean number of rows of a person. Of a person with more, the other rows stay at the end.
     """
     start = _threshold(cells, persons, each)
-    if start is None:
-        return None
+    if start is None or empty_gaps(cells.lo, cells.hi, cells.count, cells.lo == cells.hi)[start:].any():
+        return None  # what lies after a gap, such as 9999 for "unknown", is no tail
     end, beyond = float(cells.lo[-1]), min(int(cells.count[-1]), round(persons * each))
     middle = 0.5 * cells.hi[start - 1 : -2] + 0.5 * cells.lo[start:-1]
     edges = np.append(middle, end - 0.5 * unit) - middle[0]

@@ -167,7 +167,7 @@ def cut_marginal(marginal: Marginal, precision: Precision | None = None) -> tupl
         probability=marginal.probability[is_drawn],
         lo=marginal.lo[is_drawn],
         hi=marginal.hi[is_drawn],
-    )
+    ).with_ends(marginal.ends)
     return thinned, cuts[last[:-1]]
 
 
