@@ -14,6 +14,7 @@ from shardsynth.data.learn_layout import date_forms
 from shardsynth.data.metadata import table_of
 from shardsynth.data.number_layout import NumberLayout
 from shardsynth.data.values import kind_of
+from shardsynth.data.writings import writing_from
 from shardsynth.summaries.profile import Profile
 
 _MOST_SHOWN = 4
@@ -30,7 +31,7 @@ def written_lines(metadata: dict[str, Any], profile: Profile, schema: pa.Schema)
     for name, options in table_of(metadata)["columns"].items():
         kind, form = kind_of(schema.field(name).type), options.get("datetime_format")
         text = options.get(LAYOUT) or form
-        if text is None or kind not in ("text", "integer"):
+        if text is None or kind not in ("text", "integer") or writing_from(str(text)) is not None:
             continue
         layout = layout_from(str(text))
         if isinstance(layout, NumberLayout):

@@ -25,7 +25,8 @@ from shardsynth.data.learn_layout import (
 )
 from shardsynth.data.metadata import KINDS, TABLE, keys_of, plain_values, shown_value, table_of
 from shardsynth.data.personal import is_free_text
-from shardsynth.data.values import axis_of_native, datetime_unit, decoded, kind_of, without_view
+from shardsynth.data.values import axis_of_native, datetime_unit, decoded, kind_of, native, without_view
+from shardsynth.data.writings import Levels, LocalMidnights, local_midnights
 from shardsynth.errors import MetadataError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ _LISTED_CATEGORIES = 499
 #: SDV calls a column of integers with at most this many distinct values ``ordinal``.
 _ORDINAL_VALUES = 10
 _DETECTED_ROWS = 10_000
+#: Rows of a value that is not one person's.
+_COMMON = 5
 _FLOAT_DIGITS = 15
 #: SDV's validation refuses dates outside of these, which nanoseconds cannot hold.
 _STAMPS = np.array(["1678-01-01", "2262-01-01"], dtype="datetime64[s]")
@@ -251,7 +254,7 @@ def _corrected(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, t
     if kind == "temporal":
         stamp = pa.types.is_timestamp(tally.type) or pa.types.is_date(tally.type)
         sdtype = "datetime" if stamp else "numerical"
-    elif sdtype == "ordinal" and not _few_whole_values(tally):
+    elif sdtype == "ordinal" and kind != "text" and not _few_whole_values(tally):
         sdtype = "numerical"
     elif sdtype == "datetime":
         ends = _date_range(options, sample, tally, kind)
@@ -261,19 +264,38 @@ def _corrected(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, t
         ends = _text_number_range(sample, tally)
         if ends is None:
             sdtype = "categorical"
+    levels = getattr(tally, "levels", []) if sdtype in ("categorical", "ordinal") else []
+    if levels:
+        sdtype = "ordinal"
     corrected: dict[str, Any] = {"sdtype": sdtype, "range_is_nullable": tally.nulls + tally.nans > 0}
     if sdtype == "numerical":
         corrected.update((ends or {}) if kind == "text" else _number_range(tally))
     elif sdtype == "datetime":
         corrected.update(_stamp_range(tally) if kind == "temporal" else ends or {})
+        midnights = _midnights(sample, tally) if kind == "temporal" else None
+        if midnights is not None:
+            corrected[LAYOUT] = midnights.text
     elif sdtype in ("categorical", "ordinal"):
         few = tally.distinct is not None and tally.distinct <= _LISTED_CATEGORIES
         corrected["high_cardinality"] = not few
         if few:
-            corrected["range_values"] = plain_values(tally)
+            corrected["range_values"] = levels or plain_values(tally)
+        if levels and few:
+            counts = dict(zip(plain_values(tally), tally.value_counts()[1].tolist()))
+            shown = tuple(level for level in levels if counts.get(level, _COMMON) >= _COMMON)  # none of a few rows
+            corrected[LAYOUT] = Levels(shown).text
     elif "pii" in options:
         corrected["pii"] = options["pii"]
     return corrected
+
+
+def _midnights(sample: pa.ChunkedArray, tally: Tally) -> LocalMidnights | None:
+    """Local midnights, where all instants are such: of all rows, or of the sample where too many differ."""
+    counted = tally.value_counts()
+    if not pa.types.is_timestamp(tally.type):
+        return None
+    values = counted[0] if counted is not None else native(decoded(sample.drop_null()))[0]
+    return local_midnights(np.unique(values.astype(np.int64)), tally.type)
 
 
 def _few_whole_values(tally: Any) -> bool:

@@ -15,6 +15,10 @@ from shardsynth.data.values import Array, kind_of, null_mask, plain_type
 Integers = npt.NDArray[np.int64]
 
 
+#: Most levels of an ordered dictionary whose order is kept, and most orders of a column.
+MOST_LEVELS, _MOST_ORDERS = 1_000, 1_000
+
+
 class TextTally:
     """Exact counts of text, of bytes, or of a column without values (the Arrow type ``null``).
 
@@ -44,6 +48,8 @@ class TextTally:
         self._values: pa.Array = pa.array([], self._plain)
         self._counts: Integers = np.zeros(0, np.int64)
         self._last: tuple[pa.Array, Integers] | None = None
+        self._ordered = pa.types.is_dictionary(type_) and type_.ordered
+        self._orders: set[tuple[str, ...]] = set()
 
     def update(self, array: pa.Array, rows: npt.NDArray[np.uint64] | None = None) -> None:
         """Count the values of a batch; ``rows`` is not used: only ``NumberTally`` needs row numbers."""
@@ -57,6 +63,8 @@ class TextTally:
                 self._widen(array)
                 return
             array = array.cast(self._plain).dictionary_encode()
+        if self._ordered:
+            self._add_order(array.dictionary)
         dictionary, counts = self._count_codes(array)
         used = np.flatnonzero(counts)
         if self.overflow:
@@ -96,6 +104,23 @@ class TextTally:
         self.low = low if self.low is None else min(self.low, low, key=_byte_order)
         self.high = high if self.high is None else max(self.high, high, key=_byte_order)
 
+    def _add_order(self, dictionary: pa.Array) -> None:
+        if len(dictionary) <= MOST_LEVELS and len(self._orders) <= _MOST_ORDERS:
+            self._orders.add(tuple(str(value) for value in dictionary.to_pylist() if value is not None))
+
+    @property
+    def levels(self) -> list[str]:
+        """Levels of an ordered dictionary, in their order, with those that no row has; empty for any other column.
+
+        Where batches have other levels, these come after the one that stands before them there.
+        """
+        levels: list[str] = []
+        for order in sorted(self._orders, key=lambda order: (-len(order), order)):
+            for place, level in enumerate(order):
+                if level not in levels:
+                    levels.insert(levels.index(order[place - 1]) + 1 if place else 0, level)
+        return levels
+
     def settle(self) -> None:
         """Add the counts that wait under the last dictionary."""
         if self._last is None:
@@ -126,6 +151,7 @@ class TextTally:
         other.settle()
         self.rows += other.rows
         self.nulls += other.nulls
+        self._orders |= other._orders
         for end in (other.low, other.high):
             if end is not None:
                 self._widen(pa.array([end], self._plain))
@@ -168,6 +194,7 @@ class TextTally:
             "low": value_to_json(self.low),
             "high": value_to_json(self.high),
             "values": [value_to_json(v) for v in self._values.to_pylist()],
+            **({"orders": sorted(map(list, self._orders))} if self._orders else {}),
         }
         return head, {"counts": self._counts}
 
@@ -178,6 +205,7 @@ class TextTally:
         self.low, self.high = value_from_json(head["low"], binary), value_from_json(head["high"], binary)
         self._values = pa.array([value_from_json(v, binary) for v in head["values"]], self._plain)
         self._counts = arrays["counts"]
+        self._orders = {tuple(order) for order in head.get("orders", ())}
 
 
 def _byte_order(value: str | bytes) -> bytes:

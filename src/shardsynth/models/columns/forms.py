@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from shardsynth.data.codec import (
 from shardsynth.data.layouts import layout_from
 from shardsynth.data.values import INT64_DIGITS, Precision
 from shardsynth.data.values import native as native_values
+from shardsynth.data.writings import Levels, LocalMidnights, Writing, writing_from
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import FittedColumn, Marginal
 
@@ -44,6 +45,7 @@ class StorageForm:
         datetime_format: Layout of what is held as text or integers.
         exponent: Storage values of decimals are counts of 10^-exponent; 0 for other types.
         finer: Whether the column has integers that float64 cannot tell apart.
+        writing: What its values get when they are written: local midnights, or all levels of a dictionary.
     """
 
     column: FittedColumn
@@ -54,10 +56,14 @@ class StorageForm:
     datetime_format: str | None = None
     exponent: int = 0
     finer: bool = False
+    writing: Writing | None = None
 
     @classmethod
     def of(cls, column: FittedColumn, data_type: pa.DataType, datetime_format: str | None = None) -> StorageForm:
         """The cheapest form for a column of a type."""
+        writing = writing_from(datetime_format)
+        if writing is not None:
+            return replace(cls.of(column, data_type), writing=writing)
         if column.categories is None:
             dtype = storage_dtype(data_type, datetime_format)
             ends = (column.marginal.lo, column.marginal.hi) if column.marginal is not None else ()
@@ -101,7 +107,10 @@ class StorageForm:
     def array(self, values: Array, missing: Mask | None) -> pa.Array:
         """Arrow array [n] of codes or storage values, with nulls (or NaN) where ``missing``."""
         if self.categories is not None:
-            return from_codes(self.type, self.categories, values, missing)
+            coded = from_codes(self.type, self.categories, values, missing)
+            return self.writing.write(coded) if isinstance(self.writing, Levels) else coded
+        if isinstance(self.writing, LocalMidnights):
+            values = self.writing.write(values)
         emit_nan = self.column.emit_nan
         layout = self.datetime_format
         if self.finer:
@@ -161,6 +170,8 @@ class StorageForm:
     @cached_property
     def coarser(self) -> float:
         """By how much the text of a value can lie beside it: its layout rounds more than the grid. 0: not at all."""
+        if self.writing is not None:
+            return self.writing.rounded_by
         return 0.0 if self.datetime_format is None else layout_from(self.datetime_format).rounded_by
 
     @property

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from shardsynth.data.layouts import layout_from
+from shardsynth.data.writings import writing_from
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm, forms_of
@@ -100,8 +101,9 @@ def _check_formats(wrong: Wrong, schema: pa.Schema, formats: Mapping[str, str]) 
         if name not in schema.names:
             raise wrong(f"formats: there is no column {name[:80]!r}")
         try:
-            layout_from(formats[name])
-        except ValueError:
+            if writing_from(formats[name]) is None:
+                layout_from(formats[name])
+        except (ValueError, TypeError):
             raise wrong(f"formats: that of the column {name[:80]!r} is no layout of dates or numbers") from None
 
 
