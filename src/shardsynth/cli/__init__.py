@@ -36,6 +36,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "sample": models.sample,
     "show": models.show,
     "export": models.export,
+    "export-table": tables.export_table,
     "import-model": models.import_model,
     "import": tables.import_table,
     "clean": runs.clean,

@@ -6,7 +6,7 @@ from typing import Annotated, Optional  # typer evaluates the annotations
 
 import typer
 
-from shardsynth.cli.arguments import Debug, ShowValues
+from shardsynth.cli.arguments import Debug, RunFolder, ShowValues
 from shardsynth.cli.terminal import StepLine
 from shardsynth.errors import InputError, JobError
 
@@ -69,7 +69,7 @@ def init(
 
 
 def import_table(
-    source: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, TSV, Excel or Feather file.")],
+    source: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, TSV, Excel, Feather, SPSS, Stata or SAS file.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the shards.")],
     types: Annotated[
         Optional[list[str]],
@@ -96,7 +96,7 @@ def import_table(
     show_values: ShowValues = False,
     debug: Debug = False,
 ) -> None:
-    """Turn CSV, TSV, Excel or Feather into Parquet shards."""
+    """Turn CSV, TSV, Excel, Feather, SPSS, Stata or SAS into Parquet shards."""
     from shardsynth.data.column_looks import ColumnLook, look_lines
     from shardsynth.data.importer import import_table as write_shards
     from shardsynth.data.text_types import NULL_TEXTS
@@ -127,3 +127,25 @@ def import_table(
     for line in look_lines(looks):
         print(line)
     print(f"{len(paths)} shards in {output}")
+
+
+def export_table(
+    run: RunFolder,
+    model: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model in the run.")],
+    output: Annotated[
+        Optional[Path],
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write: .sav, .zsav, .dta, .xpt, .csv, .xlsx or .feather (default: the ending of the file that "
+            "the table was imported from, else .csv).",
+        ),
+    ] = None,
+    show_values: ShowValues = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model's samples as one file, with labels and formats, and a data dictionary."""
+    from shardsynth.commands.export_table import export_table as write_table
+
+    for path in write_table(run, model, output):
+        print(f"wrote {path}")

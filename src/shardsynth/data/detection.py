@@ -281,7 +281,8 @@ def _corrected(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, t
         if few:
             corrected["range_values"] = levels or plain_values(tally)
         if levels and few:
-            counts = dict(zip(plain_values(tally), tally.value_counts()[1].tolist()))
+            counted = tally.value_counts()
+            counts = {} if counted is None else dict(zip(plain_values(tally), counted[1].tolist()))
             shown = tuple(level for level in levels if counts.get(level, _COMMON) >= _COMMON)  # none of a few rows
             corrected[LAYOUT] = Levels(shown).text
     elif "pii" in options:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from shardsynth.data.sheets import Sheet
+from shardsynth.data.statistics_files import READERS, StatisticsFile
 from shardsynth.data.unpacking import LEAST_TEXT, Unpacked, check_zip
 from shardsynth.errors import InputError, ShardError
 from shardsynth.standalone.regular import refuse_special
@@ -89,9 +90,11 @@ def open_foreign(
     if kind in (".xlsx", ".xlsm"):
         check_zip(path, max_unpacked)
         return Sheet(path, sheet, nulls)
+    if path.suffix.lower() in READERS:
+        return StatisticsFile(path)
     if kind in (".feather", ".arrow", ".arrows", ".ipc"):
         return _Ipc(path, max_unpacked)
-    known = ".csv, .tsv, .txt (also .gz, .bz2, .zst), .xlsx and .feather"
+    known = ".csv, .tsv, .txt (also .gz, .bz2, .zst), .xlsx, .feather, .sav, .dta, .sas7bdat and .xpt"
     hints = {
         ".parquet": "it is Parquet already: name it as the job's input",
         ".xls": "save it as .xlsx",

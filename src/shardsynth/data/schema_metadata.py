@@ -14,8 +14,18 @@ from typing import Any
 
 import pyarrow as pa
 
-#: Key of a field -> form of its value: Arrow's own keys that say nothing but what the field is.
-_KEPT_OF_FIELDS = {b"PARQUET:field_id": re.compile(rb"-?\d{1,10}")}
+#: Key of a field -> form of its value: Arrow's own keys that say nothing but what the field is, and the codebook that
+#: ``import`` reads from files of statistics programs (``codebook``).
+_KEPT_OF_FIELDS = {
+    b"PARQUET:field_id": re.compile(rb"-?\d{1,10}"),
+    b"shardsynth.label": re.compile(rb".{1,4000}", re.DOTALL),
+    b"shardsynth.value_labels": re.compile(rb"\{.*\}", re.DOTALL),
+    b"shardsynth.missing": re.compile(rb"\[.*\]", re.DOTALL),
+    b"shardsynth.format": re.compile(rb"[%\w.$: -]{1,60}"),
+    b"shardsynth.measure": re.compile(rb"nominal|ordinal|scale"),
+    b"shardsynth.kinds_of": re.compile(rb".{1,4000}", re.DOTALL),
+    b"shardsynth.source": re.compile(rb"\w{1,12}"),
+}
 
 
 def without_notes(schema: pa.Schema) -> pa.Schema:

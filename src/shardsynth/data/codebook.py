@@ -1,0 +1,73 @@
+"""What a statistics program says of a column beside its values: kept in the metadata of its Arrow field.
+
+| key | value |
+|---|---|
+| ``shardsynth.label`` | the label of the variable |
+| ``shardsynth.value_labels`` | JSON object: text of a code to its label |
+| ``shardsynth.format`` | the display format, as the program writes it: ``F8.2``, ``DATE9``, ``%td`` |
+| ``shardsynth.measure`` | ``nominal``, ``ordinal`` or ``scale`` |
+| ``shardsynth.missing`` | JSON list of the codes that mean missing: numbers, texts, or ``{"lo": , "hi": }`` |
+| ``shardsynth.kinds_of`` | of a column of kinds of missing values (``.a``): the column that lacks the values |
+| ``shardsynth.source`` | ending of the file that the column comes from, such as ``sav`` |
+
+These keys go on into models and samples: they are the codebook of the table. ``import`` leaves out labels of codes that
+one to four rows have.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+#: First part of the keys.
+PREFIX = "shardsynth."
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """What is said of one column; see the module.
+
+    Attributes:
+        label: Label of the variable.
+        value_labels: Code as text -> label.
+        format: Display format.
+        measure: ``nominal``, ``ordinal``, ``scale`` or empty.
+        missing: Codes that mean missing.
+        kinds_of: Column whose missing values the kinds are of.
+        source: Ending of the file.
+    """
+
+    label: str = ""
+    value_labels: dict[str, str] = field(default_factory=dict)
+    format: str = ""
+    measure: str = ""
+    missing: list[Any] = field(default_factory=list)
+    kinds_of: str = ""
+    source: str = ""
+
+    def on(self, arrow_field: pa.Field) -> pa.Field:
+        """The field with the codebook in its metadata."""
+        texts = {name: getattr(self, name) for name in ("label", "format", "measure", "kinds_of", "source")}
+        for name in ("value_labels", "missing"):
+            value = getattr(self, name)
+            texts[name] = json.dumps(value, ensure_ascii=False) if value else ""
+        own = {f"{PREFIX}{name}".encode(): text.encode() for name, text in texts.items() if text}
+        return arrow_field.with_metadata({**(arrow_field.metadata or {}), **own}) if own else arrow_field
+
+    @classmethod
+    def of(cls, arrow_field: pa.Field) -> Codebook:
+        """The codebook of a field; empty where it has none, or a damaged one."""
+        metadata = arrow_field.metadata or {}
+        found: dict[str, Any] = {}
+        for name, empty in (("label", ""), ("format", ""), ("measure", ""), ("kinds_of", ""), ("source", "")):
+            found[name] = metadata.get(f"{PREFIX}{name}".encode(), empty.encode()).decode("utf-8", "replace")
+        for name, kind in (("value_labels", dict), ("missing", list)):
+            try:
+                value = json.loads(metadata.get(f"{PREFIX}{name}".encode(), b"null"))
+            except ValueError:
+                value = None
+            found[name] = value if isinstance(value, kind) else kind()
+        return cls(**found)

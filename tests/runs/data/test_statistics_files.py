@@ -1,0 +1,149 @@
+"""From a file of SPSS, Stata or SAS to a synthetic one: labels, formats, codes for missing, dates."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.here import run_here
+
+from shardsynth import Job
+from shardsynth.commands.export_table import _WRITERS, export_table
+from shardsynth.data.codebook import Codebook
+from shardsynth.data.importer import import_table
+from shardsynth.errors import ModelError, ShardError
+
+pyreadstat = pytest.importorskip("pyreadstat")
+ROWS = 300
+
+
+def clinic() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    days = [dt.date(1950, 1, 1) + dt.timedelta(days=int(d)) for d in random.integers(0, 20_000, ROWS)]
+    return pd.DataFrame(
+        {
+            "sex": random.choice([1.0, 2.0, -9.0], ROWS, p=[0.5, 0.45, 0.05]),
+            "weight": np.where(random.random(ROWS) < 0.1, np.nan, random.normal(70, 9, ROWS).round(1)),
+            "born": days,
+            "seen": pd.to_datetime(pd.Series(days)).astype("datetime64[ns]") + pd.Timedelta(hours=9, minutes=5),
+            "site": random.choice(["north", "south"], ROWS),
+            "site9": np.where(np.arange(ROWS) < 2, 9.0, 1.0),
+        }
+    )
+
+
+LABELS = {"sex": {1: "male", 2: "female", -9: "not told"}, "site9": {1: "common", 9: "of two patients"}}
+
+
+def write_sav(path: Path) -> None:
+    pyreadstat.write_sav(
+        clinic(),
+        str(path),
+        column_labels=["Sex of the patient", None, "Date of birth", None, None, None],
+        variable_value_labels=LABELS,
+        missing_ranges={"sex": [-9], "weight": [{"lo": 900, "hi": 999}]},
+        variable_measure={"sex": "nominal", "weight": "scale"},
+        variable_format={"weight": "F5.1", "born": "EDATE10"},
+    )
+
+
+def test_a_sav_file_comes_back_as_one(tmp_path: Path) -> None:
+    write_sav(tmp_path / "a.sav")
+    (shard,) = import_table(tmp_path / "a.sav", tmp_path / "data")
+    table = pq.read_table(shard)
+    assert table.schema.types[:4] == [pa.int64(), pa.float64(), pa.date32(), pa.timestamp("us")]
+    assert table["born"].to_pylist() == clinic()["born"].tolist()
+    sex = Codebook.of(table.schema.field("sex"))
+    assert sex == Codebook(
+        "Sex of the patient", {"1": "male", "2": "female", "-9": "not told"}, "F8.2", "nominal", [-9.0], "", "sav"
+    )
+    assert Codebook.of(table.schema.field("site9")).value_labels == {"1": "common"}, "no label of two rows"
+    job = Job.parse(
+        {
+            "input": str(tmp_path / "data"),
+            "output": str(tmp_path / "run"),
+            "models": {"gaussian_copula": {}},
+            "sample": {"rows": 200},
+        }
+    )
+    run_here(job, "merge")
+    out, dictionary = export_table(tmp_path / "run", "gaussian_copula", tmp_path / "out.sav")
+    assert (
+        "sex,int64,Sex of the patient,1 = male; 2 = female; -9 = not told,-9.0,nominal,F8.2" in dictionary.read_text()
+    )
+    real, real_meta = pyreadstat.read_sav(str(tmp_path / "a.sav"), user_missing=True)
+    made, meta = pyreadstat.read_sav(str(out), user_missing=True)
+    assert list(made.columns) == list(real.columns) and list(made.dtypes) == list(real.dtypes)
+    assert meta.column_names_to_labels == real_meta.column_names_to_labels
+    assert meta.variable_value_labels["sex"] == real_meta.variable_value_labels["sex"]
+    assert meta.missing_ranges == real_meta.missing_ranges
+    assert meta.variable_measure["sex"] == "nominal"
+    assert meta.original_variable_types["born"] == "EDATE10" and meta.original_variable_types["weight"] == "F5.1"
+    assert set(made["sex"]) <= {1.0, 2.0, -9.0}
+    assert made["born"].min() >= dt.date(1950, 1, 1) and made["born"].max() <= max(real["born"])
+    assert abs(made["weight"].isna().mean() - 0.1) < 0.06
+
+
+def test_kinds_of_missing_values_of_stata(tmp_path: Path) -> None:
+    values = [1, 2, "a", None, "b", 3] * 20
+    frame = pd.DataFrame(
+        {"x": pd.Series(values, dtype=object), "day": [dt.date(2020, 1, 1 + k % 28) for k in range(120)]}
+    )
+    pyreadstat.write_dta(frame, str(tmp_path / "a.dta"), missing_user_values={"x": ["a", "b"]})
+    (shard,) = import_table(tmp_path / "a.dta", tmp_path / "data")
+    table = pq.read_table(shard)
+    assert table["x"].to_pylist()[:6] == [1, 2, None, None, None, 3]
+    assert table["x_missing"].to_pylist()[:6] == [None, None, ".a", None, ".b", None]
+    assert Codebook.of(table.schema.field("x_missing")).kinds_of == "x"
+    assert table["day"].to_pylist() == frame["day"].tolist()
+    codebook = {field.name: Codebook.of(field) for field in table.schema}
+    _WRITERS[".dta"](table, codebook, tmp_path / "b.dta")
+    back, _ = pyreadstat.read_dta(str(tmp_path / "b.dta"), user_missing=True)
+    assert list(back.columns) == ["x", "day"]
+    assert back["x"].tolist()[:3] == [1, 2, "a"] and back["x"].tolist()[4:6] == ["b", 3]
+    assert back["day"].tolist() == frame["day"].tolist()
+
+
+def test_times_do_not_wrap_at_a_day(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"t": [3_600.0, 90_000.0, np.nan]})
+    pyreadstat.write_sav(frame, str(tmp_path / "a.sav"), variable_format={"t": "TIME8"})
+    (shard,) = import_table(tmp_path / "a.sav", tmp_path / "data")
+    assert pq.read_table(shard)["t"].to_pylist() == [dt.timedelta(hours=1), dt.timedelta(hours=25), None]
+
+
+@pytest.mark.parametrize("version", [5, 8])
+def test_sas_transport_files(tmp_path: Path, version: int) -> None:
+    frame = pd.DataFrame(
+        {"AGE": [0.0, 50.0, np.nan], "DAY": [dt.date(2020, 1, 1), None, dt.date(1955, 5, 5)], "ARM": ["A", "", "B"]}
+    )
+    pyreadstat.write_xport(
+        frame, str(tmp_path / "a.xpt"), file_format_version=version, column_labels=["Age", None, None]
+    )
+    (shard,) = import_table(tmp_path / "a.xpt", tmp_path / "data")
+    table = pq.read_table(shard)
+    assert table.to_pydict() == {"AGE": [0, 50, None], "DAY": frame["DAY"].tolist(), "ARM": ["A", None, "B"]}
+    assert Codebook.of(table.schema.field("AGE")).label == "Age"
+
+
+def test_what_a_format_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    codebook = {"n": Codebook()}
+    for kind, table, why in (
+        (".sav", pa.table({"n": [2**53 + 1]}), "more than 15 digits"),
+        (".dta", pa.table({"n": [dt.datetime(9999, 12, 31)]}), "1678 to 2261"),
+        (".dta", pa.table({"n" * 40: [1]}), "names of 32 bytes"),
+    ):
+        names = dict.fromkeys(table.column_names, codebook["n"])
+        with pytest.raises(ModelError, match=why):
+            _WRITERS[kind](table, names, tmp_path / f"a{kind}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.sav").write_bytes(b"$FL2 nothing more")
+    with pytest.raises(ShardError, match="a.sav: is no whole .sav file"):
+        import_table(tmp_path / "a.sav", tmp_path / "data")
