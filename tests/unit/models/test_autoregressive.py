@@ -14,7 +14,13 @@ from shardsynth.errors import JobError  # noqa: E402
 from shardsynth.models.autoregressive.network import Network, draw_orders  # noqa: E402
 from shardsynth.models.autoregressive.options import AutoregressiveOptions  # noqa: E402
 from shardsynth.models.autoregressive.sampler import Drawing, Sampler  # noqa: E402
-from shardsynth.models.autoregressive.training import LossAttack, Schedule, Shape, bounded_by_attack  # noqa: E402
+from shardsynth.models.autoregressive.training import (  # noqa: E402
+    LossAttack,
+    Schedule,
+    Shape,
+    bounded_by_attack,
+    own_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,25 @@ def test_a_folded_network_is_the_same() -> None:
     assert not network.folded().smooth and network.smooth
 
 
+def test_a_bin_of_few_rows_has_no_weights_of_its_own() -> None:
+    share, place = np.array([0.1, 0.5, 0.2, 0.1, 0.1]), np.array([0.05, 0.35, 0.7, 0.85, np.nan])
+    own = [own_weights(share, place, 1000), own_weights(np.full(2, 0.5), None, 10)]
+    assert own[0].tolist() == [False, True, False, False, True] and own[1].all()
+    assert own_weights(share, place, 10_000).all()
+    random = torch.Generator().manual_seed(3)
+    network = Network([5, 2], 8, 6, [place, None], own).start([share, np.full(2, 0.5)], random)
+    codes = torch.stack([torch.randint(0, s, (40,), generator=random) for s in (5, 2)])
+    network.losses(codes, draw_orders(4, 2, random, fixed=False)).sum().backward()
+    number, row = network._place(0)
+    learned = network.embeddings[number].grad[row].abs().sum(1), network.outer[number].grad[row].abs().sum(0)
+    for gradient in learned:
+        assert (gradient[:5] > 0).tolist() == own[0].tolist()
+    smooth = network.smooth_outer[number].grad[row]
+    assert (smooth != 0).any()  # through these a row of any bin is learned from
+    folded = network.folded()
+    assert folded.embedding(0).abs().sum(1).min() > 0
+
+
 def test_orders_are_the_schemas_or_have_some_columns_first() -> None:
     orders = draw_orders(200, 6, torch.Generator().manual_seed(0), fixed=False)
     assert (orders.sort(1).values == torch.arange(6)).all()
@@ -174,10 +199,11 @@ def test_a_plan_of_an_older_version_may_hold_its_bound() -> None:
     assert AutoregressiveOptions.planned({"widest_gap": 3.0, "bins": 8}).bins == 8
 
 
-def test_small_tables_get_narrow_networks_and_much_dropout() -> None:
+def test_small_tables_get_narrow_networks_more_dropout_and_one_thread() -> None:
     options = AutoregressiveOptions.parse({})
     shapes = [Shape.of(options, rows, 10) for rows in (2_000, 10_000, 100_000, 1_000_000)]
-    assert [(s.embedding, s.dropout) for s in shapes] == [(32, 0.6), (32, 0.5), (64, 0.2), (128, 0.2)]
+    assert [(s.embedding, s.dropout) for s in shapes] == [(32, 0.4), (64, 0.3), (64, 0.2), (128, 0.2)]
+    assert [s.threads(10, 8) for s in shapes] == [1, 1, 8, 8]
     given = Shape.of(AutoregressiveOptions.parse({"dropout": 0, "hidden": 9}), 2_000, 10)
     assert (given.embedding, given.hidden, given.dropout) == (32, 9, 0.0)
 

@@ -72,18 +72,19 @@ def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
     def learn(watch: WatchMaker) -> tuple[Network, Tensor]:
         shares = [column.share for column in coding.columns]
         places = [column.places for column in coding.columns]
-        return train(
-            table,
-            coding.sizes,
-            shares,
-            places,
-            options,
-            shape,
-            seed=setup.seed,
-            device=device,
-            watch=watch,
-            persons=persons,
-        )
+        with torch_threads(shape.threads(len(coding.columns), setup.threads)):
+            return train(
+                table,
+                coding.sizes,
+                shares,
+                places,
+                options,
+                shape,
+                seed=setup.seed,
+                device=device,
+                watch=watch,
+                persons=persons,
+            )
 
     of_classes: ClassBiases | None = None
     if coding.columns:

@@ -30,9 +30,9 @@ _SPREAD = 1.5
 class Network(nn.Module):  # type: ignore[misc]
     """Conditional distributions of every column.
 
-    The codes of a numeric column have an order. Such a column learns one embedding and one set of logit weights per
-    code, and besides these the weights of a few cosines of the order. Where bins have few rows, the cosines carry the
-    dependence. ``folded`` adds both up; a folded network has no cosines.
+    The codes of a numeric column have an order. Such a column learns the weights of a few cosines of the order, and
+    besides these one embedding and one set of logit weights for each of its codes that ``own`` names. Weights of a bin
+    with few rows would learn these rows. ``folded`` adds both up; a folded network has no cosines.
 
     Args:
         sizes: Codes of each column.
@@ -40,6 +40,8 @@ class Network(nn.Module):  # type: ignore[misc]
         hidden: Width of each column's hidden layer.
         places: Per column float64[size], the place of each code in the order, 0 to 1, NaN for missing; None for a
             column without an order. None instead of a list: no column has an order.
+        own: Per column bool[size], which codes have weights of their own; looked at for columns with an order only.
+            None: all codes.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Network(nn.Module):  # type: ignore[misc]
         embedding: int,
         hidden: int,
         places: Sequence[NDArray[np.float64] | None] | None = None,
+        own: Sequence[NDArray[np.bool_]] | None = None,
     ) -> None:
         super().__init__()
         self.sizes, self.width, self.hidden = tuple(sizes), embedding, hidden
@@ -81,6 +84,11 @@ class Network(nn.Module):  # type: ignore[misc]
                 if column_places is not None:
                     basis[row, : len(column_places)] = torch.from_numpy(_cosines(column_places)).float()
             self.register_buffer(f"basis_{number}", basis, persistent=False)
+            mask = torch.ones(len(columns), widest)
+            for row, column in enumerate(columns):
+                if own is not None and places[column] is not None:
+                    mask[row, : len(own[column])] = torch.from_numpy(own[column]).float()
+            self.register_buffer(f"own_{number}", mask, persistent=False)
 
     def start(self, shares: Sequence[NDArray[np.float64]], random: torch.Generator) -> Network:
         """Random weights, and biases that give each column its frequencies; returns the network.
@@ -127,14 +135,16 @@ class Network(nn.Module):  # type: ignore[misc]
         embeddings: Tensor = self.embeddings[number]
         if not self.smooth:
             return embeddings
-        return torch.baddbmm(embeddings, self.basis(number), self.smooth_embeddings[number])
+        own: Tensor = getattr(self, f"own_{number}")
+        return torch.baddbmm(embeddings * own[:, :, None], self.basis(number), self.smooth_embeddings[number])
 
     def outer_weights(self, number: int) -> Tensor:
         """Weights of a group's logits, float32[columns, hidden + width, widest]."""
         weights: Tensor = self.outer[number]
         if not self.smooth:
             return weights
-        return torch.baddbmm(weights, self.smooth_outer[number], self.basis(number).transpose(1, 2))
+        own: Tensor = getattr(self, f"own_{number}")
+        return torch.baddbmm(weights * own[:, None, :], self.smooth_outer[number], self.basis(number).transpose(1, 2))
 
     def losses(
         self, codes: Tensor, orders: Tensor, dropout: float = 0.0, random: torch.Generator | None = None

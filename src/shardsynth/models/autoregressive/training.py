@@ -39,11 +39,15 @@ _CHECKED_ROWS = 20_000
 #: Training rows that are scored at a check, per held-out row.
 _KNOWN = 3
 #: By the number of training rows: (below, width, dropout). Few rows bear few weights, with more of them left out.
-#: Chosen by the loss and the attack on held-out rows of MDS (2,400 rows) and of Adult (3,200, 9,600 and 26,000).
-_SIZES = ((5_000, 32, 0.6), (20_000, 32, 0.5), (200_000, 64, 0.2))
+#: Chosen by the loss and the attack on held-out rows of MDS (2,400 rows), Adult (9,600) and diamonds (9,600).
+_SIZES = ((5_000, 32, 0.4), (20_000, 64, 0.3), (200_000, 64, 0.2))
 _LARGE = (128, 0.2)
+#: A numeric column's code of fewer training rows has no weights of its own: these would learn the rows.
+_OWN_ROWS = 400
 #: Largest number of activations in one step, all columns together; the batch size is lowered to keep within it.
 _MOST_NUMBERS = 32 << 20
+#: A step of fewer activations is computed by one thread: several would wait for each other most of the time.
+_FEW_NUMBERS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,10 @@ class Shape:
             while batch > 64 and batch * columns * (embedding + hidden) > _MOST_NUMBERS:
                 batch //= 2
         return cls(embedding, hidden, batch, dropout if options.dropout is None else options.dropout)
+
+    def threads(self, columns: int, threads: int) -> int:
+        """Of so many threads, how many training on so many columns uses."""
+        return 1 if self.batch * columns * (self.embedding + self.hidden) < _FEW_NUMBERS else threads
 
 
 def bins_of(rows: int) -> int:
@@ -180,8 +188,9 @@ def train(
     parts = max(p for p in range(1, _ORDERS + 1) if batch % p == 0 and (p == 1 or batch >= p))
 
     random = torch.Generator(device).manual_seed(seed)
-    network = Network(sizes, shape.embedding, shape.hidden, places).start(shares, torch.Generator().manual_seed(seed))
-    network = network.to(device)
+    own = [own_weights(s, p, rows) for s, p in zip(shares, places)]
+    network = Network(sizes, shape.embedding, shape.hidden, places, own)
+    network = network.start(shares, torch.Generator().manual_seed(seed)).to(device)
     best = copy.deepcopy(network)
     scored = partial(losses_of, network, fixed=fixed, batch=max(batch, 256))
     owners = None
@@ -233,6 +242,19 @@ def train(
                 network.load_state_dict(best.state_dict())
         watching.after(state)
     return best.folded(), state.history[: schedule.end].cpu()
+
+
+def own_weights(share: NDArray[np.float64], place: NDArray[np.float64] | None, rows: int) -> NDArray[np.bool_]:
+    """Which codes of a column have weights of their own, bool[size]: those of many rows, and missing.
+
+    Args:
+        share: float64[size], share of each code.
+        place: Places of the codes in the order, NaN for missing; None for categories, which all have their own.
+        rows: Number of training rows.
+    """
+    if place is None:
+        return np.ones(len(share), np.bool_)
+    return np.asarray((share * rows >= _OWN_ROWS) | np.isnan(place))
 
 
 def columns_of(rows: Tensor, device: torch.device) -> Tensor:
