@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from tests.tables.copula import native
 
 from shardsynth.errors import ModelError
 from shardsynth.models.copula.model import GaussianCopula
+from shardsynth.models.sdv.export_copula import not_held
 from shardsynth.sampling.conditions import parse_conditions
 
 ROWS = 4_000
@@ -114,6 +116,11 @@ def test_saved_and_loaded(model: GaussianCopula, tmp_path: Path) -> None:
         (tmp_path / "model.json").write_text(json.dumps({**card, "missing_rules": broken}))
         with pytest.raises(ModelError, match="missing_rules: "):
             GaussianCopula.load(tmp_path)
+
+
+def test_an_export_says_that_they_are_lost(model: GaussianCopula) -> None:
+    lines = not_held(model, SimpleNamespace(functions=()))
+    assert f"{len(model.rules)} rules on which rows may be missing: lost, SDV's rows break them now and then" in lines
 
 
 @pytest.mark.parametrize("rows_of_one", [3, 12])

@@ -97,7 +97,7 @@ def to_stock(model: GaussianCopula) -> tuple[Any, dict[str, float]]:
 
 
 def not_held(model: GaussianCopula, derived: Derived) -> list[str]:
-    """Lines for what SDV's copula cannot hold: computed columns, and rare classes."""
+    """Lines for what SDV's copula cannot hold: computed columns, rare classes, and rules."""
     lines = [
         not_computed(relation.name, relation.describe())
         for relation in model.relations
@@ -106,6 +106,11 @@ def not_held(model: GaussianCopula, derived: Derived) -> list[str]:
     if model.groups:
         target = model.schema.names[model.target]
         lines.append(f"rare classes of {target!r}: lost, their rows have the distributions of the whole table")
+    if model.rules:
+        lines.append(f"{len(model.rules)} rules on which rows may be missing: lost, SDV's rows break them now and then")
+    for rule in model.blocks:
+        name, other = model.columns[rule.column].name, model.columns[rule.given].name
+        lines.append(f"which categories of {name!r} go with those of {other!r}: lost, SDV's rows break it now and then")
     return lines
 
 
