@@ -14,6 +14,8 @@ Codes = NDArray[Any]
 
 #: Rows of the usual frequencies that are added to those that are counted; largest logarithm of a ratio.
 _PRIOR, _MOST = 8.0, 3.0
+#: Fewest owners in which a category follows another one for it to count.
+_OWNERS = 5
 #: Codes of a number within about this distance, of its order from 0 to 1, are counted together.
 _WIDTH = 0.05
 
@@ -114,7 +116,8 @@ def persistence(
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """How much more often codes follow others and come again than their shares say, as logarithms.
 
-    Neighbouring codes of a number are counted together, so that few rows say little of their own.
+    So that few rows say little of their own, neighbouring codes of a number are counted together; of categories, what
+    follows another one counts where several owners have it, and each begins with what holds for all of them together.
 
     Args:
         rows: Rows of owners.
@@ -136,12 +139,21 @@ def persistence(
         counts = np.zeros((size + 1, size))
         np.add.at(counts, (last[:, column], own), 1.0)
         expected = counts.sum(axis=1, keepdims=True) * share
+        usual = np.ones((size + 1, size))
+        if places[column] is None:
+            triples = np.unique(np.stack([rows.owner, last[:, column], own]), axis=1)
+            owners = np.zeros((size + 1, size))
+            np.add.at(owners, (triples[1], triples[2]), 1.0)
+            same = np.eye(size + 1, size, dtype=np.bool_)
+            usual[same] = (counts[same].sum() + 1.0) / (expected[same].sum() + 1.0)
+            few = (owners < _OWNERS) & ~same
+            counts[few], expected[few] = 0.0, 0.0
         near = _near(places[column], size)
         for table in (counts, expected):
             table[:size] = near.T @ table[:size] @ near
             table[size] = table[size] @ near
         prior = _PRIOR * near.T @ share
-        follows = np.log((counts + prior) / (expected + prior))
+        follows = np.log((counts + prior * usual) / (expected + prior))
 
         is_code = np.zeros((len(own), size), np.bool_)
         is_code[np.arange(len(own)), own] = True
@@ -152,7 +164,8 @@ def persistence(
         rates = []
         for where in (had & other, ~had & other):
             hits, chances = (where & is_code).sum(axis=0), where.sum(axis=0)
-            rates.append(np.log((hits + _PRIOR * share) / (chances + _PRIOR)))
+            lift = (hits.sum() + 1.0) / ((chances * share).sum() + 1.0)
+            rates.append(np.log((hits + _PRIOR * share * lift) / (chances + _PRIOR)))
         found.append((np.clip(follows, -_MOST, _MOST), np.clip(rates[0] - rates[1], -_MOST, _MOST)))
     return found
 
