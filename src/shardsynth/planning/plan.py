@@ -268,11 +268,16 @@ class Plan:
         if self.sampling is not None:
             asked = json.dumps([self.sampling.asked, self.sampling.first_row])
             return {"identity": hashlib.sha256(asked.encode("utf-8")).hexdigest(), **data}
-        older = {}
+        older: dict[str, Any] = {}
+        older_outcome: dict[str, Any] = {}
         if self.job.person is not None:
             older_outcome = {**outcome, "evaluate": {**outcome["evaluate"], "group": self.job.person}}
             del older_outcome["person"]
             older = {"older_identity": _digest([older_outcome, *parts[1:]])}
+        if "extremes" not in self.job.model_fields_set:  # before there were tails, this meant `extremes: clip`
+            older["older_identities"] = [
+                _digest([{**began, "extremes": "clip"}, *parts[1:]]) for began in (outcome, older_outcome) if began
+            ]
         return {"identity": _digest(parts), **older, **data}
 
     @classmethod

@@ -196,8 +196,8 @@ class RunDir:
         group = plan.get("job", {}).get("access") == "group"
         self.create(group=group)
         content = _plan_text(plan).encode("utf-8")
-        # A run that an older version planned with `evaluate.group` goes on as it began.
-        same = (plan["identity"], plan.get("older_identity", plan["identity"]))
+        # A run that an older version planned with `evaluate.group`, or without `extremes`, goes on as it began.
+        same = {plan["identity"], plan.get("older_identity"), *plan.get("older_identities", [])}
         with readable_by_group(group):
             if not create_once(self.plan_file, content) and self.read_plan()["identity"] not in same:
                 raise RunError(

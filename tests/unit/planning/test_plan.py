@@ -112,3 +112,13 @@ def test_a_plan_of_an_older_version_goes_on_counting_rows():
     assert found.job.person is None and found.job.holdout_key == "a"
     assert found.to_json()["identity"] == plan["older_identity"]
     assert "older_identity" not in found.to_json() and "person" not in found.to_json()["job"]
+
+
+def test_a_run_that_was_planned_before_there_were_tails_goes_on_with_clip():
+    plan = make_plan(job(), dataset([10]), 2).to_json()
+    clip = make_plan(job(extremes="clip"), dataset([10]), 2).to_json()
+    assert plan["older_identities"] == [clip["identity"]] != [plan["identity"]]
+    assert "older_identities" not in clip
+    person = make_plan(job(person="a"), dataset([10]), 2).to_json()
+    clip = make_plan(job(person="a", extremes="clip"), dataset([10]), 2).to_json()
+    assert person["older_identities"] == [clip["identity"], clip["older_identity"]]
