@@ -19,7 +19,7 @@ from shardsynth.commands.proposals import (
     proposed_lines,
     verified_proposals,
 )
-from shardsynth.commands.written_columns import written_lines
+from shardsynth.commands.written_columns import sentinel_lines, written_lines
 from shardsynth.data.column_names import said_by
 from shardsynth.data.column_roles import Finding
 from shardsynth.data.detection import detect_with_findings
@@ -131,6 +131,7 @@ def _written_job(
     for name, finding in found.items():
         yield f"column {name!r}: {finding.reason} ({_what_becomes(finding)})"
     yield from written_lines(metadata, profile, dataset.schema)
+    yield from sentinel_lines(metadata, profile, dataset.schema)
     for suspect in suspects(metadata, profile.sample):
         if suspect.column in found:
             continue

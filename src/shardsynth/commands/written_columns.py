@@ -6,18 +6,22 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from shardsynth.data.detection import written_values
+from shardsynth.data.empty_gaps import empty_gaps
 from shardsynth.data.layouts import LAYOUT, DateLayout, layout_from
 from shardsynth.data.learn_layout import date_forms
 from shardsynth.data.metadata import table_of
 from shardsynth.data.number_layout import NumberLayout
-from shardsynth.data.values import kind_of
+from shardsynth.data.values import decoded, kind_of, native, to_arrow
 from shardsynth.data.writings import writing_from
 from shardsynth.summaries.profile import Profile
 
 _MOST_SHOWN = 4
+#: Rows of a value that is not one person's.
+_COMMON = 5
 
 
 def written_lines(metadata: dict[str, Any], profile: Profile, schema: pa.Schema) -> Iterator[str]:
@@ -47,6 +51,47 @@ def written_lines(metadata: dict[str, Any], profile: Profile, schema: pa.Schema)
                         f"column {name!r}: its values fit {' and '.join(others)} as well as {form}, which is what they "
                         "are learned as; correct datetime_format in the metadata if that is wrong"
                     )
+
+
+def sentinel_lines(metadata: dict[str, Any], profile: Profile, schema: pa.Schema) -> Iterator[str]:
+    """A line for each column of numbers or dates with a value far from all others, such as 9999 for "unknown"."""
+    for name, options in table_of(metadata)["columns"].items():
+        kind = kind_of(schema.field(name).type)
+        if options["sdtype"] not in ("numerical", "datetime") or kind not in (
+            "integer",
+            "float",
+            "temporal",
+            "decimal",
+        ):
+            continue
+        if LAYOUT in options or not profile[name].present:
+            continue
+        counted = profile[name].value_counts()
+        if counted is not None:
+            values, rows = counted
+        else:
+            pairs = decoded(profile.sample[name].drop_null()).value_counts()
+            plain, _ = native(pairs.field("values"))
+            order = np.argsort(plain, kind="stable")
+            values, rows = plain[order], pairs.field("counts").to_numpy()[order]
+        numbers = np.asarray(values, np.float64)
+        far = _beyond_gaps(numbers, rows)
+        if far.any():
+            share = rows[far].sum() / rows.sum()
+            texts = [str(value) for value in to_arrow(np.asarray(values)[far], profile[name].type).to_pylist()]
+            kinds = list(dict.fromkeys(shown(text) for text in texts))[:_MOST_SHOWN]
+            yield (
+                f"column {name!r}: {share:.1%} of its values, {len(texts)} like {', '.join(map(repr, kinds))}, lie far "
+                "from all others: kept as values of their own; if they mean missing, write them as missing"
+            )
+
+
+def _beyond_gaps(values: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Values that an empty gap parts from most of the rows."""
+    apart = np.cumsum(empty_gaps(values, values, rows, rows >= _COMMON))
+    if not len(apart) or apart[-1] == 0:
+        return np.zeros(len(values), np.bool_)
+    return np.asarray(apart != np.bincount(apart, weights=rows).argmax(), np.bool_)
 
 
 def _same_parts(one: str, other: str) -> bool:

@@ -17,6 +17,7 @@ one to four rows have.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,3 +72,26 @@ class Codebook:
                 value = None
             found[name] = value if isinstance(value, kind) else kind()
         return cls(**found)
+
+
+def sdtype_of_labels(book: Codebook, values: Sequence[Any]) -> str | None:
+    """What the codebook says that a column of codes is: ``categorical`` or ``ordinal``; None where it says nothing.
+
+    A number of which only the codes for missing have labels is a number.
+
+    Args:
+        book: The column's codebook.
+        values: Its distinct values.
+    """
+    if book.measure == "scale" or not book.value_labels:
+        return None
+    absent = {_text(code) for code in book.missing if not isinstance(code, dict)}
+    codes = [_text(value) for value in values if _text(value) not in absent]
+    labelled = sum(code in book.value_labels for code in codes)
+    if not codes or 2 * labelled < len(codes):
+        return None
+    return "ordinal" if book.measure == "ordinal" else "categorical"
+
+
+def _text(code: Any) -> str:
+    return str(int(code)) if isinstance(code, float) and code.is_integer() else str(code)

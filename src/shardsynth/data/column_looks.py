@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from shardsynth.data.learn_layout import Counted, date_forms, learn_number_layout
 
-#: Distinct texts of a column that are looked at.
-_MOST_TEXTS = 10_000
+#: First rows whose texts are looked at.
+_MOST_ROWS = 20_000
 _MOST_LINES, _MOST_KINDS = 200, 3
 #: Share of numbers from which on the other texts of a column are odd.
 _MOSTLY = 0.8
@@ -30,7 +30,7 @@ class ColumnLook:
         rows: Its rows.
         missing: Those without a value.
         points: Those with a lone point, which SAS writes for missing.
-        texts: Rows of each text, of the first distinct ones.
+        texts: Rows of each text, in the first rows.
         type: The type that it gets.
     """
 
@@ -40,20 +40,18 @@ class ColumnLook:
     points: int = 0
     texts: Counter[str] = field(default_factory=Counter)
     type: pa.DataType | None = None
+    _looked: int = 0
 
-    def update(self, array: pa.Array, nulls: Iterable[str]) -> None:
-        """Look at a batch of texts."""
-        self.rows += len(array)
-        trimmed = pc.utf8_trim_whitespace(array)
-        pairs = trimmed.value_counts()
-        absent = {None, "", *nulls}
-        for text, count in zip(pairs.field("values").to_pylist(), pairs.field("counts").to_pylist()):
-            if text in absent:
-                self.missing += count
-            elif text in self.texts or len(self.texts) < _MOST_TEXTS:
-                self.texts[text] += count
-            if text == ".":
-                self.points += count
+    def update(self, texts: pa.Array) -> None:
+        """Look at a batch of texts, trimmed, with nulls for missing; one by one only at the first rows."""
+        self.rows += len(texts)
+        self.missing += texts.null_count
+        self.points += pc.sum(pc.equal(texts, ".")).as_py() or 0
+        if self._looked < _MOST_ROWS:
+            first = texts.slice(0, _MOST_ROWS - self._looked)
+            pairs = first.drop_null().value_counts()
+            self.texts.update(dict(zip(pairs.field("values").to_pylist(), pairs.field("counts").to_pylist())))
+            self._looked += len(first)
 
     def of_type(self, type_: pa.DataType) -> ColumnLook:
         """The same column with its type."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data import column_roles, frames
+from shardsynth.data.codebook import Codebook, sdtype_of_labels
 from shardsynth.data.column_roles import Finding
 from shardsynth.data.columns import role_of_sdtype
 from shardsynth.data.grid import precision_of
@@ -103,6 +104,7 @@ def detect_with_findings(
             described[field.name] = {"sdtype": "unknown", "pii": False, "range_is_nullable": True}
         else:
             options = _reconsidered(guessed[field.name], sample[field.name], tally, field.type)
+            options = _by_labels(options, field, tally)
             described[field.name] = _corrected(options, sample[field.name], tally, field.type)
     found = {
         name: finding
@@ -227,6 +229,17 @@ def _value_counts(sample: pa.ChunkedArray, tally: Tally) -> tuple[Any, Any]:
         return counted
     pairs = pc.value_counts(sample.drop_null())
     return pairs.field("values").to_numpy(), pairs.field("counts").to_numpy()
+
+
+def _by_labels(options: dict[str, Any], field: pa.Field, tally: Tally) -> dict[str, Any]:
+    """The options of a column whose values have labels, as files of statistics programs have them."""
+    book = Codebook.of(field)
+    if not book.value_labels or tally.value_counts() is None:
+        return options
+    if kind_of(field.type) not in ("integer", "float", "text") or options["sdtype"] in ("datetime", "boolean"):
+        return options
+    sdtype = sdtype_of_labels(book, plain_values(tally))
+    return options if sdtype is None else {"sdtype": sdtype}
 
 
 def written_values(sample: pa.ChunkedArray, tally: Tally, width: int = 0) -> tuple[Counted, bool]:

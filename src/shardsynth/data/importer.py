@@ -12,7 +12,17 @@ import pyarrow.parquet as pq
 
 from shardsynth.data.column_looks import ColumnLook
 from shardsynth.data.foreign import ForeignTable, open_foreign
-from shardsynth.data.text_types import NULL_TEXTS, Guess, Misfit, TargetType, convert, guess, parquet_type, parse_type
+from shardsynth.data.text_types import (
+    NULL_TEXTS,
+    Guess,
+    Misfit,
+    TargetType,
+    convert,
+    guess_trimmed,
+    parquet_type,
+    parse_type,
+    trimmed,
+)
 from shardsynth.data.writer import NO_SPACE
 from shardsynth.errors import InputError, ShardError, SpaceError, cell, did_you_mean, no_folder_there
 from shardsynth.standalone.files import replacing
@@ -143,9 +153,10 @@ def _shard_schema(
     with closing(table.batches()) as batches:
         for arrays in batches:
             for column, array in enumerate(arrays):
-                seen[column].update(array, nulls)
+                texts = trimmed(array, nulls)
+                seen[column].update(texts)
                 if guesses[column].family != "string":
-                    guesses[column] = guesses[column].join(guess(array, nulls))
+                    guesses[column] = guesses[column].join(guess_trimmed(texts))
     types = [targets[name].type if name in targets else g.type for name, g in zip(table.fields.names, guesses)]
     if looks is not None:
         looks += [look.of_type(type_) for look, type_ in zip(seen, types)]

@@ -88,7 +88,12 @@ def guess(texts: pa.Array, nulls: Iterable[str]) -> Guess:
         texts: String array; its nulls are missing values.
         nulls: Texts that mean missing, besides the empty one.
     """
-    values = pc.drop_null(_trimmed(texts, nulls))
+    return guess_trimmed(trimmed(texts, nulls))
+
+
+def guess_trimmed(texts: pa.Array) -> Guess:
+    """Guess for one batch that ``trimmed`` gave."""
+    values = pc.drop_null(texts)
     points = len(values)
     values = values.filter(pc.not_equal(values, _POINT))
     points -= len(values)
@@ -249,7 +254,7 @@ def convert(values: pa.Array, target: TargetType, nulls: Iterable[str]) -> pa.Ar
     type_ = target.type.value_type if pa.types.is_dictionary(target.type) else target.type
     parse = is_text and not (pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_binary(type_))
     if parse:
-        values = _trimmed(values, [_POINT, *nulls])
+        values = trimmed(values, [_POINT, *nulls])
 
     def attempt(part: pa.Array) -> pa.Array:
         return _parse(part, type_, target.layout) if parse else part.cast(type_)
@@ -269,11 +274,11 @@ def convert(values: pa.Array, target: TargetType, nulls: Iterable[str]) -> pa.Ar
     return result.dictionary_encode().cast(target.type) if pa.types.is_dictionary(target.type) else result
 
 
-def _trimmed(texts: pa.Array, nulls: Iterable[str]) -> pa.Array:
+def trimmed(texts: pa.Array, nulls: Iterable[str]) -> pa.Array:
     """Texts without spaces around them; empty ones and those in ``nulls`` become null."""
-    trimmed = pc.utf8_trim_whitespace(texts)
-    missing = pc.is_in(trimmed, value_set=pa.array(["", *nulls], trimmed.type))
-    return pc.if_else(missing, pa.scalar(None, trimmed.type), trimmed)
+    bare = pc.utf8_trim_whitespace(texts)
+    missing = pc.is_in(bare, value_set=pa.array(["", *nulls], bare.type))
+    return pc.if_else(missing, pa.scalar(None, bare.type), bare)
 
 
 def _parse(texts: pa.Array, type_: pa.DataType, layout: str | None) -> pa.Array:

@@ -14,7 +14,7 @@ from tests.here import run_here
 
 from shardsynth import Job
 from shardsynth.commands.export_table import _WRITERS, export_table
-from shardsynth.data.codebook import Codebook
+from shardsynth.data.codebook import Codebook, sdtype_of_labels
 from shardsynth.data.importer import import_table
 from shardsynth.errors import ModelError, ShardError
 
@@ -107,6 +107,20 @@ def test_kinds_of_missing_values_of_stata(tmp_path: Path) -> None:
     assert list(back.columns) == ["x", "day"]
     assert back["x"].tolist()[:3] == [1, 2, "a"] and back["x"].tolist()[4:6] == ["b", 3]
     assert back["day"].tolist() == frame["day"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("book", "values", "sdtype"),
+    [
+        (Codebook(value_labels={"1": "a", "2": "b"}), [1, 2], "categorical"),
+        (Codebook(value_labels={"1": "a", "2": "b"}, measure="ordinal"), [1.0, 2.0, 3.0], "ordinal"),
+        (Codebook(value_labels={"1": "a"}, measure="scale"), [1, 2], None),
+        (Codebook(value_labels={"-9": "not told"}, missing=[-9.0]), [-9, 50, 51], None),
+        (Codebook(), [1, 2], None),
+    ],
+)
+def test_labels_say_what_is_a_category(book: Codebook, values: list, sdtype: str | None) -> None:
+    assert sdtype_of_labels(book, values) == sdtype
 
 
 def test_times_do_not_wrap_at_a_day(tmp_path: Path) -> None:
