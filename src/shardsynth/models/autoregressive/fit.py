@@ -247,7 +247,12 @@ def identity_of(options: AutoregressiveOptions, shape: Shape, coding: Coding, ta
     """
     ignored = {"device": "", "checkpoint_minutes": 0.0, "temperature": 1.0, "top_p": 1.0, "balance": ""}
     same = options.model_copy(update={**ignored, "calibrate": True})
-    parts = [same.to_json(), [shape.embedding, shape.hidden, shape.batch, shape.dropout], list(coding.sizes), seed]
+    parts = [
+        same.to_json(),
+        [shape.embedding, shape.hidden, shape.batch, shape.dropout, shape.cosines],
+        list(coding.sizes),
+        seed,
+    ]
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
     for block in blocks(table):
         digest.update(block)

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 #: Logit of a position that pads a column to the width of its group.
 _NEVER = -1e9
-#: Number of smooth functions of a numeric column.
-_COSINES = 12
+#: Number of smooth functions of a numeric column, if not said otherwise.
+COSINES = 12
 #: Up to so many columns the contexts are a matrix product, which is faster; beyond that, running sums.
 _FEW_COLUMNS = 256
 #: A group's widest column has at most so many times the codes of its narrowest one (4 codes are always allowed).
@@ -42,6 +42,7 @@ class Network(nn.Module):  # type: ignore[misc]
             column without an order. None instead of a list: no column has an order.
         own: Per column bool[size], which codes have weights of their own; looked at for columns with an order only.
             None: all codes.
+        cosines: Number of smooth functions of a column with an order. Fewer learn less of single rows.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Network(nn.Module):  # type: ignore[misc]
         hidden: int,
         places: Sequence[NDArray[np.float64] | None] | None = None,
         own: Sequence[NDArray[np.bool_]] | None = None,
+        cosines: int = COSINES,
     ) -> None:
         super().__init__()
         self.sizes, self.width, self.hidden = tuple(sizes), embedding, hidden
@@ -73,16 +75,16 @@ class Network(nn.Module):  # type: ignore[misc]
         self.smooth = places is not None and any(p is not None for p in places)
         if not self.smooth or places is None:
             return
-        self.smooth_embeddings = nn.ParameterList(nn.Parameter(torch.zeros(n, _COSINES, embedding)) for n, _ in shapes)
+        self.smooth_embeddings = nn.ParameterList(nn.Parameter(torch.zeros(n, cosines, embedding)) for n, _ in shapes)
         self.smooth_outer = nn.ParameterList(
-            nn.Parameter(torch.zeros(n, hidden + embedding, _COSINES)) for n, _ in shapes
+            nn.Parameter(torch.zeros(n, hidden + embedding, cosines)) for n, _ in shapes
         )
         for number, (columns, widest) in enumerate(self.groups):
-            basis = torch.zeros(len(columns), widest, _COSINES)
+            basis = torch.zeros(len(columns), widest, cosines)
             for row, column in enumerate(columns):
                 column_places = places[column]
                 if column_places is not None:
-                    basis[row, : len(column_places)] = torch.from_numpy(_cosines(column_places)).float()
+                    basis[row, : len(column_places)] = torch.from_numpy(_cosines(column_places, cosines)).float()
             self.register_buffer(f"basis_{number}", basis, persistent=False)
             mask = torch.ones(len(columns), widest)
             for row, column in enumerate(columns):
@@ -251,9 +253,9 @@ def thinned(values: Tensor, dropout: float, random: torch.Generator | None) -> T
     return values * (dice >= lost).to(values.dtype).mul_(256 / (256 - lost))
 
 
-def _cosines(place: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64[size, _COSINES]: cosines of rising frequency and falling amplitude; 0 for missing."""
-    order = np.arange(1, _COSINES + 1)
+def _cosines(place: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """float64[size, count]: cosines of rising frequency and falling amplitude; 0 for missing."""
+    order = np.arange(1, count + 1)
     values = np.cos(np.pi * place[:, None] * order) / np.sqrt(order)
     return np.where(np.isnan(values), 0.0, values)
 

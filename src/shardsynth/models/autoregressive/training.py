@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shardsynth.models.autoregressive.network import Network, draw_orders
+from shardsynth.models.autoregressive.network import COSINES, Network, draw_orders
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
 from shardsynth.models.autoregressive.table import Table, held_out_rows
 from shardsynth.models.training.checkpoint import TrainingState, Watch
@@ -38,10 +38,14 @@ _TURN = 0.75
 _CHECKED_ROWS = 20_000
 #: Training rows that are scored at a check, per held-out row.
 _KNOWN = 3
-#: By the number of training rows: (below, width, dropout). Few rows bear few weights, with more of them left out.
-#: Chosen by the loss and the attack on held-out rows of MDS (2,400 rows), Adult (9,600) and diamonds (9,600).
-_SIZES = ((5_000, 32, 0.4), (20_000, 64, 0.3), (200_000, 64, 0.2))
+#: By the number of training rows: (below, width, dropout).
+_SIZES = ((20_000, 64, 0.3), (200_000, 64, 0.2))
 _LARGE = (128, 0.2)
+#: Fewer training rows than this, or below ``_SIZES``' first mark fewer per column, bear few weights: width, dropout and
+#: number of cosines. Columns add up in the loss, and with them what it tells of a row.
+#: Chosen by the loss and the attack on held-out rows of MDS, rotterdam, diamonds and Adult (2,400 to 9,600 rows).
+_FEW_ROWS, _FEW_ROWS_PER_COLUMN = 5_000, 300
+_SMALL = (32, 0.5, 8)
 #: A numeric column's code of fewer training rows has no weights of its own: these would learn the rows.
 _OWN_ROWS = 400
 #: Largest number of activations in one step, all columns together; the batch size is lowered to keep within it.
@@ -59,24 +63,29 @@ class Shape:
         hidden: Width of each column's hidden layer.
         batch: Rows of a step.
         dropout: Share of the network that a step leaves out.
+        cosines: Smooth functions of a numeric column.
     """
 
     embedding: int
     hidden: int
     batch: int
     dropout: float = 0.0
+    cosines: int = COSINES
 
     @classmethod
     def of(cls, options: AutoregressiveOptions, rows: int, columns: int) -> Shape:
         """Shape for so many training rows and learned columns."""
         width, dropout = next((size[1:] for size in _SIZES if rows < size[0]), _LARGE)
+        cosines = COSINES
+        if rows < _FEW_ROWS or rows < min(_FEW_ROWS_PER_COLUMN * columns, _SIZES[0][0]):
+            width, dropout, cosines = _SMALL
         embedding = options.embedding or width
         hidden = options.hidden or (width if columns <= 300 else min(width, 64))
         batch = options.batch_size or _power_of_two(rows / 40, 32, 512)
         if not options.batch_size:
             while batch > 64 and batch * columns * (embedding + hidden) > _MOST_NUMBERS:
                 batch //= 2
-        return cls(embedding, hidden, batch, dropout if options.dropout is None else options.dropout)
+        return cls(embedding, hidden, batch, dropout if options.dropout is None else options.dropout, cosines)
 
     def threads(self, columns: int, threads: int) -> int:
         """Of so many threads, how many training on so many columns uses."""
@@ -189,7 +198,7 @@ def train(
 
     random = torch.Generator(device).manual_seed(seed)
     own = [own_weights(s, p, rows) for s, p in zip(shares, places)]
-    network = Network(sizes, shape.embedding, shape.hidden, places, own)
+    network = Network(sizes, shape.embedding, shape.hidden, places, own, shape.cosines)
     network = network.start(shares, torch.Generator().manual_seed(seed)).to(device)
     best = copy.deepcopy(network)
     scored = partial(losses_of, network, fixed=fixed, batch=max(batch, 256))
