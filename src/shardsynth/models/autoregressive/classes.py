@@ -46,6 +46,8 @@ _FOR_CLASSES = 0.4
 _LEAST_RUN = 0.03
 #: Least share of missing values, and of present ones, in a class.
 _LEAST = 1e-6
+#: Least share of a code in a class.
+_LEAST_CODE = 1e-7
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ def _in_codes(column: BinnedColumn, masses: Floats | None, missing: float | None
         marginal = _marginal(column.fit)
         by_segment = masses if column.fit.categories is None else masses[marginal.lo.astype(np.int64)]
         present = np.add.reduceat(by_segment, np.append(0, column.ends[:-1]))
+        present = np.maximum(present, _LEAST_CODE)  # a share of 0 would not be calibrated
         present = present / present.sum()
     if not column.nullable:
         return np.asarray(present)

@@ -119,7 +119,8 @@ def class_marginal(
     if present.sum() < _LEAST * protection.min_count:
         return None
     values = values[present]
-    if column.marginal.ends is not None:
+    of_atoms = np.array_equal(column.marginal.lo, column.marginal.hi)
+    if column.marginal.ends is not None and not of_atoms:
         return _with_tails(column, encoder, values, None if persons is None else persons[present], protection)
     distinct, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     hashes, least = None, protection.min_count
@@ -137,7 +138,7 @@ def class_marginal(
     within = (float(max(ends[0], column.marginal.lo[0])), float(min(ends[1], column.marginal.hi[-1])))
     if not within[0] < within[1]:
         return None
-    if np.array_equal(column.marginal.lo, column.marginal.hi):  # other columns may be functions of these values
+    if of_atoms:  # other columns may be functions of these values
         return _atoms_of(column.marginal, distinct, counts, hashes, protection)
     learned = protected_marginal(
         Cells(counts.astype(np.int64), distinct, distinct, hashes),
