@@ -23,7 +23,7 @@ from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.columns.relations import FunctionRelation, Operand, Relation
 from shardsynth.models.copula.class_fit import with_classes
 from shardsynth.models.copula.fit import fit_copula
-from shardsynth.models.copula.guess_missing_rules import guess_blocks, guess_rules
+from shardsynth.models.copula.guess_missing_rules import guess_rules
 from shardsynth.models.copula.model import GaussianCopula
 from shardsynth.sampling.identifiers import learn_all
 from shardsynth.summaries.counts import Counts
@@ -82,12 +82,7 @@ def native(
     if FitOptions.parse(options).encoding != "sdv":
         known = (found.columns, found.latents, found.relations, profile.sample, coder, counts, protection, persons)
         model = model.with_rules(guess_rules(*known))
-    model = model if classes is None else model.with_classes(classes)
-    if FitOptions.parse(options).encoding != "sdv":
-        ruled = {model.target, *(index for group in model.groups for index in group.columns)}
-        pairs = (found.columns, found.relations, profile.sample, coder, counts.rows, protection, persons, ruled)
-        model = model.with_blocks(guess_blocks(*pairs))
-    return model
+    return model if classes is None else model.with_classes(classes)
 
 
 def simple_fit(table: pa.Table, relations: list[Relation] = (), categories: set[str] = frozenset()) -> CopulaFit:

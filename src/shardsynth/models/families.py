@@ -46,7 +46,7 @@ def _copula() -> Family:
         from shardsynth.models.columns.options import FitOptions
         from shardsynth.models.copula.class_fit import with_classes
         from shardsynth.models.copula.fit import fit_copula
-        from shardsynth.models.copula.guess_missing_rules import guess_blocks, guess_rules
+        from shardsynth.models.copula.guess_missing_rules import guess_rules
         from shardsynth.models.copula.model import GaussianCopula
 
         setup = fitting.setup
@@ -78,20 +78,6 @@ def _copula() -> Family:
                 )
             )
         model = model if classes is None else model.with_classes(classes)
-        if natural and of_the_sample:
-            ruled = {model.target, *(index for group in model.groups for index in group.columns)}
-            model = model.with_blocks(
-                guess_blocks(
-                    fit.columns,
-                    fit.relations,
-                    sample,
-                    setup.coder,
-                    fitting.counts.rows,
-                    options.protection,
-                    persons,
-                    ruled,
-                )
-            )
         return Fitted(model, fitting.counts.rows, model.notes)
 
     def load(folder: Path) -> NativeModel:

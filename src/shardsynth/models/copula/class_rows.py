@@ -120,7 +120,7 @@ def grouped_sampler(model: CopulaParameters) -> tuple[DrawPlan, GroupedKernel]:
     models = [of_group(model, group) for group in model.groups]
     uneven = uneven_latents(model.latents, [own.columns for own in models])
     for own in models:
-        plan = make_draw_plan(own.columns, own.latents, own.cuts, own.relations, own.forms, uneven, own.blocks)
+        plan = make_draw_plan(own.columns, own.latents, own.cuts, own.relations, own.forms, uneven)
         plans.append(plan)
         kernels.append(Kernel(model.factor.astype(np.int64), model.levels, plan.channels))
     kernel = GroupedKernel(plans[0], kernels, model.groups, target_latent(model))

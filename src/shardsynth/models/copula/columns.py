@@ -15,7 +15,6 @@ from shardsynth.models.columns.fitted import FittedColumn, Latent
 from shardsynth.models.columns.forms import Array, Mask, StorageForm
 from shardsynth.models.columns.operands import Values
 from shardsynth.models.columns.relations import Relation
-from shardsynth.models.copula.block_rules import BlockRule, apply_blocks
 from shardsynth.models.copula.kernel import Channel
 from shardsynth.models.copula.missing_rules import MissingRule, apply_rules
 from shardsynth.models.copula.tables import Integers
@@ -36,8 +35,6 @@ class DrawPlan:
         rules: On missing values, in order.
         deciding: Index of each column that decides by its categories whether others are missing -> its name.
         conditioned: Latents that the rules leave as they are drawn.
-        blocks: Rules on pairs of columns of categories, in order.
-        paired: Index of each column that they name -> its name and the latent of its value.
     """
 
     forms: dict[str, StorageForm]
@@ -50,8 +47,6 @@ class DrawPlan:
     rules: tuple[MissingRule, ...] = ()
     deciding: dict[int, str] = field(default_factory=dict)
     conditioned: frozenset[int] = frozenset()
-    blocks: tuple[BlockRule, ...] = ()
-    paired: dict[int, tuple[str, int]] = field(default_factory=dict)
 
     def with_rules(
         self, rules: Sequence[MissingRule], columns: Sequence[FittedColumn], conditioned: Iterable[int] = ()
@@ -68,7 +63,6 @@ def make_draw_plan(
     relations: Sequence[Relation],
     forms: Mapping[str, StorageForm],
     uneven: Mapping[int, bool] | None = None,
-    blocks: Sequence[BlockRule] = (),
 ) -> DrawPlan:
     """The draw plan of a model.
 
@@ -80,22 +74,16 @@ def make_draw_plan(
         forms: By column name.
         uneven: Of a model with groups, from ``uneven_latents``: then the plans of all groups use the same random bits
             for the same latents, and have the same outputs.
-        blocks: Rules on pairs of columns of categories: what is computed from these needs their codes.
     """
-    plan, uneven = DrawPlan(dict(forms), blocks=tuple(blocks)), uneven or {}
-    value_of = {latent.columns[0]: number for number, latent in enumerate(latents) if latent.kind == "value"}
-    for index in {index for rule in blocks for index in (rule.column, rule.given)}:
-        plan.paired[index] = columns[index].name, value_of[index]
-    moved = {columns[rule.column].name for rule in blocks}
+    plan, uneven = DrawPlan(dict(forms)), uneven or {}
     for number, latent in enumerate(latents):
         if latent.kind == "missing":
             plan.masks.update({columns[i].name: number for i in latent.columns})
     for column in columns:
         if column.treatment == "constant" and column.marginal is not None:
             plan.constants[column.name] = forms[column.name].of_raw(column.marginal.lo[:1])
-    tables = _relation_tables(plan, columns, relations, moved | {columns[latents[k].columns[0]].name for k in uneven})
+    tables = _relation_tables(plan, columns, relations, {columns[latents[k].columns[0]].name for k in uneven})
     relation_parents = {name for relation in plan.computed for name in relation.parents}
-    relation_parents |= {name for name, _ in plan.paired.values()}
     for number, latent in enumerate(latents):
         if latent.kind == "missing":
             plan.channels.append(Channel(cuts[number]))
@@ -202,8 +190,6 @@ def finished(plan: DrawPlan, outputs: Sequence[Sequence[Array]], n: int) -> dict
         if values.dtype == np.bool_ and plan.channels[latent].is_bit:
             values = values.view(plan.forms[name].dtype)
         drawn[name] = (values, masks.get(name))
-    if plan.blocks:
-        outputs = _with_blocks(plan, drawn, outputs, n)
     if plan.rules:
         codes = {index: _relation_input(plan, drawn, outputs, name, n) for index, name in plan.deciding.items()}
         absent = {latent: outputs[latent][0] for latent in plan.masks.values()}
@@ -217,22 +203,6 @@ def finished(plan: DrawPlan, outputs: Sequence[Sequence[Array]], n: int) -> dict
         with np.errstate(invalid="ignore"):
             drawn[relation.name] = (plan.forms[relation.name].of_raw(_zero_where_missing(raw, missing)), missing)
     return drawn
-
-
-def _with_blocks(
-    plan: DrawPlan, drawn: dict[str, tuple[Array, Mask | None]], outputs: Sequence[Sequence[Array]], n: int
-) -> list[list[Array]]:
-    """Apply the rules on pairs of columns: to ``drawn``, and to the codes among the outputs."""
-    changed_outputs = [list(of_latent) for of_latent in outputs]
-    codes = {index: _relation_input(plan, drawn, outputs, name, n) for index, (name, _) in plan.paired.items()}
-    fixed = {index for index, (_, latent) in plan.paired.items() if latent in plan.conditioned}
-    for index, changed in apply_blocks(plan.blocks, codes, fixed).items():
-        name, _ = plan.paired[index]
-        drawn[name] = (np.ascontiguousarray(plan.forms[name].of_raw(changed.astype(np.float64))), drawn[name][1])
-        if name in plan.codes:
-            latent, output = plan.codes[name]
-            changed_outputs[latent][output] = changed
-    return changed_outputs
 
 
 def _zero_where_missing(raw: Array, missing: Mask) -> Array:

@@ -69,7 +69,7 @@ def complete(model: CopulaParameters, rows: pa.Table, seed: int, first_row: int 
     located = {known.column.name: known for known in known_columns if known.segments is not None}
     _check_computed(model, rows)
     latents, low, high = _boxes(model, located, rows.num_rows)
-    plan = make_draw_plan(model.columns, model.latents, model.cuts, model.relations, model.forms, blocks=model.blocks)
+    plan = make_draw_plan(model.columns, model.latents, model.cuts, model.relations, model.forms)
     factor = conditional_factor(model.factor.astype(np.int64), latents)
     check_exact(factor, max(int(model.levels.max()), END))
     draw = _Boxed(model, latents, low, high, first_row)

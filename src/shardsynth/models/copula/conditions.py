@@ -125,7 +125,7 @@ class CopulaConditions:
                 check_exact(factor, max(int(model.levels.max()), END))
             uneven = uneven_latents(model.latents, [c.columns for c in self._compiled])
             plans = [
-                make_draw_plan(c.columns, model.latents, c.cuts, model.relations, model.forms, uneven, model.blocks)
+                make_draw_plan(c.columns, model.latents, c.cuts, model.relations, model.forms, uneven)
                 for c in self._compiled
             ]
             plans = [plan.with_rules(model.rules, model.columns, self._latents) for plan in plans]

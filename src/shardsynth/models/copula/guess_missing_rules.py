@@ -1,8 +1,8 @@
-"""Guess rules on missing values and on blocks of categories on the row sample, and verify them by counts."""
+"""Guess rules on missing values (``missing_rules``) on the row sample, and verify them by the counts of all rows."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,6 @@ from shardsynth.models.columns.class_marginals import class_codes, is_present, l
 from shardsynth.models.columns.fitted import FittedColumn, Latent
 from shardsynth.models.columns.marginals import Protection
 from shardsynth.models.columns.relations import Relation
-from shardsynth.models.copula.block_rules import BlockRule, block_rule
 from shardsynth.models.copula.missing_rules import DRAWN, MISSING, PRESENT, MissingRule
 from shardsynth.models.copula.tables import Integers
 from shardsynth.summaries.counts import Counts
@@ -57,59 +56,6 @@ class _Sampled:
         return int(rows.sum()) if self.persons is None else len(np.unique(self.persons[rows]))
 
 
-def guess_blocks(
-    columns: Sequence[FittedColumn],
-    relations: Sequence[Relation],
-    sample: pa.Table,
-    coder: TableCoder,
-    rows: int,
-    protection: Protection,
-    persons: Hashes | None,
-    without: Collection[int] = (),
-) -> tuple[BlockRule, ...]:
-    """Pairs of columns whose categories fall into blocks, in the order in which they are applied.
-
-    Args:
-        columns: One per column of the schema.
-        relations: Computed columns.
-        sample: Row sample; it must be the whole table.
-        coder: The codes of the columns.
-        rows: Rows of the table.
-        protection: What the model may hold.
-        persons: uint64[rows of the sample], hashes of their persons.
-        without: Indices of columns that no rule may name.
-    """
-    if sample.num_rows != rows or protection.min_count < 1 or not rows:
-        return ()
-    codes = {k: v for k, v in _codes_of(columns, relations, sample, coder, protection).items() if k not in without}
-    numbers = None if persons is None else np.unique(persons, return_inverse=True)[1].reshape(-1)
-    rules: list[BlockRule] = []
-    for column in sorted(codes):
-        found: list[tuple[float, BlockRule]] = []
-        for given in sorted(codes):
-            if given >= column:
-                break
-            together = _together(codes[given], codes[column], columns[given], columns[column], numbers)
-            rule = block_rule(column, given, together, protection.min_count)
-            found += [] if rule is None else [rule]
-        if found:
-            rules.append(max(found, key=lambda item: (item[0], -item[1].given))[1])
-    return tuple(rules)
-
-
-def _together(
-    first: Integers, second: Integers, one: FittedColumn, other: FittedColumn, persons: Integers | None
-) -> Integers:
-    """Rows, or persons, that have each category of one column with each of another."""
-    assert one.categories is not None and other.categories is not None
-    shape = len(one.categories), len(other.categories)
-    both = (first >= 0) & (first < shape[0]) & (second >= 0) & (second < shape[1])
-    cells = first[both] * shape[1] + second[both]
-    if persons is not None:
-        cells = np.unique(np.stack([cells, persons[both]]), axis=1)[0]
-    return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
-
-
 def guess_rules(
     columns: Sequence[FittedColumn],
     latents: Sequence[Latent],
@@ -140,23 +86,6 @@ def guess_rules(
         return ()
     first = {k: columns[latents[k].columns[0]] for k in ruled}
     absent = {k: ~is_present(column, sample[column.name], coder) for k, column in first.items()}
-    codes = _codes_of(columns, relations, sample, coder, protection)
-    numbers = None if persons is None else np.unique(persons, return_inverse=True)[1].reshape(-1)
-    sampled = _Sampled(absent, codes, numbers)
-    verified = _Verified(columns, latents, coder, counts, sample.num_rows == counts.rows, persons is not None)
-    nested = _nested(latents, sampled, protection.min_count, verified)
-    decided = _decided(columns, latents, sampled, protection.min_count, verified, nested)
-    return tuple(decided + nested)
-
-
-def _codes_of(
-    columns: Sequence[FittedColumn],
-    relations: Sequence[Relation],
-    sample: pa.Table,
-    coder: TableCoder,
-    protection: Protection,
-) -> dict[int, Integers]:
-    """Codes int64[n] of columns of categories, by index: missing is one more than the last, what no model holds -2."""
     codes: dict[int, Integers] = {}
     for index, column in enumerate(columns):
         if column.treatment != "latent" or column.categories is None or len(codes) == _MOST_COLUMNS:
@@ -164,9 +93,14 @@ def _codes_of(
         if 2 <= len(column.categories) <= _MOST_CATEGORIES:
             found = class_codes(column, sample[column.name], lump_code(column, relations, coder, protection))
             plain = ~is_present(column, sample[column.name], coder)
-            # A category that the model does not hold is no evidence.
+            # A category that the model does not hold is no evidence: -2.
             codes[index] = np.where(plain, len(column.categories), np.where(found < 0, -2, found))
-    return codes
+    numbers = None if persons is None else np.unique(persons, return_inverse=True)[1].reshape(-1)
+    sampled = _Sampled(absent, codes, numbers)
+    verified = _Verified(columns, latents, coder, counts, sample.num_rows == counts.rows, persons is not None)
+    nested = _nested(latents, sampled, protection.min_count, verified)
+    decided = _decided(columns, latents, sampled, protection.min_count, verified, nested)
+    return tuple(decided + nested)
 
 
 @dataclass(frozen=True)

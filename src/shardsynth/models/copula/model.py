@@ -75,6 +75,6 @@ class GaussianCopula(CopulaParameters):
         """Draw plan and kernel without conditions."""
         if self.groups:
             return grouped_sampler(self)
-        plan = make_draw_plan(self.columns, self.latents, self.cuts, self.relations, self.forms, blocks=self.blocks)
+        plan = make_draw_plan(self.columns, self.latents, self.cuts, self.relations, self.forms)
         kernel = Kernel(self.factor.astype(np.int64), self.levels, plan.channels)
         return plan.with_rules(self.rules, self.columns), kernel

@@ -28,8 +28,6 @@ from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent
 from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.ragged import Ragged
 from shardsynth.models.columns.relations import Relation
-from shardsynth.models.copula import block_rules
-from shardsynth.models.copula.block_rules import BlockRule, BlockRuleCard
 from shardsynth.models.copula.classes import ClassesFit, Group, group_entries, groups_of
 from shardsynth.models.copula.missing_rules import (
     MissingRule,
@@ -80,7 +78,6 @@ class CopulaCard(ModelCard):
     relations: list[RelationCard]
     classes: ClassesCard = ClassesCard(target=0, groups=[])
     missing_rules: list[MissingRuleCard] = []
-    block_rules: list[BlockRuleCard] = []
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,6 @@ class CopulaParameters(ColumnModel):
         groups: Rows of no rare class of the target, then those of each rare class (see ``classes``); mostly none.
         target: Index of the column of these classes; -1: there are none.
         rules: On missing values, in the order in which they are applied.
-        blocks: Rules on pairs of columns of categories, likewise.
     """
 
     schema: pa.Schema
@@ -119,7 +115,6 @@ class CopulaParameters(ColumnModel):
     groups: tuple[Group, ...] = ()
     target: int = -1
     rules: tuple[MissingRule, ...] = ()
-    blocks: tuple[BlockRule, ...] = ()
 
     @classmethod
     def from_fit(
@@ -192,11 +187,6 @@ class CopulaParameters(ColumnModel):
             notes.append(f"{len(rules) - _MOST_NAMED} more rules on missing values")
         return replace(self, rules=tuple(rules), cuts=cuts, notes=(*self.notes, *notes))
 
-    def with_blocks(self, blocks: Sequence[BlockRule]) -> Self:
-        """The model with rules on pairs of columns of categories."""
-        notes = [block_rules.described(rule, self.columns) for rule in blocks]
-        return replace(self, blocks=tuple(blocks), notes=(*self.notes, *notes)) if blocks else self
-
     @property
     def fitted(self) -> tuple[FittedColumn, ...]:
         """One per field of the schema."""
@@ -234,9 +224,6 @@ class CopulaParameters(ColumnModel):
             card["format"] = _FORMAT_WITH_CLASSES
         if self.rules:
             card["missing_rules"] = [rule.to_json() for rule in self.rules]
-            card["format"] = _FORMAT_WITH_RULES
-        if self.blocks:
-            card["block_rules"] = [rule.to_json() for rule in self.blocks]
             card["format"] = _FORMAT_WITH_RULES
         tensors: dict[str, NDArray[Any]] = {"factor": self.factor, "levels": self.levels[len(self.levels) // 2 :]}
         ragged = {"cuts": Ragged.of(list(self.cuts), np.int32), **column_arrays(self.columns), **more}
@@ -288,7 +275,6 @@ class CopulaParameters(ColumnModel):
             groups,
             file.card.classes.target if groups else -1,
             load_rules(file, file.card.missing_rules, columns, latents),
-            block_rules.load_blocks(file, file.card.block_rules, columns),
         )
 
     def array(self, index: int, drawn: Mapping[str, Any], first: int, n: int) -> pa.Array:

@@ -108,9 +108,6 @@ def not_held(model: GaussianCopula, derived: Derived) -> list[str]:
         lines.append(f"rare classes of {target!r}: lost, their rows have the distributions of the whole table")
     if model.rules:
         lines.append(f"{len(model.rules)} rules on which rows may be missing: lost, SDV's rows break them now and then")
-    for rule in model.blocks:
-        name, other = model.columns[rule.column].name, model.columns[rule.given].name
-        lines.append(f"which categories of {name!r} go with those of {other!r}: lost, SDV's rows break it now and then")
     return lines
 
 
