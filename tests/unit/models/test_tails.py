@@ -62,6 +62,14 @@ def test_an_end_where_many_values_lie_has_no_tail() -> None:
     assert marginal.hi[-1] == 90
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_window_of_days_has_no_tails(seed) -> None:
+    """Days of a study of 300, 10 rows each: none lies before its begin or after its end."""
+    marginal = marginal_of(np.random.default_rng(seed).integers(0, 300, 3000).astype(float), Precision("integer"))
+    assert marginal.tails == (0, 0)
+    assert (marginal.lo[0], marginal.hi[-1]) == (pytest.approx(0, abs=0.5), pytest.approx(299, abs=0.5))
+
+
 def test_counts_get_whole_numbers_beyond_the_end() -> None:
     values = np.random.default_rng(1).poisson(2.0, N).astype(np.float64)
     marginal = marginal_of(values, Precision("integer"), (0.0, 255.0))

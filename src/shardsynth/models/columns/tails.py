@@ -39,6 +39,9 @@ _LAST, _LENGTH = 0.1, 4.0
 _TOO_MANY = 12.0
 #: With more rows at the end and beyond, the value before the end must have so many times the rows of the end.
 _FALLING, _FALL = 10, 1.5
+#: A density that falls by less than this from the first to the last third before the end is cut there: a window of
+#: dates, a scale. A distribution that is bounded but falls (shape -0.5) falls to 0.4, an exponential one to 0.2.
+_FLAT = 0.5
 #: Segments of a tail.
 _SEGMENTS = 14
 
@@ -127,6 +130,10 @@ def fitted_tail(cells: Cells, persons: int, room: float, unit: float, each: floa
     edges = np.append(middle, end - 0.5 * unit) - middle[0]
     length = float(edges[-1])
     if not (np.isfinite(length) and length > 0) or (np.diff(edges) <= 0).any():
+        return None
+    rows_before = np.append(0.0, np.cumsum(cells.count[start:-1]))
+    third, two_thirds = np.interp([length / 3, 2 * length / 3], edges, rows_before)
+    if rows_before[-1] - two_thirds >= _FLAT * third:
         return None
     scale, shape = _fitted(edges / length, np.append(cells.count[start:-1], beyond).astype(np.float64))
     half = 0.5 * unit / length
