@@ -333,7 +333,7 @@ def test_the_row_of_a_misfit_counts_over_blocks(tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("t.sas7bdat", {}, "known are .csv"),
+        ("t.sas9", {}, "known are .csv"),
         ("t.parquet", {}, "Parquet already"),
         ("t.xls", {}, "save it as .xlsx"),
         ("t.csv", {"delimiter": "||"}, "one ASCII character"),

@@ -74,7 +74,9 @@ def test_integers_beyond_two_to_the_53_are_exact() -> None:
     tally = numbers(pa.array(values, pa.uint64()))
     assert (tally.low, tally.high) == (2**63 + 2, 2**64 - 1)
     assert (tally.grid.unit, tally.grid.residue) == (np.gcd.reduce([3, 2**63 - 6]), 0)
-    assert numbers(pa.array([-(2**63), 2**63 - 1], pa.int64())).grid.unit == 2**64 - 1
+    wide = [3 - 2**63, 2**63 - 2]
+    assert numbers(pa.array(wide, pa.int64())).grid.unit == 2**64 - 5
+    assert numbers(pa.array([*wide, -(2**63), 2**63 - 1], pa.int64())).grid.unit == 2**64 - 5, "infinite dates"
 
 
 def test_after_too_many_values_the_ends_and_the_grid_go_on() -> None:
