@@ -36,11 +36,11 @@ $(VENV)/.made:
 
 $(VENV)/.with-all: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "installing shardsynth with torch and SDV into $(VENV) (1.6 GB, a minute or two)"
-	@$(PIP) -e ".[all]"
+	@$(PIP) -e ".[all,clinical]"
 	@touch $@
 
 $(VENV)/.with-test: $(VENV)/.with-all
-	@$(PIP) -e ".[all,test]"
+	@$(PIP) -e ".[all,clinical,test]"
 	@touch $@
 
 $(VENV)/.with-lint: $(VENV)/.made pyproject.toml constraints.txt

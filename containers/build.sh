@@ -84,7 +84,7 @@ if [[ $wheels != none ]]; then
   mkdir -p "$folder"
   echo "build.sh: fetching wheels"
   (cd "$top" && "$python" -m pip download -q -q -d "$(realpath -- "$folder")" -c constraints.txt \
-    --only-binary :all: '.[all]' hatchling) || die "pip could not fetch the wheels"
+    --only-binary :all: '.[all,clinical]' hatchling) || die "pip could not fetch the wheels"
   inside=/mnt
   binds=(--bind "$(realpath -- "$folder"):/mnt:ro")
 fi

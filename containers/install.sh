@@ -15,7 +15,7 @@ export PIP_CONSTRAINT=$source/constraints.txt PIP_BUILD_CONSTRAINT=$source/const
 if [ -n "${WHEELS:-}" ]; then export PIP_NO_INDEX=1 PIP_FIND_LINKS="$WHEELS" PIP_CONFIG_FILE=/dev/null; fi
 
 python3 -m venv "$prefix"
-"$prefix/bin/python" -m pip install --quiet --no-compile "${source}[all]"
+"$prefix/bin/python" -m pip install --quiet --no-compile "${source}[all,clinical]"
 mkdir -p /usr/share/licenses
 cp "$source/LICENSE" "$source/NOTICE" /usr/share/licenses/
 "$prefix/bin/python" "$source/containers/identity.py" --device "${DEVICE:-cpu}" --commit "${COMMIT:-unknown}" \

@@ -188,7 +188,7 @@ def _written(function: str, frame: pd.DataFrame, path: Path, **options: Any) -> 
     try:
         import pyreadstat
     except ImportError:
-        raise InputError("writing SPSS, Stata and SAS needs pyreadstat: pip install 'shardsynth[clinical]'") from None
+        raise InputError("writing SPSS, Stata and SAS needs pyreadstat: pip install pyreadstat") from None
     try:
         getattr(pyreadstat, function)(frame, str(path), **{k: v for k, v in options.items() if v not in (None, {})})
     except (pyreadstat.ReadstatError, pyreadstat.PyreadstatError, ValueError, OverflowError) as error:

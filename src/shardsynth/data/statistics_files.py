@@ -96,7 +96,7 @@ class StatisticsFile:
             import pyreadstat
         except ImportError:
             raise InputError(
-                f"{self._path}: reading SPSS, Stata and SAS needs pyreadstat: pip install 'shardsynth[clinical]'"
+                f"{self._path}: reading SPSS, Stata and SAS needs pyreadstat: pip install pyreadstat"
             ) from None
         read = getattr(pyreadstat, READERS[self._kind])
         try:
