@@ -62,6 +62,8 @@ def export_table(run_folder: str | Path, model: str, output: Path | None = None)
         try:
             _WRITERS[kind](table, codebook, named)
             named.replace(temporary)
+        except OverflowError:  # of Python's dates
+            raise ModelError(f"{output}: {kind} holds no date beyond the year 9999; write .csv") from None
         finally:
             named.unlink(missing_ok=True)
     dictionary = output.with_name(f"{output.stem}.dictionary.csv")

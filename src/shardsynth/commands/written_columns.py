@@ -20,6 +20,8 @@ from shardsynth.data.writings import writing_from
 from shardsynth.summaries.profile import Profile
 
 _MOST_SHOWN = 4
+#: What Arrow writes for a time that no calendar has.
+_BEYOND = "value out of range"
 #: Rows of a value that is not one person's.
 _COMMON = 5
 
@@ -78,8 +80,8 @@ def sentinel_lines(metadata: dict[str, Any], profile: Profile, schema: pa.Schema
         far = _beyond_gaps(numbers, rows)
         if far.any():
             share = rows[far].sum() / rows.sum()
-            texts = [str(value) for value in to_arrow(np.asarray(values)[far], profile[name].type).to_pylist()]
-            kinds = list(dict.fromkeys(shown(text) for text in texts))[:_MOST_SHOWN]
+            texts = to_arrow(np.asarray(values)[far], profile[name].type).cast(pa.string()).to_pylist()
+            kinds = list(dict.fromkeys("infinity" if _BEYOND in text else shown(text) for text in texts))[:_MOST_SHOWN]
             yield (
                 f"column {name!r}: {share:.1%} of its values, {len(texts)} like {', '.join(map(repr, kinds))}, lie far "
                 "from all others: kept as values of their own; if they mean missing, write them as missing"
