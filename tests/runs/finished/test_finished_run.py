@@ -13,9 +13,9 @@ from tests.finished import ALL_MODELS, NATIVE_MODELS, QUICK, final_files, small_
 
 from shardsynth import load_model, run_job
 from shardsynth.api import describe_model
+from shardsynth.cluster import ONE_TABLE
 from shardsynth.errors import RunError
 from shardsynth.executors.slurm.efficiency import efficiency_lines
-from shardsynth.job import STAGES
 
 
 def test_every_model_keeps_the_schema_to_the_last_detail(finished):
@@ -104,5 +104,5 @@ def test_efficiency_of_a_local_run_is_from_its_own_records(finished):
     lines = efficiency_lines(finished.dir, finished.plan)
     assert any("from the run's own records: it was not submitted to Slurm" in line for line in lines)
     table = lines[1 : lines.index(next(line for line in lines if line.startswith("used of")))]
-    assert {line.split()[0] for line in table} == set(STAGES)
+    assert {line.split()[0] for line in table} == set(ONE_TABLE)
     assert not any("?" in line for line in table), "every record has CPU seconds and memory"
