@@ -86,7 +86,9 @@ def attempt(prepared: Prepared, random: Random) -> str:
     path = prepared.folder / "job.yaml"
     path.write_bytes(text)
     plan = checked_plan(Job.load(path))
-    if Plan.from_json(json.loads(json.dumps(plan.to_json()))).to_json() != plan.to_json():
+    written = plan.to_json()
+    written.pop("older_identities", None)  # they are of a job file that leaves a key out: the plan has all keys
+    if Plan.from_json(json.loads(json.dumps(written))).to_json() != written:
         raise Wrong("the plan is another one after it was written")
     if plan.n_parts * plan.job.sample.rows_per_shard < plan.rows:
         raise Wrong("the parts do not hold the rows")
