@@ -44,9 +44,15 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
+_NAME = re.compile(r"[^\W\d]\w*")
 _ESCAPE = re.compile(r"\\(?:([\\'\"nrt])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]*(?:_[0-9]+)*)", re.ASCII)
 _HELP = '; for example: Gender == "F" and 60 <= AGE < 80 and `hours-per-week` in [20, 40] and notnull(WBC)'
+
+
+def is_plain(name: str) -> bool:
+    """Whether a column's name needs no backticks: Python's identifiers hold more characters (`·`)."""
+    return _NAME.fullmatch(name) is not None
 
 
 class TextError(ValueError):

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from shardsynth.data.layouts import layout_from
 from shardsynth.errors import ConditionError, cell, values_shown
-from shardsynth.sampling.condition_text import WORDS, TextError, Written, tests_of
+from shardsynth.sampling.condition_text import WORDS, TextError, Written, is_plain, tests_of
 
 #: What a column can be compared with; dates and times may also be ISO text.
 Scalar = Union[str, int, float, bool, Decimal, dt.date, dt.time, dt.timedelta]
@@ -91,7 +91,7 @@ class Condition:
 
     def __str__(self) -> str:
         name = self.column
-        if not name.isidentifier() or name in WORDS:
+        if not is_plain(name) or name in WORDS:
             name = f"`{name.replace('`', '``')}`"
         if self.operator == "null":
             return f"{'isnull' if self.values[0] else 'notnull'}({name})"
@@ -212,7 +212,7 @@ def check_no_number(column: str, values: Iterable[Any], type_: pa.DataType, layo
         return
     for value in values:
         if isinstance(value, (int, float, Decimal)):
-            named = column if column.isidentifier() else f"`{column}`"
+            named = column if is_plain(column) else f"`{column}`"
             raise ConditionError(
                 f"column {column!r} holds {'times' if is_time else 'dates'}, and {value!r} is a number; "
                 f'write it as text, such as {named} >= "{_as_text(value, is_time)}"'
