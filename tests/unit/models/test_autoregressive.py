@@ -13,10 +13,10 @@ from tests.tables.deep import Prepared  # noqa: E402
 from shardsynth.errors import JobError  # noqa: E402
 from shardsynth.models.autoregressive.network import Network, draw_orders  # noqa: E402
 from shardsynth.models.autoregressive.options import AutoregressiveOptions  # noqa: E402
+from shardsynth.models.autoregressive.rounds import Schedule  # noqa: E402
 from shardsynth.models.autoregressive.sampler import Drawing, Sampler  # noqa: E402
 from shardsynth.models.autoregressive.training import (  # noqa: E402
     LossAttack,
-    Schedule,
     Shape,
     bounded_by_attack,
     own_weights,

@@ -1,8 +1,6 @@
 """Training of the autoregressive network, on one page: steps, checks on held-out rows, and when to stop.
 
-The learning rate stays constant until the loss on the held-out rows has not improved for ``patience`` checks. Then
-training goes back to the best weights and lowers the rate to zero, over three quarters of the time that it took to get
-these weights. The weights with the smallest loss on the held-out rows become the model.
+The weights with the smallest loss on the held-out rows become the model; ``rounds`` says how the rate falls.
 
 Weights are refused if they tell who was in the table. The attack is the simplest one: a row of small loss is said to be
 a training row (Yeom et al. 2018, "Privacy risk in machine learning"). Its AUC over rows that were trained on and
@@ -12,7 +10,6 @@ loss, that does not hang on the number of rows. (The weights of the first check 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,16 +22,12 @@ from torch import Tensor
 
 from shardsynth.models.autoregressive.network import COSINES, Network, draw_orders
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
+from shardsynth.models.autoregressive.rounds import Rounds, schedule_of
 from shardsynth.models.autoregressive.table import Table, held_out_rows
-from shardsynth.models.training.checkpoint import TrainingState, Watch
+from shardsynth.models.training.checkpoint import Watch
 
-#: Largest number of steps between two checks.
-_ROUND = 1000
 #: Orders in one step; the rows of a step are divided among them.
 _ORDERS = 8
-_WARM_UP = 50
-#: Share of the largest advantage at which the rate begins to fall: it still grows in the steps after that.
-_TURN = 0.75
 _CHECKED_ROWS = 20_000
 #: Training rows that are scored at a check, per held-out row.
 _KNOWN = 3
@@ -102,50 +95,6 @@ def _power_of_two(size: float, least: int, most: int) -> int:
     return int(min(max(2 ** round(math.log2(max(size, 1.0))), least), most))
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Where training stands, as a function of the losses of the checks so far.
-
-    Attributes:
-        turn: Number of checks after which the rate begins to fall; None as long as it is constant.
-        end: Number of checks after which training is over.
-        best: Index of the check, from 0, whose weights are the best so far.
-    """
-
-    turn: int | None
-    end: int
-    best: int
-
-    @classmethod
-    def of(
-        cls, losses: Sequence[float], advantages: Sequence[float], patience: int, most: int, largest: float
-    ) -> Schedule:
-        """Schedule after these checks.
-
-        Args:
-            losses: Losses on the held-out rows, one per check so far.
-            advantages: What an attacker gains (0: nothing), one per check.
-            patience: Checks without improvement after which the rate falls.
-            most: Largest number of checks.
-            largest: Largest advantage with which weights may become the model; the first check's always may.
-        """
-        best, turn, end = 0, None, most
-        forced = math.ceil(most * 4 / 7)
-        for number in range(1, len(losses) + 1):
-            if advantages[number - 1] <= largest and losses[number - 1] < losses[best]:
-                best = number - 1
-            late = number - 1 - best >= patience or number >= forced or advantages[number - 1] > _TURN * largest
-            if turn is None and late:
-                turn, end = number, min(most, number + math.ceil(0.75 * (best + 1)))
-        return cls(turn, end, best)
-
-    def scale(self, rounds: float) -> float:
-        """Factor of the learning rate, 0 to 1, after so many rounds (a round is the steps between two checks)."""
-        if self.turn is None:
-            return 1.0
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (rounds - self.turn) / max(self.end - self.turn, 1))))
-
-
 def train(
     table: Table,
     sizes: Sequence[int],
@@ -201,7 +150,6 @@ def train(
     own = [own_weights(s, p, rows) for s, p in zip(shares, places)]
     network = Network(sizes, shape.embedding, shape.hidden, places, own, shape.cosines)
     network = network.start(shares, torch.Generator().manual_seed(seed)).to(device)
-    best = copy.deepcopy(network)
     scored = partial(losses_of, network, fixed=fixed, batch=max(batch, 256))
     owners = None
     if persons is not None:
@@ -210,48 +158,29 @@ def train(
     attack = LossAttack.of(scored(checked), scored(known), owners)
     adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), fused=True)
 
-    steps_per_epoch = max(1, rows // batch)
-    per_round = min(steps_per_epoch, _ROUND)
-    most = max(2, math.ceil(options.max_epochs * steps_per_epoch / per_round))
-    state = TrainingState(
-        {"network": network, "best": best}, {"adam": adam}, random, torch.zeros(most, 4, device=device)
-    )
-    watching = watch(most * per_round, steps_per_epoch)
-    watching.begin(state)
-    schedule = _schedule(state, options, per_round, most)
+    def check() -> tuple[Tensor, Tensor, Tensor]:
+        unseen = scored(checked)
+        return (unseen.mean(), *attack.auc(unseen, scored(known)))
 
+    steps_per_epoch = max(1, rows // batch)
+    rounds = Rounds(network, adam, random, options, steps_per_epoch, watch, device)
     order_of_rows: Tensor | None = None
-    while state.step < schedule.end * per_round:
-        epoch, place = divmod(state.step, steps_per_epoch)
+    while rounds.go_on:
+        step = rounds.state.step
+        epoch, place = divmod(step, steps_per_epoch)
         if order_of_rows is None or place == 0:  # the seed is the epoch's: a resumed training finds it
             seeded = torch.Generator().manual_seed(seed + 1_000_003 * (epoch + 1))
             order_of_rows = torch.randperm(rows, generator=seeded).to(device)
         chosen = columns_of(learned[order_of_rows[place * batch : (place + 1) * batch]], device)
-        seeded = torch.Generator().manual_seed(seed + 7_919 * (state.step + 1))
+        seeded = torch.Generator().manual_seed(seed + 7_919 * (step + 1))
         orders = draw_orders(parts, len(sizes), seeded, fixed=fixed).to(device)
-        rate = options.learning_rate * min(1.0, (state.step + 1) / _WARM_UP) * schedule.scale(state.step / per_round)
-        for group in adam.param_groups:
-            group["lr"] = rate
-
+        rounds.begin_step()
         loss = network.losses(chosen, orders, shape.dropout, random).sum() / batch
         adam.zero_grad(set_to_none=True)
         loss.backward()
         adam.step()
-
-        number = state.step // per_round
-        state.history[number, 0] += loss.detach() / per_round
-        state.step += 1
-        if state.step % per_round == 0:
-            unseen = scored(checked)
-            state.history[number, 1] = unseen.mean()
-            state.history[number, 2:] = torch.stack(attack.auc(unseen, scored(known)))
-            schedule = _schedule(state, options, per_round, most)
-            if schedule.best == number:
-                best.load_state_dict(network.state_dict())
-            if schedule.turn == number + 1:
-                network.load_state_dict(best.state_dict())
-        watching.after(state)
-    return best.folded(), state.history[: schedule.end].cpu()
+        rounds.end_step(loss, check)
+    return rounds.best.folded(), rounds.history
 
 
 def own_weights(share: NDArray[np.float64], place: NDArray[np.float64] | None, rows: int) -> NDArray[np.bool_]:
@@ -270,17 +199,6 @@ def own_weights(share: NDArray[np.float64], place: NDArray[np.float64] | None, r
 def columns_of(rows: Tensor, device: torch.device) -> Tensor:
     """Rows [n, columns] as int64[columns, n] on the device."""
     return rows.to(device).t().to(torch.int64, memory_format=torch.contiguous_format)
-
-
-def _schedule(state: TrainingState, options: AutoregressiveOptions, per_round: int, most: int) -> Schedule:
-    return schedule_of(state.history[: state.step // per_round], options.patience, most, options.membership)
-
-
-def schedule_of(history: Tensor, patience: int, most: int, membership: float) -> Schedule:
-    """Schedule after the checks of a history, float32[checks, 4] as ``train`` returns it; see ``Schedule.of``."""
-    losses, aucs, errors = history[:, 1:].T.tolist()
-    advantages = [auc - error - 0.5 for auc, error in zip(aucs, errors)]
-    return Schedule.of(losses, advantages, patience, most, membership - 0.5)
 
 
 def bounded_by_attack(history: Tensor, options: AutoregressiveOptions) -> bool:

@@ -26,8 +26,8 @@ from shardsynth.models.autoregressive.parameters import AutoregressiveParameters
 from shardsynth.models.autoregressive.subjects.families import CodedRows, Families, joined
 from shardsynth.models.autoregressive.subjects.model import SubjectsModel, shapes_of
 from shardsynth.models.autoregressive.subjects.sampler import BLOCK, SubjectsSampler, calibrated
-from shardsynth.models.autoregressive.subjects.training import SubjectsShape, train_subjects
-from shardsynth.models.autoregressive.training import bins_of, bounded_by_attack
+from shardsynth.models.autoregressive.subjects.training import shape_of, train_subjects
+from shardsynth.models.autoregressive.training import Shape, bins_of, bounded_by_attack
 from shardsynth.models.columns.options import FitOptions
 from shardsynth.models.training.checkpoint import Watch
 from shardsynth.models.training.device import choose_device
@@ -116,7 +116,7 @@ def fit_subjects(fitting: SubjectsFitting) -> tuple[SubjectsModel, pa.Table]:
     codings = {table.name: _coding(fitting.inner[table.name], options) for table in fitting.tree.tables}
     families, stays = _coded(fitting, codings)
     rows = int(families.rows_of_subjects().sum())
-    shape = SubjectsShape.of(options, len(families), rows)
+    shape = shape_of(options, len(families), rows)
     parts = {
         name: AutoregressiveParameters(
             fitting.inner[name].schema,
@@ -258,7 +258,7 @@ def _most(tree: TableTree, parts: Mapping[str, AutoregressiveParameters]) -> dic
     return most
 
 
-def _identity(options: AutoregressiveOptions, shape: SubjectsShape, families: Families, seed: int) -> str:
+def _identity(options: AutoregressiveOptions, shape: Shape, families: Families, seed: int) -> str:
     """Hash of all that the training depends on."""
     ignored = {"device": "", "checkpoint_minutes": 0.0, "temperature": 1.0, "top_p": 1.0, "calibrate": True}
     sizes = [shape.embedding, shape.hidden, shape.batch, shape.dropout]

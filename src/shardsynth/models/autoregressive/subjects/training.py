@@ -1,15 +1,13 @@
 """Training on subjects: batches of them, with all their rows in all tables; held-out subjects say when to stop.
 
-The rules are those of ``autoregressive.training``: the rate falls when the loss on held-out subjects has not improved,
+The rules are those of ``autoregressive.rounds``: the rate falls when the loss on held-out subjects has not improved,
 the weights that were best there are kept, and of these only such as tell little of who was trained on.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,16 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
+from shardsynth.models.autoregressive.rounds import Rounds
 from shardsynth.models.autoregressive.subjects.families import Families
 from shardsynth.models.autoregressive.subjects.network import SubjectsNetwork, TableShape
-from shardsynth.models.autoregressive.training import LossAttack, Schedule, schedule_of
-from shardsynth.models.training.checkpoint import TrainingState, Watch
+from shardsynth.models.autoregressive.training import LossAttack, Shape
+from shardsynth.models.training.checkpoint import Watch
 
 #: Rows of a step, in all tables: from, to; and steps of an epoch that are aimed at.
 _ROWS, _STEPS = (128, 8192), 40
-#: Largest number of steps between two checks.
-_ROUND = 1000
-_WARM_UP = 50
 _CHECKED = 4_000
 #: Training subjects in which it is counted how often codes come again.
 _COUNTED = 20_000
@@ -41,37 +37,20 @@ _LARGEST_GRADIENT = 5.0
 _DECAY = 1.0
 
 
-@dataclass(frozen=True)
-class SubjectsShape:
-    """Sizes of the network and of a step.
-
-    Attributes:
-        embedding: Width of the context.
-        hidden: Width of each column's hidden layer.
-        batch: Subjects of a step.
-        dropout: Share of the network that a step leaves out.
-    """
-
-    embedding: int
-    hidden: int
-    batch: int
-    dropout: float
-
-    @classmethod
-    def of(cls, options: AutoregressiveOptions, subjects: int, rows: int) -> SubjectsShape:
-        """For so many training subjects, with so many rows in all tables."""
-        width, dropout = next((size[1:] for size in _SIZES if subjects < size[0]), _LARGE)
-        wanted = min(max(rows / _STEPS, _ROWS[0]), _ROWS[1])
-        batch = options.batch_size or max(4, round(wanted * subjects / max(rows, 1)))
-        embedding, hidden = options.embedding or width, options.hidden or width
-        return cls(embedding, hidden, min(batch, subjects), dropout if options.dropout is None else options.dropout)
+def shape_of(options: AutoregressiveOptions, subjects: int, rows: int) -> Shape:
+    """Sizes for so many training subjects, with so many rows in all tables; a step's batch is of subjects."""
+    width, dropout = next((size[1:] for size in _SIZES if subjects < size[0]), _LARGE)
+    wanted = min(max(rows / _STEPS, _ROWS[0]), _ROWS[1])
+    batch = options.batch_size or max(4, round(wanted * subjects / max(rows, 1)))
+    embedding, hidden = options.embedding or width, options.hidden or width
+    return Shape(embedding, hidden, min(batch, subjects), dropout if options.dropout is None else options.dropout)
 
 
 def train_subjects(
     families: Families,
     shapes: Mapping[str, TableShape],
     options: AutoregressiveOptions,
-    shape: SubjectsShape,
+    shape: Shape,
     *,
     seed: int,
     device: torch.device,
@@ -105,7 +84,6 @@ def train_subjects(
     network = SubjectsNetwork(shapes, shape.embedding, shape.hidden)
     network = network.start(shapes, torch.Generator().manual_seed(seed))
     network = network.expect(families.take(learned[:_COUNTED]), shapes).to(device)
-    best = copy.deepcopy(network)
 
     def scored(part: Families) -> Tensor:
         return losses_of(network, part, device, 4 * batch)
@@ -113,45 +91,27 @@ def train_subjects(
     sizes = [torch.from_numpy(part.rows_of_subjects()).to(device) for part in (checked, known)]
     attack = LossAttack.of(scored(checked) / sizes[0], scored(known) / sizes[1])
     adam = torch.optim.AdamW(_decayed(network), lr=options.learning_rate, betas=(0.9, 0.99), fused=True)
-    steps_per_epoch = max(1, len(learned) // batch)
-    per_round = min(steps_per_epoch, _ROUND)
-    most = max(2, math.ceil(options.max_epochs * steps_per_epoch / per_round))
-    history = torch.zeros(most, 4, device=device)
-    state = TrainingState({"network": network, "best": best}, {"adam": adam}, random, history)
-    watching = watch(most * per_round, steps_per_epoch)
-    watching.begin(state)
-    schedule = _schedule(state, options, per_round, most)
 
+    def check() -> tuple[Tensor, Tensor, Tensor]:
+        unseen = scored(checked)
+        return (unseen.mean(), *attack.auc(unseen / sizes[0], scored(known) / sizes[1]))
+
+    steps_per_epoch = max(1, len(learned) // batch)
+    rounds = Rounds(network, adam, random, options, steps_per_epoch, watch, device)
     order: NDArray[np.int64] | None = None
-    while state.step < schedule.end * per_round:
-        epoch, place = divmod(state.step, steps_per_epoch)
+    while rounds.go_on:
+        epoch, place = divmod(rounds.state.step, steps_per_epoch)
         if order is None or place == 0:  # the seed is the epoch's: a resumed training finds it
             order = np.random.default_rng([seed, 11, epoch]).permutation(learned)
         chosen = families.take(order[place * batch : (place + 1) * batch])
-        rate = options.learning_rate * min(1.0, (state.step + 1) / _WARM_UP) * schedule.scale(state.step / per_round)
-        for group in adam.param_groups:
-            group["lr"] = rate
-
+        rounds.begin_step()
         loss = network.losses(chosen, device, shape.dropout, random).mean()
         adam.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT * math.sqrt(float(loss.detach())))
         adam.step()
-
-        number = state.step // per_round
-        state.history[number, 0] += loss.detach() / per_round
-        state.step += 1
-        if state.step % per_round == 0:
-            unseen = scored(checked)
-            state.history[number, 1] = unseen.mean()
-            state.history[number, 2:] = torch.stack(attack.auc(unseen / sizes[0], scored(known) / sizes[1]))
-            schedule = _schedule(state, options, per_round, most)
-            if schedule.best == number:
-                best.load_state_dict(network.state_dict())
-            if schedule.turn == number + 1:
-                network.load_state_dict(best.state_dict())
-        watching.after(state)
-    return best.folded(shapes, shape.hidden), state.history[: schedule.end].cpu()
+        rounds.end_step(loss, check)
+    return rounds.best.folded(shapes, shape.hidden), rounds.history
 
 
 def _decayed(network: SubjectsNetwork) -> list[dict[str, Any]]:
@@ -159,10 +119,6 @@ def _decayed(network: SubjectsNetwork) -> list[dict[str, Any]]:
     biases = [weights for name, weights in network.named_parameters() if "bias" in name]
     others = [weights for name, weights in network.named_parameters() if "bias" not in name]
     return [{"params": others, "weight_decay": _DECAY}, {"params": biases, "weight_decay": 0.0}]
-
-
-def _schedule(state: TrainingState, options: AutoregressiveOptions, per_round: int, most: int) -> Schedule:
-    return schedule_of(state.history[: state.step // per_round], options.patience, most, options.membership)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
