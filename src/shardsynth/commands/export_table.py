@@ -28,6 +28,8 @@ _EXACT = 2**53
 #: Bytes of a value label, and characters of a name, that each format has room for.
 _LABEL_BYTES = {".sav": 120, ".dta": 32_000, ".xpt": 40}
 _NAME_LENGTH = {".sav": 64, ".dta": 32, ".xpt": 32}
+#: Function of pyreadstat for the format of each ending, and characters of a variable label that it has room for.
+_FUNCTIONS = {"sav": ("write_sav", None), "dta": ("write_dta", 80), "xpt": ("write_xport", 40)}
 _EXCEL_ROWS = 1_048_575
 
 
@@ -123,14 +125,13 @@ def _cell(value: Any) -> Any:
 def _write_sav(table: pa.Table, codebook: dict[str, Codebook], path: Path) -> None:
     frame, books = _frame(table, codebook, ".sav")
     _written(
-        "write_sav",
+        "sav",
         frame,
+        books,
         path,
-        column_labels=[books[name].label or None for name in frame.columns],
         variable_value_labels=_labels(frame, books),
         missing_ranges={name: _ranges(book) for name, book in books.items() if book.missing},
         variable_measure={name: book.measure for name, book in books.items() if book.measure},
-        variable_format={name: book.format for name, book in books.items() if _keeps_format(book, frame[name], "sav")},
         compress=path.suffix.lower() == ".zsav",
     )
 
@@ -153,25 +154,23 @@ def _write_dta(table: pa.Table, codebook: dict[str, Codebook], path: Path) -> No
         if any(not isinstance(code, int) for code in found):
             raise ModelError(f"column {name!r}: Stata has value labels of whole numbers only; write .sav")
     _written(
-        "write_dta",
+        "dta",
         frame,
+        books,
         path,
-        column_labels=[(books[name].label or None) and books[name].label[:80] for name in frame.columns],
         variable_value_labels=labels,
         missing_user_values={name: letters for name, letters in tags.items() if letters},
-        variable_format={name: book.format for name, book in books.items() if _keeps_format(book, frame[name], "dta")},
     )
 
 
 def _write_xport(table: pa.Table, codebook: dict[str, Codebook], path: Path) -> None:
     frame, books = _frame(table, codebook, ".xpt")
     _written(
-        "write_xport",
+        "xpt",
         frame,
+        books,
         path,
-        column_labels=[(books[name].label or None) and books[name].label[:40] for name in frame.columns],
         file_format_version=8,
-        variable_format={name: book.format for name, book in books.items() if _keeps_format(book, frame[name], "xpt")},
     )
 
 
@@ -186,7 +185,11 @@ _WRITERS: dict[str, Callable[[pa.Table, dict[str, Codebook], Path], None]] = {
 }
 
 
-def _written(function: str, frame: pd.DataFrame, path: Path, **options: Any) -> None:
+def _written(kind: str, frame: pd.DataFrame, books: dict[str, Codebook], path: Path, **options: Any) -> None:
+    function, longest = _FUNCTIONS[kind]
+    options["column_labels"] = [books[name].label[:longest] or None for name in frame.columns]
+    formats = {name: book.format for name, book in books.items() if _keeps_format(book, frame[name], kind)}
+    options["variable_format"] = formats
     try:
         import pyreadstat
     except ImportError:

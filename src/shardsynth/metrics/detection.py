@@ -6,6 +6,7 @@ synthetic rows away if the AUC falls when their values are shuffled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,19 +92,31 @@ def two_samples(
         model = Booster("classes", features.categorical, seed).fit(x[fold != half], y[fold != half])
         scores[fold == half] = model.predict_proba(x[fold == half])[:, 1]
         if giveaways:
-            drops += _drops(model, x[fold == half], y[fold == half], generator) / 2
+            columns = most_telling(model.gains) if x.shape[1] > MOST_SHUFFLED else None
+            drops += auc_drops(model, x[fold == half], y[fold == half], generator, columns=columns) / 2
     area, low, high = auc(scores[y == 1], scores[y == 0])
     figures: dict[str, Any] = {"auc": area, "low": low, "high": high, "rows": rows, "reference": 0.5}
     if giveaways:
-        order = np.argsort(-drops, kind="stable")[:MOST_GIVEAWAYS]
-        figures["giveaways"] = [
-            {"column": features.names[k], "drop": float(drops[k])} for k in order.tolist() if drops[k] > 0.001
-        ]
+        figures["giveaways"] = giveaways_of(features.names, drops)
     return figures
 
 
-def _drops(model: Any, x: Floats, y: npt.NDArray[np.int64], generator: np.random.Generator) -> Floats:
-    """float64[d]: how much AUC is lost when one column is shuffled."""
+def giveaways_of(names: Sequence[str], drops: Floats) -> list[dict[str, Any]]:
+    """The columns that matter, at most ``MOST_GIVEAWAYS``: ``column``, and ``drop``, the AUC lost by shuffling it."""
+    order = np.argsort(-drops, kind="stable")[:MOST_GIVEAWAYS]
+    return [{"column": names[k], "drop": float(drops[k])} for k in order.tolist() if drops[k] > 0.001]
+
+
+def auc_drops(
+    model: Booster,
+    x: Floats,
+    y: npt.NDArray[np.int64],
+    generator: np.random.Generator,
+    *,
+    repeats: int = 1,
+    columns: Sequence[int] | None = None,
+) -> Floats:
+    """float64[d]: how much AUC a classifier loses when one column is shuffled; see ``shuffle_losses``."""
     chosen = generator.permutation(len(y))[:_SHUFFLED]
     x, y = x[chosen], y[chosen]
     return shuffle_losses(
@@ -111,5 +124,6 @@ def _drops(model: Any, x: Floats, y: npt.NDArray[np.int64], generator: np.random
         lambda scores: auc(scores[y == 1], scores[y == 0])[0],
         x,
         generator,
-        columns=most_telling(model.gains) if x.shape[1] > MOST_SHUFFLED else None,
+        repeats,
+        columns,
     )

@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shardsynth.metrics.features import Booster, most_telling, shuffle_losses
+from shardsynth.metrics.detection import auc_drops, giveaways_of
+from shardsynth.metrics.features import Booster, most_telling
 from shardsynth.metrics.intervals import auc
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-#: Subjects of each side, at most; folds; subjects in which columns are shuffled.
-MOST_SUBJECTS, _FOLDS, _SHUFFLED = 10_000, 5, 1_000
-#: Columns that are listed, at most.
-_GIVEAWAYS = 10
+#: Subjects of each side, at most; folds.
+MOST_SUBJECTS, _FOLDS = 10_000, 5
 
 
 @dataclass(frozen=True)
@@ -127,26 +126,10 @@ def _told_apart(real: SubjectTable, other: SubjectTable, seed: int, *, giveaways
         booster = Booster("classes", real.categorical, seed).fit(x[~own], y[~own])
         scores[own] = booster.predict_proba(x[own])[:, 1]
         if giveaways and number == 0:
-            drops = _drops(booster, x[own], y[own], random)
+            columns = most_telling(booster.gains)
+            drops = auc_drops(booster, x[own], y[own], random, repeats=3, columns=columns)
     area, low, high = auc(scores[y == 1], scores[y == 0])
     figures: dict[str, Any] = {"auc": area, "low": low, "high": high, "subjects": n, "reference": 0.5}
     if giveaways:
-        order = np.argsort(-drops, kind="stable")[:_GIVEAWAYS]
-        figures["giveaways"] = [
-            {"column": real.names[k], "drop": float(drops[k])} for k in order.tolist() if drops[k] > 0.001
-        ]
+        figures["giveaways"] = giveaways_of(real.names, drops)
     return figures
-
-
-def _drops(booster: Booster, x: Floats, y: Integers, random: np.random.Generator) -> Floats:
-    """float64[d]: how much AUC is lost when one column is shuffled."""
-    chosen = random.permutation(len(y))[:_SHUFFLED]
-    x, y = x[chosen], y[chosen]
-    return shuffle_losses(
-        lambda matrix: np.asarray(booster.predict_proba(matrix)[:, 1], np.float64),
-        lambda scores: auc(scores[y == 1], scores[y == 0])[0],
-        x,
-        random,
-        repeats=3,
-        columns=most_telling(booster.gains),
-    )
