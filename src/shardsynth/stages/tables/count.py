@@ -9,7 +9,6 @@ from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.persons import no_persons
 from shardsynth.stages.tables.views import Tables, View
-from shardsynth.standalone import signals
 from shardsynth.summaries.counts import Counts
 from shardsynth.summaries.ranges import ScoreRanges
 
@@ -34,19 +33,15 @@ def _empty(view: View, name: str) -> Counts:
 def count(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:
     """Count some buckets in every view."""
     tables = Tables.of(artifacts)
-    parts = [(view, name, _empty(view, name)) for view in tables.views for name in _names(view)]
-    rows = 0
-    for number in range(*task.parts):
-        bucket = tables.bucket(number)
-        for view, name, part in parts:
-            signals.check(rows)
-            for batch, first, held_out, persons in bucket.batches(view):
-                part.update(batch, first, held_out if name == "holdout" else ~held_out, persons)
-                rows += len(batch) if name == "train" and view.kind == "outer" else 0
-        progress(rows)
-    for view, name, part in parts:
-        part.save(attempt.output(view.run.count_part(task.index, name)))
-    return attempt.commit(rows=rows)
+    parts = {view: {name: _empty(view, name) for name in _names(view)} for view in tables.views}
+    buckets = range(*task.parts)
+    for view, batch, first, held_out, persons in tables.batches(buckets, progress):
+        for name, part in parts[view].items():
+            part.update(batch, first, held_out if name == "holdout" else ~held_out, persons)
+    for view, own in parts.items():
+        for name, part in own.items():
+            part.save(attempt.output(view.run.count_part(task.index, name)))
+    return attempt.commit(rows=tables.rows(buckets))
 
 
 def count_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) -> dict[str, Any]:

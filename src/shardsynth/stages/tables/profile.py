@@ -18,7 +18,6 @@ from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.persons import profile_persons
 from shardsynth.stages.tables.views import Tables, View
-from shardsynth.standalone import signals
 from shardsynth.standalone.files import read_json
 from shardsynth.summaries.profile import Profile, ProfileOptions
 
@@ -27,19 +26,15 @@ def profile(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progre
     """Profile the training and the holdout rows of some buckets, in every view."""
     _check_metadata(artifacts)
     tables = Tables.of(artifacts)
-    parts = [(view, name, _empty(view, name)) for view in tables.views for name in ("train", "holdout")]
-    rows = 0
-    for number in range(*task.parts):
-        bucket = tables.bucket(number)
-        for view, name, part in parts:
-            signals.check(rows)
-            for batch, first, held_out, _ in bucket.batches(view):
-                part.update(batch, first, held_out if name == "holdout" else ~held_out)
-                rows += len(batch) if name == "train" and view.kind == "outer" else 0
-        progress(rows)
-    for view, name, part in parts:
-        part.save(attempt.output(view.run.profile_part(task.index, name)))
-    return attempt.commit(rows=rows)
+    parts = {view: {name: _empty(view, name) for name in ("train", "holdout")} for view in tables.views}
+    buckets = range(*task.parts)
+    for view, batch, first, held_out, _ in tables.batches(buckets, progress):
+        for name, part in parts[view].items():
+            part.update(batch, first, held_out if name == "holdout" else ~held_out)
+    for view, own in parts.items():
+        for name, part in own.items():
+            part.save(attempt.output(view.run.profile_part(task.index, name)))
+    return attempt.commit(rows=tables.rows(buckets))
 
 
 def _check_metadata(artifacts: Artifacts) -> None:

@@ -86,9 +86,17 @@ def score(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
 def sampled_tables(artifacts: Artifacts, model: str) -> Tables:
     """The tables of a run, their outer views with the numbers of rows that a model has made."""
     tables = Tables.of(artifacts)
-    records = [artifacts.run.last_record("sample", each.index) for each in artifacts.plan.model_tasks("sample", model)]
+
+    def load() -> Counter[str]:
+        rows: Counter[str] = Counter()
+        for each in artifacts.plan.model_tasks("sample", model):
+            made = (artifacts.run.last_record("sample", each.index) or {"tables": {}})["tables"]
+            rows.update({name: sum(part["rows"] for part in parts) for name, parts in made.items()})
+        return rows
+
+    rows = artifacts.cached(f"sampled rows {model}", load)  # 10^4 records are read once, not per task
     for name, view in tables.outer.items():
-        with_rows(view, sum(part["rows"] for record in records if record for part in record["tables"][name]))
+        with_rows(view, rows[name])
     return tables
 
 

@@ -20,8 +20,9 @@ from shardsynth.data.relations import SUBJECT, TableTree
 from shardsynth.planning.plan import Plan
 from shardsynth.planning.tables import metadata_of, schemas_of
 from shardsynth.run.artifacts import Artifacts
-from shardsynth.run.rundir import RunDir
+from shardsynth.run.rundir import Progress, RunDir
 from shardsynth.stages.tables.gather import layout_file, load_bucket
+from shardsynth.standalone import signals
 from shardsynth.standalone.files import read_json
 from shardsynth.summaries.persons import Hashes, hash_persons
 from shardsynth.summaries.rows import holdout_mask
@@ -85,7 +86,7 @@ class View(Artifacts):
             job,
             (),
             schema.append(pa.field(SUBJECT, pa.int64())),
-            _synthetic_rows(base, table) if kind == "outer" else 0,
+            0,  # `with_rows` says how many a model has made
             base.plan.chunk_rows,
             base.plan.tasks,
         )
@@ -100,15 +101,6 @@ class View(Artifacts):
     def first_row(self, bucket: int) -> int:
         """Number of the first row of a bucket."""
         return sum(self.counts_of_buckets[:bucket])
-
-
-def _synthetic_rows(base: Artifacts, table: str) -> int:
-    """Rows of a table that were sampled so far, of one model."""
-    for model in base.plan.job.models:
-        records = [base.run.last_record("sample", task.index) for task in base.plan.model_tasks("sample", model)]
-        if all(records):
-            return sum(part["rows"] for record in records if record for part in record["tables"][table])
-    return 0
 
 
 @dataclass(frozen=True)
@@ -160,6 +152,22 @@ class Tables:
         """The rows of one bucket."""
         rows, subjects = load_bucket(self.base, number)
         return Bucket(self, number, rows, subjects, inner_tables(self.tree, self.layouts, rows))
+
+    def rows(self, buckets: range) -> int:
+        """Rows of the tables in files, in some buckets."""
+        return sum(sum(view.counts_of_buckets[buckets.start : buckets.stop]) for view in self.outer.values())
+
+    def batches(
+        self, buckets: range, progress: Progress
+    ) -> Iterator[tuple[View, pa.RecordBatch, int, NDArray[np.bool_], Hashes]]:
+        """The rows of some buckets: each view, and what ``Bucket.batches`` gives of it; tells the rows so far."""
+        for number in buckets:
+            bucket = self.bucket(number)
+            for view in self.views:
+                signals.check(self.rows(range(buckets.start, number)))
+                for batch, first, held_out, persons in bucket.batches(view):
+                    yield view, batch, first, held_out, persons
+            progress(self.rows(range(buckets.start, number + 1)))
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,12 @@ from shardsynth.data.layout import (
     to_numbers,
 )
 from shardsynth.data.relations import Table, TableTree
-from shardsynth.errors import ModelError
 from shardsynth.models.autoregressive.network import Network
 from shardsynth.models.autoregressive.parameters import AutoregressiveParameters
 from shardsynth.models.autoregressive.sampler import places as uniforms
 from shardsynth.models.autoregressive.subjects.network import SubjectsNetwork, TableShape
 from shardsynth.models.autoregressive.subjects.sampler import BLOCK, DrawnRows, SubjectsSampler, Tie
-from shardsynth.models.columns.card import Card, Count, GeneratorCard, Name, Share, read_model_json
+from shardsynth.models.columns.card import Card, Count, GeneratorCard, Name, Share
 from shardsynth.models.columns.checks import Array
 from shardsynth.models.columns.files import read_files, write_files
 from shardsynth.models.training.torch_threads import torch_threads
@@ -430,14 +429,6 @@ def shapes_of(tree: TableTree, parts: Mapping[str, AutoregressiveParameters]) ->
             table.owner,
         )
     return shapes
-
-
-def is_of_tables(folder: Path) -> bool:
-    """Whether a folder has a model of several tables; False where there is none at all."""
-    try:
-        return bool(read_model_json(folder / "model.json").get("family") == FAMILY)
-    except (OSError, ModelError):
-        return False
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
