@@ -22,6 +22,7 @@ from shardsynth.commands.proposals import (
 from shardsynth.commands.written_columns import sentinel_lines, written_lines
 from shardsynth.data.column_names import said_by
 from shardsynth.data.column_roles import Finding
+from shardsynth.data.columns import COMMON_ROWS
 from shardsynth.data.detection import detect_with_findings
 from shardsynth.data.metadata import TABLE, public
 from shardsynth.data.metadata import columns as columns_of
@@ -139,7 +140,7 @@ def _written_job(
     for name, share in _mostly_rare(metadata, profile, persons).items():
         counted = "rows" if persons is None else "persons"
         yield (
-            f"column {name!r}: {share:.0%} of its rows have values of fewer than {_COMMON} {counted}: these do not "
+            f"column {name!r}: {share:.0%} of its rows have values of fewer than {COMMON_ROWS} {counted}: these do not "
             "come out; write it in fewer categories, as a number or as full dates"
         )
     for relation in proposals.relations:
@@ -161,8 +162,8 @@ _PERSON = "taken as the person (`person:`), so that rare values, extremes, holdo
 _SELDOM = 1.5
 #: Persons from which a table of several rows each can be learned.
 _FEW = 10
-#: Rows, or persons, that a value needs by default; share of rows with rarer ones from which `init` says so.
-_COMMON, _MOSTLY = 5, 0.5
+#: Share of rows with rare values from which `init` says so.
+_MOSTLY = 0.5
 #: Most phrases of one line.
 _MOST_LISTED = 12
 _HEADER = """\
@@ -175,8 +176,8 @@ _HEADER = """\
 def _of_few_persons(persons: int, training: int) -> str:
     """What the terminal says of a table of few persons, of whom some are not in the holdout."""
     said = f"only {persons} persons, {training} of them to learn from (the others are the holdout): a value that fewer "
-    said += f"than {_COMMON} have is not learned, "
-    if training >= _COMMON:
+    said += f"than {COMMON_ROWS} have is not learned, "
+    if training >= COMMON_ROWS:
         return said + "so most columns cannot be"
     return said + (
         "so nothing can be, and `shardsynth run` will refuse this table; it needs more persons, or, if each row is a "
@@ -197,7 +198,7 @@ def _mostly_rare(metadata: dict[str, Any], profile: Profile, persons: Hashes | N
         weight = np.bincount(codes, minlength=size)
         if persons is not None:
             weight = distinct_in(codes, persons[present], size)
-        share = float((weight < _COMMON)[codes].mean()) if len(codes) else 0.0
+        share = float((weight < COMMON_ROWS)[codes].mean()) if len(codes) else 0.0
         if share > _MOSTLY:
             found[column.name] = share
     return found

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from shardsynth.data.column_looks import form_of
+from shardsynth.data.columns import COMMON_ROWS
 from shardsynth.data.detection import written_values
 from shardsynth.data.empty_gaps import empty_gaps
 from shardsynth.data.layouts import LAYOUT, DateLayout, layout_from
@@ -22,8 +24,6 @@ from shardsynth.summaries.profile import Profile
 _MOST_SHOWN = 4
 #: What Arrow writes for a time that no calendar has.
 _BEYOND = "value out of range"
-#: Rows of a value that is not one person's.
-_COMMON = 5
 
 
 def written_lines(metadata: dict[str, Any], profile: Profile, schema: pa.Schema) -> Iterator[str]:
@@ -80,8 +80,13 @@ def sentinel_lines(metadata: dict[str, Any], profile: Profile, schema: pa.Schema
         far = _beyond_gaps(numbers, rows)
         if far.any():
             share = rows[far].sum() / rows.sum()
-            texts = to_arrow(np.asarray(values)[far], profile[name].type).cast(pa.string()).to_pylist()
-            kinds = list(dict.fromkeys("infinity" if _BEYOND in text else shown(text) for text in texts))[:_MOST_SHOWN]
+            apart = to_arrow(np.asarray(values)[far], profile[name].type)
+            if kind == "temporal":  # Arrow has words for times that Python has not
+                apart = apart.cast(pa.string())
+            texts = [str(value) for value in apart.to_pylist()]
+            kinds = list(dict.fromkeys("infinity" if _BEYOND in text else form_of(text) for text in texts))[
+                :_MOST_SHOWN
+            ]
             yield (
                 f"column {name!r}: {share:.1%} of its values, {len(texts)} like {', '.join(map(repr, kinds))}, lie far "
                 "from all others: kept as values of their own; if they mean missing, write them as missing"
@@ -90,7 +95,7 @@ def sentinel_lines(metadata: dict[str, Any], profile: Profile, schema: pa.Schema
 
 def _beyond_gaps(values: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Values that an empty gap parts from most of the rows."""
-    apart = np.cumsum(empty_gaps(values, values, rows, rows >= _COMMON))
+    apart = np.cumsum(empty_gaps(values, values, rows, rows >= COMMON_ROWS))
     if not len(apart) or apart[-1] == 0:
         return np.zeros(len(values), np.bool_)
     return np.asarray(apart != np.bincount(apart, weights=rows).argmax(), np.bool_)
@@ -125,11 +130,6 @@ def _odd_dates(layout: DateLayout) -> str:
 def _specials(texts: list[str]) -> list[str]:
     if not texts:
         return []
-    kinds = list(dict.fromkeys(shown(text) for text in texts))
+    kinds = list(dict.fromkeys(form_of(text) for text in texts))
     more = " and others" if len(kinds) > _MOST_SHOWN else ""
     return [f"{len(texts)} values like {', '.join(map(repr, kinds[:_MOST_SHOWN]))}{more} apart from the others"]
-
-
-def shown(text: str) -> str:
-    """The form of a text: every digit as 9, every word as ``a``."""
-    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d", "9", text))[:20]

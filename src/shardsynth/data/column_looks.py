@@ -83,10 +83,15 @@ class ColumnLook:
         for text, count in self.texts.items():
             plain = re.fullmatch(r"[+-]?\d+(\.\d*)?", text) if not of_all else _NUMBER.fullmatch(text)
             if plain is None:
-                rows[re.sub(r"[^\W\d_]+", "a", re.sub(r"\d", "9", text))[:20]] += count
+                rows[form_of(text)] += count
         total = sum(self.texts.values())
         shown = [f"{count / total:.0%} like {form!r}" for form, count in rows.most_common(_MOST_KINDS)]
         return f", {', '.join(shown)}" if shown else ""
+
+
+def form_of(text: str) -> str:
+    """The form of a text, which may be shown: every digit as 9, every word as ``a``."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d", "9", text))[:20]
 
 
 def look_lines(looks: list[ColumnLook]) -> Iterator[str]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.column_names import Said, said_by, words_of
-from shardsynth.data.columns import role_of_sdtype
+from shardsynth.data.columns import COMMON_ROWS, role_of_sdtype
 from shardsynth.data.personal import is_free_text
 from shardsynth.data.personal_content import numbers_of_persons, personal_kind
 from shardsynth.data.values import kind_of
@@ -25,9 +25,7 @@ from shardsynth.data.values import kind_of
 if TYPE_CHECKING:
     from shardsynth.data.tallies import TableTallies
 
-#: Rows of a value that is not one person's: ``rare.min_count``.
-_COMMON = 5
-#: A list of at most so many values, each on ``_COMMON`` rows on average, is a short list, whatever its name.
+#: A list of at most so many values, each on ``COMMON_ROWS`` rows on average, is a short list, whatever its name.
 _SHORT = 9
 #: A list of codes has at most so many values, each on at least ``_CODE_ROWS`` rows on average.
 _LISTED, _CODE_ROWS = 1_000, 10
@@ -61,7 +59,7 @@ class Counted:
         sdtype: SDV's guess.
         distinct: Distinct values, of all rows or (where these were too many to count) of the sample.
         rows: Rows with a value, of the same rows.
-        common: Share of these rows whose value stands on at least ``_COMMON`` rows.
+        common: Share of these rows whose value stands on at least ``COMMON_ROWS`` rows.
         sample: Values of the sample, without nulls.
         said: What its name says.
     """
@@ -94,7 +92,7 @@ class Counted:
     @property
     def is_short_list(self) -> bool:
         """Whether it is a list of a few values that many rows share."""
-        return self.distinct <= _SHORT and self.mean >= _COMMON
+        return self.distinct <= _SHORT and self.mean >= COMMON_ROWS
 
     @property
     def is_code_list(self) -> bool:
@@ -154,7 +152,7 @@ def _counted(field: pa.Field, sdtype: str, sample: pa.Table, profile: TableTalli
     counts = tally.value_counts()
     numbers = counts[1] if counts is not None else present.combine_chunks().value_counts().field("counts").to_numpy()
     rows = int(numbers.sum())
-    common = float(numbers[numbers >= _COMMON].sum()) / max(rows, 1)
+    common = float(numbers[numbers >= COMMON_ROWS].sum()) / max(rows, 1)
     return Counted(field.name, field.type, sdtype, len(numbers), rows, common, present, said_by(field.name))
 
 
@@ -168,7 +166,7 @@ def _finding(column: Counted) -> Finding | None:
     if person is not None:
         return person
     if column.sdtype in _PLACES and column.is_text | (kind_of(column.type) == "integer"):
-        if column.is_short_list or (column.mean >= _COMMON and column.common >= 0.5):
+        if column.is_short_list or (column.mean >= COMMON_ROWS and column.common >= 0.5):
             return Finding("categorical", _list_of(column, "places"))
         return None
     if column.sdtype == "id" or (
@@ -183,8 +181,8 @@ def _finding(column: Counted) -> Finding | None:
             return Finding("unknown", "long or wordy text that hardly repeats: made up, never learned", person=True)
         return Finding(
             "id",
-            f"{column.distinct:,} values on {column.rows:,} rows, nearly all on fewer than {_COMMON}: none could be "
-            "learned, so they are made from the row number",
+            f"{column.distinct:,} values on {column.rows:,} rows, nearly all on fewer than {COMMON_ROWS}: none could "
+            "be learned, so they are made from the row number",
         )
     return None
 
@@ -228,11 +226,11 @@ def _is_count(column: Counted) -> bool:
         return False  # numbers of a few persons are still theirs
     if column.distinct <= 2 or (column.is_short_list and column.sdtype != "id"):
         return True
-    if column.said.number == "visit" and column.mean >= _COMMON:
+    if column.said.number == "visit" and column.mean >= COMMON_ROWS:
         return True
     if column.is_text:
         return _wordy(column)
-    return column.mean >= _COMMON and bool(pc.min(column.sample).as_py() <= 0)
+    return column.mean >= COMMON_ROWS and bool(pc.min(column.sample).as_py() <= 0)
 
 
 def _numbered(column: Counted) -> bool:

@@ -15,6 +15,9 @@ import pyarrow as pa
 #: ``id``: made from the row number. ``pii``: made by Faker, never learned. ``empty``: all missing.
 ROLES = ("category", "number", "datetime", "id", "pii", "empty")
 
+#: Rows of a value that is not one person's: what ``rare.min_count`` is by default.
+COMMON_ROWS = 5
+
 _ROLE_OF_SDTYPE = {
     "numerical": "number",
     "datetime": "datetime",

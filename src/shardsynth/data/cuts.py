@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shardsynth.data.columns import COMMON_ROWS
 from shardsynth.data.empty_gaps import empty_gaps
 
 Floats = npt.NDArray[np.float64]
@@ -17,8 +18,6 @@ Integers = npt.NDArray[np.int64]
 BINS = 1024
 #: Most coarse codes of the values of one column; the code of missing is not counted among them.
 COARSE = 31
-#: Rows of a value that is not one person's.
-_COMMON = 5
 #: Most fine codes that get a coarse code of their own when there are more fine codes than coarse ones.
 _COARSE_ATOMS = 10
 
@@ -55,7 +54,7 @@ def cuts_of(
     targets = np.arange(1, BINS, dtype=np.float64) * (total / BINS)
     quantiles = values[np.minimum(np.searchsorted(below, targets), len(values) - 1)]
     inside = quantiles[(quantiles > low) & (quantiles < high)]
-    apart = empty_gaps(values, values, counts, counts >= _COMMON)
+    apart = empty_gaps(values, values, counts, counts >= COMMON_ROWS)
     beside = values[apart | np.append(apart[1:], False)]  # so no bin reaches into a gap
     return np.unique(np.concatenate([inside, _with_next(np.concatenate([atoms, ends, beside]))]))
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from shardsynth.data import column_roles, frames
 from shardsynth.data.codebook import Codebook, sdtype_of_labels
 from shardsynth.data.column_roles import Finding
-from shardsynth.data.columns import role_of_sdtype
+from shardsynth.data.columns import COMMON_ROWS, role_of_sdtype
 from shardsynth.data.grid import precision_of
 from shardsynth.data.layouts import LAYOUT, width_of
 from shardsynth.data.learn_layout import (
@@ -40,8 +40,6 @@ _LISTED_CATEGORIES = 499
 #: SDV calls a column of integers with at most this many distinct values ``ordinal``.
 _ORDINAL_VALUES = 10
 _DETECTED_ROWS = 10_000
-#: Rows of a value that is not one person's.
-_COMMON = 5
 _FLOAT_DIGITS = 15
 #: SDV's validation refuses dates outside of these, which nanoseconds cannot hold.
 _STAMPS = np.array(["1678-01-01", "2262-01-01"], dtype="datetime64[s]")
@@ -296,7 +294,9 @@ def _corrected(options: dict[str, Any], sample: pa.ChunkedArray, tally: Tally, t
         if levels and few:
             counted = tally.value_counts()
             counts = {} if counted is None else dict(zip(plain_values(tally), counted[1].tolist()))
-            shown = tuple(level for level in levels if counts.get(level, _COMMON) >= _COMMON)  # none of a few rows
+            shown = tuple(
+                level for level in levels if counts.get(level, COMMON_ROWS) >= COMMON_ROWS
+            )  # none of a few rows
             corrected[LAYOUT] = Levels(shown).text
     elif "pii" in options:
         corrected["pii"] = options["pii"]

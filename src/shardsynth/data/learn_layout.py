@@ -14,14 +14,13 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from shardsynth.data.columns import COMMON_ROWS
 from shardsynth.data.layouts import _ISO_FORMS, ISO, DateLayout, layout_from, zone_of
 from shardsynth.data.number_layout import MOST_DIGITS, SIGNS, NumberLayout
 
 Integers = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.object_]
 
-#: Rows of a text that is no date or number, from which on it is kept.
-_COMMON = 5
 #: Least share of the rows that are dates, or numbers, in a column of them.
 _MOSTLY = 0.9
 _MOST_SPECIALS = 20
@@ -196,15 +195,15 @@ def _with_rest(layout: DateLayout, form: str, rest: Counted) -> tuple[DateLayout
     """The layout with the formats of less precise dates that the rest follows, and the rows of the rest that it has."""
     day = next((part for part in ("%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y") if form == part), None)
     if day is None:
-        return layout, int(rest.rows[rest.rows >= _COMMON].sum())
+        return layout, int(rest.rows[rest.rows >= COMMON_ROWS].sum())
     month = re.sub(r"%d[-/.]|[-/.]%d", "", day)
     trial = DateLayout(day, "ms", partial=("%Y", month))
     used = [part for part in trial.partial if DateLayout(day, "ms", partial=(part,)).read(rest.texts)[1].any()]
     if not used:
-        return layout, int(rest.rows[rest.rows >= _COMMON].sum())
+        return layout, int(rest.rows[rest.rows >= COMMON_ROWS].sum())
     layout = replace(layout, unit="ms", partial=tuple(used))
     good = layout.read(rest.texts)[1]
-    return layout, int(rest.rows[good | (rest.rows >= _COMMON)].sum())
+    return layout, int(rest.rows[good | (rest.rows >= COMMON_ROWS)].sum())
 
 
 def _partial_layout(given: DateLayout, counted: Counted) -> DateLayout | None:
@@ -229,7 +228,7 @@ def _with_words(layout: DateLayout, rest: Counted, whole: bool) -> DateLayout:
     """The layout with places for common texts that are no dates: days before the first one."""
     good = layout.read(rest.texts)[1]
     words = [(str(t), int(n)) for t, n in zip(rest.texts[~good].tolist(), rest.rows[~good].tolist())]
-    common = sorted((text for text, rows in words if rows >= _COMMON))[:_MOST_SPECIALS]
+    common = sorted((text for text, rows in words if rows >= COMMON_ROWS))[:_MOST_SPECIALS]
     day = 86_400 * 1_000_000_000 // layout.nanoseconds
     first = layout._count("1800-01-01")
     specials = tuple((text, first - (k + 1) * day) for k, text in enumerate(common))
@@ -278,7 +277,7 @@ def _zones(layout: DateLayout, counted: Counted) -> tuple[tuple[str, tuple[int, 
     for offset, count in zip(offsets, counted.rows.tolist()):
         if offset is not None:
             rows[offset] += count
-    common = sorted(offset for offset, count in rows.items() if count >= _COMMON) or sorted(rows)[:1]
+    common = sorted(offset for offset, count in rows.items() if count >= COMMON_ROWS) or sorted(rows)[:1]
     if len(common) == 1:
         return () if common == ["+0000"] else ((common[0], ()),)
     counts = layout.read(counted.texts)[0].astype(f"datetime64[{layout.unit}]")
@@ -288,7 +287,7 @@ def _zones(layout: DateLayout, counted: Counted) -> tuple[tuple[str, tuple[int, 
         if offset in common:
             table[common.index(offset), month] += count
     overall = table.sum(axis=1, keepdims=True)
-    table = np.where(table.sum(axis=0) >= 2 * _COMMON, table, overall)
+    table = np.where(table.sum(axis=0) >= 2 * COMMON_ROWS, table, overall)
     shares = np.rint(1_000 * table / table.sum(axis=0)).astype(np.int64)
     return tuple((offset, tuple(row)) for offset, row in zip(common, shares.tolist()))
 
@@ -308,7 +307,7 @@ def integer_date_form(values: Integers, rows: Integers) -> str | None:
         if not DateLayout(form).read(texts)[1].all():
             continue
         outside = values[~inside]
-        if all(rows[~inside] >= _COMMON) and all(str(abs(v)).strip("9") in ("", "0") for v in outside.tolist()):
+        if all(rows[~inside] >= COMMON_ROWS) and all(str(abs(v)).strip("9") in ("", "0") for v in outside.tolist()):
             return form
     return None
 
@@ -342,7 +341,7 @@ def learn_number_layout(counted: Counted, *, certain: bool = False) -> NumberLay
     if layout.digits > MOST_DIGITS:
         return None
     layout = _with_least(layout, texts)
-    rare = counted.rows[counted.rows < _COMMON].sum() / total
+    rare = counted.rows[counted.rows < COMMON_ROWS].sum() / total
     odd = bool(layout.thousands or layout.after or layout.before or layout.decimal != ".") or special.any()
     written = np.mean([a == b for a, b in zip(layout.write(np.array([layout.number(t) for t in texts])), texts)])
     code = any(re.match(r"[+-]?0\d", text) for text in texts)
@@ -392,7 +391,7 @@ def _with_specials(
     for text, rows, match, value in zip(counted.texts.tolist(), counted.rows.tolist(), beyond, values):
         if value is not None and match is None:
             continue
-        if rows < _COMMON:
+        if rows < COMMON_ROWS:
             left_out += 1
         elif value is not None and match is not None:
             specials.append((str(text), round(value + SIGNS[match[1]] * step, layout.digits + 1)))

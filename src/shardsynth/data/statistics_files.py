@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from shardsynth.data.codebook import Codebook
+from shardsynth.data.columns import COMMON_ROWS
 from shardsynth.errors import InputError, ShardError
 
 #: Ending -> function of pyreadstat.
@@ -29,8 +30,6 @@ READERS = {
     ".xpt": "read_xport",
 }
 _BATCH_CELLS = 1 << 20
-#: Rows of a code that is not one person's.
-_COMMON = 5
 _MOST_LABELS = 10_000
 #: Seconds from 14 October 1582, days from 1960, to 1970.
 _SPSS_SECONDS, _DAYS_1960 = 12_219_379_200, 3_653
@@ -155,7 +154,7 @@ class StatisticsFile:
         for name in self._names:
             seen, labels = self._seen[name], self._labels(name)
             kept = {_code(code): text for code, text in labels.items()}
-            rare = [code for code in kept if 0 < seen.codes[code] < _COMMON]
+            rare = [code for code in kept if 0 < seen.codes[code] < COMMON_ROWS]
             self.left_out += len(rare)
             measure = str((getattr(self._meta, "variable_measure", {}) or {}).get(name) or "")
             codebook = Codebook(

@@ -115,15 +115,20 @@ def write_report(folder: Path, report: ReportData) -> Path:
     return page
 
 
-def render(report: ReportData) -> str:
-    """The page as HTML text. The same data give the same text."""
-    environment = jinja2.Environment(
+def templates() -> jinja2.Environment:
+    """The templates of the pages; all text that they take is escaped, and what they lack is an error."""
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+
+
+def render(report: ReportData) -> str:
+    """The page as HTML text. The same data give the same text."""
+    environment = templates()
     environment.filters.update(shown=shown, seconds=seconds, floor=floor, loss=_loss)
     script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
     # Markup (not escaped) are only our own two files, and JSON without <, > and &. All other text is escaped.

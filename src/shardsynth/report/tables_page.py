@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from shardsynth.report.page import templates
 from shardsynth.standalone.files import write_atomic
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -56,13 +53,7 @@ class TablesPage:
 
 def write_tables_page(folder: Path, page: TablesPage) -> Path:
     """Write ``index.html``; returns its path. The same data give the same text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates()
     path = folder / "index.html"
     environment.filters["figure"] = _figure
     write_atomic(path, environment.get_template("tables.html.j2").render(page=page))
