@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -77,8 +78,7 @@ class ClassRows:
         known = rows.known if rows.known is not None else {c: codes for c, codes in rows.codes.items() if c}
         if not known:
             return weights
-        prior = self._sampler.weights(self._sampler.begin(1), 0, calibrated=True)[:, 0]
-        common = [code for code in prior.argsort(descending=True).tolist() if not self._group[code]]
+        prior, common = self._prior
         asked = [*self._codes, *common[:_COMMON]]
         logs = torch.stack([self._log_probability(known, code, weights.shape[1]) for code in asked])
         share = torch.exp(logs - logs.amax(0)).clamp_(min=_LEAST) * prior[asked][:, None].clamp(min=_LEAST)
@@ -89,6 +89,12 @@ class ClassRows:
         weighed = rest * (left / rest.sum(0).clamp(min=_LEAST))
         weighed[list(self._codes)] = share[:rare]
         return weighed / weighed.amax(0)
+
+    @cached_property
+    def _prior(self) -> tuple[Tensor, list[int]]:
+        """Weights of the codes of column 0 where nothing is known; those of no rare class, frequent ones first."""
+        prior = self._sampler.weights(self._sampler.begin(1), 0, calibrated=True)[:, 0]
+        return prior, [code for code in prior.argsort(descending=True).tolist() if not self._group[code]]
 
     def _log_probability(self, known: Mapping[int, Tensor], code: int, n: int) -> Tensor:
         """Logarithm of the probability of the known codes where column 0 has a code, float32[n]."""
