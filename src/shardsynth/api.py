@@ -35,6 +35,7 @@ from shardsynth.standalone.files import (
     read_json,
 )
 from shardsynth.standalone.locks import sole_writer
+from shardsynth.standalone.regular import refuse_special
 
 if TYPE_CHECKING:
     from shardsynth.executors.slurm.jobs import Jobs
@@ -265,6 +266,7 @@ class Run:
         path = self.dir.log(stage, index)
         if not path.exists():
             raise RunError(f"{path}: no such log; `shardsynth logs {self.dir.root}` lists them")
+        refuse_special(path)
         with path.open(encoding="utf-8", errors="replace") as lines:
             yield from (line.rstrip("\n") for line in lines)
 

@@ -165,3 +165,18 @@ def test_a_link_to_another_file_is_not_packed(run, tmp_path):
     page.symlink_to(tmp_path / "secret")
     with pytest.raises(RunError, match=r"index.html: damaged"):
         run.pack()
+
+
+def test_a_log_that_is_a_fifo_a_link_or_a_folder_is_moved_aside_and_written_anew(run, tmp_path):
+    """A write to a FIFO would wait for a reader for ever; one to a link would end in another file."""
+    log, other = run.dir.log("report", 0), tmp_path / "other"
+    other.write_text("mine\n")
+    for make in (os.mkfifo, lambda path: path.symlink_to(other), Path.mkdir):
+        for record in run.dir.root.glob("tasks/report/*/*.json"):
+            record.unlink()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        make(log)
+        run.resume()
+        assert log.is_file() and not log.is_symlink()
+    assert other.read_text() == "mine\n"

@@ -102,12 +102,13 @@ def logs(
     """Print a task's log, and its array element's; without a task, list the logs."""
     from shardsynth.api import Run
     from shardsynth.executors.slurm.ledger import Ledger
+    from shardsynth.standalone.regular import read_regular
 
     run = Run(folder)
     if stage is not None and index is not None:
         of_element = Ledger(run.dir).element_logs(stage, index)
         for path in of_element:
-            print(f"--- {path}\n{path.read_text(errors='replace').rstrip()}")
+            print(f"--- {path}\n{read_regular(path).decode(errors='replace').rstrip()}")
         if of_element:
             log = run.dir.log(stage, index)
             if not log.exists():

@@ -20,6 +20,7 @@ from shardsynth.run.committed import Committed, recorded
 from shardsynth.run.integrity import Damage, find_damage
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import missing_tasks
+from shardsynth.standalone.regular import read_regular
 
 #: `status` opens the records of a run that was not submitted, if there are no more tasks.
 MOST_OPENED = 20_000
@@ -213,6 +214,6 @@ def _element_error(ledger: Ledger, element: Element, cause: Cause) -> str:
     """The last error in the log of an element that started no task: a wrong image, a line of the setup."""
     if cause.kind not in ("image", "input", "setup"):
         return ""
-    logs = [path.read_text(errors="replace") for path in ledger.logs_of(element.job, element.number)]
+    logs = [read_regular(path).decode(errors="replace") for path in ledger.logs_of(element.job, element.number)]
     lines = [line for log in logs for line in log.splitlines()]
     return next((line[12:] for line in reversed(lines) if line.startswith("shardsynth: ")), "")

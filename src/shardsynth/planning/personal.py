@@ -135,10 +135,12 @@ def refuse_all_rare(
             of_enough = bool(of_enough_persons(profile, name, values, persons, job.rare.min_count))
         if of_enough:
             continue
+        type_ = profile.sample.schema.field(name).type
+        number = "'numerical' or " if pa.types.is_integer(type_) or pa.types.is_floating(type_) else ""
         raise MetadataError(
             f"column {name!r} is {options['sdtype']!r} in the metadata, and each of its {len(counts[1]):,} values "
             f"is of fewer than {job.rare.min_count} {counted} ({tally.rows:,} rows in all): none may be learned, and "
-            "all would come out missing; call it 'id', or set rare: {as: other}"
+            f"all would come out missing; call it {number}'id', or set rare: {{as: other}}"
         )
 
 

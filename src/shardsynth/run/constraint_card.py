@@ -10,6 +10,7 @@ from shardsynth.errors import ModelError
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.trust import signed_sha256
 from shardsynth.standalone.files import read_json, sha256_of
+from shardsynth.standalone.regular import read_regular
 
 if TYPE_CHECKING:
     from shardsynth.sampling.constraints.table import TableConstraints
@@ -49,7 +50,7 @@ def load_constraints(card: Mapping[str, Any], run: RunDir | None, *, trust: bool
             "sampled where the run is, not elsewhere"
         )
     signed = sha256_of(path) if trust else signed_sha256(run.private, path)
-    return TableConstraints.from_json(card, load_programs(path.read_bytes(), signed))
+    return TableConstraints.from_json(card, load_programs(read_regular(path), signed))
 
 
 def keeps(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from shardsynth.run.integrity import check_done, outputs_of
 from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.files import HashingReader, no_space_is_clear, replacing
 from shardsynth.standalone.locks import sole_writer
+from shardsynth.standalone.regular import refuse_special
 
 MAY_LEAVE = ("models", "samples", "metrics", "report")
 #: Folders in these that only the run itself reads; the ranges tell how many rows were held out.
@@ -53,6 +54,7 @@ def _add_to_archive(archive: tarfile.TarFile, root: Path, recorded: dict[str, An
     path = root / recorded["path"]
     advice = f"not packed: `shardsynth resume {root} --verify` makes it again"
     try:
+        refuse_special(path)
         with path.open("rb") as file:
             member = tarfile.TarInfo(f"{root.name}/{recorded['path']}")
             member.size, member.mtime, member.mode = recorded["size"], int(os.fstat(file.fileno()).st_mtime), 0o644

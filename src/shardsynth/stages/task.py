@@ -24,6 +24,7 @@ from shardsynth.run.rundir import Attempt, Progress, RunDir
 from shardsynth.run.trust import check_classes
 from shardsynth.standalone.access import readable_by_group
 from shardsynth.standalone.files import no_space_is_clear
+from shardsynth.standalone.regular import open_to_append
 
 StageFunction = Callable[[Artifacts, Task, Attempt, Progress], dict[str, Any]]
 
@@ -140,7 +141,11 @@ def _logged(path: Path) -> Any:
     saved = [os.dup(1), os.dup(2)]
     sys.stdout.flush()
     sys.stderr.flush()
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.replace(
+            path.with_suffix(f".{os.getpid()}.moved")
+        )  # a link, a folder, or a FIFO, which would wait for a reader
+    handle = open_to_append(path)
     try:
         os.dup2(handle, 1)
         os.dup2(handle, 2)

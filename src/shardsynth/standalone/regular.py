@@ -28,6 +28,17 @@ def refuse_special(path: Path | str) -> None:
         )
 
 
+def open_to_append(path: Path) -> int:
+    """Handle of a regular file that is opened for appending; it is made if need be, for this user alone.
+
+    Raises:
+        InputError: It is a FIFO, a device or a socket.
+        OSError: It is a folder or a link, or cannot be written.
+    """
+    refuse_special(path)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+
+
 def read_regular(path: Path) -> bytes:
     """Content of a file.
 

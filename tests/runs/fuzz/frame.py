@@ -32,8 +32,8 @@ class Wrong(Exception):
     """A try accepted what is wrong, or gave a wrong result. The message says what."""
 
 
-class Hang(Exception):
-    """A try took too long."""
+class Hang(BaseException):
+    """A try took too long. No ``except Exception`` of the product swallows it."""
 
 
 @dataclass(frozen=True)

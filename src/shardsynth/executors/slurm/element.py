@@ -29,6 +29,7 @@ from shardsynth.standalone import signals
 from shardsynth.standalone.cpus import available_cpus, limit_threads
 from shardsynth.standalone.files import write_json
 from shardsynth.standalone.image import check_inside, check_reads
+from shardsynth.standalone.regular import open_to_append, read_regular
 
 if TYPE_CHECKING:
     from shardsynth.planning.plan import Plan
@@ -162,9 +163,9 @@ def check_progress(root: Path, stage: str, indices: list[int], limit: int) -> No
     saved = max((p.stat().st_mtime_ns for p in (run.private / "checkpoints").rglob("*") if p.is_file()), default=0)
     path = run.private / "slurm" / "starts" / f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '0')}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with os.fdopen(open_to_append(path), "a") as file:
         file.write(f"{done} {saved}\n")
-    starts = path.read_text().splitlines()
+    starts = read_regular(path).decode(errors="replace").splitlines()
     fruitless = 0
     while fruitless < len(starts) and starts[-1 - fruitless] == starts[-1]:
         fruitless += 1

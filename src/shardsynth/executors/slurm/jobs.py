@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import pickle
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ from shardsynth.executors.slurm.pickled import Element, RunElement
 from shardsynth.executors.slurm.ranges import format_ranges
 from shardsynth.run.rundir import RunDir
 from shardsynth.run.schedule import Group
+from shardsynth.standalone.regular import read_regular
 
 #: Between two calls of squeue while a job is waited for.
 _PAUSE_SECONDS = 2.0
@@ -147,8 +149,7 @@ def load_plain(path: Path) -> Any:
     A run directory may be somebody else's: submitit itself would run whatever lies there.
     """
     try:
-        with path.open("rb") as file:
-            return _PlainUnpickler(file).load()
+        return _PlainUnpickler(io.BytesIO(read_regular(path))).load()
     except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, ValueError) as error:
         raise RunError(f"{path}: not opened: {error}") from None
 

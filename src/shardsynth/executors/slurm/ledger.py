@@ -27,7 +27,7 @@ from shardsynth.run.documents import SubmittedLine, checked
 from shardsynth.run.rundir import RunDir
 from shardsynth.standalone.files import create_once
 from shardsynth.standalone.locks import Holder, holder_of, is_gone, remove_lock, this_process
-from shardsynth.standalone.regular import read_regular
+from shardsynth.standalone.regular import open_to_append, read_regular
 
 LOCK_WAIT_SECONDS = 120
 _ID = re.compile("[0-9a-f]{8}")
@@ -118,8 +118,7 @@ class Ledger:
     def append(self, **line: Any) -> None:
         """Add a line with the time of now; it is flushed before this returns."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(open_to_append(self.path), "wb") as file:
             start = "" if self._ends_whole() else "\n"  # a line before was cut short by a kill
             file.write((start + json.dumps({**line, "at": round(time.time(), 3)}) + "\n").encode("ascii"))
             file.flush()

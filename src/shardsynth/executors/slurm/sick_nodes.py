@@ -7,12 +7,13 @@ it has started elsewhere, and `resume` leaves it out too.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from shardsynth.executors.slurm.commands import Element
 from shardsynth.executors.slurm.ledger import Ledger
 from shardsynth.job import Resources
-from shardsynth.standalone.regular import read_regular
+from shardsynth.standalone.regular import open_to_append, read_regular
 
 #: Exit code of a script that cannot write the run directory.
 NOT_WRITABLE = 73
@@ -67,7 +68,7 @@ def leave_out(ledger: Ledger, nodes: Iterable[str]) -> None:
     """Note nodes on which elements ended since they could not write the run directory."""
     new = sorted({node for node in nodes if node} - set(nodes_left_out(ledger)))
     if new:
-        with (ledger.folder / "left-out").open("a", encoding="ascii") as file:
+        with os.fdopen(open_to_append(ledger.folder / "left-out"), "a", encoding="ascii") as file:
             file.write("".join(f"{node}\n" for node in new))
 
 

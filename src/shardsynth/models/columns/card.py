@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shardsynth.errors import ModelError
 from shardsynth.models.columns.formulas import PARTS
+from shardsynth.standalone.regular import refuse_special
 
 Parsed = TypeVar("Parsed", bound="Card")
 
@@ -251,6 +252,7 @@ def read_model_json(path: Path) -> dict[str, Any]:
         ModelError: The file is too large, or holds no JSON object.
         OSError: It cannot be read.
     """
+    refuse_special(path)
     if path.stat().st_size > MOST_CARD_BYTES:
         raise ModelError(f"{path}: has more than {MOST_CARD_BYTES >> 20} MiB; no model writes so much")
     try:

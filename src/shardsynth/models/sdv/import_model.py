@@ -12,6 +12,7 @@ from shardsynth.models.sdv.import_copula import import_copula
 from shardsynth.models.sdv.import_deep import import_deep
 from shardsynth.models.sdv.state import silenced
 from shardsynth.models.sdv.synthesizers import STATE, unpickle
+from shardsynth.standalone.regular import read_regular
 
 
 def import_stock(path: str | Path, trust: bool = False, sha256: str | None = None) -> Any:
@@ -32,7 +33,7 @@ def import_stock(path: str | Path, trust: bool = False, sha256: str | None = Non
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise ModelError(f"{path}: the pickle cannot be read: {error.strerror}") from None
     if not trust and (sha256 is None or hashlib.sha256(data).hexdigest() != sha256):

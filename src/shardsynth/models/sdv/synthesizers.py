@@ -25,6 +25,7 @@ from shardsynth.errors import InputError, MetadataError, ModelError
 from shardsynth.models.sdv.options import CLASSES, validate_options
 from shardsynth.models.sdv.state import held_threads, isolated, no_gpu, seed_synthesizer, silenced
 from shardsynth.sampling import identifiers
+from shardsynth.standalone.regular import read_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,7 +174,7 @@ class StockModel:
         """
         path = Path(path)
         try:
-            data = path.read_bytes()
+            data = read_regular(path)
         except OSError as error:
             raise ModelError(f"{path}: the stock model cannot be read: {error.strerror}") from None
         if not trust and hashlib.sha256(data).hexdigest() != sha256:
