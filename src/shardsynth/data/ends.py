@@ -18,6 +18,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Most persons of an end that are counted where persons are.
 _MOST = 64
+#: Rows before an end, at least, by which the rows of a person there are known.
+_NEAR = 50
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Ends:
         high: The fifth largest.
         at_low: Rows, or persons where these are counted (to 64), at the lower end or beyond.
         at_high: The same for the upper end.
-        each: Mean number of rows of a person; 1 where rows are counted.
+        each_low: Rows that a person has near the lower end, on average; 1 where rows are counted.
+        each_high: The same for the upper end.
         declared: The range that the user's metadata give, NaN where they give none. It is known without the rows.
     """
 
@@ -37,7 +40,8 @@ class Ends:
     high: float
     at_low: int
     at_high: int
-    each: float = 1.0
+    each_low: float = 1.0
+    each_high: float = 1.0
     declared: tuple[float, float] = (float("nan"), float("nan"))
 
     def clipped(self, values: Floats) -> Floats:
@@ -45,20 +49,21 @@ class Ends:
         return np.asarray(np.clip(values, self.low, self.high), np.float64)
 
     def to_row(self) -> list[float]:
-        """As seven numbers, for an archive."""
-        return [self.low, self.high, float(self.at_low), float(self.at_high), self.each, *self.declared]
+        """As eight numbers, for an archive."""
+        counts = float(self.at_low), float(self.at_high)
+        return [self.low, self.high, *counts, self.each_low, self.each_high, *self.declared]
 
     @classmethod
     def from_row(cls, row: Floats) -> Ends | None:
         """Inverse of ``to_row``; None for NaN."""
         if np.isnan(row[0]):
             return None
-        low, high, at_low, at_high, each, *declared = (float(number) for number in row)
-        return cls(low, high, int(at_low), int(at_high), each, (declared[0], declared[1]))
+        low, high, at_low, at_high, each_low, each_high, *declared = (float(number) for number in row)
+        return cls(low, high, int(at_low), int(at_high), each_low, each_high, (declared[0], declared[1]))
 
 
 #: ``to_row`` of a column that has no ends.
-NO_ENDS = [float("nan")] * 7
+NO_ENDS = [float("nan")] * 8
 
 
 @dataclass(frozen=True)
@@ -105,12 +110,32 @@ class EndRule:
         if len(smallest) < self.rank:
             return None
         floor, ceiling = float(smallest[self.rank - 1]), float(largest[self.rank - 1])
-        each = 1.0 if persons is None else len(persons) / len(np.unique(persons))
+        each = (
+            (1.0, 1.0)
+            if persons is None
+            else (_rows_each(-values, persons, -floor), _rows_each(values, persons, ceiling))
+        )
         return self._ends(name, floor, ceiling, int((smallest <= floor).sum()), int((largest >= ceiling).sum()), each)
 
-    def _ends(self, name: str, low: float, high: float, at_low: int, at_high: int, each: float = 1.0) -> Ends | None:
+    def _ends(
+        self, name: str, low: float, high: float, at_low: int, at_high: int, each: tuple[float, float] = (1.0, 1.0)
+    ) -> Ends | None:
         none = (float("nan"), float("nan"))
-        return Ends(low, high, at_low, at_high, each, self.declared.get(name, none)) if low <= high else None
+        return Ends(low, high, at_low, at_high, *each, self.declared.get(name, none)) if low <= high else None
+
+
+def _rows_each(values: Floats, persons: npt.NDArray[np.uint64], end: float) -> float:
+    """Rows per person among the largest values before the upper end.
+
+    The rows at the end and beyond are left out: one person with many of them would tell how many she has.
+    """
+    before = values < end
+    values, persons = values[before], persons[before]
+    near = min(len(values), max(_NEAR, len(values) // 40))
+    if not near:
+        return 1.0
+    chosen = values >= np.partition(values, len(values) - near)[len(values) - near]
+    return float(chosen.sum() / len(np.unique(persons[chosen])))
 
 
 def _own_ends(values: Floats, persons: npt.NDArray[np.uint64] | None, most: int) -> tuple[Floats, Floats]:

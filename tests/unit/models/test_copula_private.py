@@ -88,6 +88,12 @@ def test_the_noise_is_what_concentrated_privacy_asks_for(epsilon: float, delta: 
     assert found.epsilon <= epsilon and found.sensitivity == math.sqrt(2 * tables)
 
 
+def test_a_budget_beyond_all_use_gives_hardly_any_noise() -> None:
+    """OpenDP cannot compute the epsilon of noises that are still smaller."""
+    found = scale_for(10_000.0, 1e-6, 1)
+    assert 9_000 < found.epsilon <= 10_000 and 0 < found.scale < 0.05
+
+
 def test_whether_tables_are_drawn_follows_from_the_public_number_of_rows() -> None:
     coder = public_coder(COLUMNS, 4000, 0)
     table = pa.table({"n": [0] * 50, "x": [0.5] * 50, "c": ["a"] * 50, "d": [True] * 50}).cast(SCHEMA)

@@ -94,20 +94,25 @@ def test_few_rows_and_few_values_have_no_tails() -> None:
     assert marginal_of(scale, Precision("integer")).tails == (0, 0)
 
 
-def test_a_person_with_many_rows_does_not_stretch_a_tail() -> None:
+@pytest.mark.parametrize(("visits", "own"), [(1, 300), (6, 12), (6, 300)])
+def test_a_person_with_many_rows_does_not_stretch_a_tail(visits: int, own: int) -> None:
+    """However many rows of hers lie beyond the end: they count as often as another person's near the end."""
     rng = np.random.default_rng(5)
-    values, persons = rng.normal(size=N), np.arange(N).astype(np.uint64)
-    values[:300], persons[:300] = 50.0, 7
-    rule = EndRule()
-    ends = rule.of_rows("x", values, persons)
-    assert ends is not None
-    assert ends.high == np.sort(values[300:])[-4]
-    assert ends.at_high == 5
-    distinct, counts = np.unique(ends.clipped(values), return_counts=True)
-    cells = Cells(counts.astype(np.int64), distinct, distinct)
-    marginal = with_tails(cells, ends, (ends.low, ends.high), NO_BOUNDS, Precision(), Protection(), 0.0)
-    assert marginal.tails[1]
-    assert marginal.hi[-1] < 12
+    values, persons = rng.normal(size=N), (np.arange(N) // visits).astype(np.uint64)
+    found = []
+    for rows in (1, own):
+        values_, persons_ = np.append(values, np.full(rows, 50.0)), np.append(persons, np.full(rows, 10**6, np.uint64))
+        ends = EndRule().of_rows("x", values_, persons_)
+        assert ends is not None
+        assert ends.high == np.sort(values)[-4]
+        assert ends.at_high == 5
+        assert ends.each_high == pytest.approx(1, abs=0.1)
+        distinct, counts = np.unique(ends.clipped(values_), return_counts=True)
+        cells = Cells(counts.astype(np.int64), distinct, distinct)
+        found.append(with_tails(cells, ends, (ends.low, ends.high), NO_BOUNDS, Precision(), Protection(), 0.0))
+        assert found[-1].tails[1]
+    assert found[1].hi[-1] == pytest.approx(found[0].hi[-1], rel=0.1)
+    assert found[1].hi[-1] < 8
 
 
 def table_with(ends: tuple[list[float], list[float]]) -> pa.Table:

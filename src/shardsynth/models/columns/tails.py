@@ -5,7 +5,7 @@ between a threshold and the end, and to how many lie at the end or beyond (Picka
 grouped and censored data). Its part beyond the end becomes segments of the quantile function. So the model stays the
 same, to the last byte, whatever the values beyond the end are.
 
-The shape has the prior N(0, 0.3^2) and lies between -1 (uniform) and 1 (no mean). A tail ends where a table of the same
+The shape has the prior N(0, 0.2^2) and lies between -1 (uniform) and 1 (no mean). A tail ends where a table of the same
 size would have one row in ten, at four times the distance from the threshold to the end, or at a bound that is known
 without these rows, whichever comes first.
 """
@@ -26,11 +26,11 @@ from shardsynth.models.columns.marginals import BIN_REACH, Cells, Protection, gr
 Floats = NDArray[np.float64]
 
 #: Rows beyond the threshold: this share of all, but at least and at most so many, and at most a quarter of all.
-_SHARE, _FEWEST, _MOST, _LARGEST_SHARE = 0.025, 50, 1000, 0.25
+_SHARE, _FEWEST, _MOST, _LARGEST_SHARE = 0.05, 100, 1000, 0.25
 #: Fewest rows of a column that gets tails, and fewest cells between threshold and end.
 _ROWS, _CELLS = 40, 3
 #: Standard deviation of the prior of the shape, and its limits.
-_PRIOR, _SHAPE = 0.3, 1.0
+_PRIOR, _SHAPE = 0.2, 1.0
 #: Rows beyond an end, as expected of the fifth most extreme value.
 _BEYOND = 5.0
 #: Rows that would lie beyond the far end of a tail, and its length in distances from threshold to end.
@@ -86,8 +86,8 @@ def with_tails(
     unit = grid_unit(precision)
     low, high = float(cells.lo[0]), float(cells.hi[-1])
     mirrored = Cells(cells.count[::-1], -cells.hi[::-1], -cells.lo[::-1])
-    below = fitted_tail(mirrored, ends.at_low, low - bounds[0], unit, ends.each)
-    above = fitted_tail(cells, ends.at_high, bounds[1] - high, unit, ends.each)
+    below = fitted_tail(mirrored, ends.at_low, low - bounds[0], unit, ends.each_low)
+    above = fitted_tail(cells, ends.at_high, bounds[1] - high, unit, ends.each_high)
     count, total = cells.count.copy(), int(cells.count.sum())
     count[0] -= 0 if below is None else below.rows
     count[-1] -= 0 if above is None else above.rows
@@ -120,7 +120,7 @@ def fitted_tail(cells: Cells, persons: int, room: float, unit: float, each: floa
         persons: Rows, or persons where these are counted, at the end or beyond.
         room: Distance from the end to the largest value that a tail may have.
         unit: Distance of neighbouring values; 0 without a grid.
-        each: Mean number of rows of a person. Of a person with more, the other rows stay at the end.
+        each: Rows that a person has near the end, on average. Of a person with more, the other rows stay at the end.
     """
     start = _threshold(cells, persons, each)
     if start is None or empty_gaps(cells.lo, cells.hi, cells.count, cells.lo == cells.hi)[start:].any():

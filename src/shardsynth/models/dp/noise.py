@@ -80,11 +80,18 @@ def l2_sensitivity(tables: int) -> float:
 def epsilon_of(scale: float, delta: float, tables: int) -> float:
     """Epsilon at ``delta`` of ``tables`` tables of counts with noise of ``scale`` on every cell.
 
+    Infinite where it is too large for OpenDP to compute.
+
     Raises:
         JobError: OpenDP is not installed.
     """
     dp = _opendp()
-    return float(dp.c.make_zCDP_to_approxDP(_mechanism(dp, scale)).map(l2_sensitivity(tables)).epsilon(delta))
+    try:
+        return float(dp.c.make_zCDP_to_approxDP(_mechanism(dp, scale)).map(l2_sensitivity(tables)).epsilon(delta))
+    except dp.OpenDPException as error:
+        if error.variant == "Overflow":
+            return math.inf
+        raise
 
 
 def scale_for(epsilon: float, delta: float, tables: int) -> Guarantee:
