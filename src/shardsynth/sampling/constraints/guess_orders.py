@@ -4,7 +4,8 @@ A pair is guessed where it holds on every row that has both values, and where th
 the two columns would break it. Instants need little more. Numbers are of many kinds (an age lies below most weights),
 so a pair of them must also look like one quantity seen twice: gaps down to the smallest ones occur, as they do
 for a part and its whole or a first and a last value, and they are many or the larger column follows the smaller one; or
-the larger one follows the smaller one, and many rows would break the order otherwise (two blood pressures).
+the larger one follows the smaller one, and many rows would break the order otherwise (two blood pressures). Names say
+it, too: all words of the one are among those of the other (``onset`` and ``onset_first``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from shardsynth.data.column_names import words_of
 from shardsynth.data.columns import Column
 from shardsynth.data.frames import nanoseconds_of
 from shardsynth.data.layouts import layout_of
@@ -33,6 +35,8 @@ _FEWEST_ROWS = 30
 #: Rows that would break the order if the columns were independent: of instants at least so many, of numbers so many
 #: and this share.
 _BROKEN_INSTANTS, _BROKEN_ROWS, _BROKEN_SHARE = 1.0, 5.0, 0.02
+#: The same of numbers of which the name of one has all words of the name of the other.
+_BROKEN_NAMED = 2.0
 #: Of numbers: distinct values that each column needs; a gap below a tenth of the median gap is a small one.
 _DISTINCT = 8
 #: The same of counts, which are equal on this share of the rows (visits that were planned, and those that were kept).
@@ -129,13 +133,20 @@ def _group(members: Sequence[tuple[str, Floats]], *, instants: bool) -> list[Ord
                 continue
             # Of two columns that are equal wherever both are present, the one with more values is the lower.
             equal = (present[low], high) > (present[high], low)
-            guess = _pair(matrix[:, low], matrix[:, high], instants=instants, equal=equal)
+            named = not instants and _nested(members[low][0], members[high][0])
+            guess = _pair(matrix[:, low], matrix[:, high], instants=instants, equal=equal, named=named)
             if guess is not None:
                 guesses.append(OrderGuess(members[low][0], members[high][0], *guess))
     return guesses
 
 
-def _pair(low: Floats, high: Floats, *, instants: bool, equal: bool) -> tuple[bool, int] | None:
+def _nested(one: str, other: str) -> bool:
+    """Whether all words of one of two names are among those of the other, which has more."""
+    first, second = set(words_of(one)), set(words_of(other))
+    return bool(first and second) and (first < second or second < first)
+
+
+def _pair(low: Floats, high: Floats, *, instants: bool, equal: bool, named: bool) -> tuple[bool, int] | None:
     """Whether the values always differ, and the rows that have both; None where no order is guessed."""
     both = ~np.isnan(low) & ~np.isnan(high)
     low, high = low[both], high[both]
@@ -149,6 +160,8 @@ def _pair(low: Floats, high: Floats, *, instants: bool, equal: bool) -> tuple[bo
         return False, rows
     # Expected number of broken rows if the columns were independent.
     broken = float((np.searchsorted(np.sort(high), low, side="left") / rows).sum())
+    if named and broken >= _BROKEN_NAMED and min(len(np.unique(low)), len(np.unique(high))) >= _DISTINCT_COUNTS:
+        return bool((gap > 0).all()), rows
     often = broken >= max(_OFTEN_ROWS, _OFTEN_SHARE * rows)
     if broken < (_BROKEN_INSTANTS if instants else max(_BROKEN_ROWS, _BROKEN_SHARE * rows)) and (instants or not often):
         return None

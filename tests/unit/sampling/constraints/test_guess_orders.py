@@ -79,3 +79,15 @@ def test_two_blood_pressures_and_shares_above_two_limits() -> None:
         }
     )
     assert guesses(table) == ["above5 < above4", "diastolic < systolic"]
+
+
+def test_names_of_which_one_holds_the_other_need_less() -> None:
+    """The first of two onsets lies before the last one, also where a hundred rows hardly show it."""
+    small = np.random.default_rng(3)
+    first = 3 * small.integers(1, 8, 100)
+    last = first + small.integers(0, 120, 100)
+    last[0] = first[0]
+    assert guesses(pa.table({"onset_first_sensory": first, "onset_sensory": last})) == [
+        "onset_first_sensory <= onset_sensory"
+    ]
+    assert guesses(pa.table({"onset_first": first, "delay": last})) == []
