@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from shardsynth.data.codec import to_array as to_storage_array
 from shardsynth.data.columns import Column
-from shardsynth.data.grid import grid_for
 from shardsynth.data.layouts import layout_from, layout_of
 from shardsynth.data.values import column_native, datetime_unit, decimals_of, decoded, needs_parsing
 from shardsynth.errors import ModelError
@@ -86,16 +85,16 @@ def _numbers(array: pa.Array, missing: bool) -> np.ndarray[Any, Any]:
 
 
 def shortest(type_: pa.DataType, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Values of a float type, as float64[n], rounded to the shortest decimals that mean the same values.
+    """Values of a narrow float type, as float64[n], each as the shortest decimal that means the same value.
 
-    They stay as they are where not all of them have such decimals.
+    The order of values stays, and equal ones stay equal, whatever stands beside them.
 
     Args:
         type_: The narrow float type (float16 or float32) that the values come from.
         values: float64[n], can have NaN.
     """
-    grid = grid_for(type_).extended(values[np.isfinite(values)])
-    return np.round(values, grid.digits) if grid.kind == "decimal" else values
+    distinct, places = np.unique(values.astype(type_.to_pandas_dtype()), return_inverse=True)
+    return np.asarray(distinct.astype(np.str_).astype(np.float64)[places.reshape(-1)])
 
 
 def _storage(type_: pa.DataType) -> pa.DataType:

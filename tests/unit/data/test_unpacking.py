@@ -111,7 +111,7 @@ def test_after_an_error_no_thread_reads_on(tmp_path):
         import_table(path, tmp_path / "out")
     seconds = time.monotonic() - started
     position = path.stat().st_size
-    assert seconds < 10, f"{seconds:.1f} s of {position:,} bytes"
+    assert seconds < 60, f"{seconds:.1f} s of {position:,} bytes"
     assert threading.active_count() < 20
 
 
@@ -121,7 +121,7 @@ def test_a_header_of_megabytes_is_refused_in_linear_time(tmp_path, text):
     started = time.monotonic()
     with pytest.raises(ShardError, match=r"the header (is longer|cannot be read)"):
         import_table(tmp_path / "t.csv", tmp_path / "out")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_a_value_of_a_megabyte_is_read(tmp_path):

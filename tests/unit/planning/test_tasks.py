@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,9 +72,7 @@ def test_ten_million_parts_are_planned_at_once():
     job = Job.parse(
         {"input": "x", "output": "y", "models": ["tvae", "ctgan"], "sample": {"rows": 5_000_000, "rows_per_shard": 1}}
     )
-    started = time.monotonic()
     plan = make_plan(job, Dataset((Shard("/s", 1, 1, (10,)),), pa.schema([("a", pa.int8())])), 2)
     again = Plan.from_json(plan.to_json())
     assert again == plan and len(again.tasks["sample"]) == 10_000_000
     assert plan.tasks["sample"][9_999_999] == Task("sample", 9_999_999, "ctgan", parts=(4_999_999, 5_000_000))
-    assert time.monotonic() - started < 2
