@@ -84,6 +84,10 @@ def _numbers(array: pa.Array, missing: bool) -> np.ndarray[Any, Any]:
     return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
+#: Decimals that are tried before a value is written out: most columns have fewer.
+_DIGITS = 8
+
+
 def shortest(type_: pa.DataType, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Values of a narrow float type, as float64[n], each as the shortest decimal that means the same value.
 
@@ -93,8 +97,19 @@ def shortest(type_: pa.DataType, values: np.ndarray[Any, Any]) -> np.ndarray[Any
         type_: The narrow float type (float16 or float32) that the values come from.
         values: float64[n], can have NaN.
     """
-    distinct, places = np.unique(values.astype(type_.to_pandas_dtype()), return_inverse=True)
-    return np.asarray(distinct.astype(np.str_).astype(np.float64)[places.reshape(-1)])
+    narrow = type_.to_pandas_dtype()
+    short = values.copy()
+    left = np.flatnonzero(np.isfinite(values))
+    with np.errstate(over="ignore"):
+        for digits in range(_DIGITS):
+            rounded = np.round(values[left], digits)
+            same = rounded.astype(narrow) == values[left]
+            short[left[same]] = rounded[same]
+            left = left[~same]
+            if not len(left):
+                return short
+    short[left] = values[left].astype(narrow).astype(np.str_).astype(np.float64)
+    return short
 
 
 def _storage(type_: pa.DataType) -> pa.DataType:
