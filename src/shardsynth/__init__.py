@@ -12,6 +12,7 @@ from shardsynth._version import __version__
 _HOMES = {
     "Job": "shardsynth.job",
     "Model": "shardsynth.api",
+    "Result": "shardsynth.commands.synthesize",
     "Run": "shardsynth.api",
     "elements": "shardsynth.api",
     "load_model": "shardsynth.api",
@@ -19,16 +20,19 @@ _HOMES = {
     "run_element": "shardsynth.executors.slurm.pickled",
     "run_job": "shardsynth.api",
     "submit": "shardsynth.api",
+    "synthesize": "shardsynth.commands.synthesize",
 }
 
 if TYPE_CHECKING:
     from shardsynth.api import Model, Run, elements, load_model, plan_job, run_job, submit
+    from shardsynth.commands.synthesize import Result, synthesize
     from shardsynth.executors.slurm.pickled import run_element
     from shardsynth.job import Job
 
 __all__ = [
     "Job",
     "Model",
+    "Result",
     "Run",
     "__version__",
     "elements",
@@ -37,6 +41,7 @@ __all__ = [
     "run_element",
     "run_job",
     "submit",
+    "synthesize",
 ]
 
 
@@ -46,3 +51,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.data.stored_types import stored_batch, stored_schema
-from shardsynth.errors import ConditionError, JobError, ModelError, RunError
+from shardsynth.errors import ConditionError, InputError, JobError, ModelError, RunError
 from shardsynth.job import Job
+from shardsynth.models.columns.known import in_types_of
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
 from shardsynth.run.cluster import keep, plan_kept, with_overrides
 from shardsynth.run.constraint_card import read_card
@@ -38,6 +39,8 @@ from shardsynth.standalone.locks import sole_writer
 from shardsynth.standalone.regular import refuse_special
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from shardsynth.executors.slurm.jobs import Jobs
     from shardsynth.executors.slurm.pickled import Element
 
@@ -59,7 +62,7 @@ class Quality:
     details: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Samples:
     """The synthetic parts of one model."""
 
@@ -86,6 +89,9 @@ class Samples:
             with pq.ParquetFile(path) as file:
                 yield from file.iter_batches()
 
+    def __repr__(self) -> str:
+        return f"Samples({self.folder}: {self.rows:,} rows in {len(self.manifest['parts']):,} parts)"
+
 
 class Run:
     """A run directory: what it holds, what is done, what is left."""
@@ -94,6 +100,9 @@ class Run:
         run = RunDir.at(Path(folder))
         self.plan = Plan.from_json(run.read_plan())
         self.dir = RunDir(run.root, parts_beside=self.plan.sampling is not None)
+
+    def __repr__(self) -> str:
+        return f"Run({self.dir.root}: {', '.join(self.plan.job.models)})"
 
     @property
     def job(self) -> Job:
@@ -337,6 +346,10 @@ class Model:
         self.seed = int(self.card.get("seed", 0) if seed is None else seed)
         self._source: Any = None
 
+    def __repr__(self) -> str:
+        engine = self.card.get("engine", "native")
+        return f"Model({self.folder}: {self.card.get('family', 'gaussian_copula')}, engine {engine})"
+
     def sample(self, rows: int, *, first_row: int = 0, conditions: Any = None) -> pa.Table:
         """Rows by their global number, so that the same call gives the same rows.
 
@@ -347,7 +360,11 @@ class Model:
 
         Raises:
             ConditionError: The model cannot meet the conditions.
+            InputError: ``rows`` or ``first_row`` is negative.
         """
+        for name, number in (("rows", rows), ("first_row", first_row)):
+            if number < 0:
+                raise InputError(f"{name} is {number:,}: wanted 0 or more")
         source = self._source if conditions is None else None
         if source is None:
             source = open_source(
@@ -364,11 +381,11 @@ class Model:
         batches = source.batches(range(first_row, first_row + rows))
         return pa.Table.from_batches((stored_batch(batch, schema) for batch in batches), schema)
 
-    def complete(self, rows: pa.Table, *, first_row: int | None = None) -> pa.Table:
+    def complete(self, rows: pa.Table | pd.DataFrame, *, first_row: int | None = None) -> pa.Table:
         """Rows with what they lack drawn given what they have (gaussian_copula; autoregressive of ``order: any``).
 
         Args:
-            rows: Some or all of the model's columns, in the input's types.
+            rows: Some or all of the model's columns, a DataFrame or a Table; types are cast where no value changes.
             first_row: Global number of the first row: parts of a table can be completed on their own. By default other
                 known rows have other completions and other ids, which the model's ledger keeps apart; the same known
                 rows again have the same.
@@ -380,7 +397,8 @@ class Model:
         if self.card.get("engine") != "native":
             raise ConditionError(f"{self.folder}: a stock model cannot complete rows; use a native one")
         model, under = open_native(self.folder), read_card(self.folder, trust=self.trust_pickle)
-        return complete_table(model, under, self.folder, rows, self.seed, first_row)
+        known = in_types_of(model.schema, rows)
+        return complete_table(model, under, self.folder, known, self.seed, first_row)
 
     @property
     def learned_distributions(self) -> dict[str, Any]:

@@ -303,6 +303,11 @@ class Job(_Options):
     )
     cluster: Cluster = Field(Cluster(), description="Where the tasks run.")
 
+    def __repr__(self) -> str:
+        return f"Job({self.input or list(self.tables)} -> {self.output}: {', '.join(self.models)})"
+
+    __str__ = __repr__
+
     @field_validator("tables", mode="before")
     @classmethod
     def _tables(cls, value: Any) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from shardsynth.data.values import decoded
 from shardsynth.errors import InputError
 from shardsynth.models.columns.selection import nearest_name
 
@@ -39,6 +42,27 @@ def warn_of_unknown(name: str, unknown: NDArray[np.bool_]) -> None:
             UnknownCategory,
             stacklevel=2,
         )
+
+
+def in_types_of(schema: pa.Schema, rows: Any) -> pa.Table:
+    """Known rows of a notebook in the model's types, where no value changes by that.
+
+    Args:
+        schema: The model's.
+        rows: An Arrow table or a pandas DataFrame; a column that cannot be cast stays as it is.
+    """
+    if not isinstance(rows, pa.Table):
+        rows = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata()
+    for place, name in enumerate(rows.column_names):
+        wanted = schema.field(name).type if name in schema.names else rows.schema.field(name).type
+        if rows.schema.field(name).type.equals(wanted):
+            continue
+        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            column = decoded(rows[name])
+            if pa.types.is_dictionary(wanted):
+                column = column.cast(wanted.value_type).dictionary_encode()
+            rows = rows.set_column(place, name, column.cast(wanted))
+    return rows
 
 
 def check_columns(schema: pa.Schema, rows: pa.Table) -> None:
