@@ -53,6 +53,20 @@ class ColumnLook:
             self.texts.update(dict(zip(pairs.field("values").to_pylist(), pairs.field("counts").to_pylist())))
             self._looked += len(first)
 
+    @property
+    def wants_texts(self) -> bool:
+        """Whether ``update`` still looks at texts one by one."""
+        return self._looked < _MOST_ROWS
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a value of the first rows comes twice on average, or more often."""
+        return 2 * len(self.texts) <= sum(self.texts.values())
+
+    def count(self, rows: int, missing: int, points: int) -> None:
+        """Count a batch whose texts are not looked at."""
+        self.rows, self.missing, self.points = self.rows + rows, self.missing + missing, self.points + points
+
     def of_type(self, type_: pa.DataType) -> ColumnLook:
         """The same column with its type."""
         self.type = type_

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Optional
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.data.column_looks import ColumnLook
 from shardsynth.data.foreign import ForeignTable, open_foreign
-from shardsynth.data.text_types import (
-    NULL_TEXTS,
-    Guess,
-    Misfit,
-    TargetType,
-    convert,
-    guess_trimmed,
-    parquet_type,
-    parse_type,
-    trimmed,
-)
+from shardsynth.data.text_columns import TextColumn
+from shardsynth.data.text_types import NULL_TEXTS, Misfit, TargetType, parquet_type, parse_type
 from shardsynth.data.writer import NO_SPACE
 from shardsynth.errors import InputError, ShardError, SpaceError, cell, did_you_mean, no_folder_there
 from shardsynth.standalone.files import replacing
 
 _GROUP_ROWS, _GROUP_BYTES = 1 << 17, 64 << 20  # a row group ends at the limit that it reaches first
+_FIRST_BATCHES = 8  # kept in memory until their types are known, about 16 MB of text
+#: Columns of a batch as they are in the file; and the values of those that were read by the way.
+_Read = tuple[list[pa.Array], list[Optional[pa.Array]]]
 
 
 def import_table(
@@ -47,11 +45,11 @@ def import_table(
 ) -> list[Path]:
     """Turn one file into Parquet shards ``part-00000.parquet`` ... in a new folder.
 
-    Text (CSV, TSV, Excel) is read twice: first to find the narrowest type that can hold all values of each column
-    (empty, bool, int64, float64, date, timestamp, clock time, else string), then to convert. Numbers with leading zeros
-    and integers that int64 cannot hold stay strings. An empty field, or one of ``null_values``, is missing. In a
-    column of strings, a quoted empty field (``""``) is an empty string. Blank lines are skipped. Feather and Arrow
-    files keep their types.
+    A column of text (CSV, TSV, Excel) gets the narrowest type that can hold all its values (empty, bool, int64,
+    float64, date, timestamp, clock time, else string). The file is read once; a second time where later rows need
+    other types than the first ones. Numbers with leading zeros and integers that int64 cannot hold stay strings. An
+    empty field, or one of ``null_values``, is missing. In a column of strings, a quoted empty field (``""``) is an
+    empty string. Blank lines are skipped. Feather and Arrow files keep their types.
 
     Args:
         source: ``.csv``, ``.tsv``, ``.tab`` or ``.txt`` (also with ``.gz``, ``.bz2``, ``.zst`` or ``.lz4`` behind it),
@@ -86,31 +84,29 @@ def import_table(
     targets = {name: parse_type(text) for name, text in (types or {}).items()}
     table = open_foreign(source, delimiter, sheet, nulls, encoding, max_unpacked, skip_rows)
     _check_names(source, table.fields.names, targets)
-    written_bytes = 0
+    columns = [TextColumn(ColumnLook(name), nulls, targets.get(name)) for name in table.fields.names]
+    written: list[_ShardWriter] = []
     try:
         with _whole_or_nothing(destination) as folder:
-            schema = _shard_schema(source, table, targets, nulls, looks)
-            parts: list[str] = []
-            with closing(_converted(source, table, schema, targets, nulls, show_values)) as batches:
-                for shard in _shards(batches, schema, rows_per_shard):
-                    part = folder / f"part-{len(parts):05d}.parquet"
-                    parts.append(part.name)
-                    with part.open("wb") as file:
-                        with pq.ParquetWriter(file, schema) as writer:
-                            for group in shard:
-                                writer.write_table(group.unify_dictionaries())
-                                written_bytes = sum(path.stat().st_size for path in folder.iterdir())
-                        os.fsync(file.fileno())
+            written.append(_ShardWriter(folder, rows_per_shard))
+            if table.is_text:
+                _write_text(source, table, columns, show_values, written[0])
+            else:
+                schema = _shard_schema(source, table, targets)
+                _write_known(source, table, columns, schema, show_values, written[0])
     except (FileExistsError, NotADirectoryError):
         raise InputError(no_folder_there(destination.parent)) from None
     except OSError as error:
         if error.errno in NO_SPACE:
+            bytes_written = written[0].written_bytes if written else 0
             raise SpaceError(
-                f"{destination}: the disk or the quota is full after {written_bytes:,} bytes of shards from a source "
+                f"{destination}: the disk or the quota is full after {bytes_written:,} bytes of shards from a source "
                 f"of {source.stat().st_size:,} bytes; nothing was kept: make room and run the import again"
             ) from None
         raise InputError(f"{destination}: cannot be written: {error.strerror or error}") from None
-    return [destination / name for name in parts]
+    if looks is not None and table.is_text:
+        looks += [column.look.of_type(column.type) for column in columns]
+    return [destination / name for name in written[0].parts]
 
 
 def _check_names(source: Path, names: list[str], typed: Iterable[str]) -> None:
@@ -130,75 +126,125 @@ def _check_names(source: Path, names: list[str], typed: Iterable[str]) -> None:
             raise InputError(f"{source}: a type is given for {name!r}, but there is no such column{hint}")
 
 
-def _shard_schema(
+def _shard_schema(source: Path, table: ForeignTable, targets: dict[str, TargetType]) -> pa.Schema:
+    """The schema of the shards of a file that has types."""
+    fields = []
+    for column in table.fields:
+        type_ = targets[column.name].type if column.name in targets else parquet_type(column.type)
+        if type_ is None:
+            raise ShardError(f"{source}: column {column.name!r}: Parquet cannot hold {column.type}: give another type")
+        fields.append(column.with_type(type_))
+    return pa.schema(fields, metadata=table.fields.metadata)
+
+
+class _OtherTypes(Exception):
+    """A batch of texts does not fit the types of those before it."""
+
+
+def _schema_of(columns: list[TextColumn]) -> pa.Schema:
+    return pa.schema([(column.look.name, column.type) for column in columns])
+
+
+def _write_text(
+    source: Path, table: ForeignTable, columns: list[TextColumn], show_values: bool, writer: _ShardWriter
+) -> None:
+    """Write a table of texts in one reading; in two where the first batches do not tell the types of all."""
+    with closing(table.batches()) as batches:
+        looked = ((arrays, [column.read(array) for column, array in zip(columns, arrays)]) for arrays in batches)
+        first = deque(islice(looked, _FIRST_BATCHES))
+        schema = _schema_of(columns)
+        writer.repeating = [column.look.name for column in columns if column.look.repeats]
+
+        def fitting() -> Iterator[_Read]:
+            while first:
+                yield first.popleft()
+            for arrays, read in looked:
+                if _schema_of(columns) != schema:
+                    raise _OtherTypes
+                yield arrays, read
+
+        try:
+            writer.write(_converted(source, fitting(), columns, schema, show_values), schema)
+            return
+        except _OtherTypes:
+            writer.clear()
+        for _ in looked:
+            pass
+    _write_known(source, table, columns, _schema_of(columns), show_values, writer)
+
+
+def _write_known(
     source: Path,
     table: ForeignTable,
-    targets: dict[str, TargetType],
-    nulls: tuple[str, ...],
-    looks: list[ColumnLook] | None,
-) -> pa.Schema:
-    """The schema of the shards; for text, the whole file is read to guess it."""
-    if not table.is_text:
-        fields = []
-        for field in table.fields:
-            type_ = targets[field.name].type if field.name in targets else parquet_type(field.type)
-            if type_ is None:
-                raise ShardError(
-                    f"{source}: column {field.name!r}: Parquet cannot hold {field.type}: give another type"
-                )
-            fields.append(field.with_type(type_))
-        return pa.schema(fields, metadata=table.fields.metadata)
-    guesses = [Guess("string") if name in targets else Guess() for name in table.fields.names]
-    seen = [ColumnLook(name) for name in table.fields.names]
+    columns: list[TextColumn],
+    schema: pa.Schema,
+    show_values: bool,
+    writer: _ShardWriter,
+) -> None:
+    """Write a table of which the types are known."""
     with closing(table.batches()) as batches:
-        for arrays in batches:
-            for column, array in enumerate(arrays):
-                texts = trimmed(array, nulls)
-                seen[column].update(texts)
-                if guesses[column].family != "string":
-                    guesses[column] = guesses[column].join(guess_trimmed(texts))
-    types = [targets[name].type if name in targets else g.type for name, g in zip(table.fields.names, guesses)]
-    if looks is not None:
-        looks += [look.of_type(type_) for look, type_ in zip(seen, types)]
-    return pa.schema(list(zip(table.fields.names, types)))
+        unread: Iterator[_Read] = ((arrays, [None] * len(arrays)) for arrays in batches)
+        writer.write(_converted(source, unread, columns, schema, show_values), schema)
 
 
 def _converted(
-    source: Path,
-    table: ForeignTable,
-    schema: pa.Schema,
-    targets: dict[str, TargetType],
-    nulls: tuple[str, ...],
-    show_values: bool,
-) -> Generator[pa.RecordBatch, None, None]:
-    targets_in_order = [targets.get(field.name, TargetType(field.type)) for field in schema]
-    with closing(table.batches()) as batches:
-        yield from _converted_batches(source, batches, schema, targets_in_order, nulls, show_values)
-
-
-def _converted_batches(
-    source: Path,
-    batches: Iterator[list[pa.Array]],
-    schema: pa.Schema,
-    targets_in_order: list[TargetType],
-    nulls: tuple[str, ...],
-    show_values: bool,
+    source: Path, batches: Iterator[_Read], columns: list[TextColumn], schema: pa.Schema, show_values: bool
 ) -> Iterator[pa.RecordBatch]:
     first_row = 0
-    for arrays in batches:
-        columns = []
-        for target, field, array in zip(targets_in_order, schema, arrays):
+    for arrays, read in batches:
+        converted = []
+        for column, type_, array, values in zip(columns, schema.types, arrays, read):
             try:
-                columns.append(convert(array, target, nulls))
+                converted.append(column.values(array, values, type_))
             except Misfit as misfit:
                 value = cell(array[misfit.row].as_py(), shown=show_values)
+                row = first_row + misfit.row + 1
                 raise ShardError(
-                    f"{source}: column {field.name!r}, row {first_row + misfit.row + 1} (the header not counted): "
-                    f"the value {value} does not fit {target}; "
+                    f"{source}: column {column.look.name!r}, row {row} (the header not counted): "
+                    f"the value {value} does not fit {column.target or type_}; "
                     "correct it or give the column another type, such as string"
                 ) from None
         first_row += len(arrays[0])
-        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+        yield pa.RecordBatch.from_arrays(converted, schema=schema)
+
+
+@dataclass
+class _ShardWriter:
+    """Writes shards into a folder.
+
+    Attributes:
+        folder: The folder.
+        rows: Of every shard but the last.
+        repeating: Columns whose values repeat; None: all. Only these get a dictionary in the file.
+        parts: Names of the shards.
+        written_bytes: Of all shards.
+    """
+
+    folder: Path
+    rows: int
+    repeating: list[str] | None = None
+    parts: list[str] = field(default_factory=list)
+    written_bytes: int = 0
+
+    def write(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
+        """Write all batches."""
+        for shard in _shards(batches, schema, self.rows):
+            part = self.folder / f"part-{len(self.parts):05d}.parquet"
+            self.parts.append(part.name)
+            before = self.written_bytes
+            dictionary = True if self.repeating is None else self.repeating
+            with part.open("wb") as file:
+                with pq.ParquetWriter(file, schema, use_dictionary=dictionary) as writer:
+                    for group in shard:
+                        writer.write_table(group.unify_dictionaries())
+                        self.written_bytes = before + file.tell()
+                os.fsync(file.fileno())
+
+    def clear(self) -> None:
+        """Delete what was written."""
+        for name in self.parts:
+            (self.folder / name).unlink()
+        self.parts.clear()
 
 
 def _shards(batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int) -> Iterator[Iterator[pa.Table]]:

@@ -94,6 +94,8 @@ def guess(texts: pa.Array, nulls: Iterable[str]) -> Guess:
 def guess_trimmed(texts: pa.Array) -> Guess:
     """Guess for one batch that ``trimmed`` gave."""
     values = pc.drop_null(texts)
+    if len(values.slice(0, 256).unique()) <= 16:  # few texts, each often: each is looked at once
+        values = values.unique()
     points = len(values)
     values = values.filter(pc.not_equal(values, _POINT))
     points -= len(values)
@@ -111,7 +113,7 @@ def _checked(family: str, values: pa.Array) -> Guess:
     try:
         if family in ("bool", "int", "date"):
             parsed = _parse(values, Guess(family).type, None)
-            return Guess(family, 0, family == "date" and _is_far(parsed.cast(pa.timestamp("us"))))
+            return Guess(family, 0, family == "date" and is_far(parsed.cast(pa.timestamp("us"))))
         if family == "float":
             _parse(values, pa.float64(), None)
             # An integer that int64 cannot hold is a code: as a float it would lose digits.
@@ -126,12 +128,13 @@ def _checked(family: str, values: pa.Array) -> Guess:
         digits = pc.if_else(pc.less(dot, 0), 0, pc.subtract(pc.subtract(pc.binary_length(bare), dot), 1))
         without_fraction = pc.replace_substring_regex(values, r"\.\d+", "")
         parsed = without_fraction.cast(pa.timestamp("us", "UTC" if family == "zoned" else None))
-        return Guess(family, pc.max(digits).as_py(), _is_far(parsed))
+        return Guess(family, pc.max(digits).as_py(), is_far(parsed))
     except pa.ArrowInvalid:
         return Guess("string")
 
 
-def _is_far(stamps: pa.Array) -> bool:
+def is_far(stamps: pa.Array) -> bool:
+    """Whether a timestamp is outside the years that a 64-bit count of nanoseconds can hold completely."""
     years = pc.min_max(pc.year(stamps)).as_py()
     return bool(years["min"] < _NS_YEARS[0] or years["max"] > _NS_YEARS[1])
 
