@@ -5,6 +5,7 @@
 | ``shardsynth.label`` | the label of the variable |
 | ``shardsynth.value_labels`` | JSON object: text of a code to its label |
 | ``shardsynth.format`` | the display format, as the program writes it: ``F8.2``, ``DATE9``, ``%td`` |
+| ``shardsynth.width`` | columns that SPSS shows it in |
 | ``shardsynth.measure`` | ``nominal``, ``ordinal`` or ``scale`` |
 | ``shardsynth.missing`` | JSON list of the codes that mean missing: numbers, texts, or ``{"lo": , "hi": }`` |
 | ``shardsynth.kinds_of`` | of a column of kinds of missing values (``.a``): the column that lacks the values |
@@ -39,6 +40,7 @@ class Codebook:
         missing: Codes that mean missing.
         kinds_of: Column whose missing values the kinds are of.
         source: Ending of the file.
+        width: Columns that SPSS shows it in; 0 where nothing is known.
     """
 
     label: str = ""
@@ -48,6 +50,7 @@ class Codebook:
     missing: list[Any] = field(default_factory=list)
     kinds_of: str = ""
     source: str = ""
+    width: int = 0
 
     def on(self, arrow_field: pa.Field) -> pa.Field:
         """The field with the codebook in its metadata."""
@@ -55,6 +58,7 @@ class Codebook:
         for name in ("value_labels", "missing"):
             value = getattr(self, name)
             texts[name] = json.dumps(value, ensure_ascii=False) if value else ""
+        texts["width"] = str(self.width) if self.width else ""
         own = {f"{PREFIX}{name}".encode(): text.encode() for name, text in texts.items() if text}
         return arrow_field.with_metadata({**(arrow_field.metadata or {}), **own}) if own else arrow_field
 
@@ -71,6 +75,8 @@ class Codebook:
             except ValueError:
                 value = None
             found[name] = value if isinstance(value, kind) else kind()
+        width = metadata.get(f"{PREFIX}width".encode(), b"0")
+        found["width"] = int(width) if width.isdigit() else 0
         return cls(**found)
 
 

@@ -22,6 +22,7 @@ _KEPT_OF_FIELDS = {
     b"shardsynth.value_labels": re.compile(rb"\{.*\}", re.DOTALL),
     b"shardsynth.missing": re.compile(rb"\[.*\]", re.DOTALL),
     b"shardsynth.format": re.compile(rb"[%\w.$: -]{1,60}"),
+    b"shardsynth.width": re.compile(rb"\d{1,4}"),
     b"shardsynth.measure": re.compile(rb"nominal|ordinal|scale"),
     b"shardsynth.kinds_of": re.compile(rb".{1,4000}", re.DOTALL),
     b"shardsynth.source": re.compile(rb"\w{1,12}"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shardsynth.data.codebook import Codebook
 from shardsynth.data.columns import COMMON_ROWS
@@ -34,8 +35,20 @@ _MOST_LABELS = 10_000
 #: Seconds from 14 October 1582, days from 1960, to 1970.
 _SPSS_SECONDS, _DAYS_1960 = 12_219_379_200, 3_653
 _SPSS_DATES = r"(A|E|J|S)?DATE\d|MOYR|QYR|WKYR"
-_SAS_DATES = r"(DATE|DDMMYY|MMDDYY|YYMMDD|YYMM|MONYY|YYMON|E8601DA|B8601DA|IS8601DA|JULIAN|WEEKDATE|WORDDATE|EURDFDE)"
-_CLOCKS = r"(D?TIME|MTIME|HHMM|MMSS|TOD|E8601TM|B8601TM|IS8601TM)(?!.*DT)"
+_SAS_DATES = (
+    r"(DATE|DDMMYY[BCDNPS]?|MMDDYY[BCDNPS]?|YYMMDD[BCDNPS]?|YYMM[CDNPS]?|MMYY[CDNPS]?|MONYY|YYMON|MONNAME|MONTH|YEAR|"
+    r"YYQR?[CDNPSZ]?|QTRR?|DAY|DOWNAME|WEEKDAY|WEEK[UVW]?|E8601DA|B8601DA|IS8601DA|JULIAN|JULDAY|PDJULG|PDJULI|"
+    r"WEEKDAT[EX]|WORDDAT[EX]|NLDATE\w*|EURDF(DE|DD|DN|DWN|MN|MY|WDX|WKX))\d*(\.\d*)?$"
+)
+_SPSS_INSTANTS, _SPSS_CLOCKS = r"DATETIME|YMDHMS", r"D?TIME|MTIME"
+_SAS_INSTANTS = (
+    r"(DATETIME|DT(DATE|MONYY|WKDATX|YEAR|YYQC)|DATEAMPM|MDYAMPM|[EB]8601(DT|DN|DX|DZ|LX)|IS8601DT|NLDATM\w*)"
+    r"\d*(\.\d*)?$"
+)
+_SAS_CLOCKS = r"(TIME|TIMEAMPM|HHMM|HOUR|MMSS|TOD|[EB]8601T[MXZ]|IS8601TM|NLTIM\w*)\d*(\.\d*)?$"
+
+
+_STORED = {"int8": pa.int8(), "int16": pa.int16(), "int32": pa.int32(), "float": pa.float32()}
 
 
 @dataclass
@@ -47,14 +60,12 @@ class _Seen:
         days: Whether all dates are whole days.
         kinds: Tags of missing values.
         codes: Rows of each labelled code.
-        numbers: Whether the column holds numbers.
     """
 
     whole: bool = True
     days: bool = True
     kinds: set[str] = field(default_factory=set)
     codes: Counter[str] = field(default_factory=Counter)
-    numbers: bool = True
 
 
 class StatisticsFile:
@@ -62,32 +73,36 @@ class StatisticsFile:
 
     is_text = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, catalog: Path | None = None) -> None:
         self._path, self._kind = path, path.suffix.lower()
         # pyreadstat tells the codes for missing only where it is asked to keep them.
-        self._codes: dict[str, Any] = {"user_missing": True} if self._kind in (".sav", ".zsav") else {}
-        self._meta = self._read(metadataonly=True, **self._codes)[1]
+        self._options: dict[str, Any] = {"user_missing": True} if self._kind in (".sav", ".zsav") else {}
+        if catalog is not None:
+            self._options["catalog_file"] = str(catalog)
+        self._meta = self._read(metadataonly=True, **self._options)[1]
         self._names = list(self._meta.column_names)
         if not self._names:
             raise ShardError(f"{path}: the file has no columns")
+        self._texts = {n for n in self._names if self._meta.readstat_variable_types.get(n) == "string"}
         self._moments = {name: _moment_of(self._kind, self._format(name)) for name in self._names}
         self._seen = {name: _Seen() for name in self._names}
-        for data, tags in self._chunks():
+        for columns, kinds in self._chunks(set(self._names) - self._texts):
             for name in self._names:
-                self._look(name, data[name], tags.get(name, {}))
+                self._look(name, columns[name])
+                self._seen[name].kinds |= set(kinds.get(name, {}).values())
         self.left_out = 0
         self.fields = pa.schema(list(self._fields()))
 
     def batches(self) -> Generator[list[pa.Array], None, None]:
         """Batches of columns in the types of ``fields``."""
-        for data, tags in self._chunks():
+        for columns, kinds in self._chunks({name for name, seen in self._seen.items() if seen.kinds}):
             arrays = []
             for name in self._names:
-                arrays.append(self._array(name, data[name]))
+                arrays.append(self._array(name, columns[name]))
                 if self._seen[name].kinds:
-                    found = tags.get(name, {})
-                    kinds = [found.get(row) for row in range(len(data[name]))]
-                    arrays.append(pa.array(kinds, pa.string()).dictionary_encode())
+                    found = kinds.get(name, {})
+                    listed = [found.get(row) for row in range(len(columns[name]))]
+                    arrays.append(pa.array(listed, pa.string()).dictionary_encode())
             yield arrays
 
     def _read(self, **options: Any) -> tuple[dict[str, list[Any]], Any]:
@@ -104,30 +119,51 @@ class StatisticsFile:
             raise ShardError(f"{self._path}: is no whole {self._kind} file, or is damaged or encrypted") from None
         return data, meta
 
-    def _chunks(self) -> Iterator[tuple[dict[str, list[Any]], dict[str, dict[int, str]]]]:
-        """Columns of some rows, with None for missing; and by column and row the tags of missing values."""
+    def _chunks(self, tagged: set[str]) -> Iterator[tuple[dict[str, pa.Array], dict[str, dict[int, str]]]]:
+        """Columns of some rows, numbers as float64; and by column and row the kinds of missing values.
+
+        Args:
+            tagged: Columns whose kinds of missing values are wanted.
+        """
         size = max(1_000, _BATCH_CELLS // len(self._names))
         start = 0
         while True:
             part = {} if self._kind == ".por" else {"row_offset": start, "row_limit": size}
-            data = self._read(**part, **self._codes)[0]
-            tags: dict[str, dict[int, str]] = {}
-            rows = len(next(iter(data.values()))) if data else 0
-            if rows and self._kind in (".dta", ".sas7bdat"):
-                tagged = self._read(**part, user_missing=True)[0]
-                for name in self._names:
-                    # Where the plain reading has no number, only a letter means something.
-                    pairs = enumerate(zip(data[name], tagged[name]))
-                    found = {
-                        i: f".{tag}" for i, (value, tag) in pairs if value is None and isinstance(tag, str) and tag
-                    }
-                    if found:
-                        tags[name] = found
+            data = self._read(**part, **self._options)[0]
+            columns = {name: self._column(name, data.pop(name)) for name in self._names if name in data}
+            rows = len(columns[self._names[0]]) if columns else 0
+            kinds: dict[str, dict[int, str]] = {}
+            if self._kind in (".dta", ".sas7bdat"):
+                wanted = [name for name in self._names if name in tagged and columns[name].null_count]
+                kinds = self._kinds(columns, wanted, part) if rows and wanted else {}
             if rows or not start:
-                yield data, tags
+                yield columns, kinds
             start += rows
             if rows < size or self._kind == ".por":
                 return
+
+    def _kinds(
+        self, columns: dict[str, pa.Array], wanted: list[str], part: dict[str, int]
+    ) -> dict[str, dict[int, str]]:
+        tagged = self._read(**part, user_missing=True, usecols=wanted)[0]
+        kinds = {}
+        for name in wanted:
+            # Where the plain reading has no number, only a letter means something.
+            absent = np.flatnonzero(columns[name].is_null().to_numpy(zero_copy_only=False)).tolist()
+            values = tagged[name]
+            found = {row: f".{values[row]}" for row in absent if isinstance(values[row], str) and values[row]}
+            if found:
+                kinds[name] = found
+        return kinds
+
+    def _column(self, name: str, values: list[Any]) -> pa.Array:
+        if name not in self._texts:
+            try:
+                return pa.array(values, pa.float64())
+            except (pa.ArrowInvalid, pa.ArrowTypeError):
+                raise ShardError(f"{self._path}: column {name!r} has texts, but is a column of numbers") from None
+        texts = pa.array(values, pa.string())
+        return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
     def _format(self, name: str) -> str:
         return str(self._meta.original_variable_types.get(name) or "")
@@ -135,16 +171,14 @@ class StatisticsFile:
     def _labels(self, name: str) -> dict[Any, str]:
         return dict(self._meta.variable_value_labels.get(name) or {})
 
-    def _look(self, name: str, values: list[Any], tags: dict[int, str]) -> None:
+    def _look(self, name: str, values: pa.Array) -> None:
         seen = self._seen[name]
-        seen.kinds |= set(tags.values())
-        present = [value for value in values if value is not None and value != ""]
         if self._labels(name):
-            seen.codes.update(_code(value) for value in present)
-        if any(isinstance(value, str) for value in present):
-            seen.numbers = False
-        elif present:
-            numbers = np.array(present, np.float64)
+            counts = values.drop_null().value_counts()
+            for value, rows in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist()):
+                seen.codes[_code(value)] += rows
+        if name not in self._texts:
+            numbers = values.drop_null().to_numpy(zero_copy_only=False)
             seen.whole &= bool((numbers == np.rint(numbers)).all() and (np.abs(numbers) <= 2.0**53).all())
             unit = 86_400 if self._kind in (".sav", ".zsav", ".por") else 1
             seen.days &= bool((numbers % unit == 0).all())
@@ -164,6 +198,9 @@ class StatisticsFile:
                 measure="" if measure == "unknown" else measure,
                 missing=[_missing(item) for item in missing.get(name, [])],
                 source=self._kind[1:],
+                width=int((getattr(self._meta, "variable_display_width", {}) or {}).get(name) or 0)
+                if self._kind in (".sav", ".zsav")
+                else 0,
             )
             yield codebook.on(pa.field(name, self._type(name)))
             if seen.kinds:
@@ -176,8 +213,7 @@ class StatisticsFile:
 
     def _type(self, name: str) -> pa.DataType:
         seen, moment = self._seen[name], self._moments[name]
-        is_text = str(self._meta.readstat_variable_types.get(name)) == "string"
-        if is_text or not seen.numbers:
+        if name in self._texts:
             return pa.string()
         if moment == "date":
             return pa.date32() if seen.days else pa.timestamp("us")
@@ -185,16 +221,17 @@ class StatisticsFile:
             return pa.timestamp("us")
         if moment == "clock":
             return pa.duration("ms")
-        return pa.int64() if seen.whole else pa.float64()
+        stored = _STORED.get(str(self._meta.readstat_variable_types.get(name))) if self._kind == ".dta" else None
+        return stored or (pa.int64() if seen.whole else pa.float64())
 
-    def _array(self, name: str, values: list[Any]) -> pa.Array:
+    def _array(self, name: str, values: pa.Array) -> pa.Array:
         type_ = self._type(name)
-        if type_ == pa.string():
-            return pa.array([None if value in (None, "") else str(value) for value in values], type_)
-        absent = np.array([value is None for value in values], np.bool_)
-        numbers = np.array([0.0 if value is None else float(value) for value in values], np.float64)
-        if type_ in (pa.int64(), pa.float64()):
-            return pa.array(numbers.astype(type_.to_pandas_dtype()), type_, mask=absent)
+        if name in self._texts:
+            return values
+        if pa.types.is_integer(type_) or pa.types.is_floating(type_):
+            return values.cast(type_)
+        absent = values.is_null().to_numpy(zero_copy_only=False)
+        numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
         if type_ == pa.duration("ms"):
             return pa.array(np.rint(numbers * 1_000).astype(np.int64), mask=absent).cast(type_)
         seconds = self._seconds(numbers, self._moments[name])
@@ -218,11 +255,12 @@ def _moment_of(kind: str, form: str) -> str:
             return ""
         return "date" if match(r"%-?(td|d(?!\w))", form) else "instant" if match(r"%-?tc", form) else ""
     form = form.upper()
-    if match(r"(E8601|B8601|IS8601)?(DATETIME|DT)|YMDHMS|DATEAMPM|MDYAMPM", form):
+    spss = kind in (".sav", ".zsav", ".por")
+    if match(_SPSS_INSTANTS if spss else _SAS_INSTANTS, form):
         return "instant"
-    if match(_SPSS_DATES if kind in (".sav", ".zsav", ".por") else _SAS_DATES, form):
+    if match(_SPSS_DATES if spss else _SAS_DATES, form):
         return "date"
-    return "clock" if match(_CLOCKS, form) else ""
+    return "clock" if match(_SPSS_CLOCKS if spss else _SAS_CLOCKS, form) else ""
 
 
 def _code(value: Any) -> str:

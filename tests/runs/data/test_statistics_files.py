@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from shardsynth import Job
 from shardsynth.commands.export_table import _WRITERS, export_table
 from shardsynth.data.codebook import Codebook, sdtype_of_labels
 from shardsynth.data.importer import import_table
+from shardsynth.data.statistics_files import _moment_of
 from shardsynth.errors import ModelError, ShardError
 
 pyreadstat = pytest.importorskip("pyreadstat")
@@ -60,7 +62,7 @@ def test_a_sav_file_comes_back_as_one(tmp_path: Path) -> None:
     assert table["born"].to_pylist() == clinic()["born"].tolist()
     sex = Codebook.of(table.schema.field("sex"))
     assert sex == Codebook(
-        "Sex of the patient", {"1": "male", "2": "female", "-9": "not told"}, "F8.2", "nominal", [-9.0], "", "sav"
+        "Sex of the patient", {"1": "male", "2": "female", "-9": "not told"}, "F8.2", "nominal", [-9.0], "", "sav", 8
     )
     assert Codebook.of(table.schema.field("site9")).value_labels == {"1": "common"}, "no label of two rows"
     plain = {"models": {"gaussian_copula": {}}, "sample": {"rows": 200}, "extremes": "clip"}
@@ -143,12 +145,96 @@ def test_what_a_format_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path)
     for kind, table, why in (
         (".sav", pa.table({"n": [2**53 + 1]}), "more than 15 digits"),
         (".dta", pa.table({"n": [dt.datetime(9999, 12, 31)]}), "1678 to 2261"),
-        (".dta", pa.table({"n" * 40: [1]}), "names of 32 bytes"),
+        (".dta", pa.table({"n" * 40: [1]}), "names of 32 letters, digits and _"),
+        (".xpt", pa.table({"n": [1e-80]}), "no number below 5.4e-79"),
+        (".xpt", pa.table({"n": ["a", None]}), "loses blank rows"),
+        (".sav", pa.table({"n": pa.array([decimal.Decimal("0.1234567890123456789")])}), "more than 15 digits"),
     ):
         names = dict.fromkeys(table.column_names, codebook["n"])
         with pytest.raises(ModelError, match=why):
             _WRITERS[kind](table, names, tmp_path / f"a{kind}")
     assert not list(tmp_path.iterdir())
+
+
+def test_widths_display_and_labels_of_texts_come_back(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"s": ["a", "bb", "-"] * 20, "n": [1.5, 2.5, 3.5] * 20})
+    frame.loc[59, "s"] = "a text of more places"
+    pyreadstat.write_sav(
+        frame,
+        str(tmp_path / "a.sav"),
+        variable_display_width={"s": 30, "n": 12},
+        variable_value_labels={"s": {"a": "first"}},
+        missing_ranges={"s": ["-"], "n": [3.5]},
+    )
+    (shard,) = import_table(tmp_path / "a.sav", tmp_path / "data")
+    table = pq.read_table(shard).slice(0, 30)
+    _WRITERS[".sav"](table, {field.name: Codebook.of(field) for field in table.schema}, tmp_path / "b.sav")
+    real, meta = pyreadstat.read_sav(str(tmp_path / "a.sav"), user_missing=True)
+    made, made_meta = pyreadstat.read_sav(str(tmp_path / "b.sav"), user_missing=True)
+    assert made["s"].tolist() == real["s"].tolist()[:30]
+    for name in ("variable_storage_width", "variable_display_width", "original_variable_types", "missing_ranges"):
+        assert getattr(made_meta, name) == getattr(meta, name), name
+    assert made_meta.variable_value_labels == meta.variable_value_labels
+
+
+def test_stata_keeps_numbers_of_few_bytes_and_labels_of_kinds_of_missing(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "x": pd.Series([1.5, "a", None, 2.5] * 30, dtype=object),
+            "c": pd.Series([1, 2, "b", None] * 30, dtype=object),
+            "n": pd.Series([1, 2, 3, 4] * 30, dtype="int32"),
+        }
+    )
+    labels = {"c": {1: "one", 2: "two", "b": "not asked"}}
+    pyreadstat.write_dta(
+        frame, str(tmp_path / "a.dta"), missing_user_values={"x": ["a"], "c": ["b"]}, variable_value_labels=labels
+    )
+    (shard,) = import_table(tmp_path / "a.dta", tmp_path / "data")
+    table = pq.read_table(shard)
+    assert table.schema.field("n").type == pa.int32() and table.schema.field("x").type == pa.float64()
+    _WRITERS[".dta"](table, {field.name: Codebook.of(field) for field in table.schema}, tmp_path / "b.dta")
+    made, meta = pyreadstat.read_dta(str(tmp_path / "b.dta"), user_missing=True)
+    real, real_meta = pyreadstat.read_dta(str(tmp_path / "a.dta"), user_missing=True)
+    assert meta.variable_value_labels == labels == real_meta.variable_value_labels
+    assert meta.missing_user_values == {"x": ["a"], "c": ["b"]}
+    assert meta.readstat_variable_types == real_meta.readstat_variable_types
+    assert made["x"].tolist()[:2] == [1.5, "a"] and made["x"].isna().tolist() == real["x"].isna().tolist()
+
+
+def test_the_largest_numbers_of_32_bits_are_no_missing_values_of_stata(tmp_path: Path) -> None:
+    table = pa.table({"n": pa.array([2**31 - 1, -(2**31)], pa.int32())})
+    _WRITERS[".dta"](table, {"n": Codebook()}, tmp_path / "a.dta")
+    assert pyreadstat.read_dta(str(tmp_path / "a.dta"))[0]["n"].tolist() == [2**31 - 1, -(2**31)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "moment"),
+    [
+        (".sav", "DTIME10", "clock"),
+        (".sav", "DATETIME20", "instant"),
+        (".sav", "MOYR8", "date"),
+        (".sas7bdat", "MMYY7", "date"),
+        (".sas7bdat", "DATETIME19", "instant"),
+        (".sas7bdat", "DTDATE9", "instant"),
+        (".sas7bdat", "E8601TM", "clock"),
+        (".sas7bdat", "DAYS", ""),
+        (".dta", "%tC", ""),
+        (".dta", "%tc", "instant"),
+        (".dta", "%tdD_m_Y", "date"),
+        (".dta", "%tm", ""),
+    ],
+)
+def test_a_display_format_says_what_is_a_date(kind: str, form: str, moment: str) -> None:
+    assert _moment_of(kind, form) == moment
+
+
+def test_transport_files_have_the_version_that_their_names_need(tmp_path: Path) -> None:
+    for names, version in ((("AGE", "ARM"), b"LIBRARY HEADER"), (("age_at_visit", "ARM"), b"LIBV8")):
+        table = pa.table(dict(zip(names, ([1.0, 2.0], ["a", "b"]))))
+        _WRITERS[".xpt"](table, dict.fromkeys(names, Codebook()), tmp_path / "a.xpt")
+        assert version in (tmp_path / "a.xpt").read_bytes()[:80]
+        back = pyreadstat.read_xport(str(tmp_path / "a.xpt"))[0]
+        assert list(back.columns) == list(names) and back.iloc[:, 1].tolist() == ["a", "b"]
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
