@@ -1,4 +1,4 @@
-"""`shardsynth export-table`: the samples of a model as one file of SPSS, Stata, SAS, Excel, CSV or Feather."""
+"""`shardsynth export-table`: the samples of a model as one file of SPSS, Stata, SAS, R, Excel, CSV or Feather."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.feather
 
 from shardsynth.api import Run
+from shardsynth.commands.r_writer import write_rds
 from shardsynth.commands.statistics_writers import write_dta, write_sav, write_xport
 from shardsynth.data.codebook import Codebook
 from shardsynth.data.values import decoded
@@ -28,8 +29,8 @@ def export_table(run_folder: str | Path, model: str, output: Path | None = None)
     Args:
         run_folder: The run directory.
         model: Name of the model.
-        output: File to write: ``.sav``, ``.zsav``, ``.dta``, ``.xpt``, ``.csv``, ``.xlsx`` or ``.feather``. None:
-            ``MODEL`` with the ending of the file that the table was imported from, else ``MODEL.csv``.
+        output: File to write: ``.sav``, ``.zsav``, ``.dta``, ``.xpt``, ``.rds``, ``.csv``, ``.xlsx`` or ``.feather``.
+            None: ``MODEL`` with the ending of the file that the table was imported from, else ``MODEL.csv``.
 
     Returns:
         The files that were written.
@@ -116,6 +117,7 @@ _WRITERS: dict[str, Callable[[pa.Table, dict[str, Codebook], Path], None]] = {
     ".zsav": write_sav,
     ".dta": write_dta,
     ".xpt": write_xport,
+    ".rds": write_rds,
     ".csv": _write_csv,
     ".xlsx": _write_excel,
     ".feather": _write_feather,

@@ -19,10 +19,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardsynth.data.columns import COMMON_ROWS
 
 #: First part of the keys.
 PREFIX = "shardsynth."
@@ -78,6 +81,21 @@ class Codebook:
         width = metadata.get(f"{PREFIX}width".encode(), b"0")
         found["width"] = int(width) if width.isdigit() else 0
         return cls(**found)
+
+
+def without_rare_labels(book: Codebook, values: pa.Array) -> Codebook:
+    """The codebook without labels of codes that one to four rows have: these can name a person.
+
+    Args:
+        book: A column's codebook.
+        values: All values of the column.
+    """
+    if not book.value_labels:
+        return book
+    pairs = pc.value_counts(values.drop_null())
+    rows = dict(zip(map(_text, pairs.field("values").to_pylist()), pairs.field("counts").to_pylist()))
+    kept = {code: text for code, text in book.value_labels.items() if not 0 < rows.get(code, 0) < COMMON_ROWS}
+    return replace(book, value_labels=kept)
 
 
 def sdtype_of_labels(book: Codebook, values: Sequence[Any]) -> str | None:

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.csv
 
+from shardsynth.data.r_tables import READERS as R_READERS
+from shardsynth.data.r_tables import RFile
 from shardsynth.data.sheets import Sheet
 from shardsynth.data.statistics_files import READERS, StatisticsFile
 from shardsynth.data.unpacking import LEAST_TEXT, Unpacked, check_zip
@@ -92,9 +94,14 @@ def open_foreign(
         return Sheet(path, sheet, nulls)
     if path.suffix.lower() in READERS:
         return StatisticsFile(path)
+    if path.suffix.lower() in R_READERS:
+        return RFile(path, sheet, max_unpacked)
     if kind in (".feather", ".arrow", ".arrows", ".ipc"):
         return _Ipc(path, max_unpacked)
-    known = ".csv, .tsv, .txt (also .gz, .bz2, .zst), .xlsx, .feather, .sav, .dta, .sas7bdat and .xpt"
+    known = (
+        ".csv, .tsv, .txt (also .gz, .bz2, .zst), .xlsx, .feather, .sav, .zsav, .por, .dta, .sas7bdat, .xpt, .rds and "
+        ".RData"
+    )
     hints = {
         ".parquet": "it is Parquet already: name it as the job's input",
         ".xls": "save it as .xlsx",
