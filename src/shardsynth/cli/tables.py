@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Optional  # typer evaluates the annotations
+from typing import Annotated, Any, Optional  # typer evaluates the annotations
 
 import typer
 
@@ -69,7 +69,12 @@ def init(
 
 
 def import_table(
-    source: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, TSV, Excel, Feather, SPSS, Stata or SAS file.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TABLE", help="CSV, TSV, JSON Lines, Excel, Feather, SPSS, Stata, SAS or R file, or a database."
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the shards.")],
     types: Annotated[
         Optional[list[str]],
@@ -77,7 +82,22 @@ def import_table(
     ] = None,
     rows_per_shard: Annotated[str, typer.Option("--rows-per-shard", help="Rows of one shard.")] = "1e6",
     delimiter: Annotated[Optional[str], typer.Option("--delimiter", help="Field separator of a text table.")] = None,
-    sheet: Annotated[Optional[str], typer.Option("--sheet", help="Sheet of an Excel file.")] = None,
+    sheet: Annotated[
+        Optional[str], typer.Option("--sheet", help="Sheet of an Excel file, or data frame of an .RData file.")
+    ] = None,
+    all_sheets: Annotated[
+        bool, typer.Option("--all-sheets", help="Take every sheet, or data frame, as a table in a folder of its own.")
+    ] = False,
+    dictionary: Annotated[
+        Optional[Path],
+        typer.Option("--dictionary", metavar="FILE", help="Data dictionary of REDCap, for a raw export of its data."),
+    ] = None,
+    sql: Annotated[
+        Optional[str], typer.Option("--sql", metavar="QUERY", help="What to read of a file of DuckDB or SQLite.")
+    ] = None,
+    catalog: Annotated[
+        Optional[Path], typer.Option("--catalog", metavar="FILE", help="Value labels of a .sas7bdat file: .sas7bcat.")
+    ] = None,
     encoding: Annotated[str, typer.Option("--encoding", help="Encoding of a text table.")] = "utf-8",
     null: Annotated[
         Optional[list[str]],
@@ -96,8 +116,9 @@ def import_table(
     show_values: ShowValues = False,
     debug: Debug = False,
 ) -> None:
-    """Turn CSV, TSV, Excel, Feather, SPSS, Stata or SAS into Parquet shards."""
+    """Turn CSV, TSV, JSON Lines, Excel, Feather, SPSS, Stata, SAS, R, DuckDB or SQLite into Parquet shards."""
     from shardsynth.data.column_looks import ColumnLook, look_lines
+    from shardsynth.data.importer import import_redcap, import_sheets
     from shardsynth.data.importer import import_table as write_shards
     from shardsynth.data.text_types import NULL_TEXTS
     from shardsynth.data.unpacking import parse_size
@@ -109,21 +130,31 @@ def import_table(
         if not equals:
             raise InputError(f"--type {item!r}: wanted COLUMN=TYPE, such as age=int8")
         type_by_column[column] = name
+    if all_sheets and (sheet is not None or dictionary is not None):
+        raise InputError("--all-sheets: goes neither with --sheet nor with --dictionary")
     looks: list[ColumnLook] = []
-    paths = write_shards(
-        source,
-        output,
-        types=type_by_column,
-        rows_per_shard=parse_rows(rows_per_shard),
-        delimiter=delimiter,
-        sheet=sheet,
-        null_values=None if null is None else [*NULL_TEXTS, *null],
-        encoding=encoding,
-        show_values=show_values,
-        max_unpacked=None if max_unpacked is None else parse_size(max_unpacked),
-        skip_rows=skip_rows,
-        looks=looks,
-    )
+    options: dict[str, Any] = {
+        "types": type_by_column,
+        "rows_per_shard": parse_rows(rows_per_shard),
+        "delimiter": delimiter,
+        "null_values": None if null is None else [*NULL_TEXTS, *null],
+        "encoding": encoding,
+        "show_values": show_values,
+        "max_unpacked": None if max_unpacked is None else parse_size(max_unpacked),
+        "skip_rows": skip_rows,
+    }
+    if all_sheets:
+        for name, shards in import_sheets(source, output, **options).items():
+            print(f"{len(shards)} shards in {output / name}")
+        return
+    if dictionary is not None:
+        tables = import_redcap(source, dictionary, output, looks=looks, **options)
+        for line in look_lines(looks):
+            print(line)
+        for name, rows in tables:
+            print(f"{rows:,} rows in {output / name if len(tables) > 1 else output}")
+        return
+    paths = write_shards(source, output, sheet=sheet, query=sql, catalog=catalog, looks=looks, **options)
     for line in look_lines(looks):
         print(line)
     print(f"{len(paths)} shards in {output}")
@@ -137,7 +168,7 @@ def export_table(
         typer.Option(
             "-o",
             "--output",
-            help="File to write: .sav, .zsav, .dta, .xpt, .csv, .xlsx or .feather (default: the ending of the file that "
+            help="File to write: .sav, .zsav, .dta, .xpt, .rds, .csv, .xlsx or .feather (default: the ending of the file that "
             "the table was imported from, else .csv).",
         ),
     ] = None,

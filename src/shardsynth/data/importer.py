@@ -1,21 +1,25 @@
-"""From CSV, TSV, Excel and Feather to Parquet shards: read in batches, with one type per column of the whole file."""
+"""From files that are not Parquet to Parquet shards: read in batches, with one type per column of the whole file."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.data.column_looks import ColumnLook
 from shardsynth.data.foreign import ForeignTable, open_foreign
+from shardsynth.data.r_tables import frame_names
+from shardsynth.data.redcap import read_dictionary, split_export
+from shardsynth.data.sheets import EmptySheet, sheet_names
 from shardsynth.data.text_columns import TextColumn
 from shardsynth.data.text_types import NULL_TEXTS, Misfit, TargetType, parquet_type, parse_type
 from shardsynth.data.writer import NO_SPACE
@@ -41,6 +45,8 @@ def import_table(
     show_values: bool = False,
     max_unpacked: int | None = None,
     skip_rows: int = 0,
+    query: str | None = None,
+    catalog: Path | None = None,
     looks: list[ColumnLook] | None = None,
 ) -> list[Path]:
     """Turn one file into Parquet shards ``part-00000.parquet`` ... in a new folder.
@@ -53,13 +59,15 @@ def import_table(
 
     Args:
         source: ``.csv``, ``.tsv``, ``.tab`` or ``.txt`` (also with ``.gz``, ``.bz2``, ``.zst`` or ``.lz4`` behind it),
-            ``.xlsx`` or ``.xlsm``, ``.feather``, ``.arrow``, ``.arrows`` or ``.ipc``.
+            ``.jsonl`` or ``.ndjson``, ``.xlsx`` or ``.xlsm``, ``.feather``, ``.arrow``, ``.arrows`` or ``.ipc``,
+            ``.sav``, ``.zsav``, ``.por``, ``.dta``, ``.sas7bdat``, ``.xpt``, ``.rds``, ``.RData``, ``.duckdb``,
+            ``.sqlite``.
         destination: Folder to make; it can exist if it is empty. It has all shards, or is not made.
         types: Column name to Arrow type (see ``text_types.parse_type``), for columns whose type is not to be guessed.
         rows_per_shard: Rows in every shard but the last.
         delimiter: One character. The default is a tab for ``.tsv`` and ``.tab``, else the one of ``,``, ``;``, tab and
             ``|`` that the header uses most.
-        sheet: Name of the Excel sheet; can be left out when the workbook has only one.
+        sheet: Name of the Excel sheet, or of the data frame in ``.RData``; can be left out when there is only one.
         null_values: Texts that mean missing, instead of ``text_types.NULL_TEXTS``.
         encoding: Encoding of a text file. If it is the default, a byte order mark in the file wins.
         show_values: Whether an error quotes the value at fault, which can be personal.
@@ -67,6 +75,8 @@ def import_table(
             workbook at least 256 MB).
         skip_rows: Lines above the header of a text file that are left out. Lines of comments (``##``, or two or more
             with ``#``) and Excel's ``sep=;`` are found.
+        query: SQL that gives the rows of a file of DuckDB or SQLite.
+        catalog: ``.sas7bdat`` files have their value labels in a file of their own, ``formats.sas7bcat``.
         looks: Gets what each column of a text file looks like.
 
     Returns:
@@ -82,9 +92,10 @@ def import_table(
         raise InputError(f"rows_per_shard is {rows_per_shard}: it must be 1 or more")
     nulls = tuple(NULL_TEXTS if null_values is None else null_values)
     targets = {name: parse_type(text) for name, text in (types or {}).items()}
-    table = open_foreign(source, delimiter, sheet, nulls, encoding, max_unpacked, skip_rows)
+    table = open_foreign(source, delimiter, sheet, nulls, encoding, max_unpacked, skip_rows, query, catalog)
     _check_names(source, table.fields.names, targets)
-    columns = [TextColumn(ColumnLook(name), nulls, targets.get(name)) for name in table.fields.names]
+    text = dict.fromkeys(getattr(table, "texts", ()), TargetType(pa.string()))
+    columns = [TextColumn(ColumnLook(f.name), nulls, {**text, **targets}.get(f.name), f.metadata) for f in table.fields]
     written: list[_ShardWriter] = []
     try:
         with _whole_or_nothing(destination) as folder:
@@ -107,6 +118,58 @@ def import_table(
     if looks is not None and table.is_text:
         looks += [column.look.of_type(column.type) for column in columns]
     return [destination / name for name in written[0].parts]
+
+
+def import_sheets(source: Path, destination: Path, **options: Any) -> dict[str, list[Path]]:
+    """Turn every sheet of a workbook, or every data frame of an ``.RData`` file, into a folder of shards.
+
+    Args:
+        source: ``.xlsx``, ``.xlsm`` or ``.RData``.
+        destination: Folder to make; it gets a folder per sheet, under the sheet's name.
+        **options: As ``import_table``.
+
+    Returns:
+        The shards of each sheet; a sheet without a row is left out.
+
+    Raises:
+        InputError, ShardError, SpaceError: As ``import_table``.
+    """
+    names = sheet_names(source) or frame_names(source)
+    if not names:
+        raise InputError(f"{source}: --all-sheets is for .xlsx, .xlsm and .RData files")
+    shards: dict[str, list[Path]] = {}
+    with _whole_or_nothing(Path(destination)) as folder:
+        for name in names:
+            try:
+                shards[name] = import_table(source, folder / name, sheet=name, **options)
+            except EmptySheet:
+                continue
+        if not shards:
+            raise ShardError(f"{source}: every sheet is empty")
+    return {name: [Path(destination) / name / path.name for path in paths] for name, paths in shards.items()}
+
+
+def import_redcap(source: Path, dictionary: Path, destination: Path, **options: Any) -> list[tuple[str, int]]:
+    """Turn a raw export of REDCap into shards with the labels of its data dictionary.
+
+    Args:
+        source: The export, ``.csv``.
+        dictionary: The data dictionary of the project, ``.csv``.
+        destination: Folder to make; if instruments repeat, it gets a folder per table.
+        **options: As ``import_table``.
+
+    Returns:
+        Name of each table and its rows.
+
+    Raises:
+        InputError, ShardError, SpaceError: As ``import_table``.
+    """
+    fields = read_dictionary(dictionary)
+    with _whole_or_nothing(Path(destination)) as folder:
+        shards = import_table(source, folder / ".export", **options)
+        tables = split_export(shards, fields, folder, source)
+        shutil.rmtree(folder / ".export")
+    return tables
 
 
 def _check_names(source: Path, names: list[str], typed: Iterable[str]) -> None:
@@ -142,7 +205,7 @@ class _OtherTypes(Exception):
 
 
 def _schema_of(columns: list[TextColumn]) -> pa.Schema:
-    return pa.schema([(column.look.name, column.type) for column in columns])
+    return pa.schema([pa.field(column.look.name, column.type, metadata=column.metadata) for column in columns])
 
 
 def _write_text(

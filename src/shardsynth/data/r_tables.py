@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import zlib
 import zoneinfo
 from collections.abc import Generator
 from pathlib import Path
@@ -22,6 +23,31 @@ from shardsynth.errors import InputError, ShardError
 READERS = (".rds", ".rdata", ".rda")
 _BATCH_ROWS = 1 << 17
 _MOST_LABELS = 10_000
+_DAMAGE = (OSError, EOFError, lzma.LZMAError, zlib.error, RecursionError, MemoryError, IndexError, OverflowError)
+
+
+def frame_names(path: Path) -> list[str]:
+    """Names of the data frames of an ``.RData`` file; empty for any other file.
+
+    Raises:
+        ShardError: The file is damaged.
+    """
+    if path.suffix.lower() not in (".rdata", ".rda") or not path.is_file():
+        return []
+    try:
+        return list(_frames(_unpacked(path, None)))
+    except RFormatError as error:
+        raise ShardError(f"{path}: {error}") from None
+    except _DAMAGE:
+        raise ShardError(f"{path}: is no file of R, or is cut short or damaged") from None
+
+
+def _frames(stream: Any) -> dict[str, RObject]:
+    if stream(5) not in (b"RDX2\n", b"RDX3\n"):
+        raise RFormatError("it is no file of R's save(), or in its text format: save it again")
+    pairs = RReader(stream).object()
+    objects = zip(pairs.names, pairs.value if isinstance(pairs.value, list) else [])
+    return {key: value for key, value in objects if isinstance(value, RObject) and _is_frame(value)}
 
 
 class RFile:
@@ -39,7 +65,7 @@ class RFile:
             self._table = pa.table(*self._columns(frame))
         except RFormatError as error:
             raise ShardError(f"{path}: {error}") from None
-        except (OSError, EOFError, lzma.LZMAError, RecursionError, MemoryError, IndexError, OverflowError):
+        except _DAMAGE:
             raise ShardError(f"{path}: is no file of R, or is cut short or damaged") from None
         self.fields = self._table.schema
 
@@ -54,17 +80,16 @@ class RFile:
             if not _is_frame(found):
                 raise RFormatError("it holds no data frame: in R, saveRDS(as.data.frame(x), file)")
             return found
-        head = stream(5)
-        if head not in (b"RDX2\n", b"RDX3\n"):
-            raise RFormatError("it is no file of R's save(), or in its text format: save it again")
-        pairs = RReader(stream).object()
-        objects = zip(pairs.names, pairs.value if isinstance(pairs.value, list) else [])
-        frames = {key: value for key, value in objects if isinstance(value, RObject) and _is_frame(value)}
+        frames = _frames(stream)
         shown = ", ".join(map(repr, frames))
         if name is not None and name not in frames:
             raise InputError(f"{self._path}: has no data frame {name!r}, only {shown or 'other objects'}")
         if name is None and len(frames) != 1:
-            which = f"{len(frames)} data frames: say which by --sheet: {shown}" if frames else "no data frame"
+            which = (
+                f"{len(frames)} data frames: say which by --sheet: {shown}; or --all-sheets"
+                if frames
+                else "no data frame"
+            )
             raise InputError(f"{self._path}: has {which}")
         return frames[name] if name is not None else next(iter(frames.values()))
 

@@ -16,6 +16,10 @@ _BATCH_CELLS = 1 << 18
 _MOST_SHEET_ROWS = 1_048_576  # Excel's own limit; openpyxl makes up each row that a sheet leaves out
 
 
+class EmptySheet(ShardError):
+    """A sheet has no row."""
+
+
 def sheet_names(path: Path) -> list[str]:
     """Names of an Excel workbook's sheets, in its order; empty for any other file.
 
@@ -54,14 +58,17 @@ class Sheet:
         book = _workbook(path)
         names = [worksheet.title for worksheet in book.worksheets]
         if sheet is None and len(names) != 1:
-            raise InputError(f"{path}: has {len(names)} sheets: say which of {', '.join(map(repr, names))}")
+            raise InputError(
+                f"{path}: has {len(names)} sheets: say which of {', '.join(map(repr, names))} by --sheet, or "
+                "take each as a table: --all-sheets"
+            )
         self._sheet = sheet if sheet is not None else names[0]
         if self._sheet not in names:
             raise InputError(f"{path}: has no sheet {sheet!r}, only {', '.join(map(repr, names))}")
         book.close()
         header = next(self._rows(), None)
         if header is None:
-            raise ShardError(f"{path}: sheet {self._sheet!r} is empty: a header row is needed")
+            raise EmptySheet(f"{path}: sheet {self._sheet!r} is empty: a header row is needed")
         self.fields = pa.schema([(name or "", pa.string()) for name in header])
 
     def _rows(self) -> Iterator[list[str | None]]:

@@ -77,8 +77,7 @@ class StatisticsFile:
         self._path, self._kind = path, path.suffix.lower()
         # pyreadstat tells the codes for missing only where it is asked to keep them.
         self._options: dict[str, Any] = {"user_missing": True} if self._kind in (".sav", ".zsav") else {}
-        if catalog is not None:
-            self._options["catalog_file"] = str(catalog)
+        self._catalog = {} if catalog is None else _catalog_labels(catalog)
         self._meta = self._read(metadataonly=True, **self._options)[1]
         self._names = list(self._meta.column_names)
         if not self._names:
@@ -169,6 +168,9 @@ class StatisticsFile:
         return str(self._meta.original_variable_types.get(name) or "")
 
     def _labels(self, name: str) -> dict[Any, str]:
+        if self._catalog:
+            form = self._format(name).rstrip("0123456789.") or self._format(name)
+            return self._catalog.get(form.upper(), {})
         return dict(self._meta.variable_value_labels.get(name) or {})
 
     def _look(self, name: str, values: pa.Array) -> None:
@@ -246,6 +248,19 @@ class StatisticsFile:
         if moment == "date":
             return np.asarray((numbers - _DAYS_1960) * 86_400.0)
         return np.asarray(numbers / (1_000.0 if self._kind == ".dta" else 1.0) - _DAYS_1960 * 86_400.0)
+
+
+def _catalog_labels(path: Path) -> dict[str, dict[Any, str]]:
+    """Value labels of a catalog of SAS, by the name of their format."""
+    try:
+        import pyreadstat
+    except ImportError:
+        raise InputError(f"{path}: reading SAS needs pyreadstat: pip install pyreadstat") from None
+    try:
+        found = pyreadstat.read_sas7bcat(str(path))[1].value_labels
+    except (pyreadstat.ReadstatError, pyreadstat.PyreadstatError, ValueError, OSError):
+        raise ShardError(f"{path}: is no whole .sas7bcat file, or is damaged") from None
+    return {name.upper(): dict(labels) for name, labels in found.items()}
 
 
 def _moment_of(kind: str, form: str) -> str:

@@ -20,12 +20,14 @@ class TextColumn:
         look: What is shown of it.
         nulls: Texts that mean missing.
         target: The type that the user gave; None: it is guessed.
+        metadata: Of its field.
         guess: The narrowest family of types for all texts so far.
     """
 
     look: ColumnLook
     nulls: tuple[str, ...]
     target: TargetType | None = None
+    metadata: dict[bytes, bytes] | None = None
     guess: Guess = Guess()
 
     @property

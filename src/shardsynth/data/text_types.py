@@ -108,6 +108,17 @@ def guess_trimmed(texts: pa.Array) -> Guess:
     return Guess("string")
 
 
+def guess_moment(texts: pa.Array) -> Guess:
+    """Guess for texts of a format that has numbers of its own: dates, instants and times of day, else text."""
+    found = guess_trimmed(trimmed(texts, ()))
+    return found if found.family in ("null", "date", "timestamp", "zoned", "time") else Guess("string")
+
+
+def moments(values: pa.Array, type_: pa.DataType) -> pa.Array:
+    """Values in the type that ``guess_moment`` found for all of them."""
+    return values if values.type == type_ else convert(values, TargetType(type_), ())
+
+
 def _checked(family: str, values: pa.Array) -> Guess:
     """The guess for values that match the pattern of ``family``: ``string`` where they cannot be read as that."""
     try:

@@ -60,7 +60,7 @@ def test_by_itself_the_limit_is_a_hundred_times_the_size_and_no_small_file_meets
     path.write_bytes(gzip.compress(b"a\n" + b"1\n" * 200_000))
     assert 100 * path.stat().st_size < 400_000  # it unpacks to more, and to less than a gigabyte
     assert import_table(path, tmp_path / "out")
-    monkeypatch.setattr("shardsynth.data.foreign.LEAST_TEXT", 1000)
+    monkeypatch.setattr("shardsynth.data.delimited.LEAST_TEXT", 1000)
     with pytest.raises(ShardError, match="unpack to more than"):
         import_table(path, tmp_path / "other")
 
