@@ -85,6 +85,13 @@ def import_table(
     sheet: Annotated[
         Optional[str], typer.Option("--sheet", help="Sheet of an Excel file, or data frame of an .RData file.")
     ] = None,
+    leave_out: Annotated[
+        Optional[list[str]],
+        typer.Option("--leave-out", metavar="COLUMN", help="Column to leave out (may be given several times)."),
+    ] = None,
+    unnest: Annotated[
+        bool, typer.Option("--unnest", help="TABLE is Parquet, a file or folder: make columns of its structs.")
+    ] = False,
     all_sheets: Annotated[
         bool, typer.Option("--all-sheets", help="Take every sheet, or data frame, as a table in a folder of its own.")
     ] = False,
@@ -103,7 +110,9 @@ def import_table(
         Optional[list[str]],
         typer.Option("--null", help="One more text that means missing (may be given several times)."),
     ] = None,
-    skip_rows: Annotated[int, typer.Option("--skip-rows", min=0, help="Lines above the header of a text table.")] = 0,
+    skip_rows: Annotated[
+        int, typer.Option("--skip-rows", min=0, help="Lines above the header of a text table, or rows of a sheet.")
+    ] = 0,
     max_unpacked: Annotated[
         Optional[str],
         typer.Option(
@@ -142,6 +151,7 @@ def import_table(
         "show_values": show_values,
         "max_unpacked": None if max_unpacked is None else parse_size(max_unpacked),
         "skip_rows": skip_rows,
+        "leave_out": leave_out or (),
     }
     if all_sheets:
         for name, shards in import_sheets(source, output, **options).items():
@@ -154,7 +164,7 @@ def import_table(
         for name, rows in tables:
             print(f"{rows:,} rows in {output / name if len(tables) > 1 else output}")
         return
-    paths = write_shards(source, output, sheet=sheet, query=sql, catalog=catalog, looks=looks, **options)
+    paths = write_shards(source, output, sheet=sheet, query=sql, catalog=catalog, unnest=unnest, looks=looks, **options)
     for line in look_lines(looks):
         print(line)
     print(f"{len(paths)} shards in {output}")

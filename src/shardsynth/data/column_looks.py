@@ -12,12 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.learn_layout import Counted, date_forms, learn_number_layout
+from shardsynth.data.text_types import EXCEL_DAYS
 
 #: First rows whose texts are looked at.
 _MOST_ROWS = 20_000
 _MOST_LINES, _MOST_KINDS = 200, 3
 #: Share of numbers from which on the other texts of a column are odd.
 _MOSTLY = 0.8
+_DAY_NAME = re.compile(r"date|datum|fecha|day|dtc?$|^dob|birth", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}([., ]\d{3})+)([.,]\d*)?\s*%?")
 
 
@@ -78,6 +80,10 @@ class ColumnLook:
         if self.type is None or not self.texts:
             return "" if self.rows == 0 or self.texts else "no value"
         if not pa.types.is_string(self.type):
+            if pa.types.is_integer(self.type) and _DAY_NAME.search(self.name) and self._are_serials:
+                return (
+                    f"whole numbers, as Excel counts days; if they are dates: --type '{self.name}=date32 {EXCEL_DAYS}'"
+                )
             return f"{self.points / self.rows:.1%} are a lone point: missing" if self.points else ""
         counted = Counted.of(list(self.texts), np.array(list(self.texts.values()), np.int64))
         forms = date_forms(counted)
@@ -87,9 +93,24 @@ class ColumnLook:
             return f"numbers as text{self._others(of_all=False)}: init will take them for numbers"
         numbers = sum(count for text, count in self.texts.items() if _NUMBER.fullmatch(text))
         share = numbers / sum(self.texts.values())
+        spellings = self._spellings
+        if spellings:
+            return f"{spellings} values differ only in capitals or spaces: unite them before the import"
         if share >= _MOSTLY and not any(re.match(r"0\d", text) for text in self.texts):
             return f"{share:.0%} numbers{self._others(of_all=True)}: if these mean missing, name them by --null"
         return ""
+
+    @property
+    def _are_serials(self) -> bool:
+        return all(re.fullmatch(r"[1-6]\d{4}", text) for text in self.texts) and len(self.texts) > 1
+
+    @property
+    def _spellings(self) -> int:
+        """Texts that are as another one but for capitals and spaces, if values repeat."""
+        if not self.repeats:
+            return 0
+        plain = Counter(" ".join(text.casefold().split()) for text in self.texts)
+        return sum(count for count in plain.values() if count > 1)
 
     def _others(self, *, of_all: bool) -> str:
         """The forms of the texts that are no plain numbers."""

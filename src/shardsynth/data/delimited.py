@@ -99,6 +99,7 @@ class _Utf8(io.RawIOBase):
 
         Lines of comments above it are left out, and Excel's own line ``sep=;`` names the delimiter.
         """
+        given = delimiter is not None
         while not self._ended and len(self._ready) < _BLOCK:
             self._decode(self._read_piece())
         above, named = lines_above(self._ready, skip_rows)
@@ -126,10 +127,25 @@ class _Utf8(io.RawIOBase):
             raise ShardError(f"{self._path}: the header cannot be read: is a quote left open?") from None
         if names is None:
             raise ShardError(f"{self._path}: the file is empty: a header row is needed")
+        if len(names) == 1 and not given:
+            self._check_delimiter(names[0], header_bytes)
         if not skip_rows:
             self._check_titles(names, header_bytes, delimiter or ",")
         self._ready = self._ready[header_bytes:]
         return names, delimiter or ","
+
+    def _check_delimiter(self, header: str, header_bytes: int) -> None:
+        """Refuse a file of one column if its header and every row have as many of a sign that separates fields."""
+        below = self._ready[header_bytes:].decode(errors="replace").splitlines()[:_TITLES]
+        rows = [line for line in below if line.strip()]
+        for sign in "~^:!*\x1f\x01 ":
+            count = header.count(sign)
+            if count and len(rows) > 1 and all(row.count(sign) == count for row in rows):
+                shown = sign if sign.isprintable() else f"$'\\x{ord(sign):02x}'"
+                raise ShardError(
+                    f"{self._path}: has one column with ','; every row has {count + 1} fields with another delimiter: "
+                    f"--delimiter '{shown}', or --delimiter , if it is one column"
+                )
 
     def _check_titles(self, names: list[str], header_bytes: int, delimiter: str) -> None:
         """Refuse a file whose first rows are titles: those below have more fields, and all as many."""
@@ -259,9 +275,11 @@ class Delimited:
             if "Empty CSV" in str(error):
                 return
             if ragged:
+                few = ragged[0].actual_columns < width
+                hint = ": is it a note below the table? delete it" if few else ""
                 raise ShardError(
                     f"{self.path}: row {ragged[0].number} (the header not counted) has {ragged[0].actual_columns} "
-                    f"fields where the header has {width}"
+                    f"fields where the header has {width}{hint}"
                 ) from None
             raise ShardError(
                 f"{self.path}: after row {rows}: a row is longer than {_BLOCK >> 20} MB: is a quote left open?"

@@ -94,7 +94,7 @@ def open_foreign(
         raise ShardError(f"{path}: the file is empty")
     if kind in (".xlsx", ".xlsm"):
         check_zip(path, max_unpacked)
-        return Sheet(path, sheet, nulls)
+        return Sheet(path, sheet, nulls, skip_rows)
     if path.suffix.lower() in READERS:
         return StatisticsFile(path, catalog)
     if path.suffix.lower() in databases.ENDINGS:
@@ -110,7 +110,7 @@ def open_foreign(
         ".rds, .RData, .duckdb and .sqlite"
     )
     hints = {
-        ".parquet": "it is Parquet already: name it as the job's input",
+        ".parquet": "it is Parquet already: name it as the job's input; --unnest makes nested columns flat",
         ".xls": "save it as .xlsx",
         ".ods": "save it as .xlsx",
         ".zip": "unpack it first",

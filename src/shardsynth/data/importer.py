@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 
 from shardsynth.data.column_looks import ColumnLook
 from shardsynth.data.foreign import ForeignTable, open_foreign
+from shardsynth.data.nested_parquet import NestedParquet
 from shardsynth.data.r_tables import frame_names
 from shardsynth.data.redcap import read_dictionary, split_export
+from shardsynth.data.selected import Selected
 from shardsynth.data.sheets import EmptySheet, sheet_names
 from shardsynth.data.text_columns import TextColumn
 from shardsynth.data.text_types import NULL_TEXTS, Misfit, TargetType, parquet_type, parse_type
@@ -47,6 +49,8 @@ def import_table(
     skip_rows: int = 0,
     query: str | None = None,
     catalog: Path | None = None,
+    leave_out: Iterable[str] = (),
+    unnest: bool = False,
     looks: list[ColumnLook] | None = None,
 ) -> list[Path]:
     """Turn one file into Parquet shards ``part-00000.parquet`` ... in a new folder.
@@ -73,10 +77,12 @@ def import_table(
         show_values: Whether an error quotes the value at fault, which can be personal.
         max_unpacked: Most bytes that a packed file may unpack to (default: 100 times its size, and at least 1 GB; of a
             workbook at least 256 MB).
-        skip_rows: Lines above the header of a text file that are left out. Lines of comments (``##``, or two or more
-            with ``#``) and Excel's ``sep=;`` are found.
+        skip_rows: Lines above the header of a text file, or rows of a sheet, that are left out. Lines of comments
+            (``##``, or two or more with ``#``) and Excel's ``sep=;`` are found.
         query: SQL that gives the rows of a file of DuckDB or SQLite.
         catalog: ``.sas7bdat`` files have their value labels in a file of their own, ``formats.sas7bcat``.
+        leave_out: Columns that are left out.
+        unnest: Whether ``source`` is Parquet, a file or a folder, whose structs become columns.
         looks: Gets what each column of a text file looks like.
 
     Returns:
@@ -92,7 +98,13 @@ def import_table(
         raise InputError(f"rows_per_shard is {rows_per_shard}: it must be 1 or more")
     nulls = tuple(NULL_TEXTS if null_values is None else null_values)
     targets = {name: parse_type(text) for name, text in (types or {}).items()}
-    table = open_foreign(source, delimiter, sheet, nulls, encoding, max_unpacked, skip_rows, query, catalog)
+    left_out = tuple(leave_out)
+    found = (
+        NestedParquet(source, left_out)
+        if unnest
+        else open_foreign(source, delimiter, sheet, nulls, encoding, max_unpacked, skip_rows, query, catalog)
+    )
+    table: ForeignTable = Selected(source, found, left_out)
     _check_names(source, table.fields.names, targets)
     text = dict.fromkeys(getattr(table, "texts", ()), TargetType(pa.string()))
     columns = [TextColumn(ColumnLook(f.name), nulls, {**text, **targets}.get(f.name), f.metadata) for f in table.fields]

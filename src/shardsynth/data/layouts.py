@@ -150,7 +150,7 @@ class DateLayout:
 
     @property
     def _python(self) -> str:
-        return _ISO_FORMS[_ISO_FORMS.index("%Y-%m-%d")] if self.form == ISO else self.form
+        return _ISO_FORMS[-1] if self.form == ISO else self.form
 
     def _whole(self, texts: Texts) -> tuple[Integers, Mask]:
         """Dates of ``form``."""
@@ -255,7 +255,7 @@ def layout_from(text: str) -> Layout:
         ValueError: It is neither.
     """
     if not text.startswith("{"):
-        return DateLayout(text, "ms", partial=_ISO_FORMS[:2]) if text == ISO else DateLayout(text)
+        return DateLayout(text, "ms", partial=_ISO_FORMS[:-1]) if text == ISO else DateLayout(text)
     try:
         data = json.loads(text)
         return NumberLayout.from_json(data["number"]) if "number" in data else _date_layout(data)

@@ -398,8 +398,8 @@ def _check_columns(shard: Shard, schema: pa.Schema) -> None:
             others.append(phrase)
     if nested:
         raise ShardError(
-            f"{shard.path}: no model can hold lists and structs: {', '.join(nested)}; flatten them into plain columns, "
-            "or leave the columns out"
+            f"{shard.path}: no model can hold lists and structs: {', '.join(nested)}; make a flat table: shardsynth "
+            "import DATA -o NEW --unnest, with --leave-out COLUMN for each list"
         )
     if others:
         raise ShardError(

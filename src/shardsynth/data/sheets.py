@@ -53,8 +53,9 @@ class Sheet:
 
     is_text = True
 
-    def __init__(self, path: Path, sheet: str | None, nulls: tuple[str, ...]) -> None:
-        self._path, self._nulls = path, {"", *nulls}
+    def __init__(self, path: Path, sheet: str | None, nulls: tuple[str, ...], skip_rows: int = 0) -> None:
+        self._path, self._nulls, self._skipped = path, {"", *nulls}, skip_rows
+        self._at = 0  # row of the sheet, from 1
         book = _workbook(path)
         names = [worksheet.title for worksheet in book.worksheets]
         if sheet is None and len(names) != 1:
@@ -72,7 +73,7 @@ class Sheet:
         self.fields = pa.schema([(name or "", pa.string()) for name in header])
 
     def _rows(self) -> Iterator[list[str | None]]:
-        """Rows as texts, without empty cells at the end of a row and without empty rows."""
+        """Rows as texts, without empty cells at the end of a row, without empty rows and those to leave out."""
         book = _workbook(self._path)
         try:
             sheet = book[self._sheet]
@@ -80,10 +81,13 @@ class Sheet:
             for number, row in enumerate(_unbroken(self._path, sheet.iter_rows(values_only=True)), 1):
                 if number > _MOST_SHEET_ROWS:
                     raise ShardError(f"{self._path}: sheet {self._sheet!r} has more than {_MOST_SHEET_ROWS:,} rows")
+                if number <= self._skipped:
+                    continue
                 texts = [_cell_text(cell) for cell in row]
                 while texts and texts[-1] is None:
                     texts.pop()
                 if texts:
+                    self._at = number
                     yield texts
         finally:
             book.close()
@@ -98,9 +102,11 @@ class Sheet:
         for number, texts in enumerate(rows, 1):
             empty -= {place for place, text in enumerate(texts) if text is not None}
             if len(texts) > width:
+                above = self._at - 1
+                titles = f"; if the table has title rows, leave them out: --skip-rows {above}" if above < 50 else ""
                 raise ShardError(
                     f"{self._path}: row {number} (the header and empty rows not counted) has {len(texts)} cells where "
-                    f"the header has {width}"
+                    f"the header has {width}{titles}"
                 )
             cells = [None if text in self._nulls else text for text in texts]
             pending.append(cells + [None] * (width - len(texts)))

@@ -21,6 +21,9 @@ NULL_TEXTS = (
 #: How SAS and Stata write a missing number or date. Text columns keep it.
 _POINT = "."
 
+#: Layout of days as Excel counts them, and the day of its 0.
+EXCEL_DAYS, _EXCEL_ZERO = "%excel", -25_569
+
 _INTEGER = r"(?:0|[1-9]\d*)"  # a leading zero is part of a code ("00123"), not of a number
 _EXPONENT = r"[eE][+-]?\d+"
 _DATE = r"(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})-\d\d-\d\d"
@@ -156,7 +159,8 @@ class TargetType:
 
     Attributes:
         type: The Arrow type.
-        layout: strptime format of dates and timestamps that are not in ISO 8601; None for ISO 8601.
+        layout: strptime format of dates and timestamps that are not in ISO 8601, or ``%excel``, days as Excel counts
+            them; None for ISO 8601.
     """
 
     type: pa.DataType
@@ -297,6 +301,9 @@ def trimmed(texts: pa.Array, nulls: Iterable[str]) -> pa.Array:
 
 def _parse(texts: pa.Array, type_: pa.DataType, layout: str | None) -> pa.Array:
     """Parse trimmed texts; it raises ArrowInvalid where one does not fit."""
+    if layout == EXCEL_DAYS:
+        days = pc.add(texts.cast(pa.float64()), float(_EXCEL_ZERO))
+        return pc.multiply(days, 86_400_000.0).cast(pa.int64(), safe=False).cast(pa.timestamp("ms")).cast(type_)
     if layout:
         stamps = pc.strptime(texts, format=layout, unit="s", error_is_null=True)
         if stamps.null_count > texts.null_count:

@@ -107,6 +107,17 @@ def test_every_sheet_is_a_table(tmp_path: Path) -> None:
         import_sheets(tmp_path / "a.csv", tmp_path / "b")
 
 
+def test_title_rows_of_a_sheet_are_left_out(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["A study"], [], ["by us"], ["id", "hb"], [1, 2.5]):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(ShardError, match="has 2 cells where the header has 1; .* --skip-rows 3"):
+        import_table(tmp_path / "a.xlsx", tmp_path / "data")
+    (shard,) = import_table(tmp_path / "a.xlsx", tmp_path / "data", skip_rows=3)
+    assert pq.read_table(shard).to_pylist() == [{"id": 1, "hb": 2.5}]
+
+
 def test_cbioportal_says_labels_and_types(tmp_path: Path) -> None:
     (tmp_path / "data_clinical_patient.txt").write_text(
         "#Patient Identifier\tAge at Diagnosis\tGrade\n#Identifier\tAge\tGrade of the tumour\n#STRING\tNUMBER\tSTRING\n"
