@@ -24,7 +24,7 @@ _EXCEL_ROWS = 1_048_575
 
 
 def export_table(run_folder: str | Path, model: str, output: Path | None = None) -> list[Path]:
-    """Write the samples of a model as one file, and a data dictionary beside it.
+    """Write the samples of a model as one file, with a data dictionary and a README beside it.
 
     Args:
         run_folder: The run directory.
@@ -60,7 +60,9 @@ def export_table(run_folder: str | Path, model: str, output: Path | None = None)
             named.unlink(missing_ok=True)
     dictionary = output.with_name(f"{output.stem}.dictionary.csv")
     write_atomic(dictionary, _dictionary(table.schema, codebook))
-    return [output, dictionary]
+    readme = output.with_name(f"{output.stem}.README.txt")
+    write_atomic(readme, _readme(output, dictionary, table, codebook, model))
+    return [output, dictionary, readme]
 
 
 def _dictionary(schema: pa.Schema, codebook: dict[str, Codebook]) -> str:
@@ -75,6 +77,24 @@ def _dictionary(schema: pa.Schema, codebook: dict[str, Codebook]) -> str:
         type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         writer.writerow([field.name, str(type_), book.label, labels, missing, book.measure, book.format])
     return out.getvalue()
+
+
+def _readme(output: Path, dictionary: Path, table: pa.Table, codebook: dict[str, Codebook], model: str) -> str:
+    """What whoever gets the file must know."""
+    lines = [
+        f"{output.name}: {table.num_rows:,} synthetic rows, drawn by shardsynth from the model {model!r}.",
+        "No row is a person's. Figures of these rows are near those of the real table, and not the same.",
+        f"{dictionary.name} has a line per column: type, label, labels of codes, codes for missing, display format.",
+    ]
+    kinds = [(f.name, codebook[f.name].kinds_of) for f in table.schema if codebook[f.name].kinds_of]
+    if kinds and output.suffix.lower() in (".dta", ".rds"):
+        lines.append("Kinds of missing values (.a to .z) stand in the columns that they are of.")
+    elif kinds:
+        named = "; ".join(f"{name} of {of}" for name, of in kinds)
+        lines.append(f"Kinds of missing values stand in columns of their own: {named}.")
+    if output.suffix.lower() in (".csv", ".xlsx") and any(book.value_labels for book in codebook.values()):
+        lines.append("Codes stand as they are; their labels are in the dictionary alone.")
+    return "\n".join(lines) + "\n"
 
 
 def _shown_code(code: Any) -> str:

@@ -118,7 +118,7 @@ def _odd_numbers(layout: NumberLayout) -> str:
 
 def _odd_dates(layout: DateLayout) -> str:
     found = []
-    if layout.partial:
+    if layout.partial or layout.bare:
         found.append("of which some are less precise")
     if layout.pivot:
         found.append("two-digit years from 1936 to 2035")

@@ -30,6 +30,7 @@ LAYOUT = "layout"
 ISO = "ISO8601"
 #: Nanoseconds of each unit of an axis.
 UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_DAY = "%Y-%m-%d"
 _ISO_FORMS = ("%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 _SHAPES = {
     "%Y": r"\d{4}",
@@ -62,6 +63,8 @@ class DateLayout:
         pivot: Whether two-digit years begin with ``PIVOT``.
         specials: Texts that are no dates, each with its place on the axis.
         lenient: Whether any other text is missing; else it is an error.
+        bare: Thousandths of the dates that are written without their time of day.
+        clock: Minutes of the day at which such a date lies on the axis: one of them for each day.
     """
 
     form: str
@@ -73,6 +76,8 @@ class DateLayout:
     pivot: bool = False
     specials: tuple[tuple[str, int], ...] = ()
     lenient: bool = False
+    bare: int = 0
+    clock: tuple[int, ...] = ()
 
     #: NumPy dtype of the axis.
     dtype = np.dtype(np.int64)
@@ -99,6 +104,8 @@ class DateLayout:
     @property
     def rounded_by(self) -> float:
         """By how much the date that is written can lie beside a count, in units."""
+        if self.bare:
+            return 86_400.0 * (UNITS["s"] // self.nanoseconds)
         return 0.5 * self._step if self.partial else 0.0
 
     def read(self, texts: Texts) -> tuple[Integers, Mask]:
@@ -106,6 +113,11 @@ class DateLayout:
         counts, good = self._whole(texts)
         if self.partial:
             counts, good = self._read_partial(texts, counts, good)
+        if self.bare:
+            days = DateLayout(_DAY, self.unit, partial=(_DAY,))._read_partial(texts, counts, np.zeros_like(good))
+            minute = 60 * (UNITS["s"] // self.nanoseconds)
+            places = np.array(self.clock, np.int64)[_mixed(days[0]) % np.uint64(len(self.clock))] * minute
+            counts, good = np.where(days[1], days[0] + 1 + places, counts), good | days[1]
         for special, place in self.specials:
             same = texts == special
             counts[same], good[same] = place, True
@@ -120,6 +132,10 @@ class DateLayout:
                 written = self._written(counts[coarse] + self._before(place), form)
                 for index, text in zip(np.flatnonzero(coarse).tolist(), written):
                     texts[index] = text
+        if self.bare:
+            without = (_mixed(counts) % np.uint64(1_000) < self.bare) & ~self.apart(counts)
+            for index, text in zip(np.flatnonzero(without).tolist(), self._written(counts[without], _DAY)):
+                texts[index] = text
         for special, place in self.specials:
             for index in np.flatnonzero(counts == place).tolist():
                 texts[index] = special
@@ -233,14 +249,19 @@ class DateLayout:
         months = counts.astype(f"datetime64[{self.unit}]").astype("datetime64[M]").astype(np.int64) % 12
         weights = np.array([weight for _, weight in self.zones], np.float64)[:, months]
         below = np.cumsum(weights / np.maximum(weights.sum(axis=0), 1e-300), axis=0)
-        mixed = counts.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
-        mixed *= np.uint64(0xBF58476D1CE4E5B9)
-        drawn = (mixed >> np.uint64(40)).astype(np.float64) / 2.0**24
+        drawn = _mixed(counts).astype(np.float64) / 2.0**24
         return np.asarray(np.minimum((drawn >= below).sum(axis=0), len(self.zones) - 1), np.int64)
 
     def _count(self, day: str) -> int:
         return int(np.array([day], "datetime64[D]").astype(f"datetime64[{self.unit}]").astype(np.int64)[0])
+
+
+def _mixed(counts: Integers) -> npt.NDArray[np.uint64]:
+    """24 bits for each count, as good as random, and always the same for it (the mixer of SplitMix64)."""
+    mixed = np.ascontiguousarray(counts, np.int64).view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    return np.asarray(mixed >> np.uint64(40), np.uint64)
 
 
 #: How a column of text or whole numbers writes the values of its axis.
@@ -267,7 +288,10 @@ def _date_layout(data: dict[str, Any]) -> DateLayout:
     form = str(data.pop("date"))
     for key in ("zones", "specials"):
         data[key] = tuple((str(name), tuple(v) if isinstance(v, list) else int(v)) for name, v in data.get(key, ()))
-    layout = DateLayout(form, **{**data, "partial": tuple(data.get("partial", ()))})
+    more = {"partial": tuple(data.get("partial", ())), "clock": tuple(map(int, data.get("clock", ())))}
+    layout = DateLayout(form, **{**data, **more})
+    if bool(layout.bare) != bool(layout.clock) or not 0 <= layout.bare <= 1_000:
+        raise ValueError("dates without a time of a layout")
     if layout.unit not in UNITS or layout.case not in ("", "upper", "lower"):
         raise ValueError("unit or case of a layout of dates")
     for offset, weights in layout.zones:

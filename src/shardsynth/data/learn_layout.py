@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardsynth.data.columns import COMMON_ROWS
-from shardsynth.data.layouts import _ISO_FORMS, ISO, DateLayout, layout_from, zone_of
+from shardsynth.data.layouts import _ISO_FORMS, ISO, UNITS, DateLayout, layout_from, zone_of
 from shardsynth.data.number_layout import MOST_DIGITS, SIGNS, NumberLayout
 
 Integers = npt.NDArray[np.int64]
@@ -24,6 +24,7 @@ Texts = npt.NDArray[np.object_]
 #: Least share of the rows that are dates, or numbers, in a column of them.
 _MOSTLY = 0.9
 _MOST_SPECIALS = 20
+_CLOCK_PLACES = 48  # times of day that stand for those that are not known
 _TRIED = 2_000  # distinct values on which the way of writing is tried
 _LAST_YEAR = 2035  # of dates with two-digit years that mean the time of living persons
 _NUMBER = r"[+-]?(?:\d[\d., '\u00a0\u202f]*)?\d"
@@ -213,10 +214,26 @@ def _partial_layout(given: DateLayout, counted: Counted) -> DateLayout | None:
     if not forms:
         return None
     layout = replace(given, form=forms[-1], partial=tuple(forms[:-1]))
+    if len(forms) > 1 and forms[-2] == "%Y-%m-%d":
+        layout = _with_bare_days(replace(layout, partial=tuple(forms[:-2])), counted)
     good = layout.read(counted.texts)[1]
     if counted.rows[good].sum() < _MOSTLY * counted.rows.sum():
         return None
     return layout if good.all() else _with_words(layout, Counted(counted.texts[~good], counted.rows[~good]), True)
+
+
+def _with_bare_days(layout: DateLayout, counted: Counted) -> DateLayout:
+    """The layout of instants of which some are written without their time.
+
+    Days are too many to have places of their own: how many are bare is learned, not which.
+    """
+    counts, good = layout.read(counted.texts)
+    whole = good & ~layout.apart(counts)
+    days = np.array([len(str(text)) == len("2024-05-31") for text in counted.texts.tolist()], np.bool_)
+    bare, timed = int(counted.rows[days].sum()), int(counted.rows[whole].sum())
+    minutes = np.sort(counts[whole] * layout.nanoseconds // (60 * UNITS["s"]) % 1_440)
+    clock = minutes[np.arange(_CLOCK_PLACES) * len(minutes) // _CLOCK_PLACES]
+    return replace(layout, bare=max(1, round(1_000 * bare / (bare + timed))), clock=tuple(map(int, clock.tolist())))
 
 
 def _none(counted: Counted) -> tuple[Texts, Integers, npt.NDArray[np.bool_]]:

@@ -1,7 +1,7 @@
 """Folders that are tables of Delta Lake or Iceberg: their own metadata say which files hold the rows of now.
 
-A Delta table is read by its log (https://github.com/delta-io/delta/blob/master/PROTOCOL.md). An Iceberg table, whose
-lists of files are Avro, is refused: all files of the folder together are rows of every time.
+A Delta table is read by its log (https://github.com/delta-io/delta/blob/master/PROTOCOL.md), an Iceberg table by its
+metadata: all files of the folder together would be rows of every time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.data.footers import NULL_PARTITION
+from shardsynth.data.iceberg import iceberg_files, is_iceberg
 from shardsynth.errors import ShardError
 
 #: Features of a Delta table that a reader must know, of those that do not change which rows a file has.
@@ -24,20 +25,15 @@ _Files = list[tuple[Path, tuple[tuple[str, str], ...]]]
 
 
 def table_files(folder: Path) -> _Files | None:
-    """Files of a Delta table that hold its rows, each with its partition keys and values; None for a plain folder.
+    """Files of such a table that hold its rows, each with its partition keys and values; None for a plain folder.
 
     Raises:
-        ShardError: The folder is an Iceberg table, or a Delta table that needs a reader of its own.
+        ShardError: It is such a table, and needs a reader of its own.
     """
     if (folder / "_delta_log").is_dir():
         return _delta_files(folder)
-    metadata = folder / "metadata"
-    if metadata.is_dir() and any(re.search(r"\.metadata\.json(\.gz)?$", path.name) for path in metadata.iterdir()):
-        raise ShardError(
-            f"{folder}: is an Iceberg table; the folder also has files of rows that were deleted or replaced. Write "
-            "the rows of now as plain Parquet first, such as by pyiceberg: "
-            f"StaticTable.from_metadata('{folder}/metadata/....metadata.json').scan().to_arrow()"
-        )
+    if is_iceberg(folder):
+        return [(path, ()) for path in iceberg_files(folder)]
     return None
 
 

@@ -68,9 +68,12 @@ def test_a_sav_file_comes_back_as_one(tmp_path: Path) -> None:
     plain = {"models": {"gaussian_copula": {}}, "sample": {"rows": 200}, "extremes": "clip"}
     job = Job.parse({"input": str(tmp_path / "data"), "output": str(tmp_path / "run"), **plain})
     run_here(job, "merge")
-    out, dictionary = export_table(tmp_path / "run", "gaussian_copula", tmp_path / "out.sav")
+    out, dictionary, readme = export_table(tmp_path / "run", "gaussian_copula", tmp_path / "out.sav")
     assert (
         "sex,int64,Sex of the patient,1 = male; 2 = female; -9 = not told,-9.0,nominal,F8.2" in dictionary.read_text()
+    )
+    assert readme.read_text().startswith(
+        "out.sav: 200 synthetic rows, drawn by shardsynth from the model 'gaussian_copula'."
     )
     real, real_meta = pyreadstat.read_sav(str(tmp_path / "a.sav"), user_missing=True)
     made, meta = pyreadstat.read_sav(str(out), user_missing=True)

@@ -231,3 +231,23 @@ def test_values_beyond_a_limit_have_a_place_beside_it() -> None:
 )
 def test_codes_are_no_measured_numbers(texts: list[str]) -> None:
     assert learn_number_layout(counted(texts)) is None
+
+
+def test_instants_of_which_some_have_no_time_keep_their_share() -> None:
+    random = np.random.default_rng(0)
+    texts = []
+    for k, (day, minute) in enumerate(zip(random.integers(0, 3_000, 3_000), random.integers(480, 1_000, 3_000))):
+        moment = dt.datetime(2015, 1, 1) + dt.timedelta(days=int(day), minutes=int(minute))
+        texts.append(moment.strftime("%Y-%m-%dT%H:%M" if k % 3 else "%Y-%m-%d"))
+    texts += ["2020-05"] * 50
+    distinct, rows = np.unique(np.array(texts, dtype=object), return_counts=True)
+    layout = learn_date_layout("ISO8601", Counted(distinct, rows))
+    assert layout is not None and layout.partial == ("%Y-%m",) and abs(layout.bare - 333) < 5
+    assert layout_from(layout.text) == layout
+    counts, good = layout.read(np.array(texts, dtype=object))
+    written = layout.write(counts)
+    assert good.all() and written[-50:] == ["2020-05"] * 50
+    assert all(a[:10] == b[:10] for a, b in zip(texts, written)), "no day is another one"
+    assert abs(np.mean([len(text) == 10 for text in written[:-50]]) - 1 / 3) < 0.04
+    hours = {int(text[11:13]) for text in written if len(text) == 16}
+    assert hours <= set(range(8, 17)), "no time of day beyond the real ones"

@@ -129,7 +129,9 @@ def test_a_key_of_the_folders_that_is_also_in_the_files(tmp_path: Path) -> None:
 
 def test_all_columns_that_no_model_can_hold_are_named_at_once(tmp_path: Path) -> None:
     table = pa.table({"a": [[1]], "b": [{"c": 1}], "d": [1]})
-    with pytest.raises(ShardError, match=r"lists and structs: 'a' \(list<.*>\), 'b' \(struct<c: int64>\); make a flat table"):
+    with pytest.raises(
+        ShardError, match=r"lists and structs: 'a' \(list<.*>\), 'b' \(struct<c: int64>\); make a flat table"
+    ):
         open_shards(write(tmp_path / "d", table))
 
 
@@ -175,11 +177,3 @@ def test_a_delta_table_that_needs_more_is_refused(tmp_path: Path, action: dict, 
     write(tmp_path / "d", pa.table({"n": [1]}))
     with pytest.raises(ShardError, match=f"the Delta table .*{why}.*plain Parquet"):
         open_shards(delta(tmp_path / "d", [added("0.parquet"), action]))
-
-
-def test_an_iceberg_table_is_refused(tmp_path: Path) -> None:
-    write(tmp_path / "d" / "data", pa.table({"n": [1]}))
-    (tmp_path / "d" / "metadata").mkdir()
-    (tmp_path / "d" / "metadata" / "00001-abc.metadata.json").write_text("{}")
-    with pytest.raises(ShardError, match="is an Iceberg table; the folder also has files of rows that were deleted"):
-        open_shards(str(tmp_path / "d"))
