@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.feather
 
@@ -20,7 +22,7 @@ from shardsynth.data.values import decoded
 from shardsynth.errors import InputError, ModelError
 from shardsynth.standalone.files import replacing, write_atomic
 
-_EXCEL_ROWS = 1_048_575
+_EXCEL_ROWS, _EXCEL_START = 1_048_575, datetime.date(1900, 1, 1)
 
 
 def export_table(run_folder: str | Path, model: str, output: Path | None = None) -> list[Path]:
@@ -115,21 +117,42 @@ def _write_excel(table: pa.Table, codebook: dict[str, Codebook], path: Path) -> 
         raise ModelError(f"{table.num_rows:,} rows do not fit a sheet of Excel, which has {_EXCEL_ROWS:,}; write .csv")
     try:
         import openpyxl
+        from openpyxl.cell import WriteOnlyCell
+        from openpyxl.utils.exceptions import IllegalCharacterError
     except ImportError:
         raise InputError("writing Excel needs the package openpyxl: install it") from None
+    for field in table.schema:
+        if pa.types.is_temporal(field.type) and _oldest(table[field.name]) < _EXCEL_START:
+            raise ModelError(f"column {field.name!r}: Excel has no dates before 1900; write .csv")
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet("table")
-    sheet.append(table.column_names)
-    for batch in table.to_batches(max_chunksize=10_000):
-        columns = [decoded(column).to_pylist() for column in batch.columns]
-        for row in zip(*columns):
-            sheet.append([_cell(value) for value in row])
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("="):  # a text, not a formula
+            found = WriteOnlyCell(sheet, value)
+            found.data_type = "s"
+            return found
+        zoned = getattr(value, "tzinfo", None) is not None and hasattr(value, "isoformat")
+        return value.isoformat(" ") if zoned else value
+
+    sheet.append([cell(name) for name in table.column_names])
+    try:
+        for batch in table.to_batches(max_chunksize=10_000):
+            columns = [decoded(column).to_pylist() for column in batch.columns]
+            for row in zip(*columns):
+                sheet.append([cell(value) for value in row])
+    except IllegalCharacterError:
+        raise ModelError("Excel cannot hold a text with control characters; write .csv") from None
     book.save(path)
 
 
-def _cell(value: Any) -> Any:
-    zoned = getattr(value, "tzinfo", None) is not None and hasattr(value, "isoformat")
-    return value.isoformat(" ") if zoned else value
+def _oldest(column: pa.ChunkedArray) -> datetime.date:
+    """The first day of a column of dates or instants; one that Excel has for any other."""
+    plain = decoded(column)
+    if not (pa.types.is_date(plain.type) or pa.types.is_timestamp(plain.type)):
+        return _EXCEL_START
+    first = pc.min(plain.cast(pa.date32(), safe=False)).as_py()
+    return _EXCEL_START if first is None else first
 
 
 _WRITERS: dict[str, Callable[[pa.Table, dict[str, Codebook], Path], None]] = {

@@ -137,7 +137,7 @@ def _vector(name: str, array: pa.Array, book: Codebook) -> RObject:
     if pa.types.is_date(type_):
         return RObject("double", _doubles(array.cast(pa.date32()).cast(pa.int32())), {"class": _texts(["Date"])})
     if pa.types.is_timestamp(type_):
-        seconds = _doubles(array.cast(pa.timestamp("us", type_.tz)).cast(pa.int64()), 1e6)
+        seconds = _doubles(array.cast(pa.timestamp("us", type_.tz), safe=False).cast(pa.int64()), 1e6)
         attributes = {"class": _texts(["POSIXct", "POSIXt"]), "tzone": _texts([type_.tz or "UTC"])}
         return RObject("double", seconds, attributes)
     if pa.types.is_duration(type_) or pa.types.is_time(type_):

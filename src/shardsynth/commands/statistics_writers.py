@@ -28,6 +28,8 @@ _Books = dict[str, Codebook]
 _EXACT = 2**53
 #: Largest 32-bit number that Stata does not take for a kind of missing value.
 _STATA_MOST = 2_147_483_620
+#: Seconds from 14 October 1582, and from 1960, to 1970.
+_SPSS_SECONDS, _SECONDS_1960 = 12_219_379_200, 315_619_200
 #: Smallest and largest number of SAS transport files.
 _SAS_LEAST, _SAS_MOST = 5.4e-79, 7.2e75
 
@@ -43,6 +45,7 @@ class _Format:
         label: Characters of a variable label.
         value_label: Bytes of a value label.
         clock: Display format of a duration.
+        instant: Display format of an instant.
     """
 
     function: str
@@ -51,13 +54,22 @@ class _Format:
     label: int
     value_label: int
     clock: str
+    instant: str
 
 
 _SAV = _Format(
-    "write_sav", r"(?=.{1,64}$)[^\W\d_][\w.$#@]*", "64 bytes of letters, digits and ._$#@", 256, 120, "TIME8"
+    "write_sav",
+    r"(?=.{1,64}$)[^\W\d_][\w.$#@]*",
+    "64 bytes of letters, digits and ._$#@",
+    256,
+    120,
+    "TIME8",
+    "DATETIME20",
 )
-_DTA = _Format("write_dta", r"[^\W\d]\w{0,31}", "32 letters, digits and _", 80, 32_000, "")
-_XPT = _Format("write_xport", r"[A-Za-z_][A-Za-z0-9_]{0,31}", "32 of A-Z, a-z, 0-9 and _", 40, 40, "TIME8")
+_DTA = _Format("write_dta", r"[^\W\d]\w{0,31}", "32 letters, digits and _", 80, 32_000, "", "%tc")
+_XPT = _Format(
+    "write_xport", r"[A-Za-z_][A-Za-z0-9_]{0,31}", "32 of A-Z, a-z, 0-9 and _", 40, 40, "TIME8", "DATETIME20"
+)
 
 
 def write_sav(table: pa.Table, codebook: _Books, path: Path) -> None:
@@ -197,6 +209,8 @@ def _frame(table: pa.Table, codebook: _Books, format_: _Format, path: Path) -> t
             own = own if kind == ".dta" else ""
         elif not own and (pa.types.is_duration(field.type) or pa.types.is_time(field.type)):
             own = format_.clock
+        elif not own and pa.types.is_timestamp(field.type):
+            own = format_.instant
         books[field.name] = Codebook(**{**vars(book), "format": own})
     return frame, books
 
@@ -234,12 +248,12 @@ def _column(field: pa.Field, column: pa.ChunkedArray, kind: str) -> Any:
     if pa.types.is_timestamp(type_):
         if type_.tz is not None:
             array = pc.local_timestamp(array)
-        try:
-            return array.cast(pa.timestamp("ns")).to_pandas()
-        except pa.ArrowInvalid:
-            raise ModelError(
-                f"column {field.name!r}: pyreadstat writes instants of the years 1678 to 2261 only; write .csv"
-            ) from None
+        # Numbers of the format's own unit: pyreadstat itself writes the years 1678 to 2261 only.
+        seconds = (
+            array.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).cast(pa.float64(), safe=False).to_pandas() / 1e6
+        )
+        since = seconds + (_SPSS_SECONDS if kind in (".sav", ".zsav") else _SECONDS_1960)
+        return since * 1e3 if kind == ".dta" else since
     if pa.types.is_time(type_) or pa.types.is_duration(type_):
         plain = pa.int32() if type_.bit_width == 32 else pa.int64()
         per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[type_.unit]

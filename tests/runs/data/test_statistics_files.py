@@ -147,7 +147,8 @@ def test_what_a_format_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path)
     codebook = {"n": Codebook()}
     for kind, table, why in (
         (".sav", pa.table({"n": [2**53 + 1]}), "more than 15 digits"),
-        (".dta", pa.table({"n": [dt.datetime(9999, 12, 31)]}), "1678 to 2261"),
+        (".xlsx", pa.table({"n": [dt.date(1850, 1, 1)]}), "no dates before 1900"),
+        (".xlsx", pa.table({"n": ["a\x01"]}), "control characters"),
         (".dta", pa.table({"n" * 40: [1]}), "names of 32 letters, digits and _"),
         (".xpt", pa.table({"n": [1e-80]}), "no number below 5.4e-79"),
         (".xpt", pa.table({"n": ["a", None]}), "loses blank rows"),
@@ -229,6 +230,22 @@ def test_the_largest_numbers_of_32_bits_are_no_missing_values_of_stata(tmp_path:
 )
 def test_a_display_format_says_what_is_a_date(kind: str, form: str, moment: str) -> None:
     assert _moment_of(kind, form) == moment
+
+
+@pytest.mark.parametrize("kind", [".sav", ".dta", ".xpt", ".rds"])
+def test_instants_of_all_years_are_written(tmp_path: Path, kind: str) -> None:
+    moments = [dt.datetime(9999, 12, 31, 23, 59, 59), dt.datetime(1600, 1, 1, 12), None, dt.datetime(2024, 5, 31, 8)]
+    table = pa.table({"N": pa.array(moments, pa.timestamp("us"))})
+    _WRITERS[kind](table, {"N": Codebook()}, tmp_path / f"a{kind}")
+    (shard,) = import_table(tmp_path / f"a{kind}", tmp_path / "data")
+    back = pq.read_table(shard)["N"].to_pylist()
+    assert [moment and moment.replace(tzinfo=None) for moment in back] == moments
+
+
+def test_a_text_that_begins_as_a_formula_is_a_text(tmp_path: Path) -> None:
+    _WRITERS[".xlsx"](pa.table({"n": ["=1+1", "b"]}), {"n": Codebook()}, tmp_path / "a.xlsx")
+    (shard,) = import_table(tmp_path / "a.xlsx", tmp_path / "data")
+    assert pq.read_table(shard)["n"].to_pylist() == ["=1+1", "b"]
 
 
 def test_transport_files_have_the_version_that_their_names_need(tmp_path: Path) -> None:
