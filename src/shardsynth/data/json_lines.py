@@ -79,6 +79,10 @@ class JsonLines:
                     return
 
     def _parsed(self, block: bytes, schema: pa.Schema | None) -> pa.Table:
+        try:
+            block.decode()
+        except UnicodeDecodeError:
+            raise ShardError(f"{self._path}: is not UTF-8, which JSON is") from None
         options = pyarrow.json.ParseOptions(
             explicit_schema=schema, unexpected_field_behavior="infer" if schema is None else "ignore"
         )

@@ -24,6 +24,7 @@ _SPECIAL, _BUILTIN, _TEXT, _LOGICAL, _INTEGER, _REAL, _COMPLEX, _TEXTS = 7, 8, 9
 _LIST, _EXPRESSION, _POINTER, _WEAK, _RAW, _S4 = 19, 20, 22, 23, 24, 25
 _REFERENCE, _NAMESPACE, _PACKAGE, _PERSISTENT, _CALL_ATTR, _PAIRS_ATTR, _ALTREP = 255, 249, 247, 248, 240, 239, 238
 _NUMBERS = {_LOGICAL: ">i4", _INTEGER: ">i4", _REAL: ">f8", _COMPLEX: ">c16", _RAW: "u1"}
+_MOST_NUMBERS = 500_000_000  # of a sequence, which takes no place in the file
 #: What R writes for a missing integer or truth value.
 NA_INTEGER = -(2**31)
 #: Low half of the bits of R's NA among doubles.
@@ -223,6 +224,8 @@ class RReader:
         inner = state.value[0] if state.kind in ("pairlist", "list") and isinstance(state.value, list) else None
         if name in ("compact_intseq", "compact_realseq") and isinstance(state.value, np.ndarray):
             length, start, step = state.value.tolist()
+            if not 0 <= length <= _MOST_NUMBERS:
+                raise RFormatError("it is damaged")
             kind = "integer" if name == "compact_intseq" else "double"
             values = start + step * np.arange(int(length))
             return RObject(kind, values.astype(np.int32 if kind == "integer" else np.float64), attributes)

@@ -22,8 +22,18 @@ from shardsynth.errors import InputError, ShardError
 
 READERS = (".rds", ".rdata", ".rda")
 _BATCH_ROWS = 1 << 17
-_MOST_LABELS = 10_000
-_DAMAGE = (OSError, EOFError, lzma.LZMAError, zlib.error, RecursionError, MemoryError, IndexError, OverflowError)
+_MOST_LABELS, _MOST_SECONDS = 10_000, 4e11  # no day or second beyond year 14,000
+_DAMAGE = (
+    pa.ArrowException,
+    OSError,
+    EOFError,
+    lzma.LZMAError,
+    zlib.error,
+    RecursionError,
+    MemoryError,
+    IndexError,
+    OverflowError,
+)
 
 
 def frame_names(path: Path) -> list[str]:
@@ -178,8 +188,10 @@ def _moments(column: RObject, classes: list[str | None]) -> pa.Array | None:
     values = np.asarray(column.value)
     absent = values == NA_INTEGER if values.dtype == np.int32 else ~np.isfinite(values)
     numbers = np.where(absent, 0, values).astype(np.float64)
+    numbers = np.clip(numbers, -_MOST_SECONDS, _MOST_SECONDS)
     if "Date" in classes:
-        return pa.array(np.floor(numbers).astype(np.int32), mask=absent).cast(pa.date32())
+        days = np.clip(np.floor(numbers), -(2**31), 2**31 - 1)
+        return pa.array(days.astype(np.int32), mask=absent).cast(pa.date32())
     if "POSIXct" in classes:
         zone = next((text for text in column.texts("tzone") if text), "UTC")
         try:

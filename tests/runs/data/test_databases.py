@@ -68,6 +68,12 @@ def test_json_that_is_no_table_is_refused(tmp_path: Path, lines: list, message: 
     assert not (tmp_path / "data").exists()
 
 
+def test_json_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": "\xe4"}\n')
+    with pytest.raises(ShardError, match="is not UTF-8"):
+        import_table(tmp_path / "a.jsonl", tmp_path / "data")
+
+
 def test_sqlite(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "a.sqlite")
     connection.execute("CREATE TABLE visits (id INTEGER, day TEXT, hb, code TEXT, empty)")
