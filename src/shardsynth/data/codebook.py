@@ -83,6 +83,18 @@ class Codebook:
         return cls(**found)
 
 
+def said_of(book: Codebook) -> str:
+    """What a codebook says of a column, in a few words; empty where it says nothing."""
+    said = [repr(book.label if len(book.label) <= 40 else book.label[:37] + "...")] if book.label else []
+    if book.value_labels:
+        said.append(f"{len(book.value_labels)} codes with labels")
+    if book.missing:
+        said.append(f"{len(book.missing)} codes or ranges that mean missing")
+    if book.kinds_of:
+        said.append(f"kinds of missing values of {book.kinds_of!r}")
+    return ", ".join(said)
+
+
 def without_rare_labels(book: Codebook, values: pa.Array) -> Codebook:
     """The codebook without labels of codes that one to four rows have: these can name a person.
 

@@ -34,6 +34,7 @@ class ColumnLook:
         points: Those with a lone point, which SAS writes for missing.
         texts: Rows of each text, in the first rows.
         type: The type that it gets.
+        note: What the file itself says of it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ColumnLook:
     points: int = 0
     texts: Counter[str] = field(default_factory=Counter)
     type: pa.DataType | None = None
+    note: str = ""
     _looked: int = 0
 
     def update(self, texts: pa.Array) -> None:
@@ -77,6 +79,10 @@ class ColumnLook:
     @property
     def odd(self) -> str:
         """What is odd about it, in words; empty where nothing is."""
+        if self.note:
+            return self.note
+        if not self.texts and self.missing < self.rows:
+            return ""
         if self.type is None or not self.texts:
             return "" if self.rows == 0 or self.texts else "no value"
         if not pa.types.is_string(self.type):

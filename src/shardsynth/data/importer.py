@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,6 +15,7 @@ from typing import Any, Optional
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shardsynth.data.codebook import Codebook, said_of
 from shardsynth.data.column_looks import ColumnLook
 from shardsynth.data.foreign import ForeignTable, open_foreign
 from shardsynth.data.nested_parquet import NestedParquet
@@ -83,7 +84,7 @@ def import_table(
         catalog: ``.sas7bdat`` files have their value labels in a file of their own, ``formats.sas7bcat``.
         leave_out: Columns that are left out.
         unnest: Whether ``source`` is Parquet, a file or a folder, whose structs become columns.
-        looks: Gets what each column of a text file looks like.
+        looks: Gets what each column looks like.
 
     Returns:
         The shards, in order; at least one, even if it has no rows.
@@ -116,7 +117,7 @@ def import_table(
                 _write_text(source, table, columns, show_values, written[0])
             else:
                 schema = _shard_schema(source, table, targets)
-                _write_known(source, table, columns, schema, show_values, written[0])
+                _write_known(source, _Counting(table, columns), columns, schema, show_values, written[0])
     except (FileExistsError, NotADirectoryError):
         raise InputError(no_folder_there(destination.parent)) from None
     except OSError as error:
@@ -127,8 +128,9 @@ def import_table(
                 f"of {source.stat().st_size:,} bytes; nothing was kept: make room and run the import again"
             ) from None
         raise InputError(f"{destination}: cannot be written: {error.strerror or error}") from None
-    if looks is not None and table.is_text:
-        looks += [column.look.of_type(column.type) for column in columns]
+    if looks is not None:
+        found_types = [column.type for column in columns] if table.is_text else schema.types
+        looks += [column.look.of_type(type_) for column, type_ in zip(columns, found_types)]
     return [destination / name for name in written[0].parts]
 
 
@@ -210,6 +212,29 @@ def _shard_schema(source: Path, table: ForeignTable, targets: dict[str, TargetTy
             raise ShardError(f"{source}: column {column.name!r}: Parquet cannot hold {column.type}: give another type")
         fields.append(column.with_type(type_))
     return pa.schema(fields, metadata=table.fields.metadata)
+
+
+@dataclass
+class _Counting:
+    """A table of which rows and missing values are counted by the way; its columns say what their codebook says."""
+
+    table: ForeignTable
+    columns: list[TextColumn]
+    is_text: bool = False
+    fields: pa.Schema = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fields = self.table.fields
+
+    def batches(self) -> Generator[list[pa.Array], None, None]:
+        """Those of the table."""
+        for column, arrow_field in zip(self.columns, self.table.fields):
+            column.look.note = said_of(Codebook.of(arrow_field))
+        with closing(self.table.batches()) as batches:
+            for arrays in batches:
+                for column, array in zip(self.columns, arrays):
+                    column.look.count(len(array), array.null_count, 0)
+                yield arrays
 
 
 class _OtherTypes(Exception):

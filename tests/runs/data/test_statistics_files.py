@@ -16,6 +16,7 @@ from tests.here import run_here
 from shardsynth import Job
 from shardsynth.commands.export_table import _WRITERS, export_table
 from shardsynth.data.codebook import Codebook, sdtype_of_labels
+from shardsynth.data.column_looks import ColumnLook, look_lines
 from shardsynth.data.importer import import_table
 from shardsynth.data.statistics_files import _moment_of
 from shardsynth.errors import ModelError, ShardError
@@ -255,6 +256,18 @@ def test_transport_files_have_the_version_that_their_names_need(tmp_path: Path) 
         assert version in (tmp_path / "a.xpt").read_bytes()[:80]
         back = pyreadstat.read_xport(str(tmp_path / "a.xpt"))[0]
         assert list(back.columns) == list(names) and back.iloc[:, 1].tolist() == ["a", "b"]
+
+
+def test_import_says_what_the_file_says_of_its_columns(tmp_path: Path) -> None:
+    write_sav(tmp_path / "a.sav")
+    looks: list[ColumnLook] = []
+    import_table(tmp_path / "a.sav", tmp_path / "data", looks=looks)
+    lines = list(look_lines(looks))
+    assert lines[0].split(maxsplit=2)[:2] == ["sex", "int64"]
+    assert lines[0].endswith("'Sex of the patient', 3 codes with labels, 1 codes or ranges that mean missing")
+    missing = clinic()["weight"].isna().mean()
+    assert f"{missing:.1%} missing" in lines[1] and lines[1].endswith("1 codes or ranges that mean missing")
+    assert lines[2].endswith("'Date of birth'") and lines[4].split() == ["site", "string"]
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
