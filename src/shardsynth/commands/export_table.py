@@ -85,7 +85,7 @@ def _readme(output: Path, dictionary: Path, table: pa.Table, codebook: dict[str,
     """What whoever gets the file must know."""
     lines = [
         f"{output.name}: {table.num_rows:,} synthetic rows, drawn by shardsynth from the model {model!r}.",
-        "No row is a person's. Figures of these rows are near those of the real table, and not the same.",
+        "No row stands for a person. Figures of these rows are near those of the real table, and not the same.",
         f"{dictionary.name} has a line per column: type, label, labels of codes, codes for missing, display format.",
     ]
     kinds = [(f.name, codebook[f.name].kinds_of) for f in table.schema if codebook[f.name].kinds_of]
