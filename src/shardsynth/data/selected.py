@@ -31,6 +31,8 @@ class Selected:
         self._nameless = range(width, len(names))
         self._kept = [place for place in range(width) if names[place] not in leave_out]
         if not self._kept:
+            if not leave_out:
+                raise ShardError(f"{path}: the table has no column")
             raise InputError(f"{path}: --leave-out leaves no column")
         self.is_text: bool = table.is_text
         self.fields = pa.schema([table.fields.field(place) for place in self._kept], metadata=table.fields.metadata)

@@ -6,6 +6,7 @@ import datetime as dt
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -83,3 +84,10 @@ def test_structs_become_columns_and_lists_are_left_out(tmp_path: Path) -> None:
     (shard,) = import_table(tmp_path / "a.parquet", tmp_path / "data", unnest=True, leave_out=["list"])
     assert pq.read_table(shard).to_pydict() == {"a": [1, 2], "s.x": [1, 2], "s.t.y": ["p", None]}
     assert open_shards(str(tmp_path / "data")).rows == 2
+
+
+def test_a_table_of_rows_without_columns_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"a": [1, 2]}).select([])
+    feather.write_feather(table, tmp_path / "t.feather")
+    with pytest.raises(ShardError, match="the table has no column"):
+        import_table(tmp_path / "t.feather", tmp_path / "data")
