@@ -63,6 +63,12 @@ def thread_environment(threads: int) -> dict[str, str]:
     return {**{name: str(threads) for name in _VARIABLES}, "OMP_WAIT_POLICY": waiting}
 
 
+def allowed_threads() -> int:
+    """Threads that this process may compute on: what ``limit_threads`` or the user set, else one per CPU."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(text)) if text.isdigit() else available_cpus()
+
+
 def limit_threads(threads: int) -> None:
     """Limit the threads of this process: by the environment, and in the libraries that are already imported."""
     os.environ.update(thread_environment(threads))

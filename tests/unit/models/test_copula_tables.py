@@ -13,6 +13,7 @@ from shardsynth.errors import ModelError
 from shardsynth.models.columns.fitted import Marginal
 from shardsynth.models.columns.forms import Spread
 from shardsynth.models.copula.arrays import Arrays
+from shardsynth.models.copula.factor import Factor
 from shardsynth.models.copula.kernel import Channel, Kernel, Table
 from shardsynth.models.copula.tables import (
     GRID,
@@ -115,7 +116,8 @@ def test_every_latent_finds_its_segment(cuts, tight, seed):
     expected = np.searchsorted(cuts << 22, z)
     channel = Channel(cuts, (np.arange(len(cuts) + 1),))
     found = np.empty(len(z), np.int64)
-    Table(Arrays(), channel, table).write(z.astype(np.float64) * 2.0 ** (table.shift - 44), [found], None)
+    z_in_cells = z.astype(np.float64) * 2.0 ** (table.shift - 44)
+    Table(Arrays(), channel, table).write(Arrays(), z_in_cells, [found], None)
     assert np.array_equal(found, expected)
 
 
@@ -156,7 +158,7 @@ def test_large_latents_mean_missing():
 
 def test_spread_values_are_uniform_over_their_segment():
     spread = Spread(np.array([-0.498]), np.array([9.996]), np.dtype(np.int16), True, multiplier=5, offset=100)
-    kernel = Kernel(factor_of(np.eye(1)).astype(np.int64), LEVELS, [Channel(np.zeros(0, np.int64), (), spread)])
+    kernel = Kernel(Factor.of(factor_of(np.eye(1))), LEVELS, [Channel(np.zeros(0, np.int64), (), spread)])
     ((values,),) = kernel.draw(stream_key(0, "m"), 0, 200_000)
     assert values.dtype == np.int16
     points, counts = np.unique(values, return_counts=True)

@@ -126,6 +126,8 @@ class CopulaFit:
         correlation: float64[d, d] of the d latents, unit diagonal, smallest eigenvalue at least about 1e-6.
         relations: In the order in which they are applied after sampling.
         notes: Facts for the report (dropped categories, repairs, fallbacks), without data values.
+        loadings: float64[d, r]: ``correlation`` is ``loadings @ loadings'`` off the diagonal; None: it is not of few
+            factors.
     """
 
     columns: list[FittedColumn]
@@ -133,3 +135,4 @@ class CopulaFit:
     correlation: Floats
     relations: list[Relation]
     notes: list[str] = field(default_factory=list)
+    loadings: Floats | None = None

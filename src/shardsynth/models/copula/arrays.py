@@ -45,6 +45,38 @@ class Arrays:
             deviates = np.concatenate([deviates, fixed], axis=1)
         return np.dot(factor, deviates.T, out=self._buffer("latents", (len(factor), len(lanes)), np.float64))
 
+    def in_groups(self, values: NDArray[Any], size: int, use: str = "groups") -> NDArray[Any]:
+        """Rows [n, m] in groups: [ceil(n / size), m, size]; the last group ends in zeros."""
+        n, m = values.shape
+        groups = self._buffer(use, (-(-n // size), m, size), np.intp if values.dtype.kind == "u" else values.dtype)
+        whole = n // size
+        np.copyto(groups[:whole], values[: whole * size].reshape(whole, size, m).transpose(0, 2, 1))
+        if n % size:
+            groups[whole] = 0
+            groups[whole, :, : n % size] = values[whole * size :].T
+        return groups
+
+    def deviates(self, levels: NDArray[np.float64], lanes: NDArray[np.uint16], size: int) -> NDArray[np.float64]:
+        """``levels[lanes]`` in groups of rows, float64 [groups, m, size]."""
+        index = self.in_groups(lanes, size, "lanes")
+        return np.take(levels, index, out=self._buffer("deviates", index.shape, np.float64), mode="clip")
+
+    def sum_of_products(
+        self,
+        left: NDArray[np.float64],
+        right: NDArray[np.float64],
+        other_left: NDArray[np.float64],
+        other_right: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """``left @ right + other_left @ other_right`` of groups [g, m, size], as float64 [d, g size]."""
+        groups, _, size = right.shape
+        shape = (groups, len(left), size)
+        product = np.matmul(left, right, out=self._buffer("product", shape, np.float64))
+        other = np.matmul(other_left, other_right, out=self._buffer("other", shape, np.float64))
+        result = self._buffer("latents", (len(left), groups, size), np.float64)
+        np.add(product, other, out=result.transpose(1, 0, 2))
+        return result.reshape(len(left), groups * size)
+
     def uniform(self, words: NDArray[np.uint32]) -> NDArray[np.float64]:
         """``(words + 1/2) / 2^32``, float64 [n]: exact."""
         out = self._buffer("uniform", words.shape, np.float64)

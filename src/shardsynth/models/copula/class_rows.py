@@ -15,6 +15,7 @@ from shardsynth.data.columns import Column
 from shardsynth.data.values import axis, decoded, taken, without_view
 from shardsynth.models.columns.class_marginals import distribution
 from shardsynth.models.columns.fitted import FittedColumn
+from shardsynth.models.copula.block_kernel import kernel_of
 from shardsynth.models.copula.classes import Group
 from shardsynth.models.copula.columns import DrawPlan, make_draw_plan, uneven_latents
 from shardsynth.models.copula.kernel import Fixed, Kernel
@@ -122,7 +123,7 @@ def grouped_sampler(model: CopulaParameters) -> tuple[DrawPlan, GroupedKernel]:
     for own in models:
         plan = make_draw_plan(own.columns, own.latents, own.cuts, own.relations, own.forms, uneven)
         plans.append(plan)
-        kernels.append(Kernel(model.factor.astype(np.int64), model.levels, plan.channels))
+        kernels.append(kernel_of(model.mixing, model.levels, plan.channels))
     kernel = GroupedKernel(plans[0], kernels, model.groups, target_latent(model))
     return plans[0].with_rules(model.rules, model.columns), kernel
 

@@ -24,10 +24,9 @@ from shardsynth.errors import ConditionError
 from shardsynth.models.columns.fitted import FittedColumn
 from shardsynth.models.columns.forms import StorageForm
 from shardsynth.models.columns.known import check_columns, warn_of_unknown
+from shardsynth.models.copula.block_kernel import kernel_of
 from shardsynth.models.copula.boxes import END, open_ends
 from shardsynth.models.copula.columns import finished, make_draw_plan
-from shardsynth.models.copula.conditions import conditional_factor
-from shardsynth.models.copula.kernel import Kernel
 from shardsynth.models.copula.tables import Integers, check_exact, odd
 from shardsynth.sampling.gibbs import draw_in_boxes
 from shardsynth.sampling.streams import random_words, stream_key, uniforms
@@ -70,10 +69,10 @@ def complete(model: CopulaParameters, rows: pa.Table, seed: int, first_row: int 
     _check_computed(model, rows)
     latents, low, high = _boxes(model, located, rows.num_rows)
     plan = make_draw_plan(model.columns, model.latents, model.cuts, model.relations, model.forms)
-    factor = conditional_factor(model.factor.astype(np.int64), latents)
-    check_exact(factor, max(int(model.levels.max()), END))
+    factor = model.mixing.given(latents)
+    check_exact(factor.whole, max(int(model.levels.max()), END))
     draw = _Boxed(model, latents, low, high, first_row)
-    kernel = Kernel(factor, model.levels, plan.channels, fixed=draw if latents else None, conditioned=len(latents))
+    kernel = kernel_of(factor, model.levels, plan.channels, fixed=draw if latents else None)
     n = rows.num_rows
     outputs = kernel.draw(stream_key(seed, f"{model.name}/complete"), first_row, n)
     for column in located.values():  # relations are computed from the known values

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardsynth.errors import ConditionError
+from shardsynth.models.copula.block_kernel import kernel_of
 from shardsynth.models.copula.boxes import END, Alternative, Compiler, InexpressibleError, joined, open_ends
 from shardsynth.models.copula.class_rows import GroupedKernel, Remembered, of_group, target_latent
 from shardsynth.models.copula.columns import DrawPlan, make_draw_plan, uneven_latents
+from shardsynth.models.copula.factor import Factor, total
 from shardsynth.models.copula.kernel import Kernel
-from shardsynth.models.copula.tables import GRID, Integers, check_exact, odd, with_odd_rows
+from shardsynth.models.copula.tables import Integers, check_exact, odd
 from shardsynth.sampling.conditions import Conditions
 from shardsynth.sampling.elementary import exp, interval
 from shardsynth.sampling.streams import random_words, uniforms
@@ -119,10 +121,11 @@ class CopulaConditions:
         """Draw plan and kernel of the rows under these conditions."""
         if self._sampler is None:
             model = self._model
-            factor, fixed = model.factor.astype(np.int64), None
+            factor: Factor = model.mixing
+            fixed: Remembered | None = None
             if self._latents:
-                factor, fixed = conditional_factor(factor, self._latents), Remembered(self._draw_fixed)
-                check_exact(factor, max(int(model.levels.max()), END))
+                factor, fixed = factor.given(self._latents), Remembered(self._draw_fixed)
+                check_exact(factor.whole, max(int(model.levels.max()), END))
             uneven = uneven_latents(model.latents, [c.columns for c in self._compiled])
             plans = [
                 make_draw_plan(c.columns, model.latents, c.cuts, model.relations, model.forms, uneven)
@@ -131,12 +134,11 @@ class CopulaConditions:
             plans = [plan.with_rules(model.rules, model.columns, self._latents) for plan in plans]
             one = len(plans) == 1
             kernels = [
-                Kernel(
+                kernel_of(
                     factor,
                     model.levels,
                     plan.channels,
                     fixed=None if fixed is None else fixed.draw if one else fixed,
-                    conditioned=len(self._latents),
                 )
                 for plan in plans
             ]
@@ -179,53 +181,9 @@ def _both(boxes: Sequence[Alternative], others: Sequence[Alternative]) -> list[A
     return [box for x, y in product(boxes, others) if (box := x.and_(y)) is not None]
 
 
-def conditional_factor(factor: Integers, latents: Sequence[int]) -> Integers:
-    """[F, B]: given the conditioned latents x, the latents are F e + B x.
-
-    F holds the residuals of a regression on one conditioned latent after the other.
-
-    Args:
-        factor: int64[d, m], units of 2^-22.
-        latents: The c conditioned ones, in the order of x.
-
-    Returns:
-        int64[d, m + c], units of 2^-22, rows of odd sum; a conditioned latent equals its x exactly.
-    """
-    size = len(latents)
-    rest = factor / GRID
-    weights = np.zeros((len(factor), size))  # of the conditioned latents in each latent
-    for number, latent in enumerate(latents):
-        row, row_weights = rest[latent].copy(), -weights[latent].copy()
-        row_weights[number] += 1.0
-        variance = _total(row * row)
-        if variance < 1e-3:  # determined by the conditioned latents before it
-            continue
-        slope = _columns_total(rest * row[None, :]) / variance
-        rest = rest - slope[:, None] * row[None, :]
-        weights = weights + slope[:, None] * row_weights[None, :]
-    full = with_odd_rows(np.rint(np.concatenate([rest, weights], axis=1) * GRID).astype(np.int64))
-    for number, latent in enumerate(latents):
-        full[latent] = 0
-        full[latent, factor.shape[1] + number] = GRID
-    return full
-
-
 def _mass(ends: Sequence[tuple[int, int]]) -> float:
     """Probability of a union of intervals of one latent, overlaps counted once."""
     unique = sorted(set(ends))
     low = np.array([a for a, _ in unique])
     high = np.array([b for _, b in unique])
-    return min(1.0, _total(exp(interval(open_ends(low), open_ends(high)).log_probability)))
-
-
-def _total(values: Floats) -> float:
-    """Sum in a fixed order: np.sum adds in an order that depends on the CPU."""
-    return float(np.cumsum(values)[-1])
-
-
-def _columns_total(values: Floats) -> Floats:
-    """Sum over the last axis in a fixed order; see ``_total``."""
-    total = np.zeros(len(values))
-    for column in values.T:
-        total = total + column
-    return total
+    return min(1.0, total(exp(interval(open_ends(low), open_ends(high)).log_probability)))

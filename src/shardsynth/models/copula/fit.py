@@ -64,7 +64,7 @@ def fit_copula(
     verified = [r for r in verified_relations(counts, relations, notes) if r.name not in learned]
     orders = _orders(counts, coder, {r.name for r in verified})
     fitted, bound = fit_columns(profile, coder, counts, options, orders, verified, notes)
-    latents, correlation = _latents(counts, coder, fitted, orders, notes)
+    latents, correlation, loadings = _latents(counts, coder, fitted, orders, notes)
     place = {c.name: i for i, c in enumerate(coder.table)}
     columns = [fitted.get(c.name) or _unlearned(c.name, c.role) for c in coder.table]
     schema_latents = [
@@ -76,7 +76,7 @@ def fit_copula(
         for d in latents
     ]
     notes += [r.describe() for r in bound]
-    return CopulaFit(columns, schema_latents, correlation, bound, notes)
+    return CopulaFit(columns, schema_latents, correlation, bound, notes, loadings)
 
 
 def _unlearned(name: str, role: str) -> FittedColumn:
@@ -103,15 +103,22 @@ def _latents(
     fitted: Mapping[str, FittedColumn],
     orders: Mapping[int, Integers],
     notes: list[str],
-) -> tuple[list[Dimension], NDArray[np.float64]]:
-    """The latents, and their correlation matrix float64[d, d]."""
+) -> tuple[list[Dimension], NDArray[np.float64], NDArray[np.float64] | None]:
+    """The latents, their correlation matrix float64[d, d], and its loadings float64[d, r] where it has few factors."""
     drawn = [i for i, c in enumerate(coder.columns) if fitted[c.name].treatment == "latent"]
     dimensions = [Dimension("value", (i,)) for i in drawn]
     dimensions += [Dimension("missing", group) for group in missing_groups(counts, drawn)]
     if coder.wide:
-        matrix, moved = gram_correlation(counts, dimensions)
+        found = gram_correlation(counts, dimensions)
+        if found.loadings is not None:
+            notes.append(
+                f"{len(found.matrix)} latents with {found.loadings.shape[1]} common factors, which give "
+                "the correlations of all pairs to within their sampling errors"
+            )
+            return dimensions, found.matrix, found.loadings
+        matrix, moved = found.matrix, found.moved
     else:
         matrix, moved = tabulated_correlation(counts, dimensions, orders)
     if moved > 0:
         notes.append(f"{len(matrix)} latents; correlations moved by at most {moved:.2f} to be positive definite")
-    return dimensions, matrix
+    return dimensions, matrix, None

@@ -4,12 +4,13 @@ A column's normal score is a step function s(z) of its latent z. Expanded in ort
 sum_k c_k h_k, two columns with latent correlation r have E[s_a s_b] = sum_k c_ak c_bk r^k (Mehler's formula). Plain
 normal scores stop at k = 1 with c_1 = 1. This is wrong for zero-inflated columns: at 80 % zeros, a latent correlation
 of 0.70 is estimated as 0.54. Here the polynomial is solved for r, for all pairs at once. The prior of ``dependence``
-draws the estimates towards 0, and they are moved to a positive definite matrix.
+draws the estimates towards 0. Common factors are fitted to them, or they are moved to a positive definite matrix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from shardsynth.data.column_codes import SCORE_STEP
 from shardsynth.models.copula.dependence import PRIOR_SD, polychoric
+from shardsynth.models.copula.factor_analysis import factor_analysis, joined
 from shardsynth.models.copula.nearest import nearest_correlation
 from shardsynth.summaries.counts import Counts
 
@@ -88,6 +90,31 @@ def solve_correlations(moments: Floats, coefficients: Floats, rows: Floats | flo
     return result
 
 
+def sampling_errors(correlations: Floats, coefficients: Floats, rows: Floats | float) -> Floats:
+    """Standard errors of latent correlations from ``solve_correlations``.
+
+    Args:
+        correlations: float64[d, d], as solved.
+        coefficients: float64[d, terms].
+        rows: Number of rows of each moment, one number or float64[d, d].
+
+    Returns:
+        float64[d, d]: of atanh r its information under the moments' likelihood, times 1 - r^2; the prior makes them
+        smaller. The diagonal is 1.
+    """
+    size = np.broadcast_to(np.asarray(rows, dtype=np.float64), correlations.shape)
+    spread = np.maximum((coefficients**2).sum(axis=1), 1e-12)
+    errors = np.empty_like(correlations)
+    for start in range(0, len(errors), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        r = correlations[part]
+        _, gradient = _polynomial(r, coefficients[part], coefficients)
+        root = np.sqrt(size[part] / np.outer(spread[part], spread)) * np.abs(gradient) * (1.0 - r * r)
+        errors[part] = root / (root**2 + PRIOR_SD**-2) * (1.0 - r * r)
+    np.fill_diagonal(errors, 1.0)
+    return np.maximum(errors, 1e-9)
+
+
 def _solve(moments: Floats, left: Floats, right: Floats, variance: Floats, rows: Floats) -> Floats:
     """Minimise n (m - f(r))^2 / (2 v) + t^2 / (2 sd^2) by Gauss-Newton on t = atanh r."""
     slope = np.outer(left[:, 0], right[:, 0])
@@ -118,23 +145,37 @@ def _polynomial(r: Floats, left: Floats, right: Floats) -> tuple[Floats, Floats]
     return value * r, gradient * r + value
 
 
-def gram_correlation(counts: Counts, dimensions: Sequence[Dimension]) -> tuple[Floats, float]:
-    """Correlation matrix of the latents of a wide table.
+@dataclass(frozen=True)
+class WideCorrelation:
+    """Correlations of the latents of a wide table.
+
+    Attributes:
+        matrix: float64[d, d], positive definite, unit diagonal.
+        moved: Largest difference from the estimate of a pair.
+        loadings: float64[d, r], whose products are the matrix off its diagonal; None: it is not of few factors.
+    """
+
+    matrix: Floats
+    moved: float
+    loadings: Floats | None = None
+
+
+def gram_correlation(counts: Counts, dimensions: Sequence[Dimension]) -> WideCorrelation:
+    """Correlations of the latents of a wide table.
 
     Value latents come from the Gram matrix of normal scores, missing latents from the joint missing counts; a
-    value and a missing latent are taken as independent.
+    value and a missing latent are taken as independent. Common factors take the place of the pairs' estimates where
+    they are these to within their sampling errors (see ``factor_analysis``).
 
     Args:
         counts: Above 500 columns.
         dimensions: The latents, values first.
-
-    Returns:
-        float64[d, d], and the largest change of a correlation that the repair to a positive definite matrix made.
     """
     assert counts.scores is not None and counts.score_sums is not None
     values = [d.columns[0] for d in dimensions if d.kind == "value"]
     absent = [d.columns[0] for d in dimensions if d.kind == "missing"]
     target = np.eye(len(dimensions))
+    parts: list[Floats | None] = []
     if values:
         rows_together = _rows_together(counts, values)
         moments = counts.scores[np.ix_(values, values)] * SCORE_STEP**2 / np.maximum(rows_together, 1.0)
@@ -142,11 +183,21 @@ def gram_correlation(counts: Counts, dimensions: Sequence[Dimension]) -> tuple[F
         coefficients = np.stack(
             [hermite_coefficients(counts.hist[i][:-1], c.scores[:-1]) for i, c in zip(values, columns)]
         )
-        target[: len(values), : len(values)] = solve_correlations(moments, coefficients, rows_together)
+        solved = solve_correlations(moments, coefficients, rows_together)
+        target[: len(values), : len(values)] = solved
+        errors = sampling_errors(solved, coefficients, rows_together)
+        parts.append(factor_analysis(solved, errors, float(np.median(rows_together))))
     if absent:
-        target[len(values) :, len(values) :] = _missing_correlation(counts, absent)
-    matrix = nearest_correlation(target)
-    return matrix, float(np.abs(matrix - target).max(initial=0.0))
+        solved, errors = _missing_correlation(counts, absent)
+        target[len(values) :, len(values) :] = solved
+        parts.append(factor_analysis(solved, errors, counts.rows))
+    loadings = joined(parts)
+    if loadings is None:
+        matrix = nearest_correlation(target)
+    else:
+        matrix = loadings @ loadings.T
+        np.fill_diagonal(matrix, 1.0)
+    return WideCorrelation(matrix, float(np.abs(matrix - target).max(initial=0.0)), loadings)
 
 
 def _rows_together(counts: Counts, columns: Sequence[int]) -> Floats:
@@ -163,8 +214,8 @@ def _rows_together(counts: Counts, columns: Sequence[int]) -> Floats:
     return np.asarray(both * (counts.fit_rows / max(counts.rows, 1)))
 
 
-def _missing_correlation(counts: Counts, columns: Sequence[int]) -> Floats:
-    """Tetrachoric correlations of the missing indicators, float64[d, d], from joint missing counts."""
+def _missing_correlation(counts: Counts, columns: Sequence[int]) -> tuple[Floats, Floats]:
+    """Tetrachoric correlations of the missing indicators from joint missing counts, and their errors: float64[d, d]."""
     place = {c: k for k, c in enumerate(counts.coder.missing_columns)}
     index = [place[i] for i in columns]
     both = counts.missing_gram[np.ix_(index, index)]
@@ -175,6 +226,10 @@ def _missing_correlation(counts: Counts, columns: Sequence[int]) -> Floats:
     tables[:, 1, 0] = missing_rows[rows] - tables[:, 1, 1]
     tables[:, 0, 1] = missing_rows[cols] - tables[:, 1, 1]
     tables[:, 0, 0] = counts.rows - tables[:, 1].sum(axis=1) - tables[:, 0, 1]
-    matrix = np.eye(d)
-    matrix[rows, cols] = matrix[cols, rows] = polychoric(list(tables)).correlation
-    return matrix
+    matrix, errors = np.eye(d), np.ones((d, d))
+    found = polychoric(list(tables))
+    matrix[rows, cols] = matrix[cols, rows] = found.correlation
+    root = np.sqrt(found.information) * (1.0 - found.correlation**2)
+    error = root / (root**2 + PRIOR_SD**-2) * (1.0 - found.correlation**2)
+    errors[rows, cols] = errors[cols, rows] = np.maximum(error, 1e-9)
+    return matrix, errors

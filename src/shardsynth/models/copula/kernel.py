@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from shardsynth.models.columns.forms import Spread
 from shardsynth.models.copula.arrays import Arrays
+from shardsynth.models.copula.factor import Factor
 from shardsynth.models.copula.tables import GRID, REACH, CellTable, Integers, cell_table
 from shardsynth.sampling.streams import lanes, random_words
 
@@ -60,20 +61,18 @@ class Kernel:
     """The sampler of one model.
 
     Args:
-        factor: int64 [d, m + c], units of 2^-22; its last c columns belong to the conditioned latents.
+        factor: Of the latents; ``block_kernel`` is for one with blocks.
         levels: int32[65536], the deviates.
         channels: One per latent.
         fixed: Draws the conditioned latents; None: there are none.
-        conditioned: Number of conditioned latents, c.
     """
 
     def __init__(
         self,
-        factor: Integers,
+        factor: Factor,
         levels: NDArray[np.int32],
         channels: Sequence[Channel],
         fixed: Fixed | None = None,
-        conditioned: int = 0,
     ) -> None:
         self._arrays = arrays = Arrays()
         self._channels = list(channels)
@@ -82,14 +81,19 @@ class Kernel:
         self._looked_up = [i for i, c in enumerate(channels) if not c.is_bit and (c.tables or c.spread is not None)]
         spreads = [i for i in self._looked_up if self._channels[i].spread is not None]
         self._place = {latent: place for place, latent in enumerate(spreads)}
-        self.layout = Layout(len(spreads), factor.shape[1] - conditioned)
+        self.layout = Layout(len(spreads), factor.deviates)
         self._cells = [cell_table(self._channels[i].cuts) for i in self._looked_up]
-        rows = [*self._looked_up, *self._bits]
-        scale = np.array([*(2.0**cells.shift for cells in self._cells), *(1.0 for _ in self._bits)])
-        self._factor = arrays.upload(factor[rows] * (scale[:, None] / GRID))
+        self._scale = np.ones(len(self._channels))  # a latent that is looked up is measured in cells
+        self._scale[self._looked_up] = [2.0**cells.shift for cells in self._cells]
+        self._upload(factor)
         self._levels = arrays.upload(levels / GRID)
         self._bit_cuts = arrays.upload(np.array([[self._channels[i].cuts[0] / GRID] for i in self._bits]))
         self._tables = [Table(arrays, self._channels[i], c) for i, c in zip(self._looked_up, self._cells)]
+
+    def _upload(self, factor: Factor) -> None:
+        self._rows = self._arrays.batch_rows(len(self._channels))
+        rows = [*self._looked_up, *self._bits]
+        self._factor = self._arrays.upload(factor.shared[rows] * (self._scale[rows, None] / GRID))
 
     def draw(self, key: tuple[int, int], first_row: int, n: int) -> list[list[NDArray[Any]]]:
         """Values of rows ``first_row`` to ``first_row + n - 1``.
@@ -103,35 +107,38 @@ class Kernel:
             outputs[latent] = [flags[place]]
         for latent, table in zip(self._looked_up, self._tables):
             outputs[latent] = [np.empty(n, dtype) for dtype in table.dtypes]
-        step = self._arrays.batch_rows(len(self._channels))
-        for start in range(0, n, step):
-            stop = min(start + step, n)
+        for start in range(0, n, self._rows):
+            stop = min(start + self._rows, n)
             self._batch(key, first_row + start, outputs, flags, slice(start, stop))
         return outputs
+
+    def _random(self, key: tuple[int, int], first: int, n: int) -> tuple[Any, NDArray[np.uint32], Any]:
+        """Of rows: lanes uint16[n, deviates], words uint32[n, at least one per spread], conditioned latents or None."""
+        words = random_words(key, first, n, self.layout.words)
+        spreads = 2 * self.layout.spreads
+        bits = lanes(words)[:, spreads : spreads + self.layout.deviates]
+        fixed = None if self._fixed is None else self._fixed(key, first, n) / GRID
+        return bits, words.astype("<u8", copy=False).view("<u4"), fixed
 
     def _batch(
         self, key: tuple[int, int], first: int, outputs: list[list[NDArray[Any]]], flags: Any, rows: slice
     ) -> None:
-        xp, layout, n = self._arrays, self.layout, rows.stop - rows.start
-        words = random_words(key, first, n, layout.words)
-        bits = lanes(words)[:, 2 * layout.spreads : 2 * layout.spreads + layout.deviates]
-        fixed = None if self._fixed is None else self._fixed(key, first, n) / GRID
+        xp = self._arrays
+        bits, uniforms, fixed = self._random(key, first, rows.stop - rows.start)
         z = xp.latents(self._factor, self._levels, bits, fixed)
         count = len(self._looked_up)
         if self._bits:
             xp.store(flags[:, rows], xp.above(z[count:], self._bit_cuts))
-        uniforms = words.astype("<u8", copy=False).view("<u4")
         for place, (latent, table) in enumerate(zip(self._looked_up, self._tables)):
             targets = [output[rows] for output in outputs[latent]]
             lane = self._place.get(latent)
-            table.write(z[place], targets, None if lane is None else uniforms[:, lane])
+            table.write(xp, z[place], targets, None if lane is None else uniforms[:, lane])
 
 
 class Table:
     """The look-up tables of a channel."""
 
     def __init__(self, arrays: Arrays, channel: Channel, cells: CellTable) -> None:
-        self._arrays = arrays
         self._cells = cells
         self._zero = REACH << cells.shift
         self._steps = arrays.upload(cells.steps)
@@ -144,17 +151,17 @@ class Table:
             self._width = arrays.upload(channel.spread.width)
             self.dtypes.insert(0, channel.spread.dtype)
 
-    def write(self, z: Any, targets: list[NDArray[Any]], words: NDArray[np.uint32] | None) -> None:
+    def write(self, xp: Arrays, z: Any, targets: list[NDArray[Any]], words: NDArray[np.uint32] | None) -> None:
         """Write the values for latents z [n], in units of a cell, to the targets."""
-        segment = self._segment(z)
+        segment = self._segment(xp, z)
         if self._spread is not None and words is not None:
-            self._write_spread(segment, targets[0], words)
+            self._write_spread(xp, segment, targets[0], words)
             targets = targets[1:]
         for target, table in zip(targets, self._tables):
-            self._arrays.look_up_into(target, table, segment)
+            xp.look_up_into(target, table, segment)
 
-    def _segment(self, z: Any) -> Any:
-        xp, cells = self._arrays, self._cells
+    def _segment(self, xp: Arrays, z: Any) -> Any:
+        cells = self._cells
         if cells.search:
             return xp.search(self._cuts, z)
         cell = xp.nearest(z, self._zero)
@@ -163,8 +170,8 @@ class Table:
             segment = segment + xp.above(z, xp.look_up(self._cuts, segment))
         return segment
 
-    def _write_spread(self, segment: Any, target: NDArray[Any], words: NDArray[np.uint32]) -> None:
-        xp, spread = self._arrays, self._spread
+    def _write_spread(self, xp: Arrays, segment: Any, target: NDArray[Any], words: NDArray[np.uint32]) -> None:
+        spread = self._spread
         assert spread is not None
         values = xp.multiply(xp.uniform(words), xp.look_up(self._width, segment))
         values = xp.add(values, xp.look_up(self._lo, segment))

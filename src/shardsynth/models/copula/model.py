@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import pyarrow as pa
 
 from shardsynth.models.base import PreparedConditions
 from shardsynth.models.columns.exact import with_exact_integers
+from shardsynth.models.copula.block_kernel import kernel_of
 from shardsynth.models.copula.class_rows import GroupedKernel, completed_by_group, grouped_sampler
 from shardsynth.models.copula.columns import DrawPlan, finished, make_draw_plan
 from shardsynth.models.copula.completion import complete
@@ -76,5 +76,5 @@ class GaussianCopula(CopulaParameters):
         if self.groups:
             return grouped_sampler(self)
         plan = make_draw_plan(self.columns, self.latents, self.cuts, self.relations, self.forms)
-        kernel = Kernel(self.factor.astype(np.int64), self.levels, plan.channels)
+        kernel = kernel_of(self.mixing, self.levels, plan.channels)
         return plan.with_rules(self.rules, self.columns), kernel

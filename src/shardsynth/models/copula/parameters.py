@@ -29,6 +29,7 @@ from shardsynth.models.columns.model import ColumnModel
 from shardsynth.models.columns.ragged import Ragged
 from shardsynth.models.columns.relations import Relation
 from shardsynth.models.copula.classes import ClassesFit, Group, group_entries, groups_of
+from shardsynth.models.copula.factor import BLOCK, Factor, common_factor
 from shardsynth.models.copula.missing_rules import (
     MissingRule,
     MissingRuleCard,
@@ -55,7 +56,7 @@ from shardsynth.sampling.identifiers import make
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_FORMAT, _FORMAT_WITH_CLASSES, _FORMAT_WITH_RULES = 1, 2, 3
+_FORMAT, _FORMAT_WITH_CLASSES, _FORMAT_WITH_RULES, _FORMAT_WITH_FACTORS = 1, 2, 3, 4
 #: Most rules that the notes name.
 _MOST_NAMED = 20
 #: What the probabilities of a column's segments may miss: up to 2e-7 for each segment that is left out.
@@ -78,6 +79,7 @@ class CopulaCard(ModelCard):
     relations: list[RelationCard]
     classes: ClassesCard = ClassesCard(target=0, groups=[])
     missing_rules: list[MissingRuleCard] = []
+    factors: Count = 0
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class CopulaParameters(ColumnModel):
         columns: One per field; their marginals are cut for sampling (see ``cut_marginal``).
         latents: Dimensions of the Gaussian.
         cuts: For each latent int64[m - 1], in units of 2^-22.
-        factor: int32[d, m], in units of 2^-22: latents are ``factor @ deviates``.
+        factor: int32[d, m], in units of 2^-22: latents are ``factor @ deviates``, or with ``own`` their common part.
         levels: int32[65536], the deviates, in units of 2^-22.
         relations: How computed columns are computed, in this order.
         generators: By column name, for ids and personal data (see ``sampling.identifiers``).
@@ -99,6 +101,8 @@ class CopulaParameters(ColumnModel):
         groups: Rows of no rare class of the target, then those of each rare class (see ``classes``); mostly none.
         target: Index of the column of these classes; -1: there are none.
         rules: On missing values, in the order in which they are applied.
+        own: int32[d, 16], in units of 2^-22: what each latent has of the deviates of its block (see ``factor``), in
+            wide tables whose correlations few factors give; None: nothing.
     """
 
     schema: pa.Schema
@@ -115,6 +119,7 @@ class CopulaParameters(ColumnModel):
     groups: tuple[Group, ...] = ()
     target: int = -1
     rules: tuple[MissingRule, ...] = ()
+    own: NDArray[np.int32] | None = None
 
     @classmethod
     def from_fit(
@@ -151,8 +156,12 @@ class CopulaParameters(ColumnModel):
             marginal, latent_cuts = cut_marginal(column.marginal, column.precision)
             fitted[latent.columns[0]] = replace(column, marginal=marginal)
             cuts.append(latent_cuts)
-        factor, levels = factor_of(np.asarray(fit.correlation, np.float64)), normal_levels()
-        check_exact(factor.astype(np.int64), int(levels.max()))
+        levels, own = normal_levels(), None
+        if fit.loadings is None:
+            factor = factor_of(np.asarray(fit.correlation, np.float64))
+        else:
+            factor, own = common_factor(fit.loadings)
+        check_exact(Factor.of(factor, own).whole, int(levels.max()))
         return cls(
             schema,
             tuple(fitted),
@@ -165,6 +174,7 @@ class CopulaParameters(ColumnModel):
             {c.name: text for c in columns if (text := layout_of(c)) is not None},
             name,
             tuple(fit.notes),
+            own=own,
         )
 
     def with_classes(self, fit: ClassesFit) -> Self:
@@ -200,8 +210,12 @@ class CopulaParameters(ColumnModel):
     @property
     def correlation(self) -> NDArray[np.float64]:
         """Correlations of the latents as they are drawn, float64[d, d]."""
-        factor = self.factor / GRID
-        return np.asarray(factor @ factor.T)
+        return self.mixing.correlation
+
+    @property
+    def mixing(self) -> Factor:
+        """How the latents are made of deviates."""
+        return Factor.of(self.factor, self.own)
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors``: the same bytes for the same model."""
@@ -226,6 +240,9 @@ class CopulaParameters(ColumnModel):
             card["missing_rules"] = [rule.to_json() for rule in self.rules]
             card["format"] = _FORMAT_WITH_RULES
         tensors: dict[str, NDArray[Any]] = {"factor": self.factor, "levels": self.levels[len(self.levels) // 2 :]}
+        if self.own is not None:
+            card |= {"format": _FORMAT_WITH_FACTORS, "factors": self.factor.shape[1]}
+            tensors["own"] = self.own
         ragged = {"cuts": Ragged.of(list(self.cuts), np.int32), **column_arrays(self.columns), **more}
         write_files(folder, card, tensors, ragged)
 
@@ -236,16 +253,19 @@ class CopulaParameters(ColumnModel):
         Raises:
             ModelError: The folder holds no such model, or one of a later format.
         """
-        file = read_files(folder, ["gaussian_copula"], "a native Gaussian copula", _FORMAT_WITH_RULES, CopulaCard)
+        file = read_files(folder, ["gaussian_copula"], "a native Gaussian copula", _FORMAT_WITH_FACTORS, CopulaCard)
         # an imported model may draw "missing" as a category; segments that are never drawn are left out
         schema, columns, relations = load_columns(file, least_code=-1, within=_THINNED)
         latents = tuple(Latent(x.kind, tuple(x.columns), x.p_missing) for x in file.card.latents)
         check_latents(file.wrong, latents, columns)
         names = [_latent_name(latent, columns) for latent in latents]
         segments = [2 if x.kind == "missing" else len(_segments(columns[x.columns[0]])) for x in latents]
+        wide = file.card.factors or max(len(latents), MIN_LANES)
+        blocks = {"own": Array("int32", (len(latents), BLOCK))} if file.card.factors else {}
         ragged = file.check(
             {
-                "factor": Array("int32", (len(latents), max(len(latents), MIN_LANES))),
+                "factor": Array("int32", (len(latents), wide)),
+                **blocks,
                 "levels": Array("int32", (LEVELS // 2,), minimum=1, maximum=REACH * GRID, increasing=True, parity=1),
                 "cuts": Array(
                     "int32", parts=names, lengths=np.array(segments) - 1, minimum=-REACH * GRID, maximum=REACH * GRID,
@@ -256,10 +276,11 @@ class CopulaParameters(ColumnModel):
         groups = load_groups(file, columns, latents, _THINNED)
         file.refuse_others()
         upper, factor = file.arrays["levels"], file.arrays["factor"]
+        own, with_own = (file.arrays["own"], " with 'own'") if blocks else (None, "")
         try:
-            check_factor(factor, int(upper[-1]))
+            check_factor(Factor.of(factor, own).whole, int(upper[-1]))
         except ModelError as error:
-            raise file.wrong(f"array 'factor': {error}", ARRAYS) from None
+            raise file.wrong(f"array 'factor'{with_own}: {error}", ARRAYS) from None
         return cls(
             schema,
             columns,
@@ -275,6 +296,7 @@ class CopulaParameters(ColumnModel):
             groups,
             file.card.classes.target if groups else -1,
             load_rules(file, file.card.missing_rules, columns, latents),
+            own,
         )
 
     def array(self, index: int, drawn: Mapping[str, Any], first: int, n: int) -> pa.Array:

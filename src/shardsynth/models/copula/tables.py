@@ -16,6 +16,7 @@ so that ``round(z / width + steps[cell])`` is the segment (``CellTable``).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ def factor_of(correlation: Floats) -> NDArray[np.int32]:
         if values[0] < -1e-6:
             raise ModelError(f"correlation matrix of {size} latents is not positive semi-definite") from None
         root = vectors * np.sqrt(np.maximum(values, 0.0))
-    dense = root @ _cosines(size, lanes)
+    dense = root @ cosines(size, lanes)
     dense /= np.sqrt(np.sum(dense**2, axis=1, keepdims=True))
     return with_odd_rows(np.rint(dense * GRID).astype(np.int64)).astype(np.int32)
 
@@ -115,11 +116,11 @@ def check_exact(factor: Integers, largest: int) -> None:
         raise ModelError(f"{factor.shape[1]} latents are too many for exact sums ({reach:.2g} of 2^53)")
 
 
-def check_factor(factor: NDArray[np.int32], largest: int) -> None:
+def check_factor(factor: NDArray[np.integer[Any]], largest: int) -> None:
     """Check a factor that comes from a file: rows of odd sum and of length 1, whose sums are exact.
 
     Args:
-        factor: int32[d, m].
+        factor: [d, m], integers.
         largest: Largest deviate.
 
     Raises:
@@ -133,7 +134,7 @@ def check_factor(factor: NDArray[np.int32], largest: int) -> None:
     check_exact(wide, largest)
 
 
-def _cosines(rows: int, columns: int) -> Floats:
+def cosines(rows: int, columns: int) -> Floats:
     """First rows of the orthonormal cosine transform of size ``columns``: dense, orthogonal rows."""
     angles = np.outer(np.arange(rows), np.arange(columns) + 0.5) * (np.pi / columns)
     basis = np.sqrt(2.0 / columns) * np.cos(angles)
