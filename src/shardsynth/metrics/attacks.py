@@ -117,9 +117,9 @@ Predicate = tuple[Clause, ...]
 
 
 def _values(coder: TableCoder, names: Sequence[str], table: pa.Table) -> Floats:
-    """float64[n, d]: axis values or category codes, NaN where missing."""
+    """float64[n, d], column by column: axis values or category codes, NaN where missing."""
     encoded = coder.encode(table)
-    matrix = np.empty((table.num_rows, len(names)))
+    matrix = np.empty((table.num_rows, len(names)), order="F")
     for k, name in enumerate(names):
         i = coder.index[name]
         axis, column = encoded.axis[i], coder.columns[i]

@@ -26,8 +26,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from shardsynth.metrics.features import random_rows
-from shardsynth.metrics.gower import Nearest, Points, Space
+from shardsynth.metrics.gower import Space
 from shardsynth.metrics.intervals import Z99, auc, wilson
+from shardsynth.metrics.nearest import Nearest, Points
 from shardsynth.metrics.persons import one_row_each, other_persons, persons_of_both, persons_with, winning_persons
 from shardsynth.metrics.privacy_findings import findings
 

@@ -49,11 +49,11 @@ def real_rows(artifacts: Artifacts) -> tuple[pa.Table, pa.Table]:
 
 
 def reference(artifacts: Artifacts) -> Reference | None:
-    """The real rows with which synthetic rows are compared; None with too few of them, or without torch."""
+    """The real rows with which synthetic rows are compared; None with too few of them."""
 
     def load() -> Reference | None:
         train, holdout = real_rows(artifacts)
-        if min(train.num_rows, holdout.num_rows) < _FEWEST_ROWS or importlib.util.find_spec("torch") is None:
+        if min(train.num_rows, holdout.num_rows) < _FEWEST_ROWS:
             return None
         return Reference(artifacts.coder(), train, holdout, artifacts.plan.job.seed)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tables.counted import coder_of
 
-from shardsynth.metrics import gower
+from shardsynth.metrics import gower, nearest
 from shardsynth.metrics.gower import Space
 
 
@@ -65,13 +65,12 @@ def test_blocks_and_many_categories_change_nothing(monkeypatch: pytest.MonkeyPat
     points = space.encode(table)
     assert points.large.shape[1] == 1 and points.small.shape[1] == 1
     whole = space.nearest(points, points, 2)
-    monkeypatch.setattr(gower, "_QUERIES", 7)
-    monkeypatch.setattr(gower, "_REFERENCES", 11)
-    monkeypatch.setattr(gower, "_INDICATOR_BYTES", 1)
+    monkeypatch.setattr(nearest, "_QUERIES", 7)
+    monkeypatch.setattr(nearest, "_REFERENCES", 11)
     parts = space.nearest(points, points, 2)
     assert np.array_equal(whole.distance, parts.distance)
     assert (whole.distance[:, 0] == 0).all()
-    monkeypatch.setattr(gower, "_MOST_INDICATORS", 2)
+    monkeypatch.setattr(gower, "_MOST_BYTES", 2)
     as_codes = space.encode(table)
     assert as_codes.small.shape[1] == 0
     assert np.array_equal(space.nearest(as_codes, as_codes, 2).distance, whole.distance)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from tests.tables.planted import Planted, planted
 
-from shardsynth.metrics.gower import Points
 from shardsynth.metrics.intervals import auc, wilson
+from shardsynth.metrics.nearest import Points
 from shardsynth.metrics.privacy import Distances, Reference, closest_record, compare, privacy, pull
 
 SIZES = {"adult": (3000, 400), "mds": (1600, 200)}
