@@ -1,6 +1,7 @@
 """How faithful, how private, how useful, how fast: every model on the same rows, in one run with stock SDV.
 
 usage: python benchmarks/fidelity.py [PIECE [FOLDER ...]] [--models ...] [--seeds ...] [--target COLUMN] [--where ...]
+       python benchmarks/fidelity.py --suite FOLDER ... [--models ...] [--seeds ...] [--target COLUMN]
 
 Without a piece: all of them, on Adult and MDS under ../shared/data. A folder of shards measures any table. Each piece
 adds its lines to results/fidelity.jsonl; the table, results/fidelity.txt, is made of the latest line of each. On two
@@ -20,6 +21,9 @@ synthetic rows that are closer to training than to holdout rows (0.5 is a model 
 sample of the same model; beside it, two halves of that sample against each other (as well as can be), and the same
 rows drawn without the conditions (what would be wrong).
 `speed`: rows a second to Parquet on all cores, without and under conditions, over stock GaussianCopula's.
+
+`--suite FOLDER ...`: the literature's evaluation (`suite.py`) of these tables: three splits 90 / 10, our models, stock
+SDV's and peers that are installed (mostlyai-engine), beside published figures (`published.json`).
 """
 
 from __future__ import annotations
@@ -40,7 +44,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
-from fidelity_table import keep, table_lines  # noqa: E402
+import suite  # noqa: E402
+from fidelity_table import keep, latest, table_lines  # noqa: E402
 from results import record  # noqa: E402
 
 from shardsynth.data.coding import TableCoder  # noqa: E402
@@ -189,13 +194,22 @@ def _to_table(frame: Any, schema: pa.Schema) -> pa.Table:
     return pa.table(arrays, schema=schema)
 
 
-def fitted(name: str, source: Source, table: pa.Table, seed: int, rows: int) -> tuple[pa.Table, float]:
-    """Synthetic rows of a model fitted on a table, and the seconds of the fit."""
+def drawn(name: str, source: Source, table: pa.Table, seed: int, rows: int) -> tuple[pa.Table, float, float]:
+    """Synthetic rows of a model fitted on a table, the seconds of the fit and those of drawing."""
     if name in OURS:
         model, seconds = fit_ours(name, source, table, seed)
-        return pa.Table.from_batches([model.draw(seed, 0, rows)]), seconds
+        started = time.perf_counter()
+        batch = model.draw(seed, 0, rows)
+        return pa.Table.from_batches([batch]), seconds, time.perf_counter() - started
     made, seconds = fit_stock(name, source, table, seed)
-    return _to_table(_stock_rows(made, rows), table.schema), seconds
+    started = time.perf_counter()
+    frame = _stock_rows(made, rows)
+    return _to_table(frame, table.schema), seconds, time.perf_counter() - started
+
+
+def fitted(name: str, source: Source, table: pa.Table, seed: int, rows: int) -> tuple[pa.Table, float]:
+    """Synthetic rows of a model fitted on a table, and the seconds of the fit."""
+    return drawn(name, source, table, seed, rows)[:2]
 
 
 def sdmetrics_score(real: pa.Table, synthetic: pa.Table, metadata: dict[str, Any]) -> tuple[float, float, float]:
@@ -305,11 +319,11 @@ def conditions(source: Source, models: list[str], where: list[str], rows: int) -
             met = pa.Table.from_batches(kept)
             half = met.num_rows // 2
             batch = model.draw(1, 0, half, wanted)
-            drawn, wrong = pa.Table.from_batches([batch]), int((~meets(wanted.tests, batch)).sum())
+            rows_drawn, wrong = pa.Table.from_batches([batch]), int((~meets(wanted.tests, batch)).sum())
             first, second = (met.slice(start, half) for start in (0, half))
             figures = {
                 "where": text, "rows": half, "wrong": wrong,
-                "drawn": all_pairs(coder, first, drawn)["score"], "filtered": all_pairs(coder, first, second)["score"],
+                "drawn": all_pairs(coder, first, rows_drawn)["score"], "filtered": all_pairs(coder, first, second)["score"],
                 "unconditional": all_pairs(coder, first, plain.slice(0, half))["score"],
             }  # fmt: skip
             keep("conditions", source.name, name, 0, figures)
@@ -401,6 +415,8 @@ WHERE = {
     "mds": ['SEX == "F" and 60 <= AGE < 80 and SF3B1 == 1'],
 }
 TARGET = {"adult": "income"}
+#: Models of the suite, besides peers.
+SUITE = ["autoregressive", "gaussian_copula", "stock GaussianCopula", "stock TVAE", "stock CTGAN"]
 AUTOREGRESSIVE = [name for name in OURS if name.startswith("autoregressive")]
 
 
@@ -412,6 +428,9 @@ def main() -> None:
     pieces = ("quality", "privacy", "conditions", "speed")
     parser.add_argument("piece", nargs="?", choices=(*pieces, "table"))
     parser.add_argument("folders", nargs="*", type=Path, default=[DATA / "adult", DATA / "mds"])
+    parser.add_argument(
+        "--suite", nargs="+", type=Path, metavar="FOLDER", help="the literature's suite on these tables"
+    )
     parser.add_argument("--models", nargs="+", choices=[*OURS, *STOCK])
     parser.add_argument(
         "--seeds", nargs="+", type=int, help="default: 0 1 2; privacy of fewer than 10,000 rows: 0 to 4"
@@ -421,6 +440,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=available_cpus())
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    if given.suite:
+        for folder in given.suite:
+            suite.run(read(folder), given.models or SUITE, given.seeds or [0, 1, 2], given.target)
+        tables = [
+            line
+            for folder in given.suite
+            for line in (f"## {folder.name}", "", *suite.lines(latest(), folder.name), "")
+        ]
+        record("suite", [f"the booster is {suite.booster_name()}", "", *tables])
+        return
     ours = given.models or [*AUTOREGRESSIVE, "gaussian_copula"]
     for folder in given.folders if given.piece != "table" else []:
         source = read(folder)

@@ -58,7 +58,7 @@ def table_lines() -> list[str]:
     """The one table, and the bars."""
     found = latest()
     lines: list[str] = []
-    for data in dict.fromkeys(key[1] for key in found):
+    for data in dict.fromkeys(key[1] for key in found if key[0] != "suite"):
         lines += [f"## {data}", "", *_main(found, data), "", *_privacy(found, data), "", *_speed(found, data), ""]
     return [*lines, "## bars (mean of the seeds)", "", *_bars(found)]
 
