@@ -30,6 +30,9 @@ _LANE = 2.0**-32
 _MOST_BEGINNINGS = 1_024
 _MOST_ENTRIES = 1 << 17
 
+#: Embeddings of columns of so many codes are added as a product.
+_FEW_CODES = 4
+
 Codes = NDArray[np.int16]
 
 
@@ -132,6 +135,7 @@ class Sampler:
         self.device, self.top_p, self.temperature = torch.device(device), top_p, temperature
         self.sizes, self.width = network.sizes, network.width
         self._heads: list[_Head] = []
+        self._numbers = torch.arange(_FEW_CODES, dtype=torch.int16, device=self.device)
         self._calibration: list[Tensor] = []
         first = 0
         with torch.no_grad():
@@ -180,7 +184,12 @@ class Sampler:
     def enter(self, rows: Rows, column: int, codes: Tensor) -> None:
         """Add a column of these codes int16[n] to the rows."""
         rows.codes[column] = codes
-        rows.context += self._heads[column].embedding.index_select(0, codes.int())
+        embedding = self._heads[column].embedding
+        # A product with indicators adds one embedding, exactly, without a copy of it (a GPU may round products).
+        if len(embedding) <= _FEW_CODES and self.device.type == "cpu":
+            rows.context.addmm_((codes[:, None] == self._numbers[: len(embedding)]).float(), embedding)
+        else:
+            rows.context += embedding.index_select(0, codes.int())
 
     def draw(
         self,
@@ -386,9 +395,12 @@ def in_blocks(first_row: int, n: int, threads: int, make: Callable[[int], Sequen
 def chosen(weights: Tensor, uniform: Tensor) -> Tensor:
     """int16[n]: codes drawn by weights [size, n] and uniform numbers [n]; the weights are overwritten."""
     size = weights.shape[0]
+    if size == 2:  # the same comparison, in fewer steps: most columns of a table of flags have two codes
+        return (weights[0] < (weights[1] + weights[0]).mul_(uniform)).to(torch.int16)
     cdf = weights  # added up in place, one code after the other
-    for k in range(1, size):
-        cdf[k] += cdf[k - 1]
+    rows = cdf.unbind(0)
+    for before, row in zip(rows, rows[1:]):
+        row.add_(before)
     passed = cdf < (cdf[-1] * uniform)
     return passed.view(torch.uint8).sum(0, dtype=torch.int16).clamp_(max=size - 1)
 
