@@ -254,14 +254,14 @@ def lines(found: dict[tuple[str, str, str], dict[int, dict[str, Any]]], data: st
         out += [_line(f"  {model}, seed {seed}", [one]) for seed, one in sorted(seeds.items())]
     for entry in json.loads(PUBLISHED.read_text(encoding="utf-8"))["figures"]:
         if entry["table"] == data:
-            out.append(_line(f"{entry['model']} ({entry['source']})", [entry]))
+            out.append(_line(f"{entry['model']} ({entry['source']})", [entry], "-"))
     return out
 
 
-def _line(name: str, rows: list[dict[str, Any]]) -> str:
+def _line(name: str, rows: list[dict[str, Any]], seeds: str = "") -> str:
     cells = []
     for figure in FIGURES:
         values = [row[figure] for row in rows if row.get(figure) is not None]
         digits = 1 if figure in ("fit", "draw") else 2 if figure in ("shapes", "trends") else 3
         cells.append(f"{np.mean(values):9.{digits}f}" if values else f"{'-':>9s}")
-    return f"{name:30s} {len(rows):5d} " + " ".join(cells)
+    return f"{name:30s} {seeds or len(rows):>5} " + " ".join(cells)
