@@ -349,9 +349,8 @@ def _changes(table: _Found, column: str, persons: np.ndarray[Any, np.dtype[np.ui
     values = decoded(table.profile.sample[column]).dictionary_encode(null_encoding="encode").indices
     codes = np.asarray(values.to_numpy(zero_copy_only=False), np.int64)
     who, inverse, counts = np.unique(persons, return_inverse=True, return_counts=True)
-    distinct = np.unique(np.stack([inverse, codes]), axis=1)[0]
     several = counts > 1
     if not several.any():
         return False
-    different = np.bincount(distinct, minlength=len(who))
+    different = np.bincount(np.unique(inverse * (codes.max() + 1) + codes) // (codes.max() + 1), minlength=len(who))
     return bool((different[several] > 1).mean() > 0.5)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardsynth.data.columns import Column, role_of_sdtype
+from shardsynth.data.distinct_persons import persons_per_code
 from shardsynth.data.layouts import LAYOUT
 from shardsynth.data.values import axis_of_native, kind_of
 from shardsynth.errors import MetadataError, did_you_mean
@@ -155,7 +156,7 @@ def public(
         values = plain_values(profile[name])
         common = {value for value, count in zip(values, counted[1].tolist()) if count >= min_count}
         if persons is not None:
-            common = {v for v in common if v in of_enough_persons(profile, name, values, persons, min_count)}
+            common &= of_enough_persons(profile, name, values, persons, min_count)
         common_categories = [value for value in categories if value in common]
         if common_categories:
             options["range_values"] = common_categories
@@ -178,8 +179,7 @@ def of_enough_persons(
     column = profile.sample.column(name)
     place = pc.index_in(column.cast(distinct.type), value_set=distinct)
     codes = place.combine_chunks().fill_null(len(values)).to_numpy(zero_copy_only=False).astype(np.int64)
-    pairs = np.unique(np.stack([codes.view(np.uint64), persons]), axis=1)
-    counts = np.bincount(pairs[0].astype(np.int64), minlength=len(values) + 1)
+    counts = persons_per_code(codes, persons, len(values) + 1)
     return {value for value, count in zip(values, counts.tolist()) if count >= least}
 
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shardsynth.data.columns import Column
+from shardsynth.data.distinct_persons import persons_per_code
 from shardsynth.data.values import Precision, axis, decoded
 from shardsynth.models.columns.echelon import row_echelon
 from shardsynth.models.columns.formulas import Formula
@@ -230,8 +231,7 @@ def _weights(field: SampledColumn, persons: NDArray[np.uint64] | None) -> Intege
     """By code, the rows or the persons that have it."""
     if persons is None:
         return np.bincount(field.codes, minlength=field.size + 1)
-    pairs = np.unique(np.stack([field.codes.astype(np.uint64), persons]), axis=1)[0]
-    return np.bincount(pairs.astype(np.int64), minlength=field.size + 1)
+    return persons_per_code(field.codes, persons, field.size + 1)
 
 
 def _is_copy(a: SampledColumn, b: SampledColumn) -> bool:
