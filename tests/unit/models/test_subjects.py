@@ -13,15 +13,15 @@ from shardsynth.models.autoregressive.subjects.families import (
     Families,
     joined,
     last_known,
-    persistence,
     ranges,
 )
 from shardsynth.models.autoregressive.subjects.network import (
     SubjectsNetwork,
     TableShape,
-    had_before,
     place_of,
+    times_before,
 )
+from shardsynth.models.autoregressive.subjects.persistence import LEVELS, fitted_terms, level_of, levels_before
 from shardsynth.models.autoregressive.subjects.sampler import BLOCK, DrawnRows, SubjectsSampler, Tie
 
 NAMES = ("people", "visits", "labs")
@@ -100,33 +100,47 @@ def test_the_folded_network_has_the_same_distributions() -> None:
     assert torch.allclose(net.losses(every, torch.device("cpu")), folded.losses(every, torch.device("cpu")), atol=1e-4)
 
 
-def test_codes_that_an_owner_had_before() -> None:
-    had = had_before(torch.tensor([[1, 0, 1, 1, 1]]), torch.tensor([0, 0, 0, 2, 2]), 2)
-    assert had[0].tolist() == [[0, 0], [0, 1], [1, 1], [0, 0], [0, 1]]
+def test_how_often_an_owner_had_a_code_before() -> None:
+    times = times_before(torch.tensor([[1, 0, 1, 1, 1]]), torch.tensor([0, 0, 0, 2, 2]), 2)
+    assert times[0].tolist() == [[0, 0], [0, 1], [1, 1], [0, 0], [0, 1]]
 
 
-def test_how_often_codes_come_again() -> None:
+def test_the_level_is_the_mean_of_earlier_known_values_of_the_owner() -> None:
+    codes = np.array([[0], [2], [4], [2], [1]], np.int16)  # 4 is missing
+    places = np.array([0.0, 0.25, 0.5, 1.0, np.nan])
+    found = levels_before(codes, np.array([0, 0, 0, 0, 1]), (places,)).ravel().tolist()
+    assert found == [LEVELS, 0, (LEVELS - 1) // 4, (LEVELS - 1) // 4, LEVELS]
+    assert levels_before(codes, np.zeros(5, np.int64), (None,)).ravel().tolist() == [LEVELS] * 5
+    assert level_of(np.array([0.75]), np.array([0])).tolist() == [LEVELS]
+
+
+def test_how_values_come_again_is_found() -> None:
+    """A favourite comes back and its terms say so; what is drawn anew each time has none."""
     rng = np.random.default_rng(1)
     owner = np.repeat(np.arange(300), 8)
     favourite = rng.integers(0, 6, 300)[owner]
     codes = np.where(rng.random(len(owner)) < 0.7, favourite, rng.integers(0, 6, len(owner)))
     independent = rng.integers(0, 6, len(owner))
     rows = CodedRows(np.stack([codes, independent], 1).astype(np.int16), owner, 300)
-    (follows, returns), (none, nothing) = persistence(rows, (6, 6), (False, False), (None, None))
-    assert (returns > 0.5).all() and (follows[:6].diagonal() > 1.0).all()
-    assert np.abs(none).max() < 0.6 and np.abs(nothing).max() < 0.6
+    known, none = fitted_terms(rows, (6, 6), (False, False), (None, None))
+    times = np.array([0, 3])
+    gain = known.had * (times > 0) + known.urn * np.log1p(6.0 * times)
+    assert gain[1] - gain[0] > 1.5
+    assert abs(none.had + none.urn * np.log1p(18.0)) < 0.4 and abs(none.stays) < 0.3
     net = network().expect(families(), shapes())
     before, after = network().losses(families(), torch.device("cpu")), net.losses(families(), torch.device("cpu"))
     assert not torch.allclose(before, after)
 
 
-def test_neighbouring_codes_of_a_number_are_counted_together() -> None:
+def test_a_number_stays_near_its_last_value_or_at_its_persons_level() -> None:
     rng = np.random.default_rng(1)
-    walk = np.clip(np.cumsum(rng.integers(-1, 2, (200, 9)), axis=1) + rng.integers(0, 40, (200, 1)), 0, 39).ravel()
-    rows = CodedRows(walk[:, None].astype(np.int16), np.repeat(np.arange(200), 9), 200)
-    ((follows, _),) = persistence(rows, (40,), (False,), (np.linspace(0, 1, 40),))
-    assert follows[20, 20] > 0.5 > 0 > follows[20, 26]
-    assert abs(follows[20, 21] - follows[20, 20]) < 0.7  # near codes are alike
+    owner = np.repeat(np.arange(200), 9)
+    walk = np.clip(np.cumsum(rng.integers(-1, 2, (200, 9)), axis=1) + rng.integers(0, 40, (200, 1)), 0, 39)
+    level = np.clip(rng.integers(4, 36, (200, 1)) + rng.integers(-4, 5, (200, 9)), 0, 39)
+    rows = CodedRows(np.stack([walk.ravel(), level.ravel()], 1).astype(np.int16), owner, 200)
+    of_walk, of_level = fitted_terms(rows, (40, 40), (False, False), (np.linspace(0, 1, 40),) * 2)
+    assert of_walk.near.sum() > 2.0 > abs(of_walk.level.sum())
+    assert of_level.level.sum() > max(1.0, 2.0 * of_level.near.sum())
 
 
 def test_places_far_away_share_an_embedding() -> None:
@@ -185,7 +199,8 @@ def test_the_likeliest_code_at_sampling_is_that_of_training() -> None:
             wide = torch.from_numpy(codes).long()
             given, _ = net._given(table, rows, table.embedding_of(wide), says, torch.device("cpu"))
             known = torch.from_numpy(last_known(codes.T, labs.owner, (50,), (True,)).T.copy())
-            losses.append(table.row_losses(wide, given, known, torch.from_numpy(labs.owner))[last_rows])
+            means = torch.from_numpy(levels_before(codes.T, labs.owner, table.places).T.copy())
+            losses.append(table.row_losses(wide, given, (known, means), torch.from_numpy(labs.owner))[last_rows])
     assert (torch.stack(losses).argmin(0).numpy() == found[0, last_rows]).all()
 
 

@@ -146,7 +146,9 @@ def fit_subjects(fitting: SubjectsFitting) -> tuple[SubjectsModel, pa.Table]:
         every = 60.0 * options.checkpoint_minutes
         return Watch(total, steps_per_epoch, fitting.checkpoint, identity, every, fitting.should_stop, fitting.progress)
 
-    with torch_threads(fitting.threads):
+    columns = max(len(coding.columns) for coding in codings.values())
+    step_rows = replace(shape, batch=max(1, shape.batch * rows // max(1, len(families))))
+    with torch_threads(step_rows.threads(columns, fitting.threads)):
         network, history = train_subjects(
             families, shapes, options, shape, seed=fitting.seed, device=device, watch=watch
         )

@@ -3,8 +3,7 @@
 A table has the network of a single table (``autoregressive.network``): the context of a column is the sum of the
 embeddings of the row's earlier columns. To it comes what is *given* for the whole row: the owner's row, a recurrent
 state over the earlier siblings (GRU, Cho et al. 2014), the row before, how many rows come before and after. And each
-column's logits get terms of their own for the last value that the column had, as values persist, and for all values
-that it had, as they come back.
+column's logits get terms of their own for the values that the column had on earlier rows (``persistence``).
 """
 
 from __future__ import annotations
@@ -19,15 +18,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shardsynth.models.autoregressive.network import Network, thinned
-from shardsynth.models.autoregressive.subjects.families import CodedRows, Families, last_known, persistence
+from shardsynth.models.autoregressive.network import COSINES, Network, thinned
+from shardsynth.models.autoregressive.subjects.families import CodedRows, Families, last_known
+from shardsynth.models.autoregressive.subjects.persistence import (
+    LEVELS,
+    WIDTHS,
+    by_distance,
+    fitted_terms,
+    levels,
+    levels_before,
+)
 
 #: Places that have an embedding of their own; further ones share those of a power of 2 ^ (1/4).
 _EXACT, _PLACES = 24, 64
-#: Up to so many codes a column learns what follows each code; of more, only how far each code stays.
+#: Up to so many codes a category learns what follows each code.
 _FEW_CODES = 130
-#: Rows of a table in which it is counted how often codes come again.
-_COUNTED = 20_000
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -43,6 +48,8 @@ class TableShape:
         places: See ``Network``.
         shares: float64[size] per column, share of each code.
         owner: The owner's name; None for the root.
+        own: See ``Network``.
+        cosines: See ``Network``.
     """
 
     sizes: tuple[int, ...]
@@ -50,6 +57,8 @@ class TableShape:
     places: tuple[Floats | None, ...]
     shares: tuple[Floats, ...]
     owner: str | None
+    own: tuple[NDArray[np.bool_], ...] | None = None
+    cosines: int = COSINES
 
 
 class RowNetwork(Network):
@@ -63,8 +72,9 @@ class RowNetwork(Network):
     """
 
     def __init__(self, shape: TableShape, embedding: int, hidden: int, *, folded: bool = False) -> None:
-        super().__init__(shape.sizes, embedding, hidden, None if folded else shape.places)
-        self.nullable = shape.nullable
+        places = None if folded else shape.places
+        super().__init__(shape.sizes, embedding, hidden, places, shape.own, shape.cosines)
+        self.nullable, self.places = shape.nullable, shape.places
         self.plain = folded
         self.owned = shape.owner is not None
         self.outward = nn.Linear(embedding, embedding)
@@ -78,15 +88,39 @@ class RowNetwork(Network):
         self.before = nn.Embedding(_PLACES, embedding)
         self.left = nn.Embedding(_PLACES, embedding)
         self.aside = nn.Linear(embedding, embedding, bias=False)
-        shapes = [(len(columns), widest) for columns, widest in self.groups]
-        self.returns = nn.ParameterList(nn.Parameter(torch.zeros(n, 1, k)) for n, k in shapes)
-        self.stays = nn.ParameterList(nn.Parameter(torch.zeros(n, k)) for n, k in shapes)
+        groups = [(len(columns), widest) for columns, widest in self.groups]
+        self.had = nn.ParameterList(nn.Parameter(torch.zeros(n, 1, 1)) for n, _ in groups)
+        self.urn = nn.ParameterList(nn.Parameter(torch.zeros(n, 1, 1)) for n, _ in groups)
         self.follows = nn.ParameterList(
-            nn.Parameter(torch.zeros(n, k + 1, k if folded or k <= _FEW_CODES else 0)) for n, k in shapes
+            nn.Parameter(torch.zeros(n, k + 1, k if folded or k <= _FEW_CODES else 0)) for n, k in groups
         )
+        for number, (columns, widest) in enumerate(self.groups):
+            rarity = torch.ones(len(columns), 1, widest)
+            for place, column in enumerate(columns):
+                share = torch.from_numpy(np.maximum(shape.shares[column], 1e-6))
+                rarity[place, 0, : len(share)] = 1.0 / share
+            self.register_buffer(f"rarity_{number}", rarity, persistent=False)
+        if folded:
+            self.levels = nn.ParameterList(nn.Parameter(torch.zeros(n, LEVELS + 1, k)) for n, k in groups)
+            return
+        self.stays = nn.ParameterList(nn.Parameter(torch.zeros(n, 1)) for n, _ in groups)
+        self.near = nn.ParameterList(nn.Parameter(torch.zeros(n, len(WIDTHS))) for n, _ in groups)
+        self.level = nn.ParameterList(nn.Parameter(torch.zeros(n, len(WIDTHS))) for n, _ in groups)
+        for number, (columns, widest) in enumerate(self.groups):
+            unordered = torch.ones(len(columns), 1, 1)
+            near = torch.zeros(len(columns), widest + 1, widest, len(WIDTHS))
+            far = torch.zeros(len(columns), LEVELS + 1, widest, len(WIDTHS))
+            for place, column in enumerate(columns):
+                order, size = shape.places[column], shape.sizes[column]
+                if order is not None:
+                    near[place, :size, :size] = torch.from_numpy(by_distance(order, order)).float()
+                    far[place, :, :size] = torch.from_numpy(by_distance(levels(), order)).float()
+                    unordered[place] = 0.0
+            for name, values in (("near", near), ("far", far), ("unordered", unordered)):
+                self.register_buffer(f"{name}_{number}", values, persistent=False)
         if self.smooth:
-            functions = self.basis(0).shape[2]
-            self.moves = nn.ParameterList(nn.Parameter(torch.zeros(n, functions, functions)) for n, _ in shapes)
+            functions = shape.cosines
+            self.moves = nn.ParameterList(nn.Parameter(torch.zeros(n, functions, functions)) for n, _ in groups)
 
     def start_all(self, shares: Sequence[Floats], random: torch.Generator) -> RowNetwork:
         """Random weights; returns the network."""
@@ -101,15 +135,16 @@ class RowNetwork(Network):
                     weights.normal_(0.0, 0.1, generator=random)
         return self
 
-    def persistence(self, number: int) -> Tensor:
+    def by_last(self, number: int) -> Tensor:
         """Terms of a group's logits by the last known code, float32[columns, widest + 1, widest]."""
         columns, widest = self.groups[number]
+        follows: Tensor = self.follows[number]
         if self.plain:
-            follows: Tensor = self.follows[number]
             return follows
-        terms = functional.pad(torch.diag_embed(self.stays[number]), (0, 0, 0, 1))
+        terms = functional.pad(torch.diag_embed(self.stays[number].expand(-1, widest)), (0, 0, 0, 1))
+        terms = terms + torch.einsum("nmkw,nw->nmk", self.buffer("near", number), self.near[number])
         if widest <= _FEW_CODES:
-            terms = terms + self.follows[number]
+            terms = terms + follows * self.buffer("unordered", number)
         if self.smooth:
             basis = self.basis(number)
             moved = torch.bmm(torch.bmm(basis, self.moves[number]), basis.transpose(1, 2))
@@ -123,11 +158,34 @@ class RowNetwork(Network):
             terms[places, sizes] = none
         return terms
 
+    def by_level(self, number: int) -> Tensor:
+        """Terms of a group's logits by the mean of earlier values, float32[columns, LEVELS + 1, widest]."""
+        if self.plain:
+            folded: Tensor = self.levels[number]
+            return folded
+        return torch.einsum("nmkw,nw->nmk", self.buffer("far", number), self.level[number])
+
+    def by_times(self, number: int, times: Tensor) -> Tensor:
+        """Terms of a group's logits, by how often each code stood on earlier rows.
+
+        Args:
+            number: The group.
+            times: float32[columns, n, widest].
+        """
+        often = torch.log1p(times * self.buffer("rarity", number))
+        terms: Tensor = self.had[number] * (times > 0) + self.urn[number] * often
+        return terms
+
+    def buffer(self, name: str, number: int) -> Tensor:
+        """A group's tensor that is not learned."""
+        found: Tensor = getattr(self, f"{name}_{number}")
+        return found
+
     def row_losses(
         self,
         codes: Tensor,
         given: Tensor,
-        last: Tensor | None,
+        past: tuple[Tensor, Tensor] | None,
         owner: Tensor | None,
         dropout: float = 0.0,
         random: torch.Generator | None = None,
@@ -139,7 +197,8 @@ class RowNetwork(Network):
         Args:
             codes: int64[columns, n].
             given: float32[n, width], what is given for the whole row.
-            last: int64[columns, n], see ``families.last_known``; None for rows of no owner.
+            past: int64[columns, n] each, see ``families.last_known`` and ``persistence.levels_before``; None for rows
+                of no owner.
             owner: int64[n], place of each row's owner, never decreasing; None for rows of no owner.
             dropout: Share of the numbers of the context and of the hidden layer that are left out.
             random: Draws which ones.
@@ -158,18 +217,17 @@ class RowNetwork(Network):
         sizes = [len(columns) for columns, _ in self.groups]
         parts = zip(self.groups, hidden.split(sizes), context.split(sizes), codes.split(sizes))
         losses = given.new_zeros(codes.shape[1])
-        lasts = [None] * len(sizes) if last is None else last[self.by_group].split(sizes)
+        lasts, means = ([], []) if past is None else (each[self.by_group].split(sizes) for each in past)
         for number, ((columns, widest), group_hidden, group_context, targets) in enumerate(parts):
             outer = self.outer_weights(number)
             logits = torch.baddbmm(self.bias[number], group_hidden, outer[:, : self.hidden])
             logits = logits.baddbmm(group_context, outer[:, self.hidden :])
-            group_last = lasts[number]
-            if group_last is not None:
-                table = self.persistence(number)
-                wide = torch.arange(len(columns), device=codes.device)[:, None] * (widest + 1)
-                logits = logits + table.reshape(-1, widest)[wide + group_last]
+            if past is not None:
                 assert owner is not None
-                logits = logits + self.returns[number] * had_before(targets, owner, widest)
+                of = torch.arange(len(columns), device=codes.device)[:, None]
+                logits = logits + self.by_last(number).reshape(-1, widest)[of * (widest + 1) + lasts[number]]
+                logits = logits + self.by_level(number).reshape(-1, widest)[of * (LEVELS + 1) + means[number]]
+                logits = logits + self.by_times(number, times_before(targets, owner, widest))
             loss = functional.cross_entropy(logits.reshape(-1, widest), targets.reshape(-1), reduction="none")
             losses = losses + loss.view(len(columns), -1).sum(0)
         return losses
@@ -215,18 +273,17 @@ class RowNetwork(Network):
         return torch.tanh(self.outward(embedding + given))
 
 
-def had_before(codes: Tensor, owner: Tensor, size: int) -> Tensor:
-    """Which codes a column had on earlier rows of the same owner, float32[columns, n, size], 0 or 1.
+def times_before(codes: Tensor, owner: Tensor, size: int) -> Tensor:
+    """How often a column had each code on earlier rows of the same owner, float32[columns, n, size].
 
     Args:
         codes: int64[columns, n].
         owner: int64[n], never decreasing.
         size: Number of codes.
     """
-    had = functional.one_hot(codes, size).to(torch.float32)
-    before = had.cumsum(1) - had
-    starts = torch.searchsorted(owner, owner)
-    return (before > before[:, starts]).to(torch.float32)
+    stood = functional.one_hot(codes, size).to(torch.float32)
+    before = stood.cumsum(1) - stood
+    return before - before[:, torch.searchsorted(owner, owner)]
 
 
 def place_of(numbers: Tensor) -> Tensor:
@@ -268,16 +325,16 @@ class SubjectsNetwork(nn.Module):  # type: ignore[misc]
         """Let codes come again as often as they do in these families; returns the network."""
         for name in self.owner_of:
             network = self.table(name)
-            rows = families.first_rows(name, _COUNTED)
-            found = persistence(rows, network.sizes, network.nullable, shapes[name].places)
+            terms = fitted_terms(families.rows[name], network.sizes, network.nullable, shapes[name].places)
             for number, (columns, widest) in enumerate(network.groups):
                 for place, column in enumerate(columns):
-                    follows, returns = (torch.from_numpy(each).float() for each in found[column])
-                    size = len(returns)
-                    network.returns[number][place, 0, :size] = returns
-                    if widest > _FEW_CODES:
-                        network.stays[number][place, :size] = follows.diagonal()
-                    else:
+                    own, size = terms[column], network.sizes[column]
+                    network.had[number][place], network.urn[number][place] = own.had, own.urn
+                    network.stays[number][place] = own.stays
+                    network.near[number][place] = torch.from_numpy(own.near).float()
+                    network.level[number][place] = torch.from_numpy(own.level).float()
+                    if widest <= _FEW_CODES:
+                        follows = torch.from_numpy(own.follows).float()
                         network.follows[number][place, :size, :size] = follows[:size]
                         network.follows[number][place, widest, :size] = follows[size]
         return self
@@ -295,8 +352,8 @@ class SubjectsNetwork(nn.Module):  # type: ignore[misc]
                 copy.embeddings[number].copy_(own._embeddings(number))
                 copy.outer[number].copy_(own.outer_weights(number))
                 if own.owned:
-                    copy.stays[number].zero_()
-                    copy.follows[number].copy_(own.persistence(number))
+                    copy.follows[number].copy_(own.by_last(number))
+                    copy.levels[number].copy_(own.by_level(number))
         plain.eval().requires_grad_(False)
         return plain
 
@@ -312,16 +369,17 @@ class SubjectsNetwork(nn.Module):  # type: ignore[misc]
             codes = torch.from_numpy(rows.codes.astype(np.int64).T.copy()).to(device)
             embedded = network.columns_of(codes, dropout, random)
             embedding = embedded.sum(0)
-            given, last, place = torch.zeros(codes.shape[1], self.width, device=device), None, None
+            given, past, place = torch.zeros(codes.shape[1], self.width, device=device), None, None
             owner = self.owner_of.get(name)
             if owner is not None:
                 place = torch.from_numpy(rows.owner).to(device)
                 subject[name] = subject[owner][place]
                 known = last_known(rows.codes, rows.owner, network.sizes, network.nullable)
-                last = torch.from_numpy(known.T.copy()).to(device)
+                means = levels_before(rows.codes, rows.owner, network.places)
+                past = (torch.from_numpy(known.T.copy()).to(device), torch.from_numpy(means.T.copy()).to(device))
                 given, final = self._given(network, rows, embedding, says[owner], device)
                 says[owner] = says[owner] + network.aside(final)
-            losses = network.row_losses(codes, given, last, place, dropout, random, embedded=embedded)
+            losses = network.row_losses(codes, given, past, place, dropout, random, embedded=embedded)
             total = total.index_add(0, subject[name], losses)
             says[name] = network.says(embedding, given)
         return total

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from shardsynth.models.autoregressive.sampler import chosen, nucleus, with_absent
 from shardsynth.models.autoregressive.subjects.network import RowNetwork, SubjectsNetwork
+from shardsynth.models.autoregressive.subjects.persistence import level_of
 from shardsynth.sampling.streams import random_words
 
 #: Subjects that are made together.
@@ -64,6 +65,21 @@ class Tie:
     always: bool
 
 
+@dataclass(frozen=True)
+class Past:
+    """What stood on the earlier rows of some owners.
+
+    Attributes:
+        last: int64[columns, n], see ``families.last_known``.
+        level: int64[columns, n], see ``persistence.levels_before``.
+        times: Per column float32[n, size], how often each code stood there.
+    """
+
+    last: Integers
+    level: Integers
+    times: Sequence[Tensor]
+
+
 class _Columns:
     """Draws the columns of one table's rows."""
 
@@ -84,24 +100,26 @@ class _Columns:
         starts = np.cumsum([0, *self.sizes])
         self.calibration = [calibration[a:b] for a, b in zip(starts, starts[1:])]
         self.last: list[Tensor] = []
-        self.returns: list[Tensor] = []
+        self.level: list[Tensor] = []
+        self.again: list[tuple[float, float, Tensor]] = []
         if network.owned:
-            by_column: dict[int, Tensor] = {}
-            returns: dict[int, Tensor] = {}
+            found = {}
             for number, (columns, widest) in enumerate(network.groups):
-                terms = network.persistence(number)
+                by_last, by_level = network.by_last(number), network.by_level(number)
                 for place, column in enumerate(columns):
-                    own = terms[place, :, : self.sizes[column]]
-                    returns[column] = network.returns[number][place, 0, : self.sizes[column]].contiguous()
-                    by_column[column] = torch.cat([own[: self.sizes[column]], own[widest:]]).contiguous()
-            self.last = [by_column[column] for column in range(len(self.sizes))]
-            self.returns = [returns[column] for column in range(len(self.sizes))]
+                    size = self.sizes[column]
+                    last = torch.cat([by_last[place, :size, :size], by_last[place, widest:, :size]]).contiguous()
+                    again = (float(network.had[number][place]), float(network.urn[number][place]))
+                    rarity = network.buffer("rarity", number)[place, 0, :size].contiguous()
+                    found[column] = last, by_level[place, :, :size].contiguous(), (*again, rarity)
+            self.last = [found[column][0] for column in range(len(self.sizes))]
+            self.level = [found[column][1] for column in range(len(self.sizes))]
+            self.again = [found[column][2] for column in range(len(self.sizes))]
 
     def draw(
         self,
         given: Tensor,
-        last: Integers | None,
-        had: list[Tensor],
+        past: Past | None,
         uniform: Tensor,
         *,
         first: bool = False,
@@ -110,8 +128,7 @@ class _Columns:
 
         Args:
             given: float32[n, width].
-            last: int64[columns, n], see ``families.last_known``.
-            had: Per column float32[n, size], which codes the owner's earlier rows had; empty for rows of no owner.
+            past: What stood on the owners' earlier rows; None for rows of no owner.
             uniform: float32[columns, n] in (0, 1).
             first: Whether they are the first rows of their owners.
         """
@@ -121,9 +138,12 @@ class _Columns:
             inner, inner_bias, outer, bias = self.heads[column]
             hidden = torch.addmm(inner_bias, context, inner).relu_()
             logits = torch.cat([hidden, context], 1) @ outer + (bias + self.calibration[column])
-            if last is not None:
-                logits += self.last[column][torch.from_numpy(last[column])]
-                logits += self.returns[column] * had[column]
+            if past is not None:
+                had, urn, rarity = self.again[column]
+                times = past.times[column]
+                logits += self.last[column][torch.from_numpy(past.last[column])]
+                logits += self.level[column][torch.from_numpy(past.level[column])]
+                logits += had * (times > 0) + urn * torch.log1p(times * rarity)
             weights = logits.div_(self.temperature).t().contiguous()
             weights = weights.sub_(weights.amax(0)).exp_()
             if column == self.first_missing:
@@ -195,7 +215,7 @@ class SubjectsSampler:
             shares, within = _lanes(keys[name], first, n, len(columns.sizes))
             if owner is None:
                 given = torch.zeros(n, network.width)
-                codes, embedding = columns.draw(given, None, [], shares)
+                codes, embedding = columns.draw(given, None, shares)
                 same = np.zeros(codes.shape, np.bool_)
             else:
                 codes, same, embedding, given, final = self._siblings(network, columns, places, says[owner], shares)
@@ -218,7 +238,8 @@ class SubjectsSampler:
         state = network.first_state(says)
         last = np.repeat(np.array(sizes, np.int64)[:, None], len(says), 1)
         missing = np.array([s - 1 if null else s + 1 for s, null in zip(sizes, network.nullable)], np.int64)
-        had = [torch.zeros(len(says), size) for size in sizes]
+        times = [torch.zeros(len(says), size) for size in sizes]
+        total, known = np.zeros((len(sizes), len(says))), np.zeros((len(sizes), len(says)), np.int64)
         active = np.flatnonzero(counts > 0)
         for step in range(int(counts.max(initial=0))):
             active = active[counts[active] > step]
@@ -226,15 +247,19 @@ class SubjectsSampler:
             previous = embedding[rows - 1] if step else torch.zeros(len(active), network.width)
             left = torch.from_numpy(counts[active] - 1 - step)
             own = network.given_rows(says[who], state[who], previous, torch.full_like(left, step), left)
-            drawn, embedded = columns.draw(
-                own, last[:, active], [each[who] for each in had], shares[:, rows], first=step == 0
-            )
+            past = Past(last[:, active], level_of(total[:, active], known[:, active]), [each[who] for each in times])
+            drawn, embedded = columns.draw(own, past, shares[:, rows], first=step == 0)
             codes[:, rows], embedding[rows], given[rows] = drawn, embedded, own
             if step:
                 same[:, rows] = codes[:, rows] == codes[:, rows - 1]
             wide = drawn.astype(np.int64)
-            for column, own_had in enumerate(had):
-                own_had[who, torch.from_numpy(wide[column])] = 1.0
+            for column, own_times in enumerate(times):
+                own_times[who, torch.from_numpy(wide[column])] += 1.0
+                places = network.places[column]
+                if places is not None:
+                    place = places[wide[column]]
+                    total[column, active] += np.nan_to_num(place)
+                    known[column, active] += ~np.isnan(place)
             last[:, active] = np.where(wide == missing[:, None], last[:, active], wide)
             _, after = network.history(embedded[:, None], state[who][None].contiguous())
             state[who] = after[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shardsynth.models.autoregressive.network import COSINES
 from shardsynth.models.autoregressive.options import AutoregressiveOptions
 from shardsynth.models.autoregressive.rounds import Rounds
 from shardsynth.models.autoregressive.subjects.families import Families
@@ -23,14 +25,16 @@ from shardsynth.models.autoregressive.training import LossAttack, Shape
 from shardsynth.models.training.checkpoint import Watch
 
 #: Rows of a step, in all tables: from, to; and steps of an epoch that are aimed at.
-_ROWS, _STEPS = (128, 8192), 40
+_ROWS, _STEPS = (128, 2048), 40
 _CHECKED = 4_000
 #: Training subjects in which it is counted how often codes come again.
 _COUNTED = 20_000
 _KNOWN = 3
-#: By the number of training subjects: (below, width, dropout). Few subjects bear few weights.
-_SIZES = ((1_000, 32, 0.5), (10_000, 64, 0.3), (100_000, 96, 0.2))
-_LARGE = (128, 0.1)
+#: By the number of training subjects: (below, width, dropout, cosines). Few subjects bear few weights.
+_SIZES = ((1_000, 32, 0.3, 3), (10_000, 64, 0.3, 6), (100_000, 96, 0.2, 8))
+_LARGE = (128, 0.1, COSINES)
+#: A numeric column's code that fewer training subjects have has no weights of its own: these would learn the subjects.
+_OWN_SUBJECTS = 250
 #: Largest norm of a step's gradient.
 _LARGEST_GRADIENT = 5.0
 #: Share by which a step shrinks the weights, as a multiple of the learning rate.
@@ -39,11 +43,27 @@ _DECAY = 1.0
 
 def shape_of(options: AutoregressiveOptions, subjects: int, rows: int) -> Shape:
     """Sizes for so many training subjects, with so many rows in all tables; a step's batch is of subjects."""
-    width, dropout = next((size[1:] for size in _SIZES if subjects < size[0]), _LARGE)
+    width, dropout, cosines = next((size[1:] for size in _SIZES if subjects < size[0]), _LARGE)
     wanted = min(max(rows / _STEPS, _ROWS[0]), _ROWS[1])
     batch = options.batch_size or max(4, round(wanted * subjects / max(rows, 1)))
     embedding, hidden = options.embedding or width, options.hidden or width
-    return Shape(embedding, hidden, min(batch, subjects), dropout if options.dropout is None else options.dropout)
+    dropout = dropout if options.dropout is None else options.dropout
+    return Shape(embedding, hidden, min(batch, subjects), dropout, cosines)
+
+
+def own_weights(families: Families, name: str, shape: TableShape) -> tuple[NDArray[np.bool_], ...]:
+    """Which codes of a table's columns have weights of their own, bool[size] each: those of many subjects.
+
+    A category's codes all have; so has what a number lacks.
+    """
+    rows, subject = families.rows[name], families.subjects_of(name)
+    own = []
+    for column, (size, places) in enumerate(zip(shape.sizes, shape.places)):
+        codes = rows.codes[:, column].astype(np.int64)
+        pairs = np.unique(subject * size + codes)
+        many = np.bincount(pairs % size, minlength=size) >= _OWN_SUBJECTS
+        own.append(np.ones(size, np.bool_) if places is None else many | np.isnan(places))
+    return tuple(own)
 
 
 def train_subjects(
@@ -81,15 +101,19 @@ def train_subjects(
     batch = max(1, min(shape.batch, len(learned)))
 
     random = torch.Generator(device).manual_seed(seed)
+    some = families.take(learned[:_COUNTED])
+    shapes = {
+        name: replace(own, own=own_weights(some, name, own), cosines=shape.cosines) for name, own in shapes.items()
+    }
     network = SubjectsNetwork(shapes, shape.embedding, shape.hidden)
-    network = network.start(shapes, torch.Generator().manual_seed(seed))
-    network = network.expect(families.take(learned[:_COUNTED]), shapes).to(device)
+    network = network.start(shapes, torch.Generator().manual_seed(seed)).to(device)
 
     def scored(part: Families) -> Tensor:
         return losses_of(network, part, device, 4 * batch)
 
     sizes = [torch.from_numpy(part.rows_of_subjects()).to(device) for part in (checked, known)]
     attack = LossAttack.of(scored(checked) / sizes[0], scored(known) / sizes[1])
+    network.expect(some, shapes)
     adam = torch.optim.AdamW(_decayed(network), lr=options.learning_rate, betas=(0.9, 0.99), fused=True)
 
     def check() -> tuple[Tensor, Tensor, Tensor]:
