@@ -425,13 +425,18 @@ def _shown(value: Any) -> str:
 
 def export_model(folder: Path, output: Path) -> Iterator[str]:
     """Write a native model as a stock SDV pickle; yields what the stock form loses."""
-    from shardsynth.models.families import load_native
+    from shardsynth.models.families import OF_TABLES, load_native
     from shardsynth.models.sdv.options import CLASSES
 
     card = model_card(folder)
     if card.get("engine") == "sdv":
         raise ModelError(f"{folder}: is a stock model already; its pickle lies under the run's private/models")
     family = str(card.get("family"))
+    if family == OF_TABLES:
+        raise ModelError(
+            f"{folder}: a model of several tables cannot be exported: SDV's HMA holds no order of rows, its PAR only "
+            "one table"
+        )
     if family not in CLASSES:
         raise ModelError(f"{folder}: SDV has no {family} that it could become")
     under = read_card(folder)

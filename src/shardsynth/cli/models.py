@@ -61,6 +61,7 @@ def sample(
 ) -> None:
     """Sample a fitted model into Parquet parts and a manifest, on this machine or on Slurm."""
     from shardsynth.commands.sample import SampleRequest, sample_model
+    from shardsynth.commands.sample_tables import is_of_tables, sample_tables
     from shardsynth.commands.submit_sample import cluster_section, submit_sample
     from shardsynth.executors.slurm.login_node import IN_A_JOB, refuse_to_compute
     from shardsynth.job import parse_rows
@@ -86,6 +87,14 @@ def sample(
         balance=balance,
         cluster=cluster_section(model, overrides, as_fitted=submit),
     )
+    if is_of_tables(model):
+        if submit:
+            raise InputError(
+                "--submit: a model of several tables is sampled here, or by a run with larger `sample.rows`; leave it out"
+            )
+        refuse_to_compute(here=here, instead=IN_A_JOB)
+        print(sample_tables(request, console=progress_console()))
+        return
     if not submit:
         refuse_to_compute(here=here, instead=f"`--submit` makes the rows on Slurm; or {IN_A_JOB}")
         print(sample_model(request, console=progress_console()))

@@ -157,8 +157,8 @@ def load_native(folder: Path, family: str) -> NativeModel:
     """
     if family == OF_TABLES:
         raise ModelError(
-            f"{folder}: a model of several tables, which only its run can sample so far: ask for more subjects there, "
-            "by `sample.rows` and another `output:`"
+            f"{folder}: a model of several tables: `shardsynth sample` makes more subjects of it; nothing else opens "
+            "it so far"
         )
     if family not in NATIVE:
         raise ModelError(f"{folder}: no native family is called {family!r} here; a newer shardsynth may have made it")

@@ -246,6 +246,58 @@ def test_what_several_tables_cannot_have_yet_is_said_at_once(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_makes_more_subjects_as_often_as_it_is_asked(made: Path, tmp_path: Path) -> None:
+    model, output = str(made / "models" / "autoregressive"), tmp_path / "more"
+    runner = CliRunner()
+    arguments = ["sample", model, "-o", str(output), "--rows", "1300", "--rows-per-shard", "900", "--continue"]
+    said = runner.invoke(app, arguments)
+    assert said.exit_code == 0, said.output
+    assert "subjects 1,500 to 2,800 of the model's stream" in said.output
+    keys: dict[str, set[int]] = {}
+    for table, schema in ((t, pq.read_schema(parts(made, t)[0])) for t in TABLES):
+        files = sorted((output / table).glob("part-*.parquet"))
+        assert len(files) > 1 and all(pq.read_schema(path).equals(schema, check_metadata=True) for path in files)
+        manifest = json.loads((output / table / "_manifest.json").read_text())
+        assert manifest["subjects"] == 1300 and manifest["first_subject"] == 1500
+        for path, entry in zip(files, manifest["parts"]):
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
+        own = pa.concat_tables(pq.read_table(path) for path in files)
+        assert len(own) == manifest["rows"]
+        if table != "labs":
+            keys[table] = set(own[table[:-1]].to_pylist())
+    before = {p for path in parts(made, "patients") for p in pq.read_table(path)["patient"].to_pylist()}
+    assert len(keys["patients"]) == 1300 and not keys["patients"] & before
+    # Stopped after some parts, the same command goes on; asked again, it is refused.
+    sums = {path: path.read_bytes() for path in output.rglob("part-*.parquet")}
+    (output / "visits" / "part-00001.parquet").unlink()
+    (output / "visits" / "_manifest.json").unlink()
+    assert runner.invoke(app, arguments).exit_code == 0
+    assert {path: path.read_bytes() for path in output.rglob("part-*.parquet")} == sums
+    again = runner.invoke(app, arguments)
+    assert "exist already" in str(again.exception)
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        (["--where", "sex == 'F'"], "--where: a model of several tables does not take it so far"),
+        (["--balance", "sex"], "--balance: a model of several tables"),
+        (["--temperature", "0.5"], "--temperature: a model of several tables"),
+        (["--submit"], "--submit: a model of several tables is sampled here"),
+    ],
+)
+def test_what_cannot_be_asked_of_such_a_model_is_said(made: Path, tmp_path: Path, option: list[str], why: str) -> None:
+    model = str(made / "models" / "autoregressive")
+    said = CliRunner().invoke(app, ["sample", model, "-o", str(tmp_path / "x"), "--rows", "5", *option])
+    assert why in str(said.exception)
+    assert not (tmp_path / "x").exists()
+
+
+def test_such_a_model_is_not_exported(made: Path, tmp_path: Path) -> None:
+    said = CliRunner().invoke(app, ["export", str(made / "models" / "autoregressive"), str(tmp_path / "x.pkl")])
+    assert "a model of several tables cannot be exported: SDV's HMA" in str(said.exception)
+
+
 def test_other_commands_say_that_the_model_is_of_several_tables(made: Path) -> None:
     from shardsynth import load_model
 

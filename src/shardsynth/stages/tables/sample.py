@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from shardsynth.data.writer import PartWriter
 from shardsynth.planning.plan import Task
@@ -44,7 +43,7 @@ def sample(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progres
                         background=False,
                     )
                 )
-            for name, batch, numbers in _rows(model, plan.job.seed, subjects):
+            for name, batch, numbers in model.draw_subjects(plan.job.seed, subjects):
                 writers[name].write(batch)
                 ranges[name]["all"].update(batch)
                 in_head = int(np.searchsorted(numbers, head))
@@ -68,16 +67,3 @@ def head_subjects(tables: Tables) -> int:
     """Number of the first synthetic subjects that are scored once more on their own: as many as are held out."""
     root = tables.inner[tables.tree.root.name]
     return root.profile("holdout").rows
-
-
-def _rows(model: Any, seed: int, subjects: range) -> Any:
-    """Batches of all tables, block by block: the table, the batch, and the number of each row's subject."""
-    from shardsynth.models.autoregressive.subjects.sampler import BLOCK
-
-    for number in range(subjects.start // BLOCK, -(-subjects.stop // BLOCK)):
-        block = model.draw_block(seed, number)
-        for name, batch in block.rows.items():
-            numbers = block.subjects[name]
-            start, stop = np.searchsorted(numbers, [subjects.start, subjects.stop]).tolist()
-            own: pa.RecordBatch = batch.slice(start, stop - start)
-            yield name, own, numbers[start:stop]

@@ -7,7 +7,7 @@ tables together.
 # ruff: noqa: UP045
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -223,6 +223,15 @@ class SubjectsModel:
                 owner_inner = inner.get(str(table.owner))
                 rows[table.name] = self._outer(table, own, inner[table.name], owner_inner, keys)
         return Block(rows, {name: subjects[name] for name in rows})
+
+    def draw_subjects(self, seed: int, subjects: range) -> Iterator[tuple[str, pa.RecordBatch, Integers]]:
+        """The rows of a range of subjects, block by block: the table, a batch, and the number of each row's subject."""
+        for number in range(subjects.start // BLOCK, -(-subjects.stop // BLOCK)):
+            block = self.draw_block(seed, number)
+            for name, batch in block.rows.items():
+                numbers = block.subjects[name]
+                start, stop = np.searchsorted(numbers, [subjects.start, subjects.stop]).tolist()
+                yield name, batch.slice(start, stop - start), numbers[start:stop]
 
     def key_type(self, table: Table) -> pa.DataType:
         """Arrow type of a table's primary key."""
