@@ -18,6 +18,15 @@ MODEL = {
     },
     "quality": {"score": 0.9},
     "rows": {"visits": 1234},
+    "sequences": {
+        "visits": {
+            "rows_per_owner": 0.981,
+            "one_row_apart": 0.9432,
+            "columns": {"bili": 0.91, "drug": 0.99},
+            "gaps": None,
+            "holdout": {"rows_per_owner": 0.97, "one_row_apart": None, "gaps": None},
+        }
+    },
     "integrity": {"visits": {"orphans": 0, "repeated": 0, "steps_back": 3, "steps": 900}},
 }
 
@@ -32,6 +41,7 @@ def test_the_figures_stand_on_the_page_and_names_are_escaped(tmp_path: Path) -> 
     text = page(tmp_path, MODEL)
     for part in ("312 real subjects in 1 table", "0.742", "0.700 to 0.780", "└─ visits", 'href="visits/index.html"'):
         assert part in text
+    assert "0.981 (0.970)" in text and "0.943</td>" in text and "bili 0.910, drug 0.990" in text
     assert "3 of 900" in text and "1,234" in text
     assert "visits: distinct &lt;b&gt;" in text and "<b>" not in text
     assert "Never change within an owner, and are kept so: sex." in text

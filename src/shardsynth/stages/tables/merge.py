@@ -14,6 +14,7 @@ from shardsynth._version import __version__
 from shardsynth.data import archive
 from shardsynth.data.columns import schema_to_text
 from shardsynth.errors import MergeError
+from shardsynth.metrics.sequences import Sequences, similarity
 from shardsynth.metrics.subjects import MOST_SUBJECTS, SubjectTable, subjects_c2st
 from shardsynth.planning.plan import Task
 from shardsynth.report.number_pairs import number_pairs
@@ -23,7 +24,7 @@ from shardsynth.stages.count_figures import figures, images_of
 from shardsynth.stages.persons import sample_persons
 from shardsynth.stages.row_figures import fewest_rows_shown, joined, row_figures
 from shardsynth.stages.tables.score import sampled_tables
-from shardsynth.stages.tables.subject_rows import of_owned, subject_table
+from shardsynth.stages.tables.subject_rows import Linked, SeenSubjects, of_owned, seen
 from shardsynth.stages.tables.views import Tables, View
 from shardsynth.standalone.files import sha256_of
 from shardsynth.summaries.counts import Counts
@@ -53,7 +54,8 @@ def merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
         "subjects": plan.rows,
         "rows": {name: view.plan.rows for name, view in tables.outer.items()},
         "quality": _mean_quality(made),
-        "c2st": subjects_c2st(train, holdout, synthetic, plan.job.seed),
+        "c2st": subjects_c2st(train.table, holdout.table, synthetic.table, plan.job.seed),
+        "sequences": _sequences(train, holdout, synthetic),
         "integrity": {name: dict(found) for name, found in broken.items()},
         "tree": tables.tree.drawing({name: view.plan.rows for name, view in tables.outer.items()}),
         "seconds": {**_stage_seconds(made), "judge": round(time.monotonic() - started, 3)},
@@ -157,45 +159,64 @@ def _manifest(artifacts: Artifacts, view: View, model: str) -> dict[str, Any]:
     return manifest
 
 
-def _synthetic_subjects(artifacts: Artifacts, tables: Tables, model: str) -> SubjectTable:
+def _sequences(train: SeenSubjects, holdout: SeenSubjects, synthetic: SeenSubjects) -> dict[str, Any]:
+    """By table that has an owner: how its rows follow each other, beside the held-out subjects."""
+    found: dict[str, Any] = {}
+    for name, own in synthetic.sequences.items():
+        found[name] = similarity(train.sequences[name], own)
+        if len(holdout.table.values):
+            held_out = similarity(train.sequences[name], holdout.sequences[name])
+            held_out.pop("columns")
+            found[name]["holdout"] = held_out
+    return found
+
+
+def _synthetic_subjects(artifacts: Artifacts, tables: Tables, model: str) -> SeenSubjects:
     """The synthetic subjects that the scoring tasks kept."""
-    run = artifacts.run
-    empty = _empty_subjects(tables)
-    parts = [
-        archive.read(run.score_part(each, "subjects"))["values"] for each in artifacts.plan.model_tasks("score", model)
-    ]
-    values = [np.asarray(part) for part in parts if len(part)]
-    return SubjectTable(empty.names, empty.categorical, np.concatenate([empty.values, *values]))
+    found = _no_subjects(tables)
+    values, sequences = [found.table.values], dict(found.sequences)
+    for each in artifacts.plan.model_tasks("score", model):
+        members = archive.read(artifacts.run.score_part(each, "subjects"))
+        if not len(members["values"]):
+            continue
+        values.append(np.asarray(members["values"]))
+        for place, name in enumerate(found.sequences):
+            start = f"{place} "
+            own = {key[len(start) :]: array for key, array in members.items() if key.startswith(start)}
+            sequences[name] = sequences[name].merge(Sequences.from_members(own))
+    table = SubjectTable(found.table.names, found.table.categorical, np.concatenate(values))
+    return SeenSubjects(table, sequences)
 
 
-def _empty_subjects(tables: Tables) -> SubjectTable:
-    from shardsynth.stages.tables.subject_rows import Linked
-
+def _no_subjects(tables: Tables) -> SeenSubjects:
     rows = {name: view.own_schema.empty_table() for name, view in tables.outer.items()}
-    subject = {table.name: np.zeros(0, np.int64) for table in tables.tree.tables}
-    return subject_table(tables, Linked(rows, subject, 0, {}))
+    none = np.zeros(0, np.int64)
+    subject = {table.name: none for table in tables.tree.tables}
+    owner = {table.name: none for table in tables.tree.files if table.owner is not None}
+    return seen(tables, Linked(rows, subject, owner, 0, {}), np.zeros(0, np.bool_))
 
 
-def _real_subjects(tables: Tables) -> tuple[SubjectTable, SubjectTable]:
+def _real_subjects(tables: Tables) -> tuple[SeenSubjects, SeenSubjects]:
     """Training and held-out subjects, from as many buckets as it needs."""
 
-    def load() -> tuple[SubjectTable, SubjectTable]:
+    def load() -> tuple[SeenSubjects, SeenSubjects]:
         plan = tables.base.plan
         assert plan.tables is not None
-        train, holdout = [_empty_subjects(tables)], [_empty_subjects(tables)]
+        sides = [_no_subjects(tables), _no_subjects(tables)]
         for number in range(plan.tables.buckets):
             bucket = tables.bucket(number)
-            every = subject_table(tables, of_owned(bucket.rows, tables.tree))
+            linked = of_owned(bucket.rows, tables.tree)
             held_out = bucket.held_out(tables.tree.root.name)
-            train.append(every.take(np.flatnonzero(~held_out)))
-            holdout.append(every.take(np.flatnonzero(held_out)))
-            if sum(len(part.values) for part in train) >= 2 * MOST_SUBJECTS:
+            sides = [_added(side, seen(tables, linked, own)) for side, own in zip(sides, (~held_out, held_out))]
+            if len(sides[0].table.values) >= 2 * MOST_SUBJECTS:
                 break
-        sides = []
-        for parts in (train, holdout):
-            values = np.concatenate([part.values for part in parts])
-            sides.append(SubjectTable(parts[0].names, parts[0].categorical, values))
         return sides[0], sides[1]
 
-    sides: tuple[SubjectTable, SubjectTable] = tables.base.cached("real subjects", load)
-    return sides
+    found: tuple[SeenSubjects, SeenSubjects] = tables.base.cached("real subjects", load)
+    return found
+
+
+def _added(first: SeenSubjects, second: SeenSubjects) -> SeenSubjects:
+    values = np.concatenate([first.table.values, second.table.values])
+    table = SubjectTable(first.table.names, first.table.categorical, values)
+    return SeenSubjects(table, {name: own.merge(second.sequences[name]) for name, own in first.sequences.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ import pyarrow.parquet as pq
 
 from shardsynth.data import archive
 from shardsynth.errors import MergeError
+from shardsynth.metrics.sequences import Sequences
 from shardsynth.metrics.subjects import MOST_SUBJECTS
 from shardsynth.planning.plan import Task
 from shardsynth.run.artifacts import Artifacts
 from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.row_figures import ScoredRows
 from shardsynth.stages.tables.sample import head_subjects
-from shardsynth.stages.tables.subject_rows import link, subject_table
+from shardsynth.stages.tables.subject_rows import SeenSubjects, link, seen
 from shardsynth.stages.tables.views import Tables, with_rows
 from shardsynth.standalone import signals
 from shardsynth.summaries.counts import Counts
@@ -40,7 +42,7 @@ def score(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
         counted[name] = {w: Counts.empty(view.coder(), fit=False, score=ranges[w]) for w in ("all", "head")}
         scored[name] = ScoredRows(view, task.model)
     threshold = np.uint64(share_threshold(MOST_SUBJECTS, plan.rows))
-    kept: list[np.ndarray[Any, Any]] = []
+    kept: list[SeenSubjects] = []
     broken: dict[str, Counter[str]] = {name: Counter() for name in tables.outer}
     rows_seen = 0
     first = plan.part_rows(task.parts[0]).start
@@ -57,7 +59,7 @@ def score(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
             broken[name].update(found)
         chosen = hash_rows(plan.job.seed, f"subjects {task.model}", subjects.start, len(subjects)) <= threshold
         if chosen.any():
-            kept.append(subject_table(tables, linked).values[chosen])
+            kept.append(seen(tables, linked, chosen))
         for name, view in tables.outer.items():
             numbers = subjects.start + linked.subject[name]
             schema = view.plan.schema
@@ -77,10 +79,18 @@ def score(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
         for which, counts in counted[name].items():
             counts.save(attempt.output(view.run.score_part(task, which)))
         scored[name].save(attempt.output(view.run.score_part(task, "rows")))
-    values = np.concatenate(kept) if kept else np.zeros((0, 0))
-    archive.write(attempt.output(run.score_part(task, "subjects")), {"values": values})
+    archive.write(attempt.output(run.score_part(task, "subjects")), subjects_members(kept))
     wrong = {name: dict(each) for name, each in broken.items()}
     return attempt.commit(rows=plan.part_rows(task.parts[1] - 1).stop - first, broken=wrong, rows_of_tables=rows_seen)
+
+
+def subjects_members(kept: list[SeenSubjects]) -> dict[str, Any]:
+    """Subjects as arrays by name, for ``data.archive``."""
+    members: dict[str, Any] = {"values": np.concatenate([s.table.values for s in kept]) if kept else np.zeros((0, 0))}
+    for place, name in enumerate(kept[0].sequences if kept else ()):
+        merged = reduce(Sequences.merge, (each.sequences[name] for each in kept))
+        members |= {f"{place} {key}": values for key, values in merged.members().items()}
+    return members
 
 
 def sampled_tables(artifacts: Artifacts, model: str) -> Tables:

@@ -14,6 +14,7 @@ from shardsynth.data.layout import OwnedRows, to_numbers
 from shardsynth.data.relations import TableTree
 from shardsynth.data.values import decoded
 from shardsynth.metrics.features import Features
+from shardsynth.metrics.sequences import Sequences
 from shardsynth.metrics.subjects import SubjectTable, aggregates
 from shardsynth.stages.tables.views import Tables
 
@@ -27,6 +28,7 @@ class Linked:
     Attributes:
         rows: By table that is in files.
         subject: By table int64[n], the subject of each row, from 0.
+        owner: By table that has an owner int64[n], place of each row's owner in the owner's rows, never decreasing.
         subjects: Number of subjects.
         broken: By table, what is wrong: rows whose owner is not there (``orphans``), rows whose key is there before
             (``repeated``), steps back in the order of an owner's rows (``steps_back``), and the steps that there are.
@@ -34,6 +36,7 @@ class Linked:
 
     rows: dict[str, pa.Table]
     subject: dict[str, Integers]
+    owner: dict[str, Integers]
     subjects: int
     broken: dict[str, dict[str, int]]
 
@@ -42,6 +45,7 @@ def link(tree: TableTree, rows: dict[str, pa.Table]) -> Linked:
     """Find the owners of rows by their keys, as a user would."""
     keys: dict[str, pa.Array] = {}
     subject: dict[str, Integers] = {}
+    owners_of: dict[str, Integers] = {}
     broken: dict[str, dict[str, int]] = {}
     kept: dict[str, pa.Table] = {}
     subjects = 0
@@ -73,12 +77,13 @@ def link(tree: TableTree, rows: dict[str, pa.Table]) -> Linked:
                 if table.key is not None:
                     keys[table.name] = decoded(own.column(table.key))
             owner = place.astype(np.int64)
+            owners_of[table.name] = owner
             subject[table.name] = subject[table.owner][owner]
         if table.index is not None:
             steps, back = _steps(own, table.index, owner)
             found["steps"], found["steps_back"] = steps, back
         broken[table.name], kept[table.name] = found, own
-    return Linked(kept, subject, subjects, broken)
+    return Linked(kept, subject, owners_of, subjects, broken)
 
 
 def _steps(rows: pa.Table, index: str, owner: Integers) -> tuple[int, int]:
@@ -89,26 +94,54 @@ def _steps(rows: pa.Table, index: str, owner: Integers) -> tuple[int, int]:
     return int(together.sum()), int((together & (values[known[1:]] < values[known[:-1]])).sum())
 
 
-def subject_table(tables: Tables, linked: Linked) -> SubjectTable:
-    """What each subject has in all tables."""
-    parts = []
+@dataclass(frozen=True)
+class SeenSubjects:
+    """Some subjects as the figures see them.
+
+    Attributes:
+        table: Each as one row of numbers.
+        sequences: By table that has an owner, its rows one after the other.
+    """
+
+    table: SubjectTable
+    sequences: dict[str, Sequences]
+
+
+def seen(tables: Tables, linked: Linked, chosen: NDArray[np.bool_]) -> SeenSubjects:
+    """Some of the subjects.
+
+    Args:
+        tables: The tables.
+        linked: Their rows.
+        chosen: bool[subjects].
+    """
+    parts, sequences = [], {}
     for table in tables.tree.files:
         features: Any = Features.of(tables.outer[table.name].coder())
-        values = features.encode(linked.rows[table.name])
+        rows = linked.rows[table.name]
+        values = features.encode(rows)
         if table.owner is None:
             parts.append(SubjectTable(tuple(features.names), features.categorical, values))
             continue
-        parts.append(
-            aggregates(
-                table.name,
-                features.names,
-                features.categorical,
-                values,
-                linked.subject[table.name],
-                linked.subjects,
-            )
+        subject = linked.subject[table.name]
+        parts.append(aggregates(table.name, features.names, features.categorical, values, subject, linked.subjects))
+        own = chosen[subject]
+        of_chosen = chosen[linked.subject[table.owner]]
+        place = np.cumsum(of_chosen) - 1
+        order = np.argsort(linked.owner[table.name][own], kind="stable")
+        index = None
+        if table.index is not None:
+            numbers, absent = to_numbers(rows.column(table.index))
+            index = np.where(absent, np.nan, numbers.astype(np.float64))[own][order]
+        sequences[table.name] = Sequences.of(
+            features.names,
+            features.categorical,
+            values[own][order],
+            place[linked.owner[table.name][own]][order],
+            int(of_chosen.sum()),
+            index,
         )
-    return SubjectTable.beside(parts)
+    return SeenSubjects(SubjectTable.beside(parts).take(np.flatnonzero(chosen)), sequences)
 
 
 def of_owned(rows: dict[str, OwnedRows], tree: TableTree) -> Linked:
@@ -117,4 +150,6 @@ def of_owned(rows: dict[str, OwnedRows], tree: TableTree) -> Linked:
     for table in tree.tables:
         own = rows[table.name].owner
         subject[table.name] = own if table.owner is None else subject[table.owner][own]
-    return Linked({table.name: rows[table.name].rows for table in tree.files}, subject, len(rows[tree.root.name]), {})
+    owner = {table.name: rows[table.name].owner for table in tree.files if table.owner is not None}
+    files = {table.name: rows[table.name].rows for table in tree.files}
+    return Linked(files, subject, owner, len(rows[tree.root.name]), {})
