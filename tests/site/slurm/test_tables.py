@@ -29,7 +29,7 @@ def write_job(path: Path, data: Path, output: Path) -> Path:
         "metadata": str(data / "metadata.json"),
         "models": {"autoregressive": {"max_epochs": 2, "embedding": 8, "hidden": 8}},
         "sample": {"rows": 600, "rows_per_shard": 300},
-        "cluster": {"rows_per_task": 250, "pack": 4},
+        "cluster": {"rows_per_task": 1000, "pack": 8},
     }
     path.write_text(yaml.safe_dump(job))
     return path
