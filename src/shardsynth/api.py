@@ -205,7 +205,7 @@ class Run:
 
     def _table_folder(self, folder: Path, table: str | None) -> Path:
         """The folder of a table in that of a model."""
-        names = [] if self.plan.tables is None else [each.name for each in self.plan.tables.tables]
+        names = [] if self.plan.tables is None else self.plan.tables.names
         if table is None and not names:
             return folder
         if table not in names:

@@ -224,6 +224,12 @@ class TableEntry(_Options):
         "error",
         description="Rows whose owner is not there, or that name none: an `error` that says how many, or `drop` them.",
     )
+    copied: bool = Field(
+        False,
+        alias="copy",
+        description="A public list, such as codes and their texts: it is copied as it is, and not learned. Columns that name "
+        "its rows are learned as categories.",
+    )
 
 
 class Job(_Options):
@@ -234,7 +240,7 @@ class Job(_Options):
     )
     tables: Dict[str, TableEntry] = Field(
         default_factory=dict,
-        description="In place of `input`, tables that belong together: name -> `{input: SHARDS, orphans: error|drop}`, or the shards "
+        description="In place of `input`, tables that belong together: name -> `{input: SHARDS, orphans: error|drop, copy: false}`, or the shards "
         "alone. `metadata` says their keys and relationships; of a single table, its `sequence_key`.",
     )
     output: str = Field(description="The run directory.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from shardsynth.data.shards import Dataset, open_shards, read_batches
 from shardsynth.data.values import decoded, kind_of
 from shardsynth.errors import JobError, MetadataError, ShardError, did_you_mean
 from shardsynth.job import Job
-from shardsynth.planning.tables import key_hashes
+from shardsynth.planning.tables import drawn_lists, key_hashes
 from shardsynth.standalone.files import write_atomic, write_json
 from shardsynth.standalone.locks import sole_writer
 from shardsynth.summaries.persons import hash_persons
@@ -131,30 +131,39 @@ def _written(
         rows, columns = table.dataset.rows, len(table.dataset.schema)
         yield f"{table.name}: {len(table.dataset.shards):,} shards, {rows:,} rows, {columns} columns"
     links: list[_Link] = []
+    lists: list[str] = []
     if sequence_key is None:
         progress("looking for relationships")
-        links, left_out = _links(found)
+        links, to_lists, left_out = _links(found)
+        lists = sorted({each.owner for each in to_lists}, key=list(found).index)
         for each in links:
             yield f"relationship {each.child}.{each.column} -> {each.owner}.{each.key}: {each.reason}"
+        for each in to_lists:
+            yield f"{each.owner} is a list that {each.child}.{each.column} names: it is copied (`copy: true`)"
         yield from left_out
+        links += to_lists
     else:
         (only,) = found.values()
         if sequence_key not in only.dataset.schema.names:
             hint = did_you_mean(sequence_key, only.dataset.schema.names, 0.6)
             raise JobError(f"init: --sequence-key: no column is called {sequence_key!r}{hint}")
-    metadata = _metadata(found, links, sequence_key)
-    for name, column, reason in _orders(found, links, sequence_key):
+    metadata = _metadata(found, links, sequence_key, lists)
+    owned = [link for link in links if link.owner not in lists]
+    for name, column, reason in _orders(found, owned, sequence_key):
         metadata["tables"][name]["sequence_index"] = column
         yield f"order of {name}: {column}: {reason}"
     metadata_file = output.with_suffix(".metadata.json")
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(metadata_file, metadata)
     try:
-        tree, _ = read_tables(metadata_file, {name: table.dataset.schema for name, table in found.items()})
+        schemas = {name: table.dataset.schema for name, table in found.items()}
+        tree, _, references = read_tables(metadata_file, schemas, lists)
     except MetadataError as error:
         raise MetadataError(f"{error}; what was guessed is in this file: correct it there and write the job") from None
     job = {
-        "tables": {name: {"input": table.source} for name, table in found.items()},
+        "tables": {
+            name: {"input": table.source, **({"copy": True} if name in lists else {})} for name, table in found.items()
+        },
         "output": run_folder or f"runs/{output.stem}",
         "metadata": str(metadata_file),
         "seed": 0,
@@ -165,7 +174,9 @@ def _written(
     text = _HEADER + yaml.safe_dump(job, sort_keys=False, allow_unicode=True)
     Job.parse(yaml.safe_load(text), str(output))  # a job that is not valid is not written
     write_atomic(output, text)
-    yield from tree.drawing({name: table.dataset.rows for name, table in found.items()})
+    counts = {name: table.dataset.rows for name, table in found.items()}
+    yield from tree.drawing(counts)
+    yield from drawn_lists(references, {name: counts[name] for name in lists})
     yield f"wrote {output} and {metadata_file}; correct the guesses there, then: shardsynth run {output}"
 
 
@@ -208,27 +219,53 @@ def _all_keys(table: _Found, column: str) -> np.ndarray[Any, np.dtype[np.uint64]
     return np.unique(np.concatenate(parts))
 
 
-def _links(found: Mapping[str, _Found]) -> tuple[list[_Link], list[str]]:
-    """The relationships, at most one owner a table, and lines on those that were left out."""
+def _links(found: Mapping[str, _Found]) -> tuple[list[_Link], list[_Link], list[str]]:
+    """The relationships, at most one owner a table; those to lists; and lines on what was left out.
+
+    A table that no table needs as its owner, and that has none, is a list if another one names its rows.
+    """
     keys = {(table.name, column): _all_keys(table, column) for table in found.values() for column in table.unique}
     candidates: dict[str, list[_Link]] = {}
     for child in found.values():
         for column in child.dataset.schema.names:
             candidates.setdefault(child.name, []).extend(_owners(child, column, found, keys))
     links: list[_Link] = []
-    left_out: list[str] = []
-    for name, all_own in candidates.items():
-        # The finest owner says most; of equals, the one whose key is called like the column.
-        ordered = sorted(all_own, key=lambda link: (-found[link.owner].dataset.rows, link.column != link.key))
+    others: list[_Link] = []
+    for all_own in candidates.values():
+        # The finest owner says most, if most of its keys are named; of equals, the one whose key is called like the
+        # column. Of a list of all codes, most are in no row.
+        ordered = sorted(
+            all_own,
+            key=lambda link: (
+                not _names_most(link, found, keys),
+                -found[link.owner].dataset.rows,
+                link.column != link.key,
+            ),
+        )
         own = [link for link in ordered if not _goes_round(link, links)]
         if own:
             links.append(own[0])
-        others = {(link.column, link.owner) for link in own[1:] if link.owner != own[0].owner}
-        left_out += [
-            f"{name}.{column} names {owner} too: left out, a table can have one owner so far"
-            for column, owner in others
-        ]
-    return links, left_out
+        seen: set[tuple[str, str]] = set()
+        for link in own[1:]:
+            if link.owner != own[0].owner and (link.column, link.owner) not in seen:
+                seen.add((link.column, link.owner))
+                others.append(link)
+    owners, children = {link.owner for link in links}, {link.child for link in links}
+    to_lists = [link for link in others if link.owner not in owners | children and link.child in owners | children]
+    left_out = [
+        f"{link.child}.{link.column} names {link.owner} too: left out, a table has one owner"
+        for link in others
+        if link not in to_lists
+    ]
+    return links, to_lists, left_out
+
+
+def _names_most(
+    link: _Link, found: Mapping[str, _Found], keys: Mapping[tuple[str, str], np.ndarray[Any, np.dtype[np.uint64]]]
+) -> bool:
+    """Whether the child's rows name a third of the owner's keys or more, as far as the sample says."""
+    named = decoded(found[link.child].profile.sample[link.column]).drop_null().unique()
+    return bool(3 * len(named) >= min(len(keys[link.owner, link.key]), found[link.child].profile.sample.num_rows))
 
 
 def _goes_round(link: _Link, links: list[_Link]) -> bool:
@@ -277,14 +314,16 @@ def _names_key(column: str, owner: str, key: str) -> bool:
     return plain[0] == plain[2] or plain[0] in (plain[1] + plain[2], singular + plain[2], singular + "id", singular)
 
 
-def _metadata(found: Mapping[str, _Found], links: list[_Link], sequence_key: str | None) -> dict[str, Any]:
+def _metadata(
+    found: Mapping[str, _Found], links: list[_Link], sequence_key: str | None, lists: Sequence[str] = ()
+) -> dict[str, Any]:
     owner_keys = {link.owner: link.key for link in links}
     tables: dict[str, Any] = {}
     for name, table in found.items():
         columns = {column: dict(options) for column, options in table.options["columns"].items()}
         own = {key: value for key, value in table.options.items() if key not in ("columns", "primary_key")}
         own.pop("alternate_keys", None)
-        foreign = {link.column for link in links if link.child == name}
+        foreign = {link.column for link in links if link.child == name and link.owner not in lists}
         key = owner_keys.get(name) or table.options.get("primary_key")
         if key is not None and key in table.unique and key not in foreign and key != sequence_key:
             own["primary_key"] = key
@@ -295,6 +334,9 @@ def _metadata(found: Mapping[str, _Found], links: list[_Link], sequence_key: str
         for column in foreign:
             kept = columns[column] if columns[column].get("sdtype") == "id" else {}
             columns[column] = {**kept, "sdtype": "id"}
+        for link in links:
+            if link.child == name and link.owner in lists:
+                columns[link.column] = {"sdtype": "categorical"}
         tables[name] = {"columns": columns, **own}
     relationships = [
         {

@@ -6,7 +6,7 @@ table with a ``sequence_key`` has a root of one row a subject that is in no file
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,15 +110,36 @@ class TableTree:
         return cls(tuple(Table(**table) for table in data))
 
 
-def read_tables(path: str | Path, schemas: Mapping[str, pa.Schema]) -> tuple[TableTree, dict[str, dict[str, Any]]]:
+@dataclass(frozen=True)
+class Reference:
+    """A column whose values are keys of a list that is copied.
+
+    Attributes:
+        table: The table.
+        column: Its column.
+        named: The list.
+        key: The list's key.
+    """
+
+    table: str
+    column: str
+    named: str
+    key: str
+
+
+def read_tables(
+    path: str | Path, schemas: Mapping[str, pa.Schema], copied: Collection[str] = ()
+) -> tuple[TableTree, dict[str, dict[str, Any]], tuple[Reference, ...]]:
     """A user's metadata of several tables, or of one with a ``sequence_key``.
 
     Args:
         path: JSON file, SDV's Metadata V2.
         schemas: Schema of each table's shards.
+        copied: Tables that are lists to be copied.
 
     Returns:
-        The tree, and by table SDV V2 metadata of this table alone, in which keys are ``id``.
+        The tree of the others; by table SDV V2 metadata of this table alone, in which keys are ``id`` and columns that
+        name rows of a list are categories; and these columns.
 
     Raises:
         MetadataError: The file is not such metadata, does not fit the shards, or the tables are no tree.
@@ -142,7 +163,11 @@ def read_tables(path: str | Path, schemas: Mapping[str, pa.Schema]) -> tuple[Tab
         if not is_plain(table):
             raise MetadataError(f"{path}: table {name!r}: wanted columns: a mapping to options that have an sdtype")
         check_columns(path, table["columns"], schemas[name])
-    tree = _tree(path, described, data.get("relationships") or [], schemas)
+    links = data.get("relationships") or []
+    links = [_link(path, link, schemas) for link in (links if isinstance(links, list) else [None])]
+    references = _references(path, described, links, copied)
+    learned = {name: schema for name, schema in schemas.items() if name not in copied}
+    tree = _tree(path, {n: described[n] for n in learned}, [k for k in links if k[0] not in copied], learned)
     single = {}
     for table in tree.files:
         options = described[table.name]
@@ -150,13 +175,43 @@ def read_tables(path: str | Path, schemas: Mapping[str, pa.Schema]) -> tuple[Tab
         for name in table.key_columns:
             own = columns[name] if columns[name]["sdtype"] == "id" else {}
             columns[name] = {**own, "sdtype": "id"}
+        for reference in references:
+            if reference.table == table.name:
+                columns[reference.column] = {"sdtype": "categorical"}
         key = {"primary_key": table.key} if table.key is not None else {}
         only = {"table": {"columns": columns, **key}}
         single[table.name] = {"tables": only, "relationships": [], "METADATA_SPEC_VERSION": "V2"}
-    return tree, single
+    return tree, single, references
 
 
-def _tree(path: Path, described: Mapping[str, Any], links: Any, schemas: Mapping[str, pa.Schema]) -> TableTree:
+#: A relationship: the owner, the child's column, the child, the owner's key.
+_Link = tuple[str, str, str, str]
+
+
+def _references(
+    path: Path, described: Mapping[str, Any], links: Sequence[_Link], copied: Collection[str]
+) -> tuple[Reference, ...]:
+    found = []
+    for owner, column, child, owner_key in links:
+        if child in copied:
+            raise MetadataError(
+                f"{path}: relationship {owner} -> {child}: {child!r} is a list to be copied (`copy: true`), whose rows "
+                "have no owner; take the relationship out"
+            )
+        if owner not in copied:
+            continue
+        if described[owner].get("primary_key") != owner_key:
+            raise MetadataError(
+                f"{path}: relationship {owner} -> {child}: {owner_key!r} is not the primary_key of {owner}; "
+                "a relationship needs it"
+            )
+        found.append(Reference(child, column, owner, owner_key))
+    return tuple(found)
+
+
+def _tree(
+    path: Path, described: Mapping[str, Any], links: Sequence[_Link], schemas: Mapping[str, pa.Schema]
+) -> TableTree:
     keys = {name: table.get("primary_key") for name, table in described.items()}
     for name, key in keys.items():
         if isinstance(key, list):
@@ -164,8 +219,7 @@ def _tree(path: Path, described: Mapping[str, Any], links: Any, schemas: Mapping
         elif key is not None:
             _check_column(path, name, "primary_key", key, schemas)
     owners: dict[str, tuple[str, str]] = {}
-    for link in links if isinstance(links, list) else [None]:
-        owner, column, child, owner_key = _link(path, link, schemas)
+    for owner, column, child, owner_key in links:
         if keys[owner] != owner_key:
             raise MetadataError(
                 f"{path}: relationship {owner} -> {child}: {owner_key!r} is not the primary_key of {owner}; "
@@ -173,8 +227,8 @@ def _tree(path: Path, described: Mapping[str, Any], links: Any, schemas: Mapping
             )
         if child in owners:
             raise MetadataError(
-                f"{path}: table {child!r} has two parents, {owners[child][0]!r} and {owner!r}: each table can have one "
-                "so far; take the relationship out that says less"
+                f"{path}: table {child!r} has two parents, {owners[child][0]!r} and {owner!r}: each table has one; "
+                "take the relationship out that says less, or give a public list `copy: true` in the job"
             )
         owners[child] = (owner, column)
     index = {name: _index(path, name, table, schemas) for name, table in described.items()}
@@ -185,7 +239,7 @@ def _tree(path: Path, described: Mapping[str, Any], links: Any, schemas: Mapping
         found = ", ".join(roots) if roots else "none: the relationships go round"
         raise MetadataError(
             f"{path}: wanted one table that no other owns, whose rows are the subjects; found {found}; "
-            "add a relationship, or run the tables as jobs of their own"
+            "add a relationship, give a public list `copy: true` in the job, or run the tables as jobs of their own"
         )
     ordered = [Table(roots[0], keys[roots[0]])]
     for table in ordered:  # it grows

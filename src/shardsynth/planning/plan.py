@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from shardsynth.cluster import GATHERING
 from shardsynth.data.columns import schema_from_text, schema_to_text
-from shardsynth.data.relations import TableTree
+from shardsynth.data.relations import Reference, TableTree
 from shardsynth.data.shards import Dataset, Shard
 from shardsynth.errors import JobError, MetadataError
 from shardsynth.job import STAGES, Job, ModelEntry
@@ -118,11 +118,13 @@ class TablesPlan:
     """What the plan of a job of several tables has besides.
 
     Attributes:
-        tables: The tables that are in files, in the job's order.
+        tables: The tables that are in files and are learned, in the job's order.
         tree: How they hang together.
         subjects: Number of subjects of the input.
         buckets: Number of files into which each table is gathered; all rows of a subject are in files of one number.
         part_subjects: Subjects of an output part.
+        copied: Lists that are copied.
+        references: Columns that name their rows.
     """
 
     tables: tuple[InputTable, ...]
@@ -130,6 +132,13 @@ class TablesPlan:
     subjects: int
     buckets: int
     part_subjects: int
+    copied: tuple[InputTable, ...] = ()
+    references: tuple[Reference, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tables that a sample has."""
+        return [table.name for table in (*self.tables, *self.copied)]
 
     def table(self, name: str) -> InputTable:
         """One of the tables."""
@@ -141,16 +150,23 @@ class TablesPlan:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        tables = [[t.name, schema_to_text(t.schema), t.first, t.last] for t in self.tables]
+        tables, copied = (
+            [[t.name, schema_to_text(t.schema), t.first, t.last] for t in some] for some in (self.tables, self.copied)
+        )
         numbers = {"subjects": self.subjects, "buckets": self.buckets, "part_subjects": self.part_subjects}
-        return {"tables": tables, "tree": self.tree.to_json(), **numbers}
+        lists = {"copied": copied, "references": [asdict(each) for each in self.references]} if copied else {}
+        return {"tables": tables, "tree": self.tree.to_json(), **numbers, **lists}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TablesPlan:
         """Inverse of ``to_json``."""
-        tables = tuple(InputTable(name, schema_from_text(text), a, b) for name, text, a, b in data["tables"])
-        tree = TableTree.from_json(data["tree"])
-        return cls(tables, tree, data["subjects"], data["buckets"], data["part_subjects"])
+        tables, copied = (
+            tuple(InputTable(name, schema_from_text(text), a, b) for name, text, a, b in data.get(key, []))
+            for key in ("tables", "copied")
+        )
+        references = tuple(Reference(**each) for each in data.get("references", []))
+        tree, subjects = TableTree.from_json(data["tree"]), data["subjects"]
+        return cls(tables, tree, subjects, data["buckets"], data["part_subjects"], copied, references)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from shardsynth.data.relations import SUBJECT, TableTree, read_tables
+from shardsynth.data.relations import SUBJECT, Reference, TableTree, read_tables
 from shardsynth.data.shards import Dataset, Shard, open_shards, read_batches
 from shardsynth.errors import JobError, ShardError
 from shardsynth.job import STAGES, Job
@@ -39,14 +39,18 @@ class OpenedTables:
     """The tables of a job, as they are on disk.
 
     Attributes:
-        datasets: Shards and schema by table, in the job's order.
+        datasets: Shards and schema of each table that is learned, in the job's order.
         tree: How they hang together.
         metadata: By table, SDV V2 metadata of this table alone.
+        copied: Lists that are copied.
+        references: Columns that name their rows.
     """
 
     datasets: dict[str, Dataset]
     tree: TableTree
     metadata: dict[str, dict[str, Any]]
+    copied: dict[str, Dataset]
+    references: tuple[Reference, ...]
 
 
 def refuse_for_tables(job: Job) -> None:
@@ -108,8 +112,18 @@ def open_tables(job: Job) -> OpenedTables:
         if not datasets[name].rows:
             raise JobError(f"tables.{name}: the table has no rows; leave it out")
     assert job.metadata is not None
-    tree, metadata = read_tables(job.metadata, {name: dataset.schema for name, dataset in datasets.items()})
-    return OpenedTables(datasets, tree, metadata)
+    copied = copied_of(job)
+    if len(copied) == len(datasets):
+        raise JobError("tables: all are lists to be copied (`copy: true`); wanted one that is learned")
+    schemas = {name: dataset.schema for name, dataset in datasets.items()}
+    tree, metadata, references = read_tables(job.metadata, schemas, copied)
+    lists = {name: datasets.pop(name) for name in copied}
+    return OpenedTables(datasets, tree, metadata, lists, references)
+
+
+def copied_of(job: Job) -> list[str]:
+    """Names of the tables of a job that are copied."""
+    return [name for name, entry in job.tables.items() if entry.copied]
 
 
 def plan_tables(job: Job, opened: OpenedTables, cpus: int | dict[str, int], metadata: str | None) -> Plan:
@@ -126,12 +140,16 @@ def plan_tables(job: Job, opened: OpenedTables, cpus: int | dict[str, int], meta
     for name, dataset in opened.datasets.items():
         tables.append(InputTable(name, dataset.schema, len(shards), len(shards) + len(dataset.shards)))
         shards += dataset.shards
+    copied = []
+    for name, dataset in opened.copied.items():
+        copied.append(InputTable(name, dataset.schema, len(shards), len(shards) + len(dataset.shards)))
+        shards += dataset.shards
     subjects = _count_subjects(opened)
     most = max(dataset.rows for dataset in opened.datasets.values())
     total = sum(dataset.rows for dataset in opened.datasets.values())
     buckets = max(1, -(-total // BUCKET_ROWS))
     part_subjects = max(1, job.sample.rows_per_shard * subjects // max(most, subjects))
-    several = TablesPlan(tuple(tables), opened.tree, subjects, buckets, part_subjects)
+    several = TablesPlan(tuple(tables), opened.tree, subjects, buckets, part_subjects, tuple(copied), opened.references)
     rows = job.sample.total_rows(subjects)
     chunk_rows = job.sample.chunk_rows or min(CHUNK_ROWS, job.sample.rows_per_shard)
     plan = Plan(job, tuple(shards), pa.schema([]), rows, chunk_rows, {}, metadata=metadata, tables=several)
@@ -146,7 +164,8 @@ def plan_tables(job: Job, opened: OpenedTables, cpus: int | dict[str, int], meta
         tasks[stage] = [Task(stage, index, parts=edges) for index, edges in enumerate(ranges)]
         tasks[f"{stage}_merge"] = [Task(f"{stage}_merge", 0)]
     add_model_tasks(plan, tasks, fit_threads(job, cpus) if isinstance(cpus, int) else cpus)
-    notes = tuple(f"{line}" for line in opened.tree.drawing({n: d.rows for n, d in opened.datasets.items()}))
+    notes = tuple(opened.tree.drawing({n: d.rows for n, d in opened.datasets.items()}))
+    notes += tuple(drawn_lists(opened.references, {name: dataset.rows for name, dataset in opened.copied.items()}))
     return replace(plan, tasks={stage: StageTasks(tasks[stage]) for stage in STAGES}, notes=notes)
 
 
@@ -175,9 +194,18 @@ def key_hashes(keys: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
 
 
 def schemas_of(plan: Plan) -> dict[str, pa.Schema]:
-    """Schema of each table of a plan that is in files."""
+    """Schema of each table of a plan that is in files and learned."""
     assert plan.tables is not None
     return {table.name: table.schema for table in plan.tables.tables}
+
+
+def drawn_lists(references: Sequence[Reference], rows: Mapping[str, int]) -> list[str]:
+    """Lines of text on the lists that are copied, whose numbers of rows are given."""
+    lines = []
+    for name, count in rows.items():
+        named = ", ".join(f"{each.table}.{each.column}" for each in references if each.named == name)
+        lines.append(f"{name} ({count:,} rows): copied" + (f", named by {named}" if named else ""))
+    return lines
 
 
 def shards_of(plan: Plan, table: InputTable) -> tuple[Shard, ...]:
@@ -187,5 +215,6 @@ def shards_of(plan: Plan, table: InputTable) -> tuple[Shard, ...]:
 
 def metadata_of(plan: Plan) -> Mapping[str, dict[str, Any]]:
     """By table, SDV V2 metadata of this table alone, as the user's file says them."""
-    assert plan.job.metadata is not None
-    return read_tables(Path(plan.job.metadata), schemas_of(plan))[1]
+    assert plan.job.metadata is not None and plan.tables is not None
+    schemas = schemas_of(plan) | {table.name: table.schema for table in plan.tables.copied}
+    return read_tables(Path(plan.job.metadata), schemas, copied_of(plan.job))[1]

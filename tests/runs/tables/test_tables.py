@@ -203,6 +203,57 @@ def test_rows_in_time_of_one_table(tmp_path: Path) -> None:
     assert len(made["person"].unique()) == 80
 
 
+def wards_and_tests(data: Path) -> None:
+    """Two lists beside the cohort: its wards, with one that nobody was in, and many tests, of which labs have two."""
+    wards = pa.table({"ward": ["A", "B", "C", "D"], "text": ["ward a", "ward b", "ward c", "ward d"]})
+    tests = pa.table({"test": ["hb", "wbc", *(f"t{n}" for n in range(300))], "unit": ["g/dl"] * 302})
+    for name, table in (("wards", wards), ("tests", tests)):
+        (data / name).mkdir(parents=True)
+        pq.write_table(table.slice(0, 2), data / name / "0.parquet")
+        pq.write_table(table.slice(2), data / name / "1.parquet")
+
+
+def test_lists_are_copied_and_what_names_them_is_there(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    write_cohort(data, cohort(120), 2)
+    wards_and_tests(data)
+    runner, names = CliRunner(), [*TABLES, "wards", "tests"]
+    arguments = [
+        "init",
+        *(str(data / n) for n in names),
+        "-o",
+        str(tmp_path / "job.yaml"),
+        "--run",
+        str(tmp_path / "r"),
+    ]
+    said = runner.invoke(app, arguments)
+    assert said.exit_code == 0, said.output
+    assert "wards is a list that visits.ward names: it is copied (`copy: true`)" in said.output
+    assert "tests is a list that labs.test names" in said.output
+    assert "wards (4 rows): copied, named by visits.ward" in said.output
+    assert [n for n, e in yaml.safe_load((tmp_path / "job.yaml").read_text())["tables"].items() if e.get("copy")] == [
+        "wards",
+        "tests",
+    ]
+    loaded = Job.load(tmp_path / "job.yaml", [f"models.autoregressive.{k}={v}" for k, v in QUICK.items()])
+    run = run_here(loaded)
+    for name in ("wards", "tests"):
+        made = run.samples("autoregressive", name).to_table()
+        assert made.equals(pa.concat_tables(pq.read_table(data / name / f"{k}.parquet") for k in range(2)))
+    visits, labs = (run.samples("autoregressive", name).to_table() for name in ("visits", "labs"))
+    assert set(visits["ward"].to_pylist()) <= {"A", "B", "C"} and set(labs["test"].to_pylist()) <= {"hb", "wbc"}
+    published = json.loads((tmp_path / "r" / "metadata.json").read_text())
+    assert set(published["tables"]) == set(names) and len(published["relationships"]) == 4
+    # A value that the list lacks is an error.
+    pq.write_table(pa.table({"ward": ["A", "B"], "text": ["a", "b"]}), data / "wards" / "0.parquet")
+    (data / "wards" / "1.parquet").unlink()
+    again = Job.load(tmp_path / "job.yaml", [f"output={tmp_path / 'again'}"])
+    with pytest.raises(
+        InputError, match=r"table visits: \d+ rows have a 'ward' that is not in wards; complete the list"
+    ):
+        run_here(again, last="gather_merge")
+
+
 def test_orphans_are_an_error_or_dropped(data: Path, tmp_path: Path) -> None:
     tables = cohort(60)
     tables["labs"] = tables["labs"].slice(0, 50).set_column(0, "visit", pa.array([7, None] + [1001] * 48, pa.int32()))

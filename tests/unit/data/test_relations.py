@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from tests.tables.cohort import METADATA, cohort
 
-from shardsynth.data.relations import TableTree, read_tables
+from shardsynth.data.relations import Reference, TableTree, read_tables
 from shardsynth.errors import MetadataError
 
 SCHEMAS = {name: table.schema for name, table in cohort(20).items()}
@@ -107,3 +108,29 @@ def test_one_table_without_a_sequence_key_is_a_job_of_one_table(tmp_path: Path) 
     metadata = {**METADATA, "tables": {"patients": METADATA["tables"]["patients"]}, "relationships": []}
     with pytest.raises(MetadataError, match="has no sequence_key"):
         read(tmp_path, metadata, ("patients",))
+
+
+def test_a_list_to_be_copied_is_no_table_of_the_tree(tmp_path: Path) -> None:
+    metadata = copy.deepcopy(METADATA)
+    metadata["tables"]["tests"] = {"primary_key": "test", "columns": {"test": {"sdtype": "id"}}}
+    link = {
+        "parent_table_name": "tests",
+        "parent_primary_key": "test",
+        "child_table_name": "labs",
+        "child_foreign_key": "test",
+    }
+    metadata["relationships"].append(link)
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps(metadata))
+    schemas = {**SCHEMAS, "tests": pa.schema([("test", pa.string())])}
+    tree, single, references = read_tables(path, schemas, ["tests"])
+    assert [table.name for table in tree.tables] == ["patients", "visits", "labs"]
+    assert single["labs"]["tables"]["table"]["columns"]["test"] == {"sdtype": "categorical"}
+    assert references == (Reference("labs", "test", "tests", "test"),)
+    with pytest.raises(MetadataError, match="table 'labs' has two parents.*`copy: true`"):
+        read_tables(path, schemas)
+    metadata["relationships"][-1] = {**METADATA["relationships"][0], "child_table_name": "tests"}
+    metadata["relationships"][-1]["child_foreign_key"] = "test"
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(MetadataError, match="'tests' is a list to be copied .* take the relationship out"):
+        read_tables(path, schemas, ["tests"])

@@ -89,7 +89,7 @@ def gather_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: P
     """Decide the layout of every table.
 
     Raises:
-        InputError: Rows have no owner and the job does not drop them, or a key repeats.
+        InputError: Rows have no owner and the job does not drop them, a key repeats, or a value is not in its list.
     """
     plan, run = artifacts.plan, artifacts.run
     assert plan.tables is not None
@@ -118,6 +118,13 @@ def gather_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: P
                 f"{table.owner or 'the table'}, and {unnamed:,} have none; `tables.{table.name}.orphans: drop` leaves "
                 "them out"
             )
+        for reference in plan.tables.references:
+            lost = sum(each["unlisted"].get(reference.column, 0) for each in dealt if each["table"] == table.name)
+            if reference.table == table.name and lost:
+                raise InputError(
+                    f"table {table.name}: {lost:,} rows have a {reference.column!r} that is not in {reference.named}; "
+                    "complete the list, or take the relationship out of the metadata"
+                )
         left_out[table.name] = {"unnamed": unnamed, "unknown": unknown}
         facts = LayoutFacts()
         for part in parts:

@@ -23,6 +23,7 @@ from shardsynth.run.rundir import Attempt, Progress
 from shardsynth.stages.count_figures import figures, images_of
 from shardsynth.stages.persons import sample_persons
 from shardsynth.stages.row_figures import fewest_rows_shown, joined, row_figures
+from shardsynth.stages.tables.copied import copy_lists
 from shardsynth.stages.tables.score import sampled_tables
 from shardsynth.stages.tables.subject_rows import Linked, SeenSubjects, of_owned, seen
 from shardsynth.stages.tables.views import Tables, View
@@ -41,6 +42,7 @@ def merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
         attempt.write_json(view.run.samples(model) / "_manifest.json", _manifest(artifacts, view, model))
         made[name] = _table_figures(view, model, tasks, attempt)
         attempt.write_json(view.run.metrics(model), made[name])
+    copy_lists(artifacts, model, attempt)
     synthetic = _synthetic_subjects(artifacts, tables, model)
     train, holdout = _real_subjects(tables)
     broken: dict[str, Counter[str]] = {name: Counter() for name in tables.outer}

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from shardsynth.data.relations import SUBJECT, Table
+from shardsynth.data.relations import SUBJECT, Reference, Table
 from shardsynth.data.shards import read_batches
 from shardsynth.data.values import decoded
 from shardsynth.planning.plan import Plan, Task
@@ -47,6 +47,8 @@ def partition(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Prog
     subjects = Subjects.of(plan, table, task)
     schema = source.schema.append(pa.field(SUBJECT, pa.int64())).append(pa.field(ROW, pa.int64()))
     row_groups: list[int] = []
+    lists = {each.column: _keys_of(plan, each) for each in plan.tables.references if each.table == source.name}
+    unlisted = dict.fromkeys(lists, 0)
     unnamed = unknown = rows = 0
     with pq.ParquetWriter(attempt.output(part_file(run, task.index)), schema, compression="zstd") as writer:
         for batch, first in _large_batches(plan, task):
@@ -55,6 +57,8 @@ def partition(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Prog
             subject, known = subjects.look_up(key, named)
             unnamed += int((~named).sum())
             unknown += int((named & ~known).sum())
+            for name, keys in lists.items():
+                unlisted[name] += _count_unlisted(batch.column(name), keys)
             keep = np.flatnonzero(known)
             bucket = (subject[keep] % np.uint64(plan.tables.buckets)).astype(np.int64)
             keep = keep[np.argsort(bucket, kind="stable")]
@@ -69,9 +73,27 @@ def partition(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Prog
                 row_groups.append(number)
             rows += batch.num_rows
             progress(rows)
-    facts = {"table": table.name, "buckets": row_groups, "unnamed": unnamed, "unknown": unknown}
+    facts: dict[str, Any] = {"table": table.name, "buckets": row_groups, "unnamed": unnamed, "unknown": unknown}
+    facts["unlisted"] = unlisted
     attempt.write_json(buckets_file(run, task.index), facts)
     return attempt.commit(rows=rows)
+
+
+def _keys_of(plan: Plan, reference: Reference) -> Hashes:
+    """Hashes of the keys of a list, in order."""
+    assert plan.tables is not None
+    source = next(each for each in plan.tables.copied if each.name == reference.named)
+    found = [np.zeros(0, np.uint64)]
+    for shard in shards_of(plan, source):
+        for batch in read_batches(shard, source.schema, names=[reference.key]):
+            found.append(key_hashes(decoded(batch.column(reference.key)).drop_null()))
+    return np.unique(np.concatenate(found))
+
+
+def _count_unlisted(column: pa.ChunkedArray, keys: Hashes) -> int:
+    """Values that are no key of the list; missing ones are none."""
+    values = decoded(column).drop_null()
+    return int((~np.isin(key_hashes(values), keys)).sum())
 
 
 def number_of(hashes: Hashes) -> NDArray[np.int64]:

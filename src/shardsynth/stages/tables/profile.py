@@ -122,5 +122,7 @@ def _published(artifacts: Artifacts, by_table: dict[str, dict[str, Any]]) -> dic
         (only,) = single["tables"].values()
         own = {k: v for k, v in metadata["tables"][name].items() if k != "columns"}
         tables[name] = {"columns": {k: v for k, v in only["columns"].items() if k != SUBJECT}, **own}
+    assert artifacts.plan.tables is not None
+    tables |= {table.name: metadata["tables"][table.name] for table in artifacts.plan.tables.copied}
     links = metadata.get("relationships") or []
     return {"tables": tables, "relationships": links, "METADATA_SPEC_VERSION": "V2"}
