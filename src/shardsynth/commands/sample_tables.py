@@ -200,7 +200,7 @@ def _check_capacity(model: SubjectsModel, subjects: int) -> None:
     """InputError where a key has too few values for so many subjects."""
     from shardsynth.models.autoregressive.subjects.sampler import BLOCK
 
-    blocks = -(-subjects // BLOCK)
+    blocks = -(-subjects // BLOCK) * model.blocks_per_block
     for name, generator in model.generators.items():
         check_capacity(generator, model.most[name] * BLOCK * blocks, f"{name}.{model.tree.by_name[name].key}")
 

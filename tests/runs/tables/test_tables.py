@@ -258,13 +258,36 @@ def test_orphans_are_an_error_or_dropped(data: Path, tmp_path: Path) -> None:
     tables = cohort(60)
     tables["labs"] = tables["labs"].slice(0, 50).set_column(0, "visit", pa.array([7, None] + [1001] * 48, pa.int32()))
     write_cohort(tmp_path / "d", tables, 1)
-    with pytest.raises(InputError, match=r"table labs: 1 rows have a 'visit' that is not in visits, and 1 have none"):
+    with pytest.raises(InputError, match=r"table labs: 1 rows have a 'visit' that is not in visits or leads to no subject, and 1 have"):
         run_here(job(tmp_path / "d", tmp_path / "refused"), last="gather_merge")
     entries = {name: {"input": str(tmp_path / "d" / name), "orphans": "drop"} for name in TABLES}
     run_here(job(tmp_path / "d", tmp_path / "run", tables=entries), last="gather_merge")
     found = json.loads((tmp_path / "run" / "private" / "summary" / "tables.json").read_text())
     assert found["left_out"]["labs"] == {"unnamed": 1, "unknown": 1}
     assert sum(found["counts"]["labs"]) == 48
+
+
+def test_rows_that_name_no_owner_keep_their_rate(tmp_path: Path) -> None:
+    tables = cohort(200)
+    labs = tables["labs"]
+    own = labs["visit"].to_pylist()
+    nameless = [None if place % 5 == 0 else visit for place, visit in enumerate(own)]
+    tables["labs"] = labs.set_column(0, "visit", pa.array(nameless, pa.int32()))
+    write_cohort(tmp_path / "d", tables, 1)
+    sample = {"rows": 3000, "rows_per_shard": 900}
+    run = run_here(job(tmp_path / "d", tmp_path / "run", sample=sample), last="merge")
+    made = [pq.read_table(path) for path in parts(tmp_path / "run", "labs")]
+    shares = [part["visit"].null_count / len(part) for part in made]
+    assert len(made) > 2 and all(0.15 < share < 0.25 for share in shares)
+    assert sum(len(part) for part in made) == run.samples("autoregressive", "labs").rows
+    assert abs(pa.concat_tables(made)["value"].null_count / sum(map(len, made))) == 0
+    visits = pa.concat_tables(pq.read_table(path) for path in parts(tmp_path / "run", "visits"))
+    assert len(visits["visit"].unique()) == len(visits)
+    assert run.metrics("autoregressive")["integrity"]["labs"]["orphans"] == 0
+    # The same rows, however the work is cut.
+    cut = {**sample, "rows_per_shard": 900, "tasks": 2}
+    run_here(job(tmp_path / "d", tmp_path / "again", sample=cut, cluster={"rows_per_task": 99}), last="sample")
+    assert sums(tmp_path / "again") == sums(tmp_path / "run")
 
 
 def test_a_key_that_repeats_is_an_error(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ def test_what_is_broken_is_counted() -> None:
     linked = link(TREE, rows)
     assert linked.broken["people"]["repeated"] == 1
     assert linked.broken["visits"] == {"orphans": 1, "repeated": 0, "steps_back": 1, "steps": 1}
-    # Nobody has visit 9, whose person is not there: its lab has no owner either.
-    assert linked.broken["labs"]["orphans"] == 2
+    # Nobody has visit 9, whose person is not there: its lab has no owner either. A lab that names none breaks nothing.
+    assert linked.broken["labs"]["orphans"] == 1
     assert linked.rows["labs"].num_rows == 1
 
 

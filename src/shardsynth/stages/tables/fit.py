@@ -53,8 +53,10 @@ def fit(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) 
         hide[name] = protection.hide
     generators = {t.name: _key_generator(tables, t, task.model) for t in tables.tree.tables if t.key is not None}
 
+    loose = tables.loose()
+
     def check(most: Mapping[str, int]) -> None:
-        blocks = -(-plan.rows // BLOCK)
+        blocks = -(-plan.rows // BLOCK) * (2 if loose else 1)
         for name, generator in generators.items():
             check_capacity(generator, most[name] * BLOCK * blocks, f"{name}.{tables.tree.by_name[name].key}")
 
@@ -65,6 +67,7 @@ def fit(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) 
             {name: view.own_schema for name, view in tables.outer.items()},
             inner,
             generators,
+            loose,
             lambda: _training_rows(tables, hide),
             native_options(plan.job, task.model),
             plan.job.seed,

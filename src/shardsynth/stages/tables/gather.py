@@ -112,11 +112,12 @@ def gather_merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: P
         unnamed = sum(each["unnamed"] for each in dealt if each["table"] == table.name)
         unknown = sum(each["unknown"] for each in dealt if each["table"] == table.name)
         unknown += sum(part["lost"][table.name] for part in parts)
-        if (unnamed or unknown) and plan.job.tables[table.name].orphans == "error":
+        of_subject = table.owner is None or tree.by_name[table.owner].implied
+        if plan.job.tables[table.name].orphans == "error" and (unknown or (unnamed and of_subject)):
             raise InputError(
                 f"table {table.name}: {unknown:,} rows have a {table.owner_column or table.key!r} that is not in "
-                f"{table.owner or 'the table'}, and {unnamed:,} have none; `tables.{table.name}.orphans: drop` leaves "
-                "them out"
+                f"{table.owner or 'the table'} or leads to no subject, and {unnamed:,} have none; "
+                f"`tables.{table.name}.orphans: drop` leaves them out"
             )
         for reference in plan.tables.references:
             lost = sum(each["unlisted"].get(reference.column, 0) for each in dealt if each["table"] == table.name)

@@ -30,8 +30,9 @@ class Linked:
         subject: By table int64[n], the subject of each row, from 0.
         owner: By table that has an owner int64[n], place of each row's owner in the owner's rows, never decreasing.
         subjects: Number of subjects.
-        broken: By table, what is wrong: rows whose owner is not there (``orphans``), rows whose key is there before
-            (``repeated``), steps back in the order of an owner's rows (``steps_back``), and the steps that there are.
+        broken: By table, what is wrong: rows that name an owner who is not there (``orphans``), rows whose key is there
+            before (``repeated``), steps back in the order of an owner's rows (``steps_back``), and the steps that there
+            are.
     """
 
     rows: dict[str, pa.Table]
@@ -71,7 +72,7 @@ def link(tree: TableTree, rows: dict[str, pa.Table]) -> Linked:
             wanted = wanted if wanted.type == owners.type else wanted.cast(owners.type)
             place = pc.index_in(wanted, value_set=owners).fill_null(-1).to_numpy(zero_copy_only=False)
             there = place >= 0
-            found["orphans"] = int((~there).sum())
+            found["orphans"] = int((~there).sum()) - wanted.null_count
             if not there.all():
                 own, place = own.filter(pa.array(there)), place[there]
                 if table.key is not None:

@@ -143,6 +143,15 @@ class Tables:
         tables: Tables = artifacts.cached("tables", load)
         return tables
 
+    def loose(self) -> dict[str, float]:
+        """By table: rows that name no owner, and are not dropped, for each row that has one."""
+        rates = {}
+        for table in self.tree.files:
+            unnamed = self.left_out[table.name]["unnamed"]
+            if unnamed and self.base.plan.job.tables[table.name].orphans == "error":
+                rates[table.name] = unnamed / max(self.outer[table.name].real_rows, 1)
+        return rates
+
     @property
     def views(self) -> list[View]:
         """All views."""

@@ -76,6 +76,7 @@ class SubjectsFitting:
         schemas: Schema of each table that is in files.
         inner: Its inner tables.
         generators: By table with a primary key, how its values are made.
+        loose: By table, rows that name no owner for each row that has one.
         rows: Gives the inner rows of the training subjects, some of them at a time, whole subjects.
         options: Those of the family, and the job's ``rare`` and ``extremes``.
         seed: All random numbers follow from it.
@@ -92,6 +93,7 @@ class SubjectsFitting:
     schemas: Mapping[str, pa.Schema]
     inner: Mapping[str, InnerTable]
     generators: Mapping[str, dict[str, Any]]
+    loose: Mapping[str, float]
     rows: Callable[[], Iterable[InnerRows]]
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -166,6 +168,7 @@ def fit_subjects(fitting: SubjectsFitting) -> tuple[SubjectsModel, pa.Table]:
         fitting.generators,
         fitting.name,
         len(families),
+        fitting.loose,
         tuple(dict.fromkeys(notes)),
     )
     if options.calibrate:

@@ -8,7 +8,7 @@ tables together.
 from __future__ import annotations  # pydantic evaluates the annotations below on Python 3.9 too
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
@@ -43,7 +43,7 @@ from shardsynth.models.columns.files import read_files, write_files
 from shardsynth.models.training.torch_threads import torch_threads
 from shardsynth.sampling.generators import GeneratorError, check_generator
 from shardsynth.sampling.identifiers import make
-from shardsynth.sampling.streams import stream_key
+from shardsynth.sampling.streams import random_words, stream_key
 
 FAMILY = "autoregressive_tables"
 _FORMAT = 1
@@ -66,6 +66,7 @@ class _TableCard(Card):
     whole: bool
     schema_: Annotated[str, Field(alias="schema")]
     most: Annotated[int, Field(ge=1, lt=2**40)]
+    loose: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
     stays: list[Share]
     generator: Optional[GeneratorCard]
 
@@ -89,11 +90,13 @@ class Block:
 
     Attributes:
         rows: By table that is in files, in the input's schema.
-        subjects: By table int64[n], number of each row's subject.
+        subjects: By table int64[n], number of each row's subject, never decreasing.
+        loose: By table: rows that name no owner, and int64[n], never decreasing, the subject that each is written with.
     """
 
     rows: dict[str, pa.RecordBatch]
     subjects: dict[str, Integers]
+    loose: dict[str, tuple[pa.RecordBatch, Integers]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class SubjectsModel:
         generators: By table with a primary key, how its values are made.
         name: Part of the keys of the random streams.
         subjects: Number of training subjects.
+        loose: By table, rows that name no owner for each row that has one.
         notes: Facts for the report.
     """
 
@@ -125,6 +129,7 @@ class SubjectsModel:
     generators: Mapping[str, dict[str, Any]]
     name: str
     subjects: int
+    loose: Mapping[str, float]
     notes: tuple[str, ...] = ()
 
     def keys(self, seed: int) -> dict[str, tuple[int, int]]:
@@ -205,9 +210,36 @@ class SubjectsModel:
         return part.assembled(arrays, drawn.first, len(drawn))
 
     def draw_block(self, seed: int, number: int) -> Block:
-        """The rows of subjects ``number * BLOCK`` to ``(number + 1) * BLOCK - 1`` of the endless tables of a seed."""
+        """The rows of subjects ``number * BLOCK`` to ``(number + 1) * BLOCK - 1`` of the endless tables of a seed.
+
+        Rows that name no owner are those of subjects that are nobody: every other block of the sampler is of such ones,
+        so that no two rows have one number. The tables have no such rows: then all blocks are of subjects.
+        """
+        loose = {name: rate for name, rate in self.loose.items() if rate > 0}
+        if not loose:
+            return self._block(seed, number, number)
+        block, nobody = self._block(seed, 2 * number, number), self._block(seed, 2 * number + 1, number)
+        taken = {name: self._loose(nobody, block, name, rate, seed) for name, rate in loose.items()}
+        return Block(block.rows, block.subjects, taken)
+
+    def _loose(self, nobody: Block, block: Block, name: str, rate: float, seed: int) -> tuple[pa.RecordBatch, Integers]:
+        """Rows of a table whose owner is taken from them: at their rate beside those of a block that have one."""
+        batch, owned = nobody.rows[name], block.rows[name].num_rows
+        first = int(block.subjects[name][0]) if owned else 0
+        key = stream_key(seed, f"{self.name}/{name}/loose")
+        shares = random_words(key, first, 1 + len(batch), 1).ravel().astype(np.float64) * 2.0**-64
+        count = min(int(rate * owned + shares[0]), len(batch))
+        rows = np.sort(np.argsort(shares[1:], kind="stable")[:count])
+        column = self.tree.by_name[name].owner_column
+        place = batch.schema.get_field_index(column)
+        kept = batch.take(pa.array(rows, pa.int64()))
+        kept = kept.set_column(place, batch.schema.field(place), pa.nulls(count, batch.schema.field(place).type))
+        return kept, nobody.subjects[name][rows]
+
+    def _block(self, seed: int, drawn_as: int, number: int) -> Block:
+        """One block of the sampler, as that of the subjects from ``number * BLOCK`` on."""
         with torch_threads(1):
-            drawn = self._sampler.block(self.keys(seed), number)
+            drawn = self._sampler.block(self.keys(seed), drawn_as)
         inner = {name: self._inner(name, rows) for name, rows in drawn.items()}
         keys: dict[str, pa.Array] = {}
         subjects: dict[str, Integers] = {}
@@ -232,6 +264,14 @@ class SubjectsModel:
                 numbers = block.subjects[name]
                 start, stop = np.searchsorted(numbers, [subjects.start, subjects.stop]).tolist()
                 yield name, batch.slice(start, stop - start), numbers[start:stop]
+            for name, (batch, numbers) in block.loose.items():
+                start, stop = np.searchsorted(numbers, [subjects.start, subjects.stop]).tolist()
+                yield name, batch.slice(start, stop - start), numbers[start:stop]
+
+    @property
+    def blocks_per_block(self) -> int:
+        """Blocks of the sampler that one block of subjects takes."""
+        return 2 if any(rate > 0 for rate in self.loose.values()) else 1
 
     def key_type(self, table: Table) -> pa.DataType:
         """Arrow type of a table's primary key."""
@@ -317,6 +357,7 @@ class SubjectsModel:
                     "whole": layout.whole,
                     "schema": schema_to_text(schema),
                     "most": self.most[table.name],
+                    "loose": float(self.loose.get(table.name, 0.0)),
                     "stays": [float(share) for share in self.stays[table.name]],
                     "generator": self.generators.get(table.name),
                 }
@@ -384,6 +425,7 @@ class SubjectsModel:
         generators = {card["name"]: card["generator"] for card in file.plain["tables"] if card["generator"] is not None}
         stays = {card.name: np.array(card.stays, np.float64) for card in cards}
         most = {card.name: card.most for card in cards}
+        loose = {card.name: card.loose for card in cards if card.owner is not None}
         for name in names:
             if len(stays[name]) != len(parts[name].coding.columns):
                 raise file.wrong(f"tables: stays of {name!r}: wanted one number a learned column")
@@ -392,7 +434,7 @@ class SubjectsModel:
                 raise file.wrong(f"tables: most of {name!r} is no multiple of its owner's")
         model = cls(
             tree, layouts, schemas, parts, network, most, stays, generators, file.card.name, file.card.subjects,
-            tuple(file.card.notes),
+            loose, tuple(file.card.notes),
         )  # fmt: skip
         for table in tree.tables:
             if table.key is None:
