@@ -54,19 +54,25 @@ class Features:
         """bool[d]: columns that are categories."""
         return np.array([self.coder.columns[i].is_category for i in self.chosen], np.bool_)
 
-    def encode(self, table: pa.Table | pa.RecordBatch) -> Floats:
-        """float64[n, d]: numbers and category codes, NaN where missing."""
+    def encode(self, table: pa.Table | pa.RecordBatch, *, others_missing: bool = True) -> Floats:
+        """float64[n, d]: numbers and category codes, NaN where missing.
+
+        Args:
+            table: The rows.
+            others_missing: Whether categories that the coder does not hold are missing; else they are one more.
+        """
         encoded = self.coder.encode(table)
         matrix = np.empty((encoded.rows, len(self.chosen)))
         for k, i in enumerate(self.chosen):
             axis = encoded.axis[i]
-            matrix[:, k] = axis if axis is not None else self._category(i, encoded)
+            matrix[:, k] = axis if axis is not None else self._category(i, encoded, others_missing)
         return matrix
 
-    def _category(self, i: int, encoded: Encoded) -> Floats:
+    def _category(self, i: int, encoded: Encoded, others_missing: bool) -> Floats:
         column = self.coder.columns[i]
         table = np.arange(column.n_codes + 1, dtype=np.float64)
-        table[column.unseen] = column.missing
+        if others_missing:
+            table[column.unseen] = column.missing
         if column.n_codes > _MOST_CATEGORIES:
             order = np.argsort(-column.mass[:-1], kind="stable")
             table[:] = _MOST_CATEGORIES

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from shardsynth.data.relations import SUBJECT, Reference, TableTree, read_tables
 from shardsynth.data.shards import Dataset, Shard, open_shards, read_batches
-from shardsynth.errors import JobError, ShardError
+from shardsynth.errors import JobError, ShardError, did_you_mean
 from shardsynth.job import STAGES, Job
 from shardsynth.planning.plan import (
     CHUNK_ROWS,
@@ -104,7 +104,7 @@ def open_tables(job: Job) -> OpenedTables:
     datasets = {}
     for name, entry in job.tables.items():
         try:
-            datasets[name] = open_shards(entry.input)
+            datasets[name] = open_shards(entry.input, widen=job.widen)
         except ShardError as error:
             raise ShardError(f"tables.{name}.input: {error}") from None
         if SUBJECT in datasets[name].schema.names:
@@ -112,6 +112,11 @@ def open_tables(job: Job) -> OpenedTables:
         if not datasets[name].rows:
             raise JobError(f"tables.{name}: the table has no rows; leave it out")
     assert job.metadata is not None
+    columns = {name for dataset in datasets.values() for name in dataset.schema.names}
+    for key, given in (("free_text", job.free_text), ("learn_personal", job.learn_personal)):
+        for name in given:
+            if name not in columns:
+                raise JobError(f"{key}: no table has a column {name!r}{did_you_mean(name, columns, 0.6)}")
     copied = copied_of(job)
     if len(copied) == len(datasets):
         raise JobError("tables: all are lists to be copied (`copy: true`); wanted one that is learned")

@@ -112,6 +112,59 @@ def _spread(table: Integers, persons: PersonCounts, i: int, j: int) -> Integers:
     return spread
 
 
+class _Own:
+    """Donors that are the same for equal values of a person.
+
+    Args:
+        persons: int64[n], the rows' persons.
+    """
+
+    def __init__(self, persons: npt.NDArray[np.int64]) -> None:
+        _, self.person = np.unique(persons, return_inverse=True)
+        self.counts = np.bincount(self.person)
+        self.rows = np.argsort(self.person, kind="stable")
+        self.starts = np.cumsum(self.counts) - self.counts
+
+    def donors(
+        self,
+        rows: Integers,
+        codes: npt.NDArray[np.int16] | Integers,
+        drawn: Integers,
+        random: np.random.Generator,
+        *,
+        among_own: bool,
+    ) -> Integers:
+        """A donor for each of some rows.
+
+        Args:
+            rows: int64[m].
+            codes: Codes of the column [n].
+            drawn: int64[m], a donor for each, drawn from all rows.
+            random: The source of randomness.
+            among_own: Whether donors are rows of the person.
+        """
+        person, code = self.person[rows], codes[rows].astype(np.int64)
+        _, first, back = np.unique(person * (int(code.max()) + 1) + code, return_index=True, return_inverse=True)
+        if not among_own:
+            return np.asarray(drawn[first][back], np.int64)
+        who = person[first]
+        place = (random.random(len(first)) * self.counts[who]).astype(np.int64)
+        return np.asarray(self.rows[self.starts[who] + place][back], np.int64)
+
+    def good_donors(self, rows: Integers, good: Integers, drawn: Integers) -> Integers:
+        """A donor for each of some rows: a good row of the person before it, else one that was drawn for the person."""
+        is_good = np.zeros(len(self.person), np.bool_)
+        is_good[good] = True
+        place = np.empty(len(self.rows), np.int64)
+        place[self.rows] = np.arange(len(self.rows))
+        last = np.maximum.accumulate(np.where(is_good[self.rows], np.arange(len(self.rows)), -1))
+        found = last[place[rows]]
+        own = found >= self.starts[self.person[rows]]
+        _, first, back = np.unique(self.person[rows], return_index=True, return_inverse=True)
+        drawn = drawn[first][back]
+        return np.where(own, self.rows[np.maximum(found, 0)], drawn)
+
+
 class RowsOfFew:
     """Takes what too few persons have out of rows.
 
@@ -138,15 +191,21 @@ class RowsOfFew:
                 self._few.append((i, j, few))
         self._patterns = self._persons.patterns.own_share(least, self._persons.number) <= _MOST_OWN_PATTERNS
 
-    def taken_out(self, rows: Rows) -> Rows:
-        """The rows with such values swapped; as many, in their order."""
+    def taken_out(self, rows: Rows, persons: npt.NDArray[np.int64] | None = None) -> Rows:
+        """The rows with such values swapped; as many, in their order.
+
+        Args:
+            rows: The rows.
+            persons: int64[n], the rows' persons, where their rows are learned together: then equal values of a person
+                are swapped alike, first with values that the person has. So what persists goes on to do so.
+        """
         coder = self._persons.coder
         if not rows.num_rows or not coder.columns:
             return rows
         encoded = coder.encode(rows)
         random = np.random.default_rng([self._seed, 0x706572, self._part])
         self._part += 1
-        source = self._sources(encoded, random)
+        source = self._sources(encoded, random, None if persons is None else _Own(persons))
         own = np.arange(encoded.rows)
         changed = [int((s != own).sum()) for s in source]
         self.swapped += sum(changed)
@@ -157,7 +216,7 @@ class RowsOfFew:
                 rows = rows.set_column(place, rows.schema.field(place), rows.column(place).take(pa.array(origin)))
         return rows
 
-    def _sources(self, encoded: Encoded, random: np.random.Generator) -> list[Integers]:
+    def _sources(self, encoded: Encoded, random: np.random.Generator, own: _Own | None) -> list[Integers]:
         """Per learned column int64[rows]: the row that each row's value comes from."""
         n, coder = encoded.rows, self._persons.coder
         source = [np.arange(n) for _ in coder.columns]
@@ -166,7 +225,7 @@ class RowsOfFew:
             codes == c.missing if few else None for c, codes, few in zip(coder.columns, encoded.codes, self._missing)
         ]
         whole = self._own_pattern(encoded)
-        for _ in range(_TRIES):
+        for turn in range(_TRIES):
             current = [g[s] for g, s in zip(groups, source)]
             absent = [None if m is None else m[s] for m, s in zip(missing, source)]
             score = self._score(current, absent, n)
@@ -176,8 +235,11 @@ class RowsOfFew:
                 break
             donors = random.integers(0, n, len(bad))
             for i in np.unique(column[bad]):
-                here = column[bad] == i
-                source[i][bad[here]] = donors[here]
+                here = bad[column[bad] == i]
+                drawn = donors[column[bad] == i]
+                if own is not None:
+                    drawn = own.donors(here, encoded.codes[i], drawn, random, among_own=2 * turn < _TRIES)
+                source[i][here] = drawn
         else:
             current = [g[s] for g, s in zip(groups, source)]
             absent = [None if m is None else m[s] for m, s in zip(missing, source)]
@@ -185,6 +247,8 @@ class RowsOfFew:
         good = np.flatnonzero(~whole)
         if whole.any() and len(good):
             donors = good[random.integers(0, len(good), int(whole.sum()))]
+            if own is not None:
+                donors = own.good_donors(np.flatnonzero(whole), good, donors)
             for rows in source:
                 rows[whole] = rows[donors]
         return source

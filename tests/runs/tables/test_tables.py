@@ -258,7 +258,9 @@ def test_orphans_are_an_error_or_dropped(data: Path, tmp_path: Path) -> None:
     tables = cohort(60)
     tables["labs"] = tables["labs"].slice(0, 50).set_column(0, "visit", pa.array([7, None] + [1001] * 48, pa.int32()))
     write_cohort(tmp_path / "d", tables, 1)
-    with pytest.raises(InputError, match=r"table labs: 1 rows have a 'visit' that is not in visits or leads to no subject, and 1 have"):
+    with pytest.raises(
+        InputError, match=r"table labs: 1 rows have a 'visit' that is not in visits or leads to no subject, and 1 have"
+    ):
         run_here(job(tmp_path / "d", tmp_path / "refused"), last="gather_merge")
     entries = {name: {"input": str(tmp_path / "d" / name), "orphans": "drop"} for name in TABLES}
     run_here(job(tmp_path / "d", tmp_path / "run", tables=entries), last="gather_merge")
@@ -309,6 +311,12 @@ def test_a_key_that_repeats_is_an_error(tmp_path: Path) -> None:
         ({"sample": {"conditions": [{"where": "sex == 'F'", "share": 1}]}}, "sample.conditions: cannot be used"),
         ({"person": "patient"}, "person: leave it out"),
         ({"metadata": None}, "tables: need `metadata`"),
+        ({"privacy": {"epsilon": 1.0}}, "privacy: cannot be used with `tables:` so far"),
+        ({"models": {"ctgan": {"engine": "sdv"}}}, "ctgan .engine sdv. cannot be used with `tables:` so far"),
+        ({"evaluate": {"target": "age"}}, "evaluate.target: cannot be used with `tables:` so far"),
+        ({"pseudonymize": {"patient": "id"}}, "pseudonymize: cannot be used with `tables:` so far"),
+        ({"sample": {"rows": 5, "coalesce_mb": 100}}, "sample.coalesce_mb: cannot be used with `tables:` so far"),
+        ({"learn_personal": ["wrad"]}, "learn_personal: no table has a column 'wrad'; did you mean 'ward'"),
         ({"input": "somewhere"}, "input and tables exclude each other"),
     ],
 )

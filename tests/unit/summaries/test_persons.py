@@ -191,6 +191,24 @@ def test_rows_without_few_keep_shares_and_lose_her_combination(batch: bool) -> N
     assert again.to_pylist() == rows
 
 
+def test_what_persists_goes_on_to_do_so_where_combinations_of_few_are_swapped() -> None:
+    rng = np.random.default_rng(2)
+    people = np.repeat(np.arange(80), 10)
+    drug, dose = rng.integers(0, 9, 80)[people], rng.integers(0, 12, 80)[people]
+    table = pa.table({"drug": [f"d{n}" for n in drug], "dose": [f"{n} mg" for n in dose]})
+    counts = counted(table, people.tolist())
+
+    def persist(rows: pa.Table) -> float:
+        values = np.array(rows["drug"].to_pylist())
+        return float((values[1:] == values[:-1])[people[1:] == people[:-1]].mean())
+
+    hidden = [RowsOfFew(counts, 5, seed=3).taken_out(table, persons) for persons in (None, people)]
+    assert all(rows.schema.equals(table.schema) and rows.num_rows == 800 for rows in hidden)
+    assert persist(table) == 1.0 and persist(hidden[0]) < 0.92 and persist(hidden[1]) == 1.0
+    again = RowsOfFew(counts, 5, seed=3).taken_out(table, people)
+    assert again.equals(hidden[1])
+
+
 def test_counts_with_persons_are_merged_saved_and_loaded(tmp_path) -> None:
     table, people = visits()
     counts = counted(table, people)

@@ -146,7 +146,12 @@ class BinnedColumn:
         return marginal.quantile(cdf[value_codes] + np.diff(cdf)[value_codes] * uniform)
 
     def encode(
-        self, coder: ColumnCoder, codes: NDArray[Any], axis: Floats | None, rng: np.random.Generator | None
+        self,
+        coder: ColumnCoder,
+        codes: NDArray[Any],
+        axis: Floats | None,
+        rng: np.random.Generator | None,
+        persons: Integers | None = None,
     ) -> Codes:
         """Codes int16[n] of rows.
 
@@ -156,6 +161,8 @@ class BinnedColumn:
             axis: Axis values float64[n], NaN where missing; None for categories.
             rng: Draws a code for rows whose category is protected. None: they get the most frequent code, so a row's
                 code depends on no other row.
+            persons: int64[n], the rows' persons, where a person's rows are learned together: of one person, equal
+                values that are protected get one code.
         """
         if axis is not None:
             absent = np.isnan(axis)
@@ -175,7 +182,12 @@ class BinnedColumn:
             if rng is None:
                 out[lost] = np.argmax(present)
             else:
-                out[lost] = rng.choice(len(present), int(lost.sum()), p=present / present.sum())
+                drawn = rng.choice(len(present), int(lost.sum()), p=present / present.sum())
+                if persons is not None:
+                    value = persons[lost] * (int(codes.max()) + 1) + codes[lost].astype(np.int64)
+                    _, first, back = np.unique(value, return_index=True, return_inverse=True)
+                    drawn = drawn[first][back]
+                out[lost] = drawn
         return np.asarray(out, np.int16)
 
     def codes_of_values(self, values: Floats) -> Integers:
@@ -309,7 +321,14 @@ class Coding:
         ]
         return cls(tuple(columns), tuple(learned), tuple(relations), tuple(notes))
 
-    def encode(self, coder: TableCoder, rows: pa.Table | pa.RecordBatch, seed: int | None, part: int = 0) -> Codes:
+    def encode(
+        self,
+        coder: TableCoder,
+        rows: pa.Table | pa.RecordBatch,
+        seed: int | None,
+        part: int = 0,
+        persons: Integers | None = None,
+    ) -> Codes:
         """Rows in codes, int16[n, columns].
 
         Args:
@@ -317,13 +336,14 @@ class Coding:
             rows: Rows with the coder's columns.
             seed: For codes in place of protected categories. None: nothing is drawn, see ``BinnedColumn.encode``.
             part: Number of the batch, if the rows come in several.
+            persons: See ``BinnedColumn.encode``.
         """
         rng = None if seed is None else np.random.default_rng([seed, 5, part])
         encoded = coder.encode(rows)
         codes = np.empty((rows.num_rows, len(self.columns)), np.int16)
         for number, column in enumerate(self.columns):
             i = coder.index[column.name]
-            codes[:, number] = column.encode(coder.columns[i], encoded.codes[i], encoded.axis[i], rng)
+            codes[:, number] = column.encode(coder.columns[i], encoded.codes[i], encoded.axis[i], rng, persons)
         return codes
 
 

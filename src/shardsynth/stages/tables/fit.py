@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from shardsynth.stages.model_files import write_losses, write_provenance
 from shardsynth.stages.persons import fit_protection, sample_persons
 from shardsynth.stages.tables.views import Bucket, Tables, View
 from shardsynth.standalone import signals
-from shardsynth.summaries.few_persons import Rows
+from shardsynth.summaries.few_persons import RowsOfFew
 from shardsynth.summaries.rows import hash_row_numbers, share_threshold
 
 
@@ -50,7 +50,7 @@ def fit(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress) 
             _generators(view, task.model, columns, plan.rows),
             {c.name: str(c.options["datetime_format"]) for c in columns if c.options.get("datetime_format")},
         )
-        hide[name] = protection.hide
+        hide[name] = protection.rows
     generators = {t.name: _key_generator(tables, t, task.model) for t in tables.tree.tables if t.key is not None}
 
     loose = tables.loose()
@@ -119,7 +119,7 @@ def _key_generator(tables: Tables, table: Table, model: str) -> dict[str, Any]:
 
 
 def _training_rows(
-    tables: Tables, hide: Mapping[str, Callable[[Rows], Rows] | None]
+    tables: Tables, hide: Mapping[str, RowsOfFew | None]
 ) -> Iterator[dict[str, tuple[pa.Table, NDArray[np.int64]]]]:
     """The inner rows of the training subjects, a bucket at a time; of many, a sample of the subjects."""
     plan = tables.base.plan
@@ -132,7 +132,7 @@ def _training_rows(
 
 
 def _rows_of_bucket(
-    bucket: Bucket, threshold: int | None, hide: Mapping[str, Callable[[Rows], Rows] | None]
+    bucket: Bucket, threshold: int | None, hide: Mapping[str, RowsOfFew | None]
 ) -> dict[str, tuple[pa.Table, NDArray[np.int64]]]:
     tree, seed = bucket.tables.tree, bucket.tables.base.plan.job.seed
     kept: dict[str, NDArray[np.bool_]] = {}
@@ -153,7 +153,7 @@ def _rows_of_bucket(
             rows = rows.filter(pa.array(kept[table.name])).unify_dictionaries().combine_chunks()
         hidden = hide[table.name]
         if hidden is not None:
-            taken_out = hidden(rows)
+            taken_out = hidden.taken_out(rows, bucket.subjects[table.name][kept[table.name]])
             assert isinstance(taken_out, pa.Table)
             rows = taken_out
         some[table.name] = (rows, place.astype(np.int64))

@@ -120,7 +120,7 @@ def seen(tables: Tables, linked: Linked, chosen: NDArray[np.bool_]) -> SeenSubje
     for table in tables.tree.files:
         features: Any = Features.of(tables.outer[table.name].coder())
         rows = linked.rows[table.name]
-        values = features.encode(rows)
+        values = features.encode(rows, others_missing=table.owner is None)  # what is rare is a value, too
         if table.owner is None:
             parts.append(SubjectTable(tuple(features.names), features.categorical, values))
             continue

@@ -217,11 +217,13 @@ def _coded(fitting: SubjectsFitting, codings: Mapping[str, Coding]) -> tuple[Fam
     same = {name: np.zeros((2, len(codings[name].columns)), np.int64) for name in names}
     for number, some in enumerate(fitting.rows()):
         coded = {}
+        subject: dict[str, NDArray[np.int64]] = {}
         for name in names:
             rows, owner = some[name]
+            subject[name] = subject[owner_of[name]][owner] if name in owner_of else owner
             codes = np.zeros((len(owner), 0), np.int16)
             if codings[name].columns:
-                codes = codings[name].encode(fitting.inner[name].coder, rows, fitting.seed, number)
+                codes = codings[name].encode(fitting.inner[name].coder, rows, fitting.seed, number, subject[name])
             owners = len(some[owner_of.get(name, name)][1])
             coded[name] = CodedRows(codes, owner, owners)
             if name in owner_of:
