@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shardsynth.metrics.subjects import SubjectTable, aggregates, subjects_c2st
+from shardsynth.metrics.subjects import SubjectTable, aggregates, subjects_c2st, subjects_closeness
 
 
 def test_aggregates_of_three_subjects() -> None:
@@ -39,3 +39,20 @@ def test_rows_dealt_to_random_owners_are_told_apart_and_other_subjects_are_not()
 
 def test_too_few_subjects_give_no_figure() -> None:
     assert subjects_c2st(people(10, 1), people(5, 2), people(400, 3), 0) == {}
+
+
+def test_copies_are_nearer_to_training_subjects_and_other_subjects_are_not() -> None:
+    random = np.random.default_rng(3)
+
+    def some(count: int) -> SubjectTable:
+        values = random.normal(size=(count, 6))
+        values[:, 0] = random.integers(0, 3, count)
+        values[random.random(values.shape) < 0.1] = np.nan
+        return SubjectTable(tuple("abcdef"), np.arange(6) == 0, values)
+
+    train, holdout, fresh = some(600), some(200), some(500)
+    found = subjects_closeness(train, holdout, fresh, 1)
+    assert abs(found["share"] - 0.5) < 3 * found["error"] and found["copies"] == 0.0
+    found = subjects_closeness(train, holdout, train.take(np.arange(300)), 1)
+    assert found["share"] > 0.6 and found["copies"] > 0.9
+    assert subjects_closeness(train, some(10), fresh, 1) == {}

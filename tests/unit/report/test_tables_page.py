@@ -18,6 +18,7 @@ MODEL = {
     },
     "quality": {"score": 0.9},
     "rows": {"visits": 1234},
+    "closeness": {"share": 0.5312, "error": 0.041, "copies": 0.0, "subjects": 150},
     "sequences": {
         "visits": {
             "rows_per_owner": 0.981,
@@ -42,6 +43,7 @@ def test_the_figures_stand_on_the_page_and_names_are_escaped(tmp_path: Path) -> 
     for part in ("312 real subjects in 1 table", "0.742", "0.700 to 0.780", "└─ visits", 'href="visits/index.html"'):
         assert part in text
     assert "0.981 (0.970)" in text and "0.943</td>" in text and "bili 0.910, drug 0.990" in text
+    assert "0.531" in text and "0.041" in text
     assert "3 of 900" in text and "1,234" in text
     assert "visits: distinct &lt;b&gt;" in text and "<b>" not in text
     assert "Never change within an owner, and are kept so: sex." in text
@@ -49,4 +51,4 @@ def test_the_figures_stand_on_the_page_and_names_are_escaped(tmp_path: Path) -> 
 
 
 def test_too_few_subjects_have_no_figure(tmp_path: Path) -> None:
-    assert page(tmp_path, {**MODEL, "c2st": {}}).count("–") >= 4
+    assert page(tmp_path, {**MODEL, "c2st": {}, "closeness": {}}).count("–") >= 4

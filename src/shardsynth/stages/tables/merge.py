@@ -15,7 +15,7 @@ from shardsynth.data import archive
 from shardsynth.data.columns import schema_to_text
 from shardsynth.errors import MergeError
 from shardsynth.metrics.sequences import Sequences, similarity
-from shardsynth.metrics.subjects import MOST_SUBJECTS, SubjectTable, subjects_c2st
+from shardsynth.metrics.subjects import MOST_SUBJECTS, SubjectTable, subjects_c2st, subjects_closeness
 from shardsynth.planning.plan import Task
 from shardsynth.report.number_pairs import number_pairs
 from shardsynth.run.artifacts import Artifacts
@@ -57,6 +57,7 @@ def merge(artifacts: Artifacts, task: Task, attempt: Attempt, progress: Progress
         "rows": {name: view.plan.rows for name, view in tables.outer.items()},
         "quality": _mean_quality(made),
         "c2st": subjects_c2st(train.table, holdout.table, synthetic.table, plan.job.seed),
+        "closeness": subjects_closeness(train.table, holdout.table, synthetic.table, plan.job.seed),
         "sequences": _sequences(train, holdout, synthetic),
         "integrity": {name: dict(found) for name, found in broken.items()},
         "tree": tables.tree.drawing({name: view.plan.rows for name, view in tables.outer.items()}),
