@@ -145,10 +145,13 @@ def test_schedule() -> None:
     assert schedule([9, 8, 7, 6, 5, 4], patience=3, most=10) == Schedule(6, 10, 5)  # in time before the most
     # An attacker may gain three before the turn, and four after it.
     assert schedule([9, 8, 7, 6], [0, 1, 2, 3]) == Schedule(None, 100, 3)
-    assert schedule([9, 8, 7, 6], [0, 1, 2, 3.5]) == Schedule(4, 7, 3)
-    assert schedule([9, 8, 7, 6], [0, 1, 2, 5]) == Schedule(4, 7, 2)
-    assert schedule([9, 8, 7, 6, 5, 4], [0, 1, 2, 5, 3.9, 4.1]) == Schedule(4, 7, 4)
+    assert schedule([9, 8, 7, 6], [0, 1, 2, 3.5]) == Schedule(4, 7, 3, bounded=True)
+    assert schedule([9, 8, 7, 6], [0, 1, 2, 5]) == Schedule(4, 7, 2, bounded=True)
+    assert schedule([9, 8, 7, 6, 5, 4], [0, 1, 2, 5, 3.9, 4.1]) == Schedule(4, 7, 4, bounded=True)
     assert [Schedule(5, 9, 4).scale(r) for r in (5, 7, 9)] == pytest.approx([1, 0.5, 0])
+    # Dropout falls with the rate, unless the rate falls for what an attacker gains.
+    assert [Schedule(5, 9, 4).dropout(r) for r in (5, 7, 9)] == pytest.approx([1, 0.5, 0])
+    assert [Schedule(5, 9, 4, bounded=True).dropout(r) for r in (5, 7, 9)] == [1, 1, 1]
 
 
 def test_the_attack_by_the_loss_compares_every_held_out_row_with_every_training_row() -> None:

@@ -82,7 +82,7 @@ class DpTrainingPlan:
             if "max_epochs" in job_options
             else _STEPS * max(1, width // 32)
         )
-        if "learning_rate" not in job_options:
+        if options.learning_rate is None:
             options = options.model_copy(update={"learning_rate": _LEARNING_RATE / width})
         codes = sum(min(c.n_coarse, options.max_categories if c.is_category else bins + 1) for c in coder.columns)
         weights = codes * (2 * embedding + hidden + 1) + len(coder.columns) * (embedding + 1) * hidden

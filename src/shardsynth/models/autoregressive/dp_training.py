@@ -68,7 +68,9 @@ def train_with_dp(
         everything = everything.to(device)
     network = Network(sizes, shape.embedding, shape.hidden, places).start(shares, torch.Generator().manual_seed(seed))
     network = network.to(device)
-    adam = torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.9, 0.99))
+    assert options.learning_rate is not None  # the plan has set it
+    rate = options.learning_rate
+    adam = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.99))
     state = TrainingState({"network": network}, {"adam": adam}, torch.Generator(device), torch.zeros(1, 1))
     watching = watch(spent.steps, max(1, round(1 / spent.rate)))
     watching.begin(state)
@@ -85,7 +87,7 @@ def train_with_dp(
             noise = torch.from_numpy(secret.standard_normal(weight.shape, np.float32)).to(device)
             weight.grad = (sums[name] + CLIP * spent.multiplier * noise) / expected
         for group in adam.param_groups:
-            group["lr"] = options.learning_rate * _scale(state.step, spent.steps)
+            group["lr"] = rate * _scale(state.step, spent.steps)
         adam.step()
         state.step += 1
         watching.after(state)

@@ -24,7 +24,12 @@ class AutoregressiveOptions(TrainedOptions):
         None, ge=0.0, le=0.9, description="Share of the network that a step leaves out; without it, by the table."
     )
     batch_size: Whole = Field(0, ge=0, le=1_000_000, description="Rows of a step; 0: by the table.")
-    learning_rate: Number = Field(2e-3, ge=1e-6, le=1.0, description="Adam's, before it is brought down to zero.")
+    learning_rate: Optional[Number] = Field(  # noqa: UP045
+        None,
+        ge=1e-6,
+        le=1.0,
+        description="Adam's, before it falls to zero; without it, 0.006, of several tables 0.002.",
+    )
     max_epochs: Whole = Field(200, ge=1, le=100_000, description="Passes over the training rows at most.")
     patience: Whole = Field(3, ge=1, le=1000, description="Checks without a better loss before the rate comes down.")
     membership: Number = Field(0.54, ge=0.5, le=1.0, description="Largest AUC of an attack by the loss, see below.")

@@ -27,6 +27,8 @@ from shardsynth.models.training.checkpoint import Watch
 #: Rows of a step, in all tables: from, to; and steps of an epoch that are aimed at.
 _ROWS, _STEPS = (128, 2048), 40
 _CHECKED = 4_000
+#: Learning rate, before it falls.
+_RATE = 2e-3
 #: Training subjects in which it is counted how often codes come again.
 _COUNTED = 20_000
 _KNOWN = 3
@@ -114,14 +116,15 @@ def train_subjects(
     sizes = [torch.from_numpy(part.rows_of_subjects()).to(device) for part in (checked, known)]
     attack = LossAttack.of(scored(checked) / sizes[0], scored(known) / sizes[1])
     network.expect(some, shapes)
-    adam = torch.optim.AdamW(_decayed(network), lr=options.learning_rate, betas=(0.9, 0.99), fused=True)
+    rate = options.learning_rate or _RATE
+    adam = torch.optim.AdamW(_decayed(network), lr=rate, betas=(0.9, 0.99), fused=True)
 
     def check() -> tuple[Tensor, Tensor, Tensor]:
         unseen = scored(checked)
         return (unseen.mean(), *attack.auc(unseen / sizes[0], scored(known) / sizes[1]))
 
     steps_per_epoch = max(1, len(learned) // batch)
-    rounds = Rounds(network, adam, random, options, steps_per_epoch, watch, device)
+    rounds = Rounds(network, adam, random, options, steps_per_epoch, watch, device, rate=rate, averaged=False)
     order: NDArray[np.int64] | None = None
     while rounds.go_on:
         epoch, place = divmod(rounds.state.step, steps_per_epoch)
