@@ -22,17 +22,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shardsynth.errors import ConditionError
+from shardsynth.models.autoregressive.calibration_given import BLOCKS, MOST_COLUMNS, biases_given, calibrated_by
 from shardsynth.models.autoregressive.codes import BinnedColumn
 from shardsynth.models.autoregressive.columns import Writer
-from shardsynth.models.autoregressive.sampler import Drawing, Rows, in_blocks, lanes_of, places, stacked
+from shardsynth.models.autoregressive.sampler import Drawing, Rows, Sampler, in_blocks, lanes_of, places, stacked
 from shardsynth.models.columns.fitted import Marginal
 from shardsynth.models.columns.operands import Values
 from shardsynth.models.columns.relations import Relation
 from shardsynth.models.columns.selection import nearest_name, select, wanted_missing
+from shardsynth.models.training.torch_threads import torch_threads
 from shardsynth.sampling.conditions import Condition, Conditions
+from shardsynth.sampling.streams import stream_key
 
 if TYPE_CHECKING:
-    from shardsynth.models.autoregressive.parameters import AutoregressiveParameters
+    from shardsynth.models.autoregressive.model import AutoregressiveModel
 
 Mask = NDArray[np.bool_]
 
@@ -49,10 +52,11 @@ class Prepared:
         accepted: Rows accepted since then.
     """
 
-    def __init__(self, model: AutoregressiveParameters, conditions: Conditions) -> None:
+    def __init__(self, model: AutoregressiveModel, conditions: Conditions) -> None:
         self.conditions = conditions
         self.proposals = self.accepted = 0
-        self._model, self._lock = model, threading.Lock()
+        self._model, self._lock, self._counting = model, threading.Lock(), threading.Lock()
+        self._found: Drawing | None = None
         compiled = _Compiler(model, conditions)
         self.writer = Writer(compiled.columns, model.coding.relations, model.fits, model.forms)
         self._allowed, self._tests = compiled.allowed, compiled.tests
@@ -63,17 +67,22 @@ class Prepared:
             last = max(self._front.index(i) for i in {*self._allowed, *parents})
             self._rest = [*self._front[last + 1 :], *self._rest]
             self._front = self._front[: last + 1]
-        self._drawing = Drawing(
-            model.sampler,
+        fixed = model.options.order == "fixed"
+        self._drawing = self._drawn_by(model.sampler, fixed or not (self._front or model.balance_weights))
+
+    def _drawn_by(self, sampler: Sampler, calibrated: bool) -> Drawing:
+        model = self._model
+        return Drawing(
+            sampler,
             [*self._front, *self._rest],
-            calibrated=model.options.order == "fixed",  # only schema order is calibrated
+            calibrated=calibrated,
             balance_weights=model.balance_weights,
             allowed=self._allowed,
             together=model.together,
         )
 
     @classmethod
-    def of(cls, model: AutoregressiveParameters, conditions: Conditions) -> Prepared:
+    def of(cls, model: AutoregressiveModel, conditions: Conditions) -> Prepared:
         """Conditions in terms of a model.
 
         Raises:
@@ -83,7 +92,7 @@ class Prepared:
 
     def acceptance(self) -> dict[str, int]:
         """Proposals and accepted rows since the last call."""
-        with self._lock:
+        with self._counting:
             counts = {"proposals": self.proposals, "accepted": self.accepted}
             self.proposals = self.accepted = 0
         return counts
@@ -119,10 +128,28 @@ class Prepared:
         """Codes int16[columns, n] and 32-bit places uint32[columns, n] of rows ``first_row`` and on."""
         if not self._model.coding.columns:
             return [np.zeros((0, n), np.int16), np.zeros((0, n), np.uint32)]
-        return in_blocks(first_row, n, threads, lambda block: self._block(key, block))
+        with self._lock:
+            drawing = self._calibrated()
+        return in_blocks(first_row, n, threads, lambda block: self._block(drawing, key, block))
+
+    def _calibrated(self) -> Drawing:
+        """How rows are drawn: at the first call, biases are found for columns that other ones are drawn before."""
+        model = self._model
+        if self._found is None:
+            self._found = self._drawing
+            known = model.options.order == "fixed" or model.balance_weights or model.classes is not None
+            if self._front and self._rest and not known and len(model.order) <= MOST_COLUMNS:
+                key = stream_key(0, "biases given conditions")
+                with torch_threads(1):
+                    made = [self._block(self._drawing, key, block)[0] for block in range(BLOCKS)]
+                    codes = torch.from_numpy(np.concatenate(made, axis=1))
+                    biases = biases_given(self._drawing, model.drawing, codes, len(self._front), seed=0)
+                    self._found = self._drawn_by(calibrated_by(model.sampler, biases), calibrated=True)
+                self.proposals = self.accepted = 0
+        return self._found
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
-    def _block(self, key: tuple[int, int], block: int) -> list[NDArray[Any]]:
+    def _block(self, drawing: Drawing, key: tuple[int, int], block: int) -> list[NDArray[Any]]:
         """One whole block: attempt t of a row has its own words, in layers 2 t + 1 and 2 t + 2 of the stream."""
         sampler, count = self._model.sampler, len(self._model.coding.columns)
         lanes = lanes_of(key, block, count)
@@ -139,7 +166,7 @@ class Prepared:
                 coins = lanes_of(key, block, len(self._front), 2 * attempt + 2).codes[:, waiting]
                 candidates = sampler.begin(len(waiting))
                 passed = self._propose(
-                    candidates, torch.from_numpy(attempt_lanes.codes[:, waiting]), torch.from_numpy(coins)
+                    drawing, candidates, torch.from_numpy(attempt_lanes.codes[:, waiting]), torch.from_numpy(coins)
                 )
                 passed &= self._meets(candidates, attempt_lanes.places[:, waiting])
                 chosen = waiting[passed]
@@ -154,17 +181,18 @@ class Prepared:
                     f"{self.conditions.said}: too improbable to sample ({_MOST_ATTEMPTS} proposals for one row); "
                     "relax one of them"
                 )
-            with self._lock:
+            with self._counting:
                 self.proposals += proposals
                 self.accepted += shares.shape[1]
         for number, column in enumerate(self._rest, len(self._front)):
-            self._drawing.draw(rows, number, shares[column])
+            drawing.draw(rows, number, shares[column])
         return [stacked(rows), block_places]
 
-    def _propose(self, rows: Rows, shares: Tensor, coins: Tensor) -> Mask:
+    def _propose(self, drawing: Drawing, rows: Rows, shares: Tensor, coins: Tensor) -> Mask:
         """Draw the front columns; bool[n]: which rows are accepted.
 
         Args:
+            drawing: Draws them.
             rows: The columns are added to these.
             shares: Uniform numbers [front columns, n] that choose the codes.
             coins: Uniform numbers [front columns, n] that decide whether a row is accepted.
@@ -172,7 +200,7 @@ class Prepared:
         passed = torch.ones(shares.shape[1], dtype=torch.bool)
         all_certain = True  # whether every column so far can have one code only
         for number, column in enumerate(self._front):
-            probability = self._drawing.draw(rows, number, shares[number])
+            probability = drawing.draw(rows, number, shares[number])
             certain = all_certain and self._single(column)
             if probability is not None and not certain:
                 # After columns that are the same in all rows, the probability is the same too: no row is rejected.
@@ -207,7 +235,7 @@ class _Compiler:
         drawn_for: Per such column: the learned columns that it depends on.
     """
 
-    def __init__(self, model: AutoregressiveParameters, conditions: Conditions) -> None:
+    def __init__(self, model: AutoregressiveModel, conditions: Conditions) -> None:
         self._model = model
         self.columns = list(model.coding.columns)
         self.allowed: dict[int, NDArray[np.float64]] = {}

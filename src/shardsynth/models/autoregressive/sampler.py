@@ -8,6 +8,7 @@ counter-based random stream.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -159,6 +160,12 @@ class Sampler:
         """Embeddings of one column's codes, float32[size, width]."""
         return self._heads[column].embedding
 
+    def with_calibration(self, calibration: list[Tensor]) -> Sampler:
+        """The same, with these [size, 1] added to logits (which the temperature has divided)."""
+        other = copy.copy(self)
+        other._calibration = calibration
+        return other
+
     def begin(self, n: int) -> Rows:
         """Rows [n] without any column."""
         return Rows(
@@ -272,7 +279,7 @@ class Drawing:
         # The column of a group that is drawn first decides for the others.
         leaders = [(min(group, key=list(order).index), group) for group in together]
         self._leader = {column: first for first, group in leaders for column in group if column != first}
-        self.sampler, self.order, self._calibrated = sampler, tuple(order), calibrated
+        self.sampler, self.order, self.calibrated = sampler, tuple(order), calibrated
         self._balance_weights = dict(balance_weights or {})
         self._allowed = {c: torch.from_numpy(a.astype(np.float32)) for c, a in (allowed or {}).items()}
         self._allowed = {c: factors.to(sampler.device) for c, factors in self._allowed.items()}
@@ -312,13 +319,13 @@ class Drawing:
             rows,
             column,
             uniform,
-            calibrated=self._calibrated,
+            calibrated=self.calibrated,
             allowed=allowed,
             balance_weights=weights,
-            absent=self._absent(rows, column),
+            absent=self.absent(rows, column),
         )
 
-    def _absent(self, rows: Rows, column: int) -> Tensor | None:
+    def absent(self, rows: Rows, column: int) -> Tensor | None:
         """bool[n]: where a column must be missing, and elsewhere not; None where its group has not decided."""
         leader = self._leader.get(column)
         return None if leader is None else rows.codes[leader] == self.sampler.sizes[leader] - 1
@@ -337,10 +344,10 @@ class Drawing:
         n = len(rows.context)
         balance_weights, allowed = self._balance_weights.get(column), self._allowed.get(column)
         if balance_weights is None:
-            weights = self.sampler.weights(rows, column, calibrated=self._calibrated).double().t()
+            weights = self.sampler.weights(rows, column, calibrated=self.calibrated).double().t()
         else:
             weights = balance_weights.to(self.sampler.device).double().expand(n, -1)
-        absent = self._absent(rows, column)
+        absent = self.absent(rows, column)
         if absent is not None:
             weights = with_absent(weights.t(), absent).t()
         total = weights.sum(1)
