@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
@@ -249,7 +250,7 @@ def identity_of(options: AutoregressiveOptions, shape: Shape, coding: Coding, ta
     same = options.model_copy(update={**ignored, "calibrate": True})
     parts = [
         same.to_json(),
-        [shape.embedding, shape.hidden, shape.batch, shape.dropout, shape.cosines],
+        list(dataclasses.astuple(shape)),
         list(coding.sizes),
         seed,
     ]

@@ -85,8 +85,8 @@ class Schedule:
 
 def schedule_of(history: Tensor, patience: int, most: int, membership: float) -> Schedule:
     """Schedule after the checks of a history, float32[checks, 4] as ``train`` returns it; see ``Schedule.of``."""
-    losses, aucs, errors = history[:, 1:].T.tolist()
-    advantages = [auc - error - 0.5 for auc, error in zip(aucs, errors)]
+    losses, aucs, slacks = history[:, 1:].T.tolist()
+    advantages = [auc - slack - 0.5 for auc, slack in zip(aucs, slacks)]
     return Schedule.of(losses, advantages, patience, most, membership - 0.5)
 
 
