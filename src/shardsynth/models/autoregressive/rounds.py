@@ -24,7 +24,7 @@ from shardsynth.models.training.checkpoint import TrainingState, Watch
 _ROUND = 1000
 _WARM_UP = 50
 #: Share of the largest advantage at which the rate begins to fall: it still grows in the steps after that.
-_TURN = 0.75
+_TURN = 0.9
 #: Rounds that the averaged weights are over.
 _AVERAGED = 2
 #: Share of the dropout that is left when the rate is zero, if the attack gained little.

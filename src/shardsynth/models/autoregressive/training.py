@@ -160,7 +160,7 @@ def train(
     own = [own_weights(s, p, rows) for s, p in zip(shares, places)]
     network = Network(sizes, shape.embedding, shape.hidden, places, own, shape.cosines)
     network = network.start(shares, torch.Generator().manual_seed(seed)).to(device)
-    scored = partial(losses_of, fixed=fixed, batch=max(batch, 256))
+    scored = partial(losses_of, batch=max(batch, 256))
     owners = None
     if persons is not None:
         ordered = np.sort(persons)
@@ -188,11 +188,13 @@ def train(
     control_steps = min(_CONTROL_ROUNDS, rounds.most // 2) * rounds.steps
 
     def check() -> tuple[Tensor, Tensor, Tensor]:
-        unseen, trained = scored(rounds.average, checked), scored(rounds.average, known)
+        # The attack takes the schema's order, in which a network knows most; the loss is that of all orders.
+        unseen, trained = (scored(rounds.average, codes, fixed=True) for codes in (checked, known))
         if rounds.state.step <= control_steps:
             control.unseen, control.trained = unseen, trained
         auc, error = LossAttack.of(control.unseen, control.trained, owners).auc(unseen, trained)
-        return unseen.mean(), auc, _ERRORS * error
+        loss = unseen if fixed else scored(rounds.average, checked, fixed=False)
+        return loss.mean(), auc, _ERRORS * error
 
     order_of_rows: Tensor | None = None
     while rounds.go_on:
