@@ -35,7 +35,7 @@ from shardsynth.sampling.conditions import Condition, Conditions
 from shardsynth.sampling.streams import stream_key
 
 if TYPE_CHECKING:
-    from shardsynth.models.autoregressive.model import AutoregressiveModel
+    from shardsynth.models.autoregressive.parameters import AutoregressiveParameters
 
 Mask = NDArray[np.bool_]
 
@@ -52,7 +52,7 @@ class Prepared:
         accepted: Rows accepted since then.
     """
 
-    def __init__(self, model: AutoregressiveModel, conditions: Conditions) -> None:
+    def __init__(self, model: AutoregressiveParameters, conditions: Conditions) -> None:
         self.conditions = conditions
         self.proposals = self.accepted = 0
         self._model, self._lock, self._counting = model, threading.Lock(), threading.Lock()
@@ -82,7 +82,7 @@ class Prepared:
         )
 
     @classmethod
-    def of(cls, model: AutoregressiveModel, conditions: Conditions) -> Prepared:
+    def of(cls, model: AutoregressiveParameters, conditions: Conditions) -> Prepared:
         """Conditions in terms of a model.
 
         Raises:
@@ -143,7 +143,8 @@ class Prepared:
                 with torch_threads(1):
                     made = [self._block(self._drawing, key, block)[0] for block in range(BLOCKS)]
                     codes = torch.from_numpy(np.concatenate(made, axis=1))
-                    biases = biases_given(self._drawing, model.drawing, codes, len(self._front), seed=0)
+                    plain = Drawing(model.sampler, model.order, calibrated=True, together=model.together)
+                    biases = biases_given(self._drawing, plain, codes, len(self._front), seed=0)
                     self._found = self._drawn_by(calibrated_by(model.sampler, biases), calibrated=True)
                 self.proposals = self.accepted = 0
         return self._found
@@ -235,7 +236,7 @@ class _Compiler:
         drawn_for: Per such column: the learned columns that it depends on.
     """
 
-    def __init__(self, model: AutoregressiveModel, conditions: Conditions) -> None:
+    def __init__(self, model: AutoregressiveParameters, conditions: Conditions) -> None:
         self._model = model
         self.columns = list(model.coding.columns)
         self.allowed: dict[int, NDArray[np.float64]] = {}
