@@ -200,6 +200,9 @@ def test_a_bound_on_the_attack_is_told_where_it_ended_the_training() -> None:
 
 def test_a_plan_of_an_older_version_may_hold_its_bound() -> None:
     assert AutoregressiveOptions.planned({"widest_gap": 3.0, "bins": 8}).bins == 8
+    # A job of that time means what it meant: a wide gap was no bound.
+    assert AutoregressiveOptions.parse({"widest_gap": 4.5}).membership == AutoregressiveOptions().membership
+    assert AutoregressiveOptions.parse({"widest_gap": 1000}).membership == 1.0
 
 
 def test_small_tables_get_narrow_networks_more_dropout_and_one_thread() -> None:
@@ -216,7 +219,6 @@ def test_small_tables_get_narrow_networks_more_dropout_and_one_thread() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"widest_gap": 1000}, "widest_gap is now membership, an AUC from 0.5 to 1"),
         ({"ordr": "any"}, "no option is called 'ordr'; did you mean 'order'"),
         ({"order": "random"}, "order is one of any, fixed"),
         ({"bins": 2.5}, "bins: wanted a whole number from 0 to 1000, found 2.5"),

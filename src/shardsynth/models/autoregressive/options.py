@@ -7,9 +7,11 @@ from typing import Any, Literal, Optional
 
 from pydantic import Field, StrictBool
 
-from shardsynth.errors import JobError
 from shardsynth.models.training.options import TrainedOptions
 from shardsynth.options import Number, Text, Whole
+
+#: A ``widest_gap`` of an older job from which nothing was bounded.
+_NO_BOUND = 100
 
 
 class AutoregressiveOptions(TrainedOptions):
@@ -47,16 +49,12 @@ class AutoregressiveOptions(TrainedOptions):
         Raises:
             JobError: An option is unknown or has a wrong value.
         """
-        if options and "widest_gap" in options:
-            raise JobError(
-                "autoregressive: widest_gap is now membership, an AUC from 0.5 to 1 (0.54 by default; 1 sets no bound)"
-            )
-        return cls.checked("autoregressive", options or {})
+        return cls.checked("autoregressive", _without_old_bound(options or {}))
 
     @classmethod
     def planned(cls, options: Mapping[str, Any]) -> AutoregressiveOptions:
-        """Options of a run's plan; that of an older version may hold a bound that is no more."""
-        return cls.parse(_without_old_bound(options))
+        """Options of a run's plan."""
+        return cls.parse(options)
 
     @classmethod
     def from_json(cls, options: Mapping[str, Any]) -> AutoregressiveOptions:
@@ -76,4 +74,9 @@ class AutoregressiveOptions(TrainedOptions):
 
 
 def _without_old_bound(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in dict(options).items() if key != "widest_gap"}
+    """Options without the bound in standard errors of older jobs; one so wide that it never held sets none."""
+    kept = dict(options)
+    gap = kept.pop("widest_gap", None)
+    if type(gap) in (int, float) and gap >= _NO_BOUND:
+        kept.setdefault("membership", 1.0)
+    return kept
