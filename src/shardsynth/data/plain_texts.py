@@ -64,8 +64,11 @@ def plain_texts(texts: pa.Array, nulls: Iterable[str] = ()) -> tuple[Guess, pa.A
     except pa.ArrowInvalid:
         return None
     if family in ("date", "timestamp"):
-        ends_of = pc.min_max(values)
-        stamps = pa.array([ends_of["min"].as_py(), ends_of["max"].as_py()], values.type).cast(pa.timestamp("us"))
+        ends = pc.min_max(values)
+        # Never as Python's dates, which have no year 0: 0000-01-01 is one to Arrow.
+        stamps = pa.chunked_array([pa.array([ends[end]], values.type) for end in ("min", "max")]).cast(
+            pa.timestamp("us")
+        )
         if pc.min(pc.year(stamps)).as_py() < 1:
             return None
         guess = Guess(family, 0, is_far(stamps))

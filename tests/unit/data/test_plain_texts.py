@@ -45,6 +45,7 @@ def test_what_is_plain_is_what_the_patterns_say(texts: list[str | None], start: 
         (["2024-02-29 23:59:59", "0001-01-01T00:00:00"], "timestamp"),
         (["9223372036854775808"], None),
         (["007"], None),
+        (["0000-01-01", "2024-01-01"], None),
         (["north", "1"], None),
     ],
 )
