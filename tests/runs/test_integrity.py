@@ -180,3 +180,13 @@ def test_a_log_that_is_a_fifo_a_link_or_a_folder_is_moved_aside_and_written_anew
         run.resume()
         assert log.is_file() and not log.is_symlink()
     assert other.read_text() == "mine\n"
+
+
+def test_a_report_from_a_damaged_summary_without_a_record_says_so(run):
+    (run.dir.private / "summary" / "relations.json").write_text("null")
+    run.dir.record("profile_merge", 0).write_text("[]")
+    os.utime(run.dir.record("profile_merge", 0), (0, 0))  # none that is being written
+    with pytest.raises(RunError, match=r"tasks/profile_merge/0/0.json.*: damaged.*--verify` makes it again"):
+        write_run_report(run.dir.root)
+    run.resume(verify=True)
+    write_run_report(run.dir.root)

@@ -87,11 +87,13 @@ def damage_is_named(plan: Plan, run: RunDir, task: Task) -> Iterator[None]:
     except Exception as error:
         if is_no_space(error) or _is_no_memory(error):
             raise
+        remedy = f"`shardsynth resume {run.root} --verify` makes it again"
         for other in _read_by(plan, task):
             record = run.last_record(other.stage, other.index)
+            if record is None and (damaged := _damaged_record(run, other)) is not None:
+                raise RunError(f"{run.root}: {Damage(other, damaged)}; {remedy}") from error
             for output in (record or {"outputs": []})["outputs"]:
                 if _is_damaged(run, output):
-                    remedy = f"`shardsynth resume {run.root} --verify` makes it again"
                     raise RunError(f"{run.root}: {Damage(other, output['path'])}; {remedy}") from error
         raise
 
@@ -139,7 +141,7 @@ def withdraw_damaged(plan: Plan, run: RunDir) -> Iterator[str]:
     Raises:
         RunError: Noise of differential privacy is among it, which can be drawn only once.
     """
-    damage = find_damage(plan, run)
+    damage = [*find_damage(plan, run), *_lost_records(plan, run)]
     if plan.job.privacy is not None and any(each.task.stage in _NOISY for each in damage):
         first = next(each for each in damage if each.task.stage in _NOISY)
         raise RunError(f"{run.root}: {first}; its noise can be drawn only once: restore the file, or start another run")
@@ -161,6 +163,21 @@ def withdraw_damaged(plan: Plan, run: RunDir) -> Iterator[str]:
         if run.last_record(stage, index) is not None:
             run.withdraw(stage, index)
             yield f"made again: {stage} {index}{f' ({task.model})' if task.model else ''}"
+
+
+def _lost_records(plan: Plan, run: RunDir) -> Iterator[Damage]:
+    """Intermediates that `report` and `sample` still read, and whose record was damaged: nothing vouches for them."""
+    for task in plan.all_tasks():
+        if task.stage in READ_BY and task.stage not in _READ_ONCE and run.last_record(task.stage, task.index) is None:
+            damaged = _damaged_record(run, task)
+            if damaged is not None:
+                yield Damage(task, damaged)
+
+
+def _damaged_record(run: RunDir, task: Task) -> str | None:
+    """The record of a task that was damaged and set aside, relative to the run; None if there is none."""
+    paths = run.record(task.stage, task.index).parent.glob(f"{task.index}.*{DAMAGED}")
+    return next((str(path.relative_to(run.root)) for path in sorted(paths)), None)
 
 
 def _depends(plan: Plan, task: Task, broken: Iterable[Task]) -> bool:
