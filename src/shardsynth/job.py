@@ -191,9 +191,10 @@ class ModelEntry(_Options):
     """One model of the job: its family, its engine and the family's own options."""
 
     model: str = Field(
-        description="Model family: autoregressive, gaussian_copula, copulagan, ctgan or tvae (default: the model's name)."
+        "",
+        description="Model family: autoregressive, gaussian_copula, copulagan, ctgan or tvae (default: the model's name).",
     )
-    engine: Literal["native", "sdv"] = Field(description="`native`: ours; `sdv`: the stock SDV synthesizer.")
+    engine: Literal["native", "sdv"] = Field("native", description="`native`: ours; `sdv`: the stock SDV synthesizer.")
     options: Dict[str, Any] = Field(default_factory=dict, description="The family's own options, by SDV's names.")
 
 
