@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardsynth.data.stored_types import stored_batch, stored_schema
-from shardsynth.errors import ConditionError, InputError, JobError, ModelError, RunError
+from shardsynth.errors import ConditionError, InputError, JobError, ModelError, RunError, did_you_mean
 from shardsynth.job import Job
 from shardsynth.models.columns.known import in_types_of
 from shardsynth.planning.plan import CHUNK_ROWS, Plan
@@ -266,6 +266,9 @@ class Run:
     def log_lines(self, stage: str | None, index: int | None) -> Iterator[str]:
         """A task's log, or the list of logs."""
         self.dir.refuse_of_another()
+        if stage is not None and stage not in self.plan.tasks:
+            stages = ", ".join(self.plan.tasks)
+            raise JobError(f"no stage is called {stage!r}{did_you_mean(stage, self.plan.tasks)}; stages: {stages}")
         folder = self.dir.private / "logs"
         if stage is None or index is None:
             for path in sorted(folder.rglob("*.log")):

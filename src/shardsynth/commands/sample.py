@@ -45,6 +45,18 @@ from shardsynth.standalone.signals import follow_parent
 
 #: Endings of the files of a model that decide its rows.
 _MODEL_FILES = (".json", ".safetensors")
+#: Endings of files that somebody may want in place of a folder.
+_TABLE_FILES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".xlsx", ".sav", ".dta", ".xpt", ".rds", ".json")
+
+
+def refuse_file(output: Path) -> None:
+    """RunError where the output of samples is a file, or is named like one that is not there."""
+    if output.exists() and not output.is_dir():
+        raise RunError(no_folder_there(output))
+    if output.suffix.lower() in _TABLE_FILES and not output.exists():
+        raise RunError(f"{output}: is named like a file, and the rows go to a folder, as Parquet; name a folder")
+
+
 #: Rows that take about as long as starting one more process: of stock models, of native ones.
 _STOCK_ROWS_PER_PROCESS, _NATIVE_ROWS_PER_PROCESS = 20_000, 500_000
 
@@ -173,8 +185,7 @@ def prepare(request: SampleRequest, *, elsewhere: bool = False) -> ModelSample:
         raise ConditionError(f"{options}: for autoregressive models; this one is {card.get('family')}")
     if request.where is not None and card.get("engine") == "sdv":
         raise ConditionError("--where: stock models take no conditions here; use a native model")
-    if request.output.exists() and not request.output.is_dir():
-        raise RunError(no_folder_there(request.output))
+    refuse_file(request.output)
     content = _content(request, card)
     request = replace(request, rows=content["rows"])
     # A wrong model or condition is an error here, before rows are reserved and tasks start.

@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 
 from shardsynth._version import __version__
-from shardsynth.commands.sample import SampleRequest
+from shardsynth.commands.sample import SampleRequest, refuse_file
 from shardsynth.data.columns import schema_to_text
 from shardsynth.data.writer import PartWriter
-from shardsynth.errors import ConditionError, RunError, no_folder_there
+from shardsynth.errors import ConditionError, RunError
 from shardsynth.models.families import OF_TABLES
 from shardsynth.planning.sampling import RUN_FOLDER
 from shardsynth.run.row_ledger import RowsWanted, next_row, reserve
@@ -136,8 +136,7 @@ def sample_tables(request: SampleRequest, *, console: Any = None) -> str:
         raise RunError(f"--rows-per-shard: wanted 1 or more, found {request.rows_per_shard}")
     if request.seed is not None and not 0 <= request.seed < 2**63:
         raise RunError(f"--seed: wanted a number from 0 to 2^63 - 1, found {request.seed}")
-    if request.output.exists() and not request.output.is_dir():
-        raise RunError(no_folder_there(request.output))
+    refuse_file(request.output)
     card = model_card(request.model)
     model = SubjectsModel.load(request.model)
     seed = card.get("seed", 0) if request.seed is None else request.seed

@@ -21,7 +21,7 @@ from tests.tables import mixed_table, write_shards
 
 from shardsynth import Job, Run, run_job
 from shardsynth.commands.sample import SampleRequest, sample_model
-from shardsynth.errors import ConditionError, InputError, ModelError, RunError
+from shardsynth.errors import ConditionError, InputError, JobError, ModelError, RunError
 
 
 @pytest.fixture
@@ -55,6 +55,19 @@ def test_impossible_numbers_are_named(run, tmp_path, options, message):
     with pytest.raises(RunError, match=message):
         ask(run, tmp_path / "a", **options)
     assert not (tmp_path / "a").exists()
+
+
+def test_rows_go_to_a_folder_and_not_to_a_file(run, tmp_path):
+    """`sample -o third.csv` made a folder of that name."""
+    with pytest.raises(RunError, match=r"third.csv: is named like a file, and the rows go to a folder, as Parquet"):
+        ask(run, tmp_path / "third.csv")
+    assert not (tmp_path / "third.csv").exists()
+    assert not list((run.dir.model("gaussian_copula") / "ledger").glob("*.json"))
+
+
+def test_logs_of_a_stage_that_is_not_there_are_refused(run):
+    with pytest.raises(JobError, match="no stage is called 'fitt'; did you mean 'fit'.*; stages: profile, "):
+        list(run.log_lines("fitt", None))
 
 
 @pytest.mark.parametrize("output", ["file", "file/out", "link"])
