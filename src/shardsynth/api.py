@@ -267,8 +267,8 @@ class Run:
         """A task's log, or the list of logs."""
         self.dir.refuse_of_another()
         if stage is not None and stage not in self.plan.tasks:
-            stages = ", ".join(self.plan.tasks)
-            raise JobError(f"no stage is called {stage!r}{did_you_mean(stage, self.plan.tasks)}; stages: {stages}")
+            stages = [name for name, tasks in self.plan.tasks.items() if len(tasks)]
+            raise JobError(f"no stage is called {stage!r}{did_you_mean(stage, stages)}; stages: {', '.join(stages)}")
         folder = self.dir.private / "logs"
         if stage is None or index is None:
             for path in sorted(folder.rglob("*.log")):
