@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from scipy.special import ndtri
 from scipy.stats import norm, rankdata
 
 from shardsynth.data import detection
@@ -152,3 +153,41 @@ def function_of(table: pa.Table, parent: str, derived: str) -> FunctionRelation:
     known = {pair[parent]: points.index(float(pair[derived])) for pair in pairs}
     codes = (*(known[value] for value in values), -1)
     return FunctionRelation(Operand(parent, tuple(values)), Operand(derived), None, tuple(points), codes)
+
+
+#: Columns and common factors of ``of_common_factors``.
+SIZE, FACTORS = 37, 5
+
+
+def loadings(size: int = SIZE, factors: int = FACTORS, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    found = rng.normal(0, 1, (size, factors))
+    return found / np.linalg.norm(found, axis=1)[:, None] * np.sqrt(rng.uniform(0.1, 0.95, size))[:, None]
+
+
+def products(found: np.ndarray) -> np.ndarray:
+    matrix = found @ found.T
+    np.fill_diagonal(matrix, 1.0)
+    return matrix
+
+
+def of_common_factors() -> GaussianCopula:
+    """By hand: numbers that are spread over segments, numbers of atoms, flags, and one that may be missing."""
+    edges = ndtri(np.linspace(0, 1, 41)[1:-1])
+    edges = np.concatenate([[-3.5], edges, [3.5]])
+    share = np.full(40, 1 / 40)
+    columns, schema = [], []
+    for i in range(SIZE):
+        if i % 3 == 2:
+            flag = Marginal("category", np.array([0.5, 0.5]), np.arange(2.0), np.arange(2.0))
+            columns.append(FittedColumn(f"x{i}", "category", "latent", flag, pa.array([0, 1], pa.int8())))
+            schema.append((f"x{i}", pa.int8()))
+            continue
+        middle = 0.5 * (edges[1:] + edges[:-1])
+        ends = (edges[:-1], edges[1:]) if i % 3 else (middle, middle)
+        columns.append(FittedColumn(f"x{i}", "number", "latent", Marginal("axis", share, *ends, 0.25 * (i == 0))))
+        schema.append((f"x{i}", pa.float64()))
+    latents = [Latent("value", (i,)) for i in range(SIZE)] + [Latent("missing", (0,), 0.25)]
+    found = loadings(SIZE + 1)
+    found[[0, -1]] = 0.0  # a column without relations
+    return GaussianCopula.from_fit(CopulaFit(columns, latents, products(found), [], [], found), pa.schema(schema))

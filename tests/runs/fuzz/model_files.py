@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from safetensors.numpy import load_file, save
 from tests.runs.fuzz.frame import Subject, Wrong
 from tests.tables import autoregressive
-from tests.tables.copula import native
+from tests.tables.copula import native, of_common_factors
 from tests.tables.deep import fit, prepare
 from tests.tables.every_kind import table as every_kind
 
@@ -87,6 +87,7 @@ def prepare_models(folder: Path) -> Prepared:
     tiny = {"epochs": 1, "embedding_dim": 4, "batch_size": 60, "generator_dim": (8,), "discriminator_dim": (8,)}
     made: dict[str, Any] = {
         "copula of people": native(people),
+        "copula of common factors": of_common_factors(),
         "copula of every kind": native(every_kind(400, 3).drop_columns(["bytes", "half"])),
         "autoregressive with relations": fit_autoregressive(autoregressive.given(prepare(people), _options(quick))),
         "ctgan with few categories": fit("ctgan", prepare(people), _deep("ctgan", {**tiny, "max_categories": 2})),
@@ -126,13 +127,7 @@ def attempt(prepared: Prepared, random: Random) -> str:
     folder = prepared.folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    written = {
-        "model.json": json.dumps(files.card).encode(),
-        "model.safetensors": _saved(files.arrays),
-        **({} if files.provenance is None else {"run.json": files.provenance.encode()}),
-    }
-    for name, content in written.items():
-        (folder / name).write_bytes(_damaged(content, raw[name], random) if name in raw else content)
+    write_files(folder, files, raw, random)
     model = load_model(folder)
     rows = model.sample(ROWS, first_row=random.choice((0, 7, 10**6)))
     rows.validate(full=True)
@@ -148,6 +143,17 @@ def attempt(prepared: Prepared, random: Random) -> str:
         except ConditionError:
             pass
     return "right rows"
+
+
+def write_files(folder: Path, files: Files, raw: dict[str, bytes], random: Random) -> None:
+    """Write a model's files, those of ``raw`` with damaged bytes."""
+    written = {
+        "model.json": json.dumps(files.card).encode(),
+        "model.safetensors": _saved(files.arrays),
+        **({} if files.provenance is None else {"run.json": files.provenance.encode()}),
+    }
+    for name, content in written.items():
+        (folder / name).write_bytes(_damaged(content, raw[name], random) if name in raw else content)
 
 
 def _condition(rows: pa.Table, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.runs.fuzz import conditions, import_files, job_files, metadata, model_files, run_trees
+from tests.runs.fuzz import conditions, import_files, job_files, metadata, model_files, run_trees, tables_models
 from tests.runs.fuzz.frame import Subject
 
 SUBJECTS: tuple[Subject, ...] = (
@@ -12,4 +12,5 @@ SUBJECTS: tuple[Subject, ...] = (
     metadata.SUBJECT,
     conditions.SUBJECT,
     import_files.SUBJECT,
+    tables_models.SUBJECT,
 )

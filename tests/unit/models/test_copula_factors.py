@@ -8,13 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
-from scipy.special import ndtri
-from tests.tables.copula import profiled
+from tests.tables.copula import SIZE, loadings, of_common_factors, products, profiled
 
 from shardsynth.data.coding import TableCoder
 from shardsynth.data.ends import EndRule
 from shardsynth.errors import ModelError
-from shardsynth.models.columns.fitted import CopulaFit, FittedColumn, Latent, Marginal
 from shardsynth.models.copula.factor import Factor, common_factor
 from shardsynth.models.copula.factor_analysis import LEAST_ERROR, MISSED, factor_analysis, joined
 from shardsynth.models.copula.fit import fit_copula
@@ -24,42 +22,10 @@ from shardsynth.sampling.conditions import parse_conditions
 from shardsynth.standalone.cpus import allowed_threads
 from shardsynth.summaries.counts import Counts
 
-SIZE, FACTORS = 37, 5
-
-
-def loadings(size: int = SIZE, factors: int = FACTORS, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    found = rng.normal(0, 1, (size, factors))
-    return found / np.linalg.norm(found, axis=1)[:, None] * np.sqrt(rng.uniform(0.1, 0.95, size))[:, None]
-
-
-def products(found: np.ndarray) -> np.ndarray:
-    matrix = found @ found.T
-    np.fill_diagonal(matrix, 1.0)
-    return matrix
-
 
 @pytest.fixture(scope="module")
 def model() -> GaussianCopula:
-    """Numbers that are spread over segments, numbers of atoms, flags and one that may be missing."""
-    edges = ndtri(np.linspace(0, 1, 41)[1:-1])
-    edges = np.concatenate([[-3.5], edges, [3.5]])
-    share = np.full(40, 1 / 40)
-    columns, schema = [], []
-    for i in range(SIZE):
-        if i % 3 == 2:
-            flag = Marginal("category", np.array([0.5, 0.5]), np.arange(2.0), np.arange(2.0))
-            columns.append(FittedColumn(f"x{i}", "category", "latent", flag, pa.array([0, 1], pa.int8())))
-            schema.append((f"x{i}", pa.int8()))
-            continue
-        middle = 0.5 * (edges[1:] + edges[:-1])
-        ends = (edges[:-1], edges[1:]) if i % 3 else (middle, middle)
-        columns.append(FittedColumn(f"x{i}", "number", "latent", Marginal("axis", share, *ends, 0.25 * (i == 0))))
-        schema.append((f"x{i}", pa.float64()))
-    latents = [Latent("value", (i,)) for i in range(SIZE)] + [Latent("missing", (0,), 0.25)]
-    found = loadings(SIZE + 1)
-    found[[0, -1]] = 0.0  # a column without relations
-    return GaussianCopula.from_fit(CopulaFit(columns, latents, products(found), [], [], found), pa.schema(schema))
+    return of_common_factors()
 
 
 def drawn(model: GaussianCopula, n: int, where: str | None = None) -> np.ndarray:
