@@ -187,15 +187,22 @@ def check_ends(file: ModelFile, column: FittedColumn) -> None:
 
 def _schema(file: ModelFile) -> pa.Schema:
     """The model's Arrow schema, which has its columns in their order."""
-    try:
-        schema = schema_from_text(file.plain["schema"])
-        names, _ = schema.names, [str(type_) for type_ in schema.types]
-    except (pa.ArrowException, ValueError, OSError, MemoryError):
-        raise file.wrong("schema: is no Arrow schema") from None
+    schema = schema_of(file, file.plain["schema"])
+    names = schema.names
     if names != [card["name"] for card in file.plain["columns"]]:
         raise file.wrong("columns: are not those of the schema")
     if len(set(names)) < len(names):
         raise file.wrong("columns: two have the same name")
+    return schema
+
+
+def schema_of(file: ModelFile, text: str) -> pa.Schema:
+    """An Arrow schema that a model file holds as text; ModelError where it is none."""
+    try:
+        schema = schema_from_text(text)
+        _ = schema.names, [str(type_) for type_ in schema.types]
+    except (pa.ArrowException, ValueError, OSError, MemoryError):
+        raise file.wrong("schema: is no Arrow schema") from None
     return schema
 
 

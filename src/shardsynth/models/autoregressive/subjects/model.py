@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from shardsynth.data.columns import schema_from_text, schema_to_text
+from shardsynth.data.columns import schema_to_text
 from shardsynth.data.layout import (
     Layout,
     count_name,
@@ -39,7 +39,7 @@ from shardsynth.models.autoregressive.subjects.network import SubjectsNetwork, T
 from shardsynth.models.autoregressive.subjects.sampler import BLOCK, DrawnRows, SubjectsSampler, Tie
 from shardsynth.models.columns.card import Card, Count, GeneratorCard, Name, Share
 from shardsynth.models.columns.checks import Array
-from shardsynth.models.columns.files import read_files, write_files
+from shardsynth.models.columns.files import read_files, schema_of, write_files
 from shardsynth.models.training.torch_threads import torch_threads
 from shardsynth.sampling.generators import GeneratorError, check_generator
 from shardsynth.sampling.identifiers import make
@@ -392,7 +392,7 @@ class SubjectsModel:
                 raise file.wrong("tables: are no tree, owners first")
         if len(set(names)) < len(names) or any("/" in name or name in (".", "..") for name in names):
             raise file.wrong("tables: a name is no name of a folder, or stands twice")
-        schemas = {card.name: schema_from_text(card.schema_) for card in cards if not card.implied}
+        schemas = {card.name: schema_of(file, card.schema_) for card in cards if not card.implied}
         layouts = {
             c.name: Layout(c.name, tuple(c.plain), tuple(c.moved), tuple(c.after), tuple(c.numbered), c.whole)
             for c in cards
