@@ -185,8 +185,10 @@ def test_a_log_that_is_a_fifo_a_link_or_a_folder_is_moved_aside_and_written_anew
 def test_a_report_from_a_damaged_summary_without_a_record_says_so(run):
     (run.dir.private / "summary" / "relations.json").write_text("null")
     run.dir.record("profile_merge", 0).write_text("[]")
-    os.utime(run.dir.record("profile_merge", 0), (0, 0))  # none that is being written
-    with pytest.raises(RunError, match=r"tasks/profile_merge/0/0.json.*: damaged.*--verify` makes it again"):
-        write_run_report(run.dir.root)
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"tasks/profile_merge/0/0.json.*: damaged.*--verify` makes it again"):
+            write_run_report(run.dir.root)
+        if run.dir.record("profile_merge", 0).exists():
+            os.utime(run.dir.record("profile_merge", 0), (0, 0))  # none that is being written
     run.resume(verify=True)
     write_run_report(run.dir.root)

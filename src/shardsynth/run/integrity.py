@@ -90,7 +90,7 @@ def damage_is_named(plan: Plan, run: RunDir, task: Task) -> Iterator[None]:
         remedy = f"`shardsynth resume {run.root} --verify` makes it again"
         for other in _read_by(plan, task):
             record = run.last_record(other.stage, other.index)
-            if record is None and (damaged := _damaged_record(run, other)) is not None:
+            if record is None and (damaged := _damaged_record(run, other, young=True)) is not None:
                 raise RunError(f"{run.root}: {Damage(other, damaged)}; {remedy}") from error
             for output in (record or {"outputs": []})["outputs"]:
                 if _is_damaged(run, output):
@@ -174,10 +174,18 @@ def _lost_records(plan: Plan, run: RunDir) -> Iterator[Damage]:
                 yield Damage(task, damaged)
 
 
-def _damaged_record(run: RunDir, task: Task) -> str | None:
-    """The record of a task that was damaged and set aside, relative to the run; None if there is none."""
-    paths = run.record(task.stage, task.index).parent.glob(f"{task.index}.*{DAMAGED}")
-    return next((str(path.relative_to(run.root)) for path in sorted(paths)), None)
+def _damaged_record(run: RunDir, task: Task, *, young: bool = False) -> str | None:
+    """The damaged record of a task that has no other, relative to the run; None if there is none.
+
+    Args:
+        run: The run directory.
+        task: The task.
+        young: Take one also that is too young to be set aside: somebody may still be writing it.
+    """
+    first = run.record(task.stage, task.index)
+    paths = sorted(first.parent.glob(f"{task.index}.*{DAMAGED}"))
+    paths += [first] if young and os.path.lexists(first) else []
+    return next((str(path.relative_to(run.root)) for path in paths), None)
 
 
 def _depends(plan: Plan, task: Task, broken: Iterable[Task]) -> bool:
