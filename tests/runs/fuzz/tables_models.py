@@ -74,7 +74,8 @@ def attempt(prepared: Prepared, random: Random) -> str:
         owner = model.tree.by_name[table.owner] if table.owner is not None else None
         if owner is not None and owner.key is not None and owner.name in tables:
             named = rows[table.owner_column].drop_null()
-            if not pc.all(pc.is_in(named, value_set=tables[owner.name][owner.key].combine_chunks())).as_py():
+            keys = tables[owner.name][owner.key].combine_chunks()
+            if len(named) and not pc.all(pc.is_in(named, value_set=keys)).as_py():
                 raise Wrong(f"{table.name}: a row whose owner is not there")
     return "rows that fit together"
 

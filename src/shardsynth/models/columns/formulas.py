@@ -344,4 +344,4 @@ def _column(data: Mapping[str, Any]) -> Operand:
     values = None if data["values"] is None else tuple(data["values"])
     if "nanoseconds" not in data:
         return Operand(data["name"], values)
-    return Amount(data["name"], values, data["nanoseconds"], data["layout"])
+    return Amount(data["name"], values, data["nanoseconds"], data.get("layout"))

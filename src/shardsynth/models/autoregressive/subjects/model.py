@@ -445,6 +445,8 @@ class SubjectsModel:
                 check_generator(generators[table.name], model.key_type(table))
             except GeneratorError as error:
                 raise file.wrong(f"tables: generator of {table.name!r}: {error}") from None
+            if generators[table.name].get("missing"):
+                raise file.wrong(f"tables: generator of {table.name!r}: a key is never missing")
         return model
 
 
