@@ -15,7 +15,7 @@ from shardsynth.data import column_roles, frames
 from shardsynth.data.codebook import Codebook, sdtype_of_labels
 from shardsynth.data.column_roles import Finding
 from shardsynth.data.columns import COMMON_ROWS, role_of_sdtype
-from shardsynth.data.grid import precision_of
+from shardsynth.data.grid import needed_decimals, precision_of, shortest
 from shardsynth.data.layouts import LAYOUT, width_of
 from shardsynth.data.learn_layout import (
     Counted,
@@ -324,6 +324,12 @@ def _number_range(tally: Any) -> dict[str, Any]:
     precision = precision_of(tally.grid, tally.type)
     if pa.types.is_floating(tally.type):
         digits = precision.digits if precision.kind == "decimal" else None
+        if digits is None and not pa.types.is_float64(tally.type):  # as pandas gets them: each the shortest decimal
+            low, high = shortest(tally.type, np.array([tally.low, tally.high], np.float64)).tolist()
+            counted = tally.value_counts()
+            if counted is not None:
+                digits = needed_decimals(shortest(tally.type, counted[0].astype(np.float64)))
+            return {"range_min": low, "range_max": high, "decimal_places": _FLOAT_DIGITS if digits is None else digits}
         low, high = shown_value(tally.low, digits), shown_value(tally.high, digits)
         return {"range_min": low, "range_max": high, "decimal_places": _FLOAT_DIGITS if digits is None else digits}
     if pa.types.is_decimal(tally.type):

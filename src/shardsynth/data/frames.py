@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from shardsynth.data.codec import to_array as to_storage_array
 from shardsynth.data.columns import Column
+from shardsynth.data.grid import shortest
 from shardsynth.data.layouts import layout_from, layout_of
 from shardsynth.data.values import column_native, datetime_unit, decimals_of, decoded, needs_parsing
 from shardsynth.errors import ModelError
@@ -82,34 +83,6 @@ def _numbers(array: pa.Array, missing: bool) -> np.ndarray[Any, Any]:
     if not missing and len(array) and pc.max(array).as_py() < 2**63:
         return np.asarray(array.to_numpy(zero_copy_only=False)).astype(np.int64)
     return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
-
-
-#: Decimals that are tried before a value is written out: most columns have fewer.
-_DIGITS = 8
-
-
-def shortest(type_: pa.DataType, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Values of a narrow float type, as float64[n], each as the shortest decimal that means the same value.
-
-    The order of values stays, and equal ones stay equal, whatever stands beside them.
-
-    Args:
-        type_: The narrow float type (float16 or float32) that the values come from.
-        values: float64[n], can have NaN.
-    """
-    narrow = type_.to_pandas_dtype()
-    short = values.copy()
-    left = np.flatnonzero(np.isfinite(values))
-    with np.errstate(over="ignore"):
-        for digits in range(_DIGITS):
-            rounded = np.round(values[left], digits)
-            same = rounded.astype(narrow) == values[left]
-            short[left[same]] = rounded[same]
-            left = left[~same]
-            if not len(left):
-                return short
-    short[left] = values[left].astype(narrow).astype(np.str_).astype(np.float64)
-    return short
 
 
 def _storage(type_: pa.DataType) -> pa.DataType:

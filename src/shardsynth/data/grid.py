@@ -132,3 +132,36 @@ def precision_of(grid: Grid, type_: pa.DataType) -> Precision:
             grid = replace(grid, residue=(grid.residue or 0) // 10)
         return Precision("decimal", digits=digits)
     return Precision("integer", origin=(grid.residue or 0) % unit, unit=unit)
+
+
+#: Decimals that are tried before a value is written out: most columns have fewer.
+_DIGITS = 8
+
+
+def shortest(type_: pa.DataType, values: Array) -> Array:
+    """Values of a narrow float type, as float64[n], each as the shortest decimal that means the same value.
+
+    The order of values stays, and equal ones stay equal, whatever stands beside them.
+
+    Args:
+        type_: The narrow float type (float16 or float32) that the values come from.
+        values: float64[n], can have NaN.
+    """
+    narrow = type_.to_pandas_dtype()
+    short = values.copy()
+    left = np.flatnonzero(np.isfinite(values))
+    with np.errstate(over="ignore"):
+        for digits in range(_DIGITS):
+            rounded = np.round(values[left], digits)
+            same = rounded.astype(narrow) == values[left]
+            short[left[same]] = rounded[same]
+            left = left[~same]
+            if not len(left):
+                return short
+    short[left] = values[left].astype(narrow).astype(np.str_).astype(np.float64)
+    return short
+
+
+def needed_decimals(values: Array) -> int | None:
+    """Decimals, at most 15, to which float64[n] can be rounded without a change; None where they need more."""
+    return next((digits for digits in range(16) if np.array_equal(np.round(values, digits), values)), None)

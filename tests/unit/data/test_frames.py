@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from shardsynth.data import frames
 from shardsynth.data.columns import Column, role_of_sdtype
+from shardsynth.data.grid import shortest
 from shardsynth.errors import MetadataError, ModelError
 
 INTEGERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
@@ -126,8 +127,8 @@ def test_a_float32_is_the_same_number_whatever_stands_beside_it() -> None:
         table = pa.table({"x": pa.array([1.1, other, None, float("nan"), float("inf")], pa.float32())})
         assert frames.to_pandas(table)["x"][0] == 1.1
     values = np.exp(3 * np.random.default_rng(0).normal(size=2000)).astype(np.float32)
-    assert (np.diff(frames.shortest(pa.float32(), np.sort(values).astype(np.float64))) > 0).all()
-    halves = frames.shortest(pa.float16(), np.array([0.1, 65504.0], np.float16).astype(np.float64))
+    assert (np.diff(shortest(pa.float32(), np.sort(values).astype(np.float64))) > 0).all()
+    halves = shortest(pa.float16(), np.array([0.1, 65504.0], np.float16).astype(np.float64))
     assert halves.tolist() == [0.1, 65504.0]
 
 

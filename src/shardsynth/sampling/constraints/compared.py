@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shardsynth.data.codec import storage_dtype, to_array, to_storage
-from shardsynth.data.frames import nanoseconds_of, shortest
+from shardsynth.data.frames import nanoseconds_of
+from shardsynth.data.grid import shortest
 from shardsynth.data.values import axis_of_native, column_native, kind_of, native
 from shardsynth.sampling.constraints.step import ConstrainedColumn, Mask, missing_of
 
