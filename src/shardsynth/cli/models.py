@@ -87,17 +87,15 @@ def sample(
         balance=balance,
         cluster=cluster_section(model, overrides, as_fitted=submit),
     )
-    if is_of_tables(model):
-        if submit:
-            raise InputError(
-                "--submit: a model of several tables is sampled here, or by a run with larger `sample.rows`; leave it out"
-            )
-        refuse_to_compute(here=here, instead=IN_A_JOB)
-        print(sample_tables(request, console=progress_console()))
-        return
-    if not submit:
+    if not submit:  # said before the model is looked at
         refuse_to_compute(here=here, instead=f"`--submit` makes the rows on Slurm; or {IN_A_JOB}")
-        print(sample_model(request, console=progress_console()))
+    several = is_of_tables(model)
+    if several and submit:
+        raise InputError(
+            "--submit: a model of several tables is sampled here, or by a run with larger `sample.rows`; leave it out"
+        )
+    if not submit:
+        print((sample_tables if several else sample_model)(request, console=progress_console()))
         return
 
     def confirm() -> bool:
