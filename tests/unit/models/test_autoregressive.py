@@ -199,7 +199,7 @@ def test_a_bound_on_the_attack_is_told_where_it_ended_the_training() -> None:
 
 
 def test_a_plan_of_an_older_version_may_hold_its_bound() -> None:
-    assert AutoregressiveOptions.planned({"widest_gap": 3.0, "bins": 8}).bins == 8
+    assert AutoregressiveOptions.parse({"widest_gap": 3.0, "bins": 8}).bins == 8
     # A job of that time means what it meant: a wide gap was no bound.
     assert AutoregressiveOptions.parse({"widest_gap": 4.5}).membership == AutoregressiveOptions().membership
     assert AutoregressiveOptions.parse({"widest_gap": 1000}).membership == 1.0

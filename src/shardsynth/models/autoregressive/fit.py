@@ -59,7 +59,7 @@ def fit_autoregressive(fitting: Fitting) -> AutoregressiveModel:
         Saved: ``should_stop`` was true, and the state is saved; run it again to go on.
     """
     setup = fitting.setup
-    options = AutoregressiveOptions.planned(setup.options)
+    options = AutoregressiveOptions.parse(setup.options)
     device = choose_device(options.device)
     count = fitting.training_rows
     coding, classes = _coding(fitting, options, count)

@@ -52,11 +52,6 @@ class AutoregressiveOptions(TrainedOptions):
         return cls.checked("autoregressive", _without_old_bound(options or {}))
 
     @classmethod
-    def planned(cls, options: Mapping[str, Any]) -> AutoregressiveOptions:
-        """Options of a run's plan."""
-        return cls.parse(options)
-
-    @classmethod
     def from_json(cls, options: Mapping[str, Any]) -> AutoregressiveOptions:
         """Options of a model file. Older ones hold a bound in standard errors, which said when to stop."""
         return super().from_json(_without_old_bound(options))

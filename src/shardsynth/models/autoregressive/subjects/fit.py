@@ -113,7 +113,7 @@ def fit_subjects(fitting: SubjectsFitting) -> tuple[SubjectsModel, pa.Table]:
         ModelError: A column cannot be learned.
         Saved: ``should_stop`` was true, and the state is saved; run it again to go on.
     """
-    options = AutoregressiveOptions.planned(fitting.options)
+    options = AutoregressiveOptions.parse(fitting.options)
     device = choose_device(options.device)
     codings = {table.name: _coding(fitting.inner[table.name], options) for table in fitting.tree.tables}
     families, stays = _coded(fitting, codings)
